@@ -1,0 +1,110 @@
+"""How the study looks: one style, one colour, dash and marker a score, pictures, bands, saving."""
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lib.stats import t_interval
+from lib.store import results_folder
+
+#: Colour (Okabe and Ito), dash and marker of each score, the same in every notebook and readable in grey.
+LOOK = {
+    "random": ("#7f7f7f", (0, (1, 1)), "x"),
+    "CG": ("#0072b2", "-", "o"),
+    "CG partial": ("#56b4e9", (0, (4, 1)), "h"),
+    "CG features": ("#009e73", (0, (4, 1, 1, 1)), "D"),
+    "EL2N": ("#d55e00", (0, (3, 1)), "s"),
+    "forgetting": ("#cc79a7", (0, (5, 1, 1, 1, 1, 1)), "^"),
+    "GraNd": ("#e69f00", (0, (2, 1)), "v"),
+    "memorization": ("#332288", (0, (6, 2)), "P"),
+    "influence": ("#882255", (0, (3, 2, 1, 2)), "*"),
+    "F-SI": ("#117733", (0, (1, 2)), "d"),
+    "oracle": ("black", (0, (5, 2)), ""),
+}
+
+
+def style() -> None:
+    """Set the study's style; call once at the top of a notebook."""
+    sns.set_theme(context="notebook", style="ticks", palette=[look[0] for look in LOOK.values()][1:])
+    plt.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "legend.frameon": False,
+            "legend.fontsize": "small",
+            "image.cmap": "gray_r",
+            "lines.markersize": 5,
+        }
+    )
+
+
+def look(score: str) -> dict:
+    """Keyword arguments for ``Axes.plot`` of a score's curve; an unlisted score gets the style's next colour."""
+    if score not in LOOK:
+        return {"label": score}
+    colour, dash, marker = LOOK[score]
+    return {"color": colour, "linestyle": dash, "marker": marker, "label": score}
+
+
+def save(fig: Figure, name: str, profile: str) -> Path:
+    """Write ``results/<profile>/figures/<name>.png`` and return its path."""
+    folder = results_folder(profile) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    fig.savefig(folder / f"{name}.png")
+    return folder / f"{name}.png"
+
+
+def band(ax: Axes, table: pd.DataFrame, x: str, y: str, score: str, **kwargs) -> None:
+    """Mean of ``y`` over the rows that share ``x``, with its 95% Student-t band over seeds."""
+    groups = table.groupby(x)[y]
+    middle = groups.mean()
+    ends = np.array([t_interval(values.to_numpy()) if len(values) > 1 else (np.nan,) * 2 for _, values in groups])
+    line = ax.plot(middle.index, middle, **(look(score) | kwargs))[0]
+    ax.fill_between(middle.index, ends[:, 0], ends[:, 1], color=line.get_color(), alpha=0.18, lw=0)
+
+
+def reference(ax: Axes, level: float, text: str, *, interval: tuple[float, float] | None = None) -> None:
+    """A grey horizontal line (chance, full data) with its name and, where given, its interval."""
+    ax.axhline(level, lw=0.9, color="0.35", zorder=0)
+    if interval is not None:
+        ax.axhspan(*interval, color="0.5", alpha=0.15, lw=0, zorder=0)
+    ax.annotate(text, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, color="0.3")
+
+
+def pictures(images, captions=None, *, columns: int = 10, titles=None, size: float = 0.8) -> Figure:
+    """A grid of examples.
+
+    Args:
+        images: ``(m, c, h, w)`` in [0, 1], one or three channels, row by row.
+        captions: m short texts, one under each picture.
+        columns: pictures a row.
+        titles: a text at the left of each row.
+        size: inches a picture.
+    """
+    rows = math.ceil(len(images) / columns)
+    height = size * (1.3 if captions is not None else 1.05)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(columns * size + (1.1 if titles else 0), rows * height), squeeze=False
+    )
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for i, image in enumerate(images):
+        picture = np.moveaxis(np.asarray(image), 0, -1)
+        axes.flat[i].imshow(picture if picture.shape[-1] == 3 else picture[..., 0], vmin=0, vmax=1)
+        if captions is not None:
+            axes.flat[i].set_xlabel(captions[i], fontsize=7, labelpad=2)
+    for row, title in enumerate(titles or []):
+        axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    return fig
