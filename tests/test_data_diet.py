@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_forgetting_counts_like_a_plain_loop():
     for e in range(2):
         for i in range(30):
             seen = correct[e, :, i].tolist()
-            slow = sum(a and not b for a, b in zip(seen, seen[1:], strict=False)) if any(seen) else 9
+            slow = sum(a and not b for a, b in itertools.pairwise(seen)) if any(seen) else 9
             assert forgetting(correct)[e, i] == slow
 
 
