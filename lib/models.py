@@ -1,0 +1,241 @@
+"""The papers' architectures, in the form for small images.
+
+Every model is a :class:`Classifier`: ``forward(x) = head(features(x))``, where ``features`` are the penultimate
+activations ``(n, d)`` and ``head`` is the last linear layer. Layers keep PyTorch's own initialization, so that
+:func:`initialize` redraws any of them from a seed.
+"""
+
+import math
+import re
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.densenet import DenseNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.vgg import make_layers
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "selu": nn.SELU}
+
+
+class Classifier(nn.Module):
+    """A body that maps an example to d features, and one linear layer on top of it.
+
+    Example:
+        >>> model = Classifier(nn.Flatten(), nn.Linear(784, 10))
+        >>> model(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Linear):
+        super().__init__()
+        self.body, self.head = body, head
+
+    def features(self, x: Tensor) -> Tensor:
+        """Penultimate activations, ``(n, d)``."""
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, ``(n, classes)``."""
+        return self.head(self.features(x))
+
+
+def initialize(model: nn.Module, seed: int) -> nn.Module:
+    """Redraw every weight of ``model`` in place from ``seed`` by each layer's own rule; the global stream stays put."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return model
+
+
+def mlp(inputs: int, hidden: tuple[int, ...] = (256,), classes: int = 10, activation: str = "relu") -> Classifier:
+    """Fully connected network; examples of any shape ``(n, …)`` are flattened, ``hidden=()`` is linear.
+
+    Raises:
+        ValueError: for an unknown ``activation`` or a width below 1.
+
+    Example:
+        >>> sum(p.numel() for p in mlp(784).parameters())  # 784·256 + 256 + 256·10 + 10
+        203530
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if min((inputs, classes, *hidden)) < 1:
+        raise ValueError(f"widths must be at least 1, got inputs {inputs}, hidden {hidden}, classes {classes}")
+    layers, width = [nn.Flatten()], inputs
+    for units in hidden:
+        layers += [nn.Linear(width, units), ACTIVATIONS[activation]()]
+        width = units
+    return Classifier(nn.Sequential(*layers), nn.Linear(width, classes))
+
+
+def cnn_unique_information(channels: int = 1, size: int = 28, classes: int = 10) -> Classifier:
+    """Four convolutions and a layer of 256 (Harutyunyan et al. 2021, table A.3; one output for two classes)."""
+    side = size // 4 - 4  # two strides of 2, two unpadded 3×3
+    _check_side("cnn_unique_information", size, side)
+    body = nn.Sequential(
+        *(nn.Conv2d(channels, 32, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(32, 32, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3), nn.ReLU()),
+        *(nn.Conv2d(64, 256, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(256 * side * side, 256), nn.ReLU()),
+    )
+    return Classifier(body, nn.Linear(256, classes))
+
+
+def small_cnn(channels: int = 1, classes: int = 10, activation: str = "tanh", width: int = 8) -> Classifier:
+    """The all-convolutional network with 2,616 parameters of Koh and Liang (2017), used by Basu et al. (2021)."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    layers, inputs = [], channels
+    for stride in (1, 2, 1, 2, 1):
+        layers += [nn.Conv2d(inputs, width, 3, stride=stride, padding=1), ACTIVATIONS[activation]()]
+        inputs = width
+    layers += [nn.Conv2d(width, 10, 1), ACTIVATIONS[activation](), *_pool()]
+    return Classifier(nn.Sequential(*layers), nn.Linear(10, classes))
+
+
+def lenet(channels: int = 1, size: int = 28, classes: int = 10, activation: str = "relu") -> Classifier:
+    """LeNet-5 without padding: 44,426 parameters on 28×28 (Basu et al. 2021 give 44k)."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    act, side = ACTIVATIONS[activation], ((size - 4) // 2 - 4) // 2
+    _check_side("lenet", size, side)
+    body = nn.Sequential(
+        *(nn.Conv2d(channels, 6, 5), act(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), act(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(16 * side * side, 120), act(), nn.Linear(120, 84), act()),
+    )
+    return Classifier(body, nn.Linear(84, classes))
+
+
+def vgg13(channels: int = 1, classes: int = 10, batch_norm: bool = False) -> Classifier:
+    """VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32."""
+    layout = [64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
+    return _vgg(layout, channels, classes, batch_norm)
+
+
+def vgg14(channels: int = 1, classes: int = 10, batch_norm: bool = False) -> Classifier:
+    """VGG13 with a third convolution in the last block (Basu et al. 2021 name a VGG14 without its layout)."""
+    layout = [64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, 512, "M"]
+    return _vgg(layout, channels, classes, batch_norm)
+
+
+def resnet18(channels: int = 1, classes: int = 10) -> Classifier:
+    """ResNet-18 with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B)."""
+    return _resnet(BasicBlock, [2, 2, 2, 2], channels, classes)
+
+
+def resnet50(channels: int = 1, classes: int = 10) -> Classifier:
+    """ResNet-50 with the small-image stem of :func:`resnet18`."""
+    return _resnet(Bottleneck, [3, 4, 6, 3], channels, classes)
+
+
+def densenet100(channels: int = 1, classes: int = 10) -> Classifier:
+    """DenseNet-BC-100, growth 12 (Huang et al. 2017): 769,162 parameters on CIFAR-10."""
+    net = DenseNet(12, (16, 16, 16), 24, num_classes=1)
+    net.features.conv0 = nn.Conv2d(channels, 24, 3, padding=1, bias=False)
+    net.features.norm0 = net.features.relu0 = net.features.pool0 = nn.Identity()
+    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+
+
+def densenet121(channels: int = 1, classes: int = 10) -> Classifier:
+    """DenseNet-121 with a 3×3 stem of stride 1 and no pooling."""
+    net = DenseNet(32, (6, 12, 24, 16), 64, num_classes=1)
+    net.features.conv0 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    net.features.pool0 = nn.Identity()
+    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+
+
+class _Concat(nn.Module):
+    """Branches beside each other, their channels concatenated."""
+
+    def __init__(self, *branches: nn.Module):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def inception_small(channels: int = 1, classes: int = 10) -> Classifier:
+    """The simplified Inception of Zhang et al. (2017, fig. 3), on which Feldman and Zhang (2020) run MNIST."""
+
+    def conv(inputs, outputs, kernel, stride=1):
+        layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
+
+    layers, width = [conv(channels, 96, 3)], 96
+    # pairs: 1×1 beside 3×3; single numbers: 3×3 of stride 2 beside a pooling
+    for block in [(32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160)]:
+        if isinstance(block, int):
+            layers.append(_Concat(conv(width, block, 3, stride=2), nn.MaxPool2d(3, stride=2, padding=1)))
+            width += block
+        else:
+            layers.append(_Concat(conv(width, block[0], 1), conv(width, block[1], 3)))
+            width = sum(block)
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(width, classes))
+
+
+NAMES = {
+    "cnn_unique_information": lambda c, size, k: cnn_unique_information(c, size, k),
+    "small_cnn": lambda c, size, k: small_cnn(c, k),
+    "lenet": lambda c, size, k: lenet(c, size, k),
+    "vgg13": lambda c, size, k: vgg13(c, k),
+    "vgg14": lambda c, size, k: vgg14(c, k),
+    "resnet18": lambda c, size, k: resnet18(c, k),
+    "resnet50": lambda c, size, k: resnet50(c, k),
+    "densenet100": lambda c, size, k: densenet100(c, k),
+    "densenet121": lambda c, size, k: densenet121(c, k),
+    "inception_small": lambda c, size, k: inception_small(c, k),
+}
+
+
+def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
+    """The architecture ``name`` for examples of one ``shape``, ``(c, h, w)`` or ``(d,)``.
+
+    ``linear`` and ``mlp`` take any shape; widths follow the name, as in ``mlp-512`` or ``mlp-256-128``.
+
+    Raises:
+        ValueError: for an unknown name (the valid ones are listed), or an image model on other than square images.
+
+    Example:
+        >>> by_name("mlp-512-64", shape=(1, 28, 28), classes=10).head
+        Linear(in_features=64, out_features=10, bias=True)
+    """
+    if name == "linear":
+        return mlp(math.prod(shape), (), classes)
+    if re.fullmatch(r"mlp(-[1-9]\d*)*", name):
+        return mlp(math.prod(shape), tuple(int(width) for width in name.split("-")[1:]) or (256,), classes)
+    if name not in NAMES:
+        raise ValueError(f"name must be one of linear, mlp, mlp-WIDTH[-WIDTH…], {', '.join(NAMES)}; got {name!r}")
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise ValueError(f"{name} takes square images, shape (c, h, h); got shape {tuple(shape)}")
+    return NAMES[name](shape[0], shape[1], classes)
+
+
+def _pool() -> tuple[nn.Module, nn.Module]:
+    return nn.AdaptiveAvgPool2d(1), nn.Flatten()
+
+
+def _check_side(name: str, size: int, side: int) -> None:
+    if side < 1:
+        raise ValueError(f"{name} needs larger images: size {size} leaves {side} pixels after its convolutions")
+
+
+def _vgg(layout: list, channels: int, classes: int, batch_norm: bool) -> Classifier:
+    layers = make_layers(layout, batch_norm)
+    layers[0] = nn.Conv2d(channels, layout[0], 3, padding=1)
+    for layer in layers:
+        if isinstance(layer, nn.MaxPool2d):
+            layer.ceil_mode = True  # 28×28 has only four halvings
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(512, classes))
+
+
+def _resnet(block: type[BasicBlock | Bottleneck], layers: list[int], channels: int, classes: int) -> Classifier:
+    net = ResNet(block, layers, num_classes=1)
+    head = nn.Linear(net.fc.in_features, classes)
+    net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    net.maxpool = net.fc = nn.Identity()
+    return Classifier(net, head)
