@@ -1,0 +1,236 @@
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from lib.store import Store, canonical, results_folder
+
+WRITER = """
+import sys, numpy as np
+from lib.store import Store
+store, first = Store(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+for i in range(first, 10**6):
+    store.put({"function": "f", "shard": i}, {"a": np.full(200_000, i), "b": np.arange(i % 7)})
+    print(i, flush=True)
+"""
+
+
+def shard(i):
+    return {"function": "f", "shard": i}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3).T,
+        np.array(3, np.int8),
+        np.zeros((0, 4), np.float32),
+        np.array([True, False]),
+        np.array(["Ankle boot", "größer"]),
+        np.array([np.nan, -0.0, np.inf]),
+        np.arange(20)[::3],
+    ],
+)
+def test_what_is_put_comes_back(store, array):
+    store.put({"k": 1}, {"weight.0": array, "file": np.ones(2)})
+    back = store.get({"k": 1})["weight.0"]
+    assert back.dtype == array.dtype and back.shape == array.shape
+    np.testing.assert_array_equal(back, array)
+
+
+def test_nothing_is_none_and_no_arrays_are_some(store):
+    assert store.get({"k": 1}) is None and {"k": 1} not in store
+    store.put({"k": 1}, {})
+    assert store.get({"k": 1}) == {} and {"k": 1} in store
+
+
+def test_a_shard_is_an_npz_that_names_its_key(store):
+    path = store.put({"seed": 3}, {"a": np.arange(4)})
+    with np.load(path) as file:
+        assert str(file["__key__"]) == '{"seed":3}'
+        np.testing.assert_array_equal(file["a"], np.arange(4))
+
+
+def test_cached_computes_once(store):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"a": [1, 2]}
+
+    first, second = store.cached({"k": 1}, compute), store.cached({"k": 1}, compute)
+    assert len(calls) == 1
+    np.testing.assert_array_equal(first["a"], second["a"])
+
+
+def test_what_fails_leaves_nothing(store):
+    def compute():
+        raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        store.cached({"k": 1}, compute)
+    with pytest.raises(ValueError, match=r"arrays\['a'\] must hold numbers, booleans or text, got Python objects"):
+        store.put({"k": 1}, {"a": np.array([{}])})
+    assert not list(store.folder.glob("*"))
+
+
+@pytest.mark.parametrize("name", ["__key__", "a/b", "", 3])
+def test_names_of_arrays_are_checked(store, name):
+    with pytest.raises(ValueError, match="arrays must have plain text as names"):
+        store.put({"k": 1}, {name: np.ones(1)})
+
+
+def test_settings_that_differ_never_share_a_file(store):
+    values = [1, 1.0, "1", True, None, [1], [[1]], {"1": 1}, -1, 0, 0.1, "", "None", "true", 0.1 + 1e-16 * 2, 10**20]
+    keys = [{"lr": v} for v in values] + [{"seed": v} for v in values] + [{"lr": 1, "seed": 1}, {"a": {"lr": 1}}]
+    assert len({store.path(k) for k in keys}) == len(keys)
+
+
+def test_equal_settings_share_a_file(store):
+    assert store.path({"a": 1, "b": (1, 2)}) == store.path({"b": [1, 2], "a": 1})
+    assert canonical({"b": {"d": 1, "c": None}, "a": 2}) == '{"a":2,"b":{"c":null,"d":1}}'
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ({"recipe": {"lr": np.float32(0.1)}}, r"key\['recipe'\]\['lr'\] must be text, a number.*got float32"),
+        ({"rows": [1, np.int64(2)]}, r"key\['rows'\]\[1\] must be .*got int64"),
+        ({"rows": np.arange(3)}, r"key\['rows'\] must be .*got ndarray .*digest"),
+        ({"model": object()}, r"key\['model'\] must be .*got object"),
+        ({"milestones": {3: 0.1}}, r"key\['milestones'\] must have text as names, got 3 \(int\)"),
+        ({"decay": float("nan")}, r"key\['decay'\] must be finite, got nan"),
+        ({"t": float("inf")}, r"key\['t'\] must be finite, got inf"),
+        ("digits", "key must be a dict of settings, got str"),
+    ],
+)
+def test_a_key_that_is_not_json_is_refused(store, key, message):
+    for call in (store.get, store.path, lambda k: store.put(k, {}), lambda k: store.cached(k, dict)):
+        with pytest.raises(ValueError, match=message):
+            call(key)
+    assert not list(store.folder.glob("*"))
+
+
+def test_every_flipped_bit_is_found(store):
+    """Flip one bit anywhere, header, data, directory or checksum: named, set aside, computed again."""
+    key, good = {"k": 1}, {"a": np.arange(50)}
+    path = store.put(key, good)
+    whole = path.read_bytes()
+    places = random.Random(0).sample(range(8 * len(whole)), 60) + [0, 8 * len(whole) - 1]
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.warns(RuntimeWarning, match=rf"damaged shard .*{path.name} \(its checksum does not match\)"):
+            back = store.cached(key, lambda: good)
+        np.testing.assert_array_equal(back["a"], good["a"])
+        assert path.read_bytes() == whole
+        assert path.with_name(path.name + ".damaged").read_bytes() == bytes(damaged)
+
+
+@pytest.mark.parametrize("length", [0, 10, 72, 200, -1])
+def test_a_cut_shard_is_found(store, length):
+    path = store.put({"k": 1}, {"a": np.arange(50)})
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.warns(RuntimeWarning, match="damaged shard"):
+        assert store.get({"k": 1}) is None
+    assert not path.exists()
+
+
+def test_a_shard_under_the_wrong_name_is_found(store):
+    store.put({"k": 1}, {"a": np.arange(5)}).rename(store.path({"k": 2}))
+    with pytest.warns(RuntimeWarning, match="it holds another key"):
+        assert store.get({"k": 2}) is None
+
+
+def test_a_file_that_cannot_be_opened_is_not_taken_for_none(store):
+    store.path({"k": 1}).mkdir(parents=True)
+    with pytest.raises(OSError):
+        store.get({"k": 1})
+
+
+def test_a_killed_writer_loses_at_most_one_shard(store):
+    """SIGKILL at random moments, each time going on where the shards end."""
+    random_wait, done = random.Random(1), 0
+    for _ in range(6):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(store.folder), str(done)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(random_wait.uniform(0.01, 0.15))
+        writer.send_signal(signal.SIGKILL)
+        reported = [int(line) for line in writer.stdout.read().split()]
+        assert writer.wait() == -signal.SIGKILL
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a half-written shard would warn
+            while shard(done) in store:
+                back = store.get(shard(done))
+                np.testing.assert_array_equal(back["a"], np.full(200_000, done))
+                np.testing.assert_array_equal(back["b"], np.arange(done % 7))
+                done += 1
+        assert not reported or done > reported[-1]  # whatever put returned for is kept
+        assert len(list(store.folder.glob("*.npz"))) == done  # and nothing else has a shard's name
+    assert done > 6
+    assert len(list(store.folder.glob("*.tmp"))) <= 6
+
+
+def test_what_killed_writers_left_is_removed_a_day_later(store):
+    store.put({"k": 1}, {})
+    old, new = store.folder / "x.1.tmp", store.folder / "x.2.tmp"
+    old.touch(), new.touch()
+    os.utime(old, (0, 0))
+    store.put({"k": 2}, {})
+    assert not old.exists() and new.exists()
+
+
+SAME_KEY = """
+import sys, numpy as np
+from lib.store import Store
+store = Store(sys.argv[1])
+for _ in range(40):
+    store.put({"k": 1}, {"a": np.full(100_000, int(sys.argv[2]))})
+"""
+
+
+def test_two_writers_of_one_key_and_a_reader(store):
+    writers = [subprocess.Popen([sys.executable, "-c", SAME_KEY, str(store.folder), str(i)]) for i in (1, 2)]
+    seen = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        while any(w.poll() is None for w in writers):
+            arrays = store.get({"k": 1})
+            if arrays is not None:
+                assert len(set(arrays["a"].tolist())) == 1  # one writer's whole array, never a mixture
+                seen.add(int(arrays["a"][0]))
+    assert [w.wait() for w in writers] == [0, 0]
+    assert seen <= {1, 2} and seen
+    assert [p.suffix for p in store.folder.iterdir()] == [".npz"]
+
+
+def test_a_store_travels_to_another_process(store):
+    store.put({"k": 1}, {"a": np.arange(3)})
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).get({"k": 1})["a"], np.arange(3))
+
+
+def test_results_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    assert results_folder() == tmp_path
+    assert Store(profile="smoke").folder == results_folder("smoke") / "cache" == tmp_path / "smoke" / "cache"
+    monkeypatch.delenv("STUDY_RESULTS")
+    assert results_folder().name == "results" and (results_folder().parent / "lib").is_dir()
+    for wrong in ("", "../laptop", "a/b", "."):
+        with pytest.raises(ValueError, match="profile must be a plain name"):
+            results_folder(wrong)
