@@ -1,0 +1,64 @@
+"""Label noise: wrong labels, and which they are. Drawing is numpy's, whose streams are stable; a seed is passed in."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NOISE = 3  # random stream of a seed, apart from those that `lib.data` draws rows with
+
+
+def uniform_noise(y: Tensor, fraction: float, *, k: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Replace exactly ``round(fraction · n)`` labels, each by one of the k − 1 other classes, all equally likely.
+
+    Args:
+        y: labels ``(n,)``, integers 0…k−1.
+        fraction: share of the labels to replace, 0 to 1.
+        k: number of classes, at least 2.
+        seed: chooses rows and classes.
+
+    Returns:
+        The noisy labels ``(n,)``, and ``flipped (n,)``, True where a label was replaced.
+
+    Example:
+        >>> uniform_noise(torch.zeros(4, dtype=torch.int64), 0.5, k=2, seed=0)[0].sum()
+        tensor(2)
+    """
+    chosen, rng = _chosen(y, fraction, seed)
+    if k < 2:
+        raise ValueError(f"k: expected at least 2 classes, got {k}")
+    if y.min() < 0 or y.max() >= k:
+        raise ValueError(f"y: expected labels 0…{k - 1}, got {y.min()}…{y.max()}")
+    shift = torch.from_numpy(rng.integers(1, k, len(chosen))).to(y.device)
+    noisy = y.clone()
+    noisy[chosen] = ((y[chosen].long() + shift) % k).to(y.dtype)
+    return noisy, noisy != y
+
+
+def permuted_noise(y: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Permute the labels of a random ``round(fraction · n)`` examples among themselves: the class counts stay.
+
+    The random-label experiments of Paul et al. 2021 ("Deep learning on a data diet", appendix) do this with 10%.
+
+    Returns:
+        The noisy labels ``(n,)``, and ``flipped (n,)``, True where the label really changed: a permutation leaves
+        about one chosen label in k as it was.
+
+    Example:
+        >>> noisy, flipped = permuted_noise(torch.arange(5), 1.0, seed=0)
+        >>> noisy.sort().values
+        tensor([0, 1, 2, 3, 4])
+    """
+    chosen, rng = _chosen(y, fraction, seed)
+    noisy = y.clone()
+    noisy[chosen] = y[chosen[torch.from_numpy(rng.permutation(len(chosen)))]]
+    return noisy, noisy != y
+
+
+def _chosen(y, fraction, seed):
+    """A random share of the rows, and the generator that chose them."""
+    if y.ndim != 1 or not len(y) or y.dtype.is_floating_point or y.dtype == torch.bool:
+        raise ValueError(f"y: expected integer labels (n,), n ≥ 1, got {y.dtype} {tuple(y.shape)}")
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction: expected 0 to 1, got {fraction}")
+    rng = np.random.default_rng((seed, NOISE))
+    return torch.from_numpy(rng.permutation(len(y))[: round(fraction * len(y))]), rng
