@@ -1,0 +1,225 @@
+"""Run the study: ``run_all.sh`` finds a Python and calls ``python -m lib.study``.
+
+Options are checked first, with the standard library alone; then there is an environment; then the rest of the options,
+which needs it; then the notebooks run, each alone, whether or not the one before it failed.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lib import environment, notebooks
+from lib.notebooks import PROFILES, REPO, Notebook, Run
+
+EXAMPLES = """
+examples:
+  ./run_all.sh                                      all notebooks, with the profile laptop
+  ./run_all.sh --profile smoke                      every code path on few examples, in minutes
+  ./run_all.sh --only 04 -p noise '[0.1, 0.4]'      one notebook, with a parameter of its own
+  ./run_all.sh --profile paper -p device cuda       the papers' sizes, on a GPU
+  ./run_all.sh --test -- -k pruning                 some of the tests
+
+exit status: 0 all went well; 1 a notebook, a test or the installation failed; 2 refused, nothing was run; 130 stopped
+"""
+
+
+class Refused(ValueError):
+    """What was asked for cannot be run; the message says what can."""
+
+
+def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
+    """The command line, read; ``only`` becomes a list of notebooks, ``parameters`` a dict of texts.
+
+    Raises:
+        Refused: if a notebook or a parameter is not there, or options do not go together.
+        SystemExit: after ``--help`` (0), or where an option or profile is not there (2).
+    """
+    found = notebooks.find(folder)
+    listing = "\n".join(f"  {notebook.name}" for notebook in found)
+    parser = argparse.ArgumentParser(
+        prog="./run_all.sh",
+        description="Run the study: make the environment where need be, execute the notebooks, show the verdicts.",
+        epilog=f"notebooks:\n{listing}\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--profile", choices=PROFILES, default=None, help="the size of the runs (default: laptop)")
+    add("--only", action="append", default=[], metavar="NN", help="this notebook alone; repeat, or 03,04")
+    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter; VALUE is YAML")
+    add("--save", action="store_true", help="write outputs back to notebooks/, figures/ and the README (laptop only)")
+    add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
+    add("pytest", nargs="*", help=argparse.SUPPRESS)
+    asked = parser.parse_args(argv)
+    asked.parameters = dict(asked.p)
+    if asked.test:
+        if asked.profile or asked.only or asked.p or asked.save:
+            raise Refused("--test goes alone (pytest's own options after --)")
+        return asked
+    if asked.pytest:
+        raise Refused(f"not an option: {' '.join(asked.pytest)}; see --help")
+    asked.profile = asked.profile or "laptop"
+    if asked.save and (asked.profile != "laptop" or asked.p):
+        raise Refused("--save commits what the profile laptop gives, so it goes with neither another profile nor -p")
+    asked.only = select(found, asked.only)
+    check_names(asked.only, asked.parameters)
+    return asked
+
+
+def select(found: Sequence[Notebook], only: Sequence[str]) -> list[Notebook]:
+    """The notebooks that ``only`` names (``4``, ``04``, ``04_name``, several with commas), in order; all for none."""
+    wanted = [word.strip() for words in only for word in words.split(",") if word.strip()]
+    for word in wanted:
+        if not any(word.zfill(2) in (notebook.number, notebook.name) for notebook in found):
+            raise Refused(f"--only {word}: there is no such notebook; there are {', '.join(n.name for n in found)}")
+    wanted = [word.zfill(2) for word in wanted]
+    return [n for n in found if not wanted or n.number in wanted or n.name in wanted]
+
+
+def check_names(chosen: Sequence[Notebook], given: Mapping[str, str]) -> None:
+    """Refuse a parameter that one of the chosen notebooks does not declare, and say which do."""
+    declared = {notebook: notebooks.parameters(notebook) for notebook in chosen}
+    for name in given:
+        if name == "profile":
+            raise Refused("-p profile: the profile is an option of its own, --profile")
+        lack = [notebook.name for notebook in chosen if name not in declared[notebook]]
+        have = [notebook.number for notebook in chosen if name in declared[notebook]]
+        if lack and have:
+            raise Refused(f"-p {name}: {', '.join(lack)} has no such parameter; --only {','.join(have)} has")
+        if lack:
+            known = "\n".join(f"  {n.number}: {', '.join(declared[n])}" for n in chosen)
+            raise Refused(f"-p {name}: there is no such parameter; there are\n{known}")
+
+
+def plan(chosen: Sequence[Notebook], profile: str, given: Mapping[str, str]) -> dict[Notebook, dict]:
+    """What each notebook is to be run with, once everything about it has been checked.
+
+    Raises:
+        Refused: if a value does not fit, a profile's file is not as it should be, or the halves of a pair differ.
+    """
+    todo = {}
+    for notebook in chosen:
+        try:
+            todo[notebook] = notebooks.overrides(notebook, profile, given)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        where = notebooks.difference(notebook)
+        if where:
+            raise Refused(
+                f"{notebook.name}.py and .ipynb differ ({where}); keep the one that you edited:\n"
+                f"  jupytext --to ipynb --update notebooks/{notebook.name}.py      # the .py\n"
+                f"  jupytext --to py:percent notebooks/{notebook.name}.ipynb       # the .ipynb"
+            )
+    return todo
+
+
+def run_all(
+    todo: Mapping[Notebook, dict], profile: str, results: Path, *, before: int = 0, after: int = 0
+) -> list[Run]:
+    """Run the notebooks one after the other and say how each went; one that fails does not stop the others.
+
+    ``before`` and ``after`` are the numbers of steps around these, for the numbering.
+    """
+    runs, steps = [], before + len(todo) + after
+    for i, (notebook, values) in enumerate(todo.items(), before + 1):
+        print(f"[{i}/{steps}] {notebook.name}, profile {profile} …", flush=True)
+        run = notebooks.run(notebook, profile, values, results, progress=sys.stderr.isatty())
+        runs.append(run)
+        went = f"FAILED at {run.failure}" if run.failure else "done"
+        print(f"      {duration(run.seconds)}: {went}", flush=True)
+    return runs
+
+
+def duration(seconds: float) -> str:
+    """Time as people say it.
+
+    Example:
+        >>> duration(4.2), duration(75), duration(3700)
+        ('4.2 s', '1 min 15 s', '1 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def report(runs: Sequence[Run], profile: str, results: Path) -> None:
+    """Print the verdicts of the runs that went well, where everything lies, and what failed."""
+    from lib import claims
+
+    print(claims.summary(profile, results))
+    folder = results / profile
+    for what, where in (("executed notebooks", "notebooks"), ("figures", "figures"), ("claims", "claims")):
+        print(f"{what:>18}: {shown(folder / where)}")
+    for run in runs:
+        if run.failure:
+            print(f"\nFAILED {run.notebook.name} at {run.failure}\n  its notebook so far: {shown(run.executed)}")
+
+
+def shown(path: Path) -> str:
+    """The path, from here where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def main(argv: Sequence[str] | None = None, folder: Path = REPO / "notebooks") -> int:
+    """The command; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    start = time.perf_counter()
+    try:
+        asked = options(argv, folder)
+        enter_environment(argv, 0 if asked.test else len(asked.only) + 2)
+        if asked.test:
+            return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
+        todo = plan(asked.only, asked.profile, asked.parameters)
+    except ValueError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+
+    from lib.store import results_folder
+
+    results = results_folder().resolve()
+    runs = run_all(todo, asked.profile, results, before=1, after=1)
+    good = [run for run in runs if not run.failure]
+    print(f"[{len(todo) + 2}/{len(todo) + 2}] verdicts")
+    report(runs, asked.profile, results)
+    if asked.save:
+        from lib import publish
+
+        for run in good:
+            print(f"             saved: {', '.join(shown(path) for path in publish.save(run, results))}")
+    print(f"\n{len(good)} of {len(runs)} notebooks went well, in {duration(time.perf_counter() - start)}")
+    return 0 if len(good) == len(runs) else 1
+
+
+def enter_environment(argv: Sequence[str], steps: int) -> None:
+    """Go on in a Python whose packages meet the pins; returns at once where this is one."""
+    if os.environ.pop("STUDY_ENVIRONMENT", "") == "entered":
+        return
+    start = time.perf_counter()
+    print(f"[1/{steps}] environment …" if steps else "environment …", flush=True)
+    say = lambda text: print(f"      {text}", flush=True)
+    python = environment.interpreter(say=say)
+    say(duration(time.perf_counter() - start))
+    if python != Path(sys.executable):
+        sys.stdout.flush()
+        os.execve(python, [str(python), "-m", "lib.study", *argv], os.environ | {"STUDY_ENVIRONMENT": "entered"})
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nstopped; finished notebooks and shards are kept, and the next run goes on from them", file=sys.stderr)
+        sys.exit(130)
