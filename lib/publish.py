@@ -1,0 +1,129 @@
+"""Writing a run back to where it is committed: the notebook's outputs, its figures, its part of the README's table.
+
+What differs from machine to machine and from day to day (times, paths, counters, random ids) is taken out, so that a
+change in the repository is a change in the results.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from lib.notebooks import REPO, Run
+
+BEGIN, END = "<!-- verdicts {} -->", "<!-- end of verdicts {} -->"
+
+
+def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> NotebookNode:
+    """The executed notebook as it is committed; the argument is left as it was.
+
+    Without the cells that papermill injects and its metadata; cells counted from 1 and named by their text; in text
+    outputs, paths of this machine by what they are (``<python>``, ``~``) and memory addresses gone.
+
+    Args:
+        places: what a path becomes, longest first; default the repository, the environment, home and temporary folders.
+    """
+    places = _places() if places is None else places
+    cells, count, seen = [], 0, {}
+    for old in notebook.cells:
+        tags = [tag for tag in old.metadata.get("tags", []) if tag != "papermill-error-cell-tag"]
+        if "injected-parameters" in tags:
+            continue
+        nth = seen[old.source] = seen.get(old.source, 0) + 1
+        cell = nbformat.from_dict({"cell_type": old.cell_type, "source": old.source, "metadata": {}})
+        cell.id = hashlib.sha256(f"{nth} {old.source}".encode()).hexdigest()[:8]
+        if tags:
+            cell.metadata["tags"] = tags
+        if old.cell_type == "code":
+            count += 1
+            cell.execution_count, cell.outputs = count, [_tidy_output(output, count, places) for output in old.outputs]
+        cells.append(cell)
+    metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
+    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+def _tidy_output(output: NotebookNode, count: int, places: Mapping[str, str]) -> dict:
+    new = {key: value for key, value in output.items() if key != "transient"}
+    if "metadata" in new:
+        new["metadata"] = {}
+    if "execution_count" in new:
+        new["execution_count"] = count
+    if "text" in new:
+        new["text"] = scrub(new["text"], places)
+    if "data" in new:
+        texts = {kind: scrub(text, places) for kind, text in new["data"].items() if kind.startswith("text/")}
+        if "text/html" in texts:
+            texts["text/html"] = _plain_styler(texts["text/html"])
+        new["data"] = {kind: texts.get(kind, value) for kind, value in new["data"].items()}
+    return new
+
+
+def scrub(text: str, places: Mapping[str, str]) -> str:
+    """The text without this machine's paths, process numbers and memory addresses.
+
+    Example:
+        >>> scrub("wrote /data/me/study/results/a.png", {"/data/me/study/": ""})
+        'wrote results/a.png'
+    """
+    text = re.sub(r"[^\s\"']*ipykernel_\d+[/\\]\d+\.py", "<cell>", text)
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place, places[place])
+    return re.sub(r"\bat 0x[0-9a-f]+", "at 0x…", text)
+
+
+def _places() -> dict[str, str]:
+    known = {sys.prefix: "<python>", tempfile.gettempdir(): "<temporary>", Path.home(): "~"}
+    return {f"{REPO}{os.sep}": "", str(REPO): "."} | {f"{place}{os.sep}": f"{name}/" for place, name in known.items()}
+
+
+def _plain_styler(html: str) -> str:
+    """pandas gives each styled table a random id; name them by their content."""
+    for uuid in dict.fromkeys(re.findall(r'id="T_([0-9a-f]+)"', html)):
+        html = html.replace(f"T_{uuid}", f"T_{hashlib.sha256(html.replace(uuid, '').encode()).hexdigest()[:5]}")
+    return html
+
+
+def save(run: Run, results: Path, repo: Path) -> list[Path]:
+    """Write a run back to the repository and return what was written.
+
+    Raises:
+        ValueError: if the run failed, or is not of the profile laptop.
+    """
+    from lib import claims
+
+    if run.failure or run.profile != "laptop":
+        raise ValueError(f"only what went well with the profile laptop is saved, got {run}")
+    notebook, written = run.notebook, []
+    nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
+    written.append(notebook.ipynb)
+    figures = repo / "figures"
+    figures.mkdir(exist_ok=True)
+    for old in figures.glob(f"{notebook.number}_*.png"):
+        old.unlink()
+    for new in sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png")):
+        written.append(Path(shutil.copy(new, figures)))
+    readme = repo / "README.md"
+    table = claims.markdown(run.profile, results, notebook=notebook.number)
+    readme.write_text(put_between(readme.read_text("utf8"), notebook.number, table), "utf8")
+    return [*written, readme]
+
+
+def put_between(text: str, name: str, block: str) -> str:
+    """The text with ``block`` between its two markers ``<!-- verdicts NAME -->`` and ``<!-- end of verdicts NAME -->``.
+
+    Raises:
+        ValueError: if the markers are not there, once each and in this order.
+    """
+    begin, end = BEGIN.format(name), END.format(name)
+    head, found, rest = text.partition(begin)
+    _old, closed, tail = rest.partition(end)
+    if not found or not closed or begin in rest or end in tail:
+        raise ValueError(f"expected {begin} and {end} once each in the README")
+    return f"{head}{begin}\n\n{block.strip()}\n\n{end}{tail}"
