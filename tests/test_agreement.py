@@ -1,0 +1,106 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.agreement import consistency, displayed_examples, neighbour_rank
+
+
+def draw(*shape, seed=0):
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class TestConsistency:
+    def test_is_the_definition(self):
+        a, b = draw(200), draw(200, seed=1)
+        table = consistency(a, b, [0.0, 0.3, 0.9])
+        for row in table.itertuples():
+            first = {i for i in range(200) if a[i] >= row.threshold}
+            second = {i for i in range(200) if b[i] >= row.threshold}
+            assert row.jaccard == len(first & second) / len(first | second)
+            assert row.difference == pytest.approx(np.mean([abs(a[i] - b[i]) for i in first | second]))
+            assert (row.first, row.second) == (len(first), len(second))
+
+    def test_an_estimate_agrees_with_itself(self):
+        a = draw(50)
+        table = consistency(a, a, [0.1, 0.5])
+        assert (table.jaccard == 1).all() and (table.difference == 0).all()
+
+    def test_it_is_symmetric(self):
+        a, b = draw(50), draw(50, seed=1)
+        one, other = consistency(a, b, [0.4]), consistency(b, a, [0.4])
+        assert one.jaccard.equals(other.jaccard) and one.difference.equals(other.difference)
+
+    def test_eligible_confines_each_set_to_its_own_mask(self):
+        a, b = draw(6, 4), draw(6, 4, seed=1)
+        mem_a, mem_b = torch.arange(6) < 4, torch.arange(6) > 1
+        row = consistency(a, b, [0.5], eligible=(mem_a[:, None], mem_b[:, None])).iloc[0]
+        first, second = (a >= 0.5) & mem_a[:, None], (b >= 0.5) & mem_b[:, None]
+        assert row.jaccard == ((first & second).sum() / (first | second).sum()).item()
+        assert row.difference == pytest.approx((a - b).abs()[first | second].mean().item())
+
+    def test_nothing_above_the_threshold_is_nan(self):
+        assert consistency(draw(5), draw(5), [2.0])[["jaccard", "difference"]].isna().all(axis=None)
+
+    def test_an_example_without_an_estimate_is_in_no_set(self):
+        a, b = torch.tensor([0.9, float("nan")]), torch.tensor([0.7, 0.9])
+        row = consistency(a, b, [0.5]).iloc[0]
+        assert (row["first"], row["second"], row.jaccard) == (1, 2, 0.5)
+        assert row.difference == pytest.approx(0.2, abs=1e-6)
+
+    def test_shapes_are_checked(self):
+        with pytest.raises(ValueError, match=r"one shape, got \(5,\) and \(6,\)"):
+            consistency(draw(5), draw(6), [0.5])
+
+
+class TestDisplayed:
+    def test_is_appendix_c(self):
+        """The published lines, with np.int spelled as int."""
+        rng = np.random.default_rng(0)
+        train = rng.permutation(1000)[rng.integers(0, 40, 90)]
+        pairs = pd.DataFrame({"train": train, "influence": rng.random(90)})
+        selected = np.unique(train)
+        highest = np.array([max(pairs.influence[pairs.train == i]) for i in selected])
+        order = np.argsort(-highest)
+        base = np.linspace(0, len(selected) - 3, 5).astype(int)
+        expected = [[selected[order[x + copy]] for x in base] for copy in range(3)]
+        assert displayed_examples(pairs).tolist() == expected
+
+    def test_ends_are_the_strongest_and_the_weakest(self):
+        pairs = pd.DataFrame({"train": range(100), "influence": np.linspace(0.9, 0.2, 100)})
+        shown = displayed_examples(pairs)
+        assert shown[0, 0] == 0 and shown[-1, -1] == 99
+
+    def test_too_few(self):
+        with pytest.raises(ValueError, match="at least 3 training examples to show, got 2"):
+            displayed_examples(pd.DataFrame({"train": [5, 5, 6], "influence": [0.2, 0.3, 0.4]}))
+
+
+class TestNeighbours:
+    @pytest.fixture
+    def world(self):
+        x, x_test = draw(60, 1, 4, 4), draw(20, 1, 4, 4, seed=1)
+        return x, torch.arange(60) % 3, x_test, torch.arange(20) % 3
+
+    def test_is_the_definition(self, world):
+        x, y, x_test, y_test = world
+        train, test = np.array([4, 0, 17]), np.array([1, 3, 2])
+        for i, j, rank in zip(train, test, neighbour_rank(*world, train, test), strict=True):
+            mates = [m for m in range(60) if y[m] == y_test[j] and m != i]
+            nearer = [m for m in mates if (x[m] - x_test[j]).norm() < (x[i] - x_test[j]).norm()]
+            assert rank.item() == pytest.approx(len(nearer) / len(mates))
+
+    def test_a_copy_is_the_nearest(self, world):
+        x, y, x_test, y_test = world
+        x_test[1] = x[4]
+        assert neighbour_rank(x, y, x_test, y_test, [4], [1]).item() == 0
+
+    def test_chance_is_a_half(self):
+        x, x_test, y = draw(400, 9), draw(400, 9, seed=1), torch.zeros(400, dtype=torch.int64)
+        partners = torch.randperm(400, generator=torch.Generator().manual_seed(2))
+        ranks = neighbour_rank(x, y, x_test, y, partners, torch.arange(400))
+        assert abs(ranks.mean() - 0.5) < 5 * ranks.std() / 20
+
+    def test_pairs_have_one_label(self, world):
+        with pytest.raises(ValueError, match="pairs must be of one label"):
+            neighbour_rank(*world, [0], [1])
