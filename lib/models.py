@@ -148,6 +148,14 @@ def densenet121(channels: int = 1, classes: int = 10) -> Classifier:
     return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
 
 
+def densenet_small(channels: int = 1, classes: int = 10) -> Classifier:
+    """DenseNet-BC with three blocks of four layers and growth 8 behind a stem of stride 2: for two cores."""
+    net = DenseNet(8, (4, 4, 4), 16, num_classes=1)
+    net.features.conv0 = nn.Conv2d(channels, 16, 3, stride=2, padding=1, bias=False)
+    net.features.pool0 = nn.Identity()
+    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+
+
 class _Concat(nn.Module):
     """Branches beside each other, their channels concatenated."""
 
@@ -188,6 +196,7 @@ NAMES = {
     "resnet50": lambda c, size, k: resnet50(c, k),
     "densenet100": lambda c, size, k: densenet100(c, k),
     "densenet121": lambda c, size, k: densenet121(c, k),
+    "densenet_small": lambda c, size, k: densenet_small(c, k),
     "inception_small": lambda c, size, k: inception_small(c, k),
 }
 
