@@ -45,11 +45,18 @@ def spearman_influence(a: NDArray, b: NDArray) -> NDArray:
 def auroc_error(high: NDArray, low: NDArray) -> float:
     """Standard error of the area under the ROC curve of positives ``(m,)`` against negatives ``(n,)``.
 
-    ``√(var(wins)/m + var(losses)/n)``: wins are each positive's share of negatives below it, losses each negative's
-    share of positives below it, ties half (DeLong et al. 1988).
+    ``√(var(wins)/m + var(losses)/n)`` over the two placements (DeLong et al. 1988).
     """
-    wins, losses = _share_below(high, low), _share_below(low, high)
+    wins, losses = auroc_placements(high, low)
     return float(np.sqrt(wins.var(ddof=1) / len(wins) + losses.var(ddof=1) / len(losses)))
+
+
+def auroc_placements(high: NDArray, low: NDArray) -> tuple[NDArray, NDArray]:
+    """Each positive's share of negatives below it, ``(m,)``, and each negative's share of positives below it, ``(n,)``.
+
+    Ties count half; the mean of the first, and one minus that of the second, is the area under the ROC curve.
+    """
+    return _share_below(high, low), _share_below(low, high)
 
 
 def _mid_ranks(x: NDArray) -> NDArray:

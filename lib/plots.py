@@ -108,3 +108,48 @@ def pictures(images, captions=None, *, columns: int = 10, titles=None, size: flo
         axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     return fig
+
+
+def heatmap(ax: Axes, matrix, title: str, **limits) -> None:
+    """A matrix as an image with its colour bar."""
+    shown = ax.imshow(matrix, cmap="cividis", interpolation="nearest", **limits)
+    ax.figure.colorbar(shown, ax=ax, shrink=0.85)
+    ax.set(xticks=[], yticks=[], title=title)
+
+
+def dumbbell(ax: Axes, table: pd.DataFrame, xlabel: str) -> None:
+    """One row a class, two marks a row: the two columns of ``table``, joined by a line."""
+    height = np.arange(len(table))[::-1]
+    left, right = table.columns
+    ax.hlines(height, table[left], table[right], color="0.7", lw=1.5, zorder=0)
+    for name, colour, marker in [(left, "#0072b2", "o"), (right, "#d55e00", "s")]:
+        ax.scatter(table[name], height, c=colour, marker=marker, label=name)
+    ax.set(xlabel=xlabel)
+    ax.set_yticks(height, table.index)
+    ax.legend()
+
+
+def spread(ax: Axes, groups: dict, xlabel: str) -> None:
+    """One horizontal box a group: quartiles, 5th and 95th percentile, in the order given, top first."""
+    names = list(groups)[::-1]
+    ax.boxplot(
+        [np.asarray(groups[name]) for name in names],
+        orientation="horizontal",
+        whis=(5, 95),
+        showfliers=False,
+        widths=0.6,
+        medianprops={"color": "#d55e00"},
+    )
+    ax.set_yticks(range(1, len(names) + 1), names)
+    ax.set(xlabel=xlabel)
+
+
+def two_histograms(ax: Axes, values, marked, xlabel: str, names: tuple[str, str], *, bins: int = 60) -> None:
+    """Densities of a score for unmarked and marked examples, the extreme 0.5% at either side left out of view."""
+    values, marked = np.asarray(values), np.asarray(marked)
+    edges = np.linspace(*np.quantile(values, [0.005, 0.995]), bins)
+    for part, name, colour, filled in [(~marked, names[0], "#0072b2", True), (marked, names[1], "#d55e00", False)]:
+        kind = {"histtype": "stepfilled", "alpha": 0.35} if filled else {"histtype": "step", "lw": 1.8}
+        ax.hist(values[part], edges, density=True, color=colour, label=name, **kind)
+    ax.set(xlabel=xlabel, ylabel="density")
+    ax.legend()

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 from sklearn.metrics import roc_auc_score
 
-from lib.jackknife import auroc_error, pearson_influence, spearman_influence
+from lib.jackknife import auroc_error, auroc_placements, pearson_influence, spearman_influence
 
 FEW = 1_000  # examples up to which resampling is used
 Interval = tuple[float, float]
@@ -192,6 +192,27 @@ def auroc(score: ArrayLike, positive: ArrayLike, *, seed: int = 0, level: float 
         return value, bootstrap_interval(_auc, high, low, seed=seed, level=level)
     half = stats.norm.ppf((1 + level) / 2) * auroc_error(high, low) / (value * (1 - value))
     return value, _pair(special.expit(special.logit(value) + np.array([-half, half])))
+
+
+def auroc_difference(a: ArrayLike, b: ArrayLike, positive: ArrayLike, *, level: float = 0.95) -> tuple[float, Interval]:
+    """AUROC of score a minus AUROC of score b on the same examples, with DeLong et al.'s (1988) paired interval.
+
+    Raises:
+        ValueError: if shapes disagree, a score holds a NaN, or there are fewer than 2 positives or 2 negatives.
+
+    Example:
+        >>> auroc_difference([0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1], [False, False, True, True])[0]
+        0.75
+    """
+    a, b, positive = _values("a", a), _values("b", b), np.asarray(positive)
+    _same_length(a, b, positive)
+    if positive.dtype != bool or min(positive.sum(), (~positive).sum()) < 2:
+        raise ValueError(f"positive must be booleans that mark at least 2 and leave at least 2, got {positive.dtype}")
+    value = float(roc_auc_score(positive, a) - roc_auc_score(positive, b))
+    ends = [auroc_placements(score[positive], score[~positive]) for score in (a, b)]
+    variance = sum((one - other).var(ddof=1) / len(one) for one, other in zip(*ends, strict=True))
+    half = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance)
+    return value, _pair((max(value - half, -1.0), min(value + half, 1.0)))
 
 
 def permutation_band(
