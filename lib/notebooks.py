@@ -8,10 +8,10 @@ anything is installed.
 import ast
 import contextlib
 import itertools
+import json
 import os
 import re
 import time
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 PROFILES = ("smoke", "laptop", "paper")
-TYPES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict, "None": None}
+TYPES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Notebook:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A line of the parameters cell: ``name: annotation = default  # help``."""
+    """A line of the parameters cell: ``name: annotation = default  # help``; of the annotations papermill knows."""
 
     name: str
     annotation: str
@@ -110,22 +110,15 @@ def fit(value: object, annotation: str) -> object:
         TypeError: if it does not.
 
     Example:
-        >>> fit(3, "float"), fit([1, 2], "list[int] | None")
-        (3.0, [1, 2])
+        >>> fit(3, "float"), fit([1, 2], "list[float]")
+        (3.0, [1.0, 2.0])
     """
     return _fit(value, eval(annotation, {"__builtins__": {}}, TYPES))  # an annotation of our own notebooks
 
 
 def _fit(value, hint):
     origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if origin is types.UnionType:
-        for one in inner:
-            with contextlib.suppress(TypeError):
-                return _fit(value, one)
-    elif hint in (None, types.NoneType):
-        if value is None:
-            return None
-    elif hint is float and type(value) in (int, float):
+    if hint is float and type(value) in (int, float):
         return float(value)
     elif origin is list and isinstance(value, list):
         return [_fit(item, inner[0]) for item in value] if inner else value
@@ -186,7 +179,7 @@ def _read(text: str, annotation: str) -> object:
 
 
 def difference(notebook: Notebook) -> str:
-    """Where the cells of the pair differ (kind, text, tags), in words; empty where they agree or there is no ``.ipynb``."""
+    """Where the cells of a pair differ (kind, text, tags), in words; empty where they agree, or with no ``.ipynb``."""
     import jupytext
     import nbformat
 
@@ -207,12 +200,12 @@ def _first(source: str) -> str:
     return next((line for line in source.splitlines() if line.strip()), "")
 
 
-def owned(folder: Path, number: str) -> list[str]:
+def owned(notebook: Notebook) -> list[str]:
     """The ids of the claims that a notebook must record, from ``claims.yaml`` beside it."""
-    import yaml
+    from lib.criteria import load_claims
 
-    claims = yaml.safe_load((folder / "claims.yaml").read_text("utf8"))
-    return [claim["id"] for claim in claims if str(claim["notebook"]).zfill(2) == number]
+    claims = load_claims(notebook.folder / "claims.yaml").values()
+    return [claim.id for claim in claims if claim.notebook == notebook.number]
 
 
 def run(notebook: Notebook, profile: str, values: Mapping, results: Path, *, progress: bool = False) -> Run:
@@ -264,13 +257,22 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
     }
     try:
         with _environ(environment):
-            papermill.execute_notebook(path, path, dict(values), cwd=notebook.folder, progress_bar=progress)
+            papermill.execute_notebook(
+                path,
+                path,
+                dict(values),
+                cwd=notebook.folder,
+                progress_bar=progress,
+                extra_arguments=["--log-level=50"],  # of the kernel, which talks of its sockets on stderr
+            )
     except papermill.PapermillExecutionError as error:
         return f"cell [{error.exec_count}] `{_first(error.source)}`: {error.ename}: {error.evalue}"
     except DeadKernelError:
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        at = next((i for i, cell in enumerate(cells, 1) if cell.execution_count is None), len(cells))
-        return f"cell [{at}] `{_first(cells[at - 1].source)}`: the kernel died (was it out of memory?)"
+        begun = [cell for cell in cells if cell.metadata.papermill.start_time]
+        return f"cell [{len(begun)}] `{_first(begun[-1].source)}`: the kernel died (was it out of memory?)"
+    except Exception as error:  # such as a kernel that does not start: the other notebooks are still to run
+        return f"{type(error).__name__}: {error}"
     return ""
 
 
@@ -286,8 +288,6 @@ def _environ(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _unrecorded(notebook: Notebook, claims: Path) -> str:
-    import json
-
     recorded = json.loads(claims.read_text("utf8")) if claims.exists() else {}
-    missing = [claim for claim in owned(notebook.folder, notebook.number) if claim not in recorded]
+    missing = [claim for claim in owned(notebook) if claim not in recorded]
     return f"claims not recorded: {', '.join(missing)}" if missing else ""

@@ -100,19 +100,17 @@ def save(run: Run, results: Path, repo: Path) -> list[Path]:
 
     if run.failure or run.profile != "laptop":
         raise ValueError(f"only what went well with the profile laptop is saved, got {run}")
-    notebook, written = run.notebook, []
+    notebook, readme, figures = run.notebook, repo / "README.md", repo / "figures"
+    table = claims.summary(results, run.profile, notebook.folder / "claims.yaml")
+    block = claims.markdown(table[table.notebook == notebook.number])
+    text = put_between(readme.read_text("utf8"), notebook.number, block)
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
-    written.append(notebook.ipynb)
-    figures = repo / "figures"
+    readme.write_text(text, "utf8")
     figures.mkdir(exist_ok=True)
     for old in figures.glob(f"{notebook.number}_*.png"):
         old.unlink()
-    for new in sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png")):
-        written.append(Path(shutil.copy(new, figures)))
-    readme = repo / "README.md"
-    table = claims.markdown(run.profile, results, notebook=notebook.number)
-    readme.write_text(put_between(readme.read_text("utf8"), notebook.number, table), "utf8")
-    return [*written, readme]
+    drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
+    return [notebook.ipynb, readme, *(Path(shutil.copy(new, figures)) for new in drawn)]
 
 
 def put_between(text: str, name: str, block: str) -> str:

@@ -118,15 +118,13 @@ def plan(chosen: Sequence[Notebook], profile: str, given: Mapping[str, str]) -> 
     return todo
 
 
-def run_all(
-    todo: Mapping[Notebook, dict], profile: str, results: Path, *, before: int = 0, after: int = 0
-) -> list[Run]:
+def run_all(todo: Mapping[Notebook, dict], profile: str, results: Path) -> list[Run]:
     """Run the notebooks one after the other and say how each went; one that fails does not stop the others.
 
-    ``before`` and ``after`` are the numbers of steps around these, for the numbering.
+    They are numbered from 2 to the last but one step, as the environment comes before and the verdicts after.
     """
-    runs, steps = [], before + len(todo) + after
-    for i, (notebook, values) in enumerate(todo.items(), before + 1):
+    runs, steps = [], len(todo) + 2
+    for i, (notebook, values) in enumerate(todo.items(), 2):
         print(f"[{i}/{steps}] {notebook.name}, profile {profile} …", flush=True)
         run = notebooks.run(notebook, profile, values, results, progress=sys.stderr.isatty())
         runs.append(run)
@@ -149,13 +147,14 @@ def duration(seconds: float) -> str:
 
 
 def report(runs: Sequence[Run], profile: str, results: Path) -> None:
-    """Print the verdicts of the runs that went well, where everything lies, and what failed."""
+    """Print the verdicts of the notebooks that were run, where everything lies, and what failed."""
     from lib import claims
 
-    print(claims.summary(profile, results))
-    folder = results / profile
+    table = claims.summary(results, profile, runs[0].notebook.folder / "claims.yaml")
+    table = table[table.notebook.isin([run.notebook.number for run in runs])]
+    print(claims.markdown(table, ("id", "ours", "verdict")) + "\n")
     for what, where in (("executed notebooks", "notebooks"), ("figures", "figures"), ("claims", "claims")):
-        print(f"{what:>18}: {shown(folder / where)}")
+        print(f"{what}: {shown(results / profile / where)}")
     for run in runs:
         if run.failure:
             print(f"\nFAILED {run.notebook.name} at {run.failure}\n  its notebook so far: {shown(run.executed)}")
@@ -172,32 +171,38 @@ def shown(path: Path) -> str:
 def main(argv: Sequence[str] | None = None, folder: Path = REPO / "notebooks") -> int:
     """The command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the kernel goes too
+    try:
+        return _main(argv, folder)
+    except KeyboardInterrupt:
+        print("\nstopped; what is finished is kept, and the next run goes on from it", file=sys.stderr)
+        return 130
+
+
+def _main(argv: list[str], folder: Path) -> int:
     start = time.perf_counter()
     try:
         asked = options(argv, folder)
         enter_environment(argv, 0 if asked.test else len(asked.only) + 2)
-        if asked.test:
-            return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
-        todo = plan(asked.only, asked.profile, asked.parameters)
-    except ValueError as error:
+        todo = {} if asked.test else plan(asked.only, asked.profile, asked.parameters)
+    except (ValueError, RuntimeError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ValueError) else 1
+    if asked.test:
+        return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
 
     from lib.store import results_folder
 
-    results = results_folder().resolve()
-    runs = run_all(todo, asked.profile, results, before=1, after=1)
+    results, steps = results_folder().resolve(), len(todo) + 2
+    runs = run_all(todo, asked.profile, results)
     good = [run for run in runs if not run.failure]
-    print(f"[{len(todo) + 2}/{len(todo) + 2}] verdicts")
+    print(f"[{steps}/{steps}] verdicts")
     report(runs, asked.profile, results)
     if asked.save:
         from lib import publish
 
         for run in good:
-            print(f"             saved: {', '.join(shown(path) for path in publish.save(run, results))}")
+            print(f"saved: {', '.join(shown(path) for path in publish.save(run, results, REPO))}")
     print(f"\n{len(good)} of {len(runs)} notebooks went well, in {duration(time.perf_counter() - start)}")
     return 0 if len(good) == len(runs) else 1
 
@@ -217,9 +222,4 @@ def enter_environment(argv: Sequence[str], steps: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nstopped; finished notebooks and shards are kept, and the next run goes on from them", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(main())
