@@ -11,8 +11,8 @@ A claim has the fields below. ``side``, ``effect`` and ``threshold`` are one val
     side       claimed direction: 1, -1, or 0 = smaller than ``effect``
     effect     published size in that unit, or null
     settings   the settings that the paper names, in the order of the sweep; [] for a single number
-    waits      why it cannot be decided yet, or ''
-    later      what later work found, or ''
+    waits      optional: why it cannot be decided yet
+    later      optional: what later work found
     threshold  optional: the value a difference is compared with (0), chance for a correlation (0) or a share (must be
                given), the allowed error of an identity (1e-6), the ratio of equal costs (1)
     sized      optional: 'paper' (default) where ``effect`` is printed there; 'study' where only curves or pictures
@@ -83,7 +83,8 @@ def _claim(entry: dict) -> Claim:
     def refuse(field, expected):
         raise ValueError(f"{name}: {field} must be {expected}, got {entry.get(field)!r}")
 
-    entry.setdefault("sized", "paper")
+    for field, default in (("sized", "paper"), ("waits", ""), ("later", "")):
+        entry.setdefault(field, default)
     entry.setdefault("threshold", THRESHOLD.get(entry.get("rule"), 0.0) if entry.get("rule") != "share" else None)
     known = {field.name for field in fields(Claim)}
     if set(entry) != known:
@@ -127,48 +128,47 @@ def _claim(entry: dict) -> Claim:
 
 def criterion(claim: Claim) -> str:
     """When the claim counts as reproduced, in words, from rule, measure, side, effect and settings."""
-    side, effect, threshold = (_by_setting(claim, f) for f in ("side", "effect", "threshold"))
-    many, first = len(claim.settings) > 1, claim.keys[0]
-    among = _among(claim)
+    sides, threshold, first = set(claim.side.values()), _listed(claim, "threshold"), claim.keys[0]
+    way = {1: "above", -1: "below"}.get(next(iter(sides)), "") if len(sides) == 1 else f"({_listed(claim, 'side')}) of"
+    size, whose = _listed(claim, "effect"), "published" if claim.sized == "paper" else "size set by us"
     if claim.rule == "identity":
-        where = " at every one of " + ", ".join(claim.settings) if many else ""
-        text = f"largest relative error below {claim.threshold[first]:g}, in float64{where}"
-    elif set(claim.side.values()) == {0}:
-        text = f"95% interval within ±{effect} of {threshold}{among}"
+        text = f"largest relative error below {claim.threshold[first]:g} in float64" + _everywhere(claim)
+        return f"{claim.measure}: {text}"
+    if sides == {0}:
+        text = f"95% interval within ±{size} of {threshold}"
     elif claim.rule == "trend":
-        way = "above" if claim.side[first] > 0 else "below"
-        along = "" if set(claim.settings) == set(DIRECT) else f" along {', '.join(claim.settings)}"
-        text = f"Spearman with the setting, and last minus first, both with 95% interval {way} 0{along}"
-        text += f"; size at the ends {effect}{_whose(claim)}" if effect else ""
+        along = "" if set(claim.settings) == set(DIRECT) else f" along {'; '.join(claim.settings)}"
+        text = f"Spearman with the setting{along}, and last minus first, both with 95% interval {way} 0"
+        return f"{claim.measure}: {text}" + (f"; {whose} at the ends: {size}" if size else "")
     elif claim.rule == "difference":
-        text = f"95% interval {_way(side)} {threshold}{among}"
-        text += f"; too narrow for {effect}{_whose(claim)} counts against it" if effect else ""
+        text = f"95% interval {way} {threshold}"
     elif claim.rule == "cost":
-        text = f"ratio {_way(side)} {threshold}" + (f" that reaches {effect}{_whose(claim)}" if effect else "") + among
+        text = f"ratio {way} {threshold}" + (" that reaches the size" if size else "")
     else:
-        text = f"95% interval {_way(side)} chance (null band, or {threshold})"
-        text += f" that reaches {effect}{_whose(claim)}" if effect else ""
-        text += among
+        text = f"95% interval {way} chance (null band, or {threshold})" + (" that reaches the size" if size else "")
+    text += _among(claim)
+    if size and sides != {0}:
+        text += f"; {whose}: {size}"
+        text += ", an interval round the threshold and short of it counts against" if claim.rule == "difference" else ""
     return f"{claim.measure}: {text}"
 
 
-def _way(side: str) -> str:
-    return {"1": "above", "-1": "below"}.get(side, f"on the claimed side ({side}) of")
-
-
-def _whose(claim: Claim) -> str:
-    return " (published)" if claim.sized == "paper" else " (size set by us)"
-
-
 def _among(claim: Claim) -> str:
-    settings = claim.settings
-    if len(settings) < 2:
+    many = len(claim.settings)
+    if many < 2:
         return ""
-    return f", in {math.ceil(2 * len(settings) / 3)} of {', '.join(settings)} and opposite in none"
+    names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(claim.settings)})"
+    return f" in at least {math.ceil(2 * many / 3)} of {many} settings{names}, opposite in none"
 
 
-def _by_setting(claim: Claim, field: str) -> str:
+def _everywhere(claim: Claim) -> str:
+    return f" for each of {'; '.join(claim.settings)}" if claim.settings else ""
+
+
+def _listed(claim: Claim, field: str) -> str:
+    """The values of a field: one where all settings share it, else each with its setting."""
     values = {s: v for s, v in getattr(claim, field).items() if v is not None}
+    show = lambda v: (f"{v:+d}" if field == "side" else f"{v:g}").replace("-", "−" if "e" not in f"{v:g}" else "-")
     if len(set(values.values())) < 2:
-        return "".join(f"{v:g}" for v in list(values.values())[:1])
-    return ", ".join(f"{v:+g} at {s}" if field == "side" else f"{v:g} at {s}" for s, v in values.items())
+        return "".join(map(show, list(values.values())[:1]))
+    return "; ".join(f"{show(v)} ({s})" for s, v in values.items())
