@@ -1,4 +1,4 @@
-"""How far two sets of estimates agree, and which pairs to show: the paper's sections 2 and 3.5, appendix C."""
+"""How far two sets of estimates agree, and which pairs to show (Feldman and Zhang 2020, section 3.5, appendix C)."""
 
 import numpy as np
 import pandas as pd
@@ -27,8 +27,8 @@ def consistency(
         where the union is empty, jaccard and difference are NaN.
 
     Example:
-        >>> consistency(torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.6]), [0.5]).jaccard[0]
-        0.5
+        >>> consistency(torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.6]), [0.5]).jaccard.tolist()
+        [0.5]
     """
     if first.shape != second.shape:
         raise ValueError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
@@ -51,6 +51,30 @@ def consistency(
     return pd.DataFrame(rows)
 
 
+def overlap(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Pairs found by both, counted by test example, so that whatever they sum to can be resampled over test examples.
+
+        Jaccard = both / either        share of one's pairs that the other finds = 2 both / (first + second)
+
+    Args:
+        first, second: columns ``train`` and ``test``, as from ``memorization.high_influence_pairs``.
+
+    Returns:
+        One row a test example in any pair: ``first, second, both, either``, numbers of pairs.
+
+    Example:
+        >>> one = pd.DataFrame({"train": [1, 2], "test": [7, 7]})
+        >>> overlap(one, one.head(1)).loc[7].tolist()
+        [2, 1, 1, 2]
+    """
+    key = ["train", "test"]
+    found = first[key].merge(second[key], how="outer", on=key, indicator="where")
+    table = pd.crosstab(found.test, found["where"].astype(str))
+    table = table.reindex(columns=["both", "left_only", "right_only"], fill_value=0)
+    out = {"first": table.both + table.left_only, "second": table.both + table.right_only, "both": table.both}
+    return pd.DataFrame(out).assign(either=table.sum(axis=1))
+
+
 def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 5) -> np.ndarray:
     """The training examples to show, without cherry-picking (Feldman and Zhang 2020, appendix C).
 
@@ -71,32 +95,3 @@ def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 
         raise ValueError(f"pairs must hold at least {copies} training examples to show, got {len(strongest)}")
     base = np.linspace(0, len(strongest) - copies, examples).astype(int)
     return np.stack([strongest[base + copy] for copy in range(copies)])
-
-
-def neighbour_rank(x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, train, test) -> Tensor:
-    """Of the training examples with the test example's label, the share that lie nearer to it than its partner does.
-
-    Distance is Euclidean between images as they are. 0 = the partner is the nearest of all; chance gives a half.
-
-    Args:
-        train, test: positions of the pairs, ``(p,)`` each, the two of one label.
-
-    Returns:
-        ``(p,)`` float64 in [0, 1).
-
-    Raises:
-        ValueError: if a pair has two labels, or a label a single training example.
-    """
-    train, test = torch.as_tensor(np.asarray(train)), torch.as_tensor(np.asarray(test))
-    if (y_train[train] != y_test[test]).any():
-        raise ValueError("pairs must be of one label: neighbours are ranked within it")
-    rank = torch.empty(len(test), dtype=torch.float64)
-    for label in y_test[test].unique():
-        mates = torch.nonzero(y_train == label).flatten()
-        if len(mates) < 2:
-            raise ValueError(f"label {int(label)} has a single training example: nothing to rank it among")
-        own = torch.nonzero(y_test[test] == label).flatten()
-        distance = torch.cdist(x_test[test[own]].flatten(1), x_train[mates].flatten(1))  # (pairs, mates)
-        partner = distance.gather(1, torch.searchsorted(mates, train[own])[:, None])
-        rank[own] = (distance < partner).sum(1).double() / (len(mates) - 1)
-    return rank

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.agreement import consistency, displayed_examples, neighbour_rank
+from lib.agreement import consistency, displayed_examples, overlap
 
 
 def draw(*shape, seed=0):
@@ -76,31 +76,23 @@ class TestDisplayed:
             displayed_examples(pd.DataFrame({"train": [5, 5, 6], "influence": [0.2, 0.3, 0.4]}))
 
 
-class TestNeighbours:
-    @pytest.fixture
-    def world(self):
-        x, x_test = draw(60, 1, 4, 4), draw(20, 1, 4, 4, seed=1)
-        return x, torch.arange(60) % 3, x_test, torch.arange(20) % 3
+class TestOverlap:
+    def test_counts_by_test_example(self):
+        g = np.random.default_rng(0)
+        sets = [{tuple(p) for p in g.integers(0, 6, (20, 2)).tolist()} for _ in range(2)]
+        frames = [pd.DataFrame(sorted(s), columns=["train", "test"]) for s in sets]
+        table = overlap(*frames)
+        for test, row in table.iterrows():
+            first, second = ({p for p in s if p[1] == test} for s in sets)
+            expected = [len(first), len(second), len(first & second), len(first | second)]
+            assert row[["first", "second", "both", "either"]].tolist() == expected
+        assert table.both.sum() / table.either.sum() == len(sets[0] & sets[1]) / len(sets[0] | sets[1])
 
-    def test_is_the_definition(self, world):
-        x, y, x_test, y_test = world
-        train, test = np.array([4, 0, 17]), np.array([1, 3, 2])
-        for i, j, rank in zip(train, test, neighbour_rank(*world, train, test), strict=True):
-            mates = [m for m in range(60) if y[m] == y_test[j] and m != i]
-            nearer = [m for m in mates if (x[m] - x_test[j]).norm() < (x[i] - x_test[j]).norm()]
-            assert rank.item() == pytest.approx(len(nearer) / len(mates))
+    def test_of_itself_and_of_strangers(self):
+        one = pd.DataFrame({"train": [1, 2], "test": [5, 6]})
+        assert (overlap(one, one).both == overlap(one, one).either).all()
+        assert overlap(one, one.assign(train=9)).both.sum() == 0
 
-    def test_a_copy_is_the_nearest(self, world):
-        x, y, x_test, y_test = world
-        x_test[1] = x[4]
-        assert neighbour_rank(x, y, x_test, y_test, [4], [1]).item() == 0
-
-    def test_chance_is_a_half(self):
-        x, x_test, y = draw(400, 9), draw(400, 9, seed=1), torch.zeros(400, dtype=torch.int64)
-        partners = torch.randperm(400, generator=torch.Generator().manual_seed(2))
-        ranks = neighbour_rank(x, y, x_test, y, partners, torch.arange(400))
-        assert abs(ranks.mean() - 0.5) < 5 * ranks.std() / 20
-
-    def test_pairs_have_one_label(self, world):
-        with pytest.raises(ValueError, match="pairs must be of one label"):
-            neighbour_rank(*world, [0], [1])
+    def test_nothing_overlaps_nothing(self):
+        none = pd.DataFrame({"train": [], "test": []}, dtype=np.int64)
+        assert len(overlap(none, none)) == 0 and overlap(none, none).either.sum() == 0
