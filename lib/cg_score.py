@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lib import blocked_cholesky as blocked
 from lib import cg_subsampling
+from lib.cg_exact import PROBES, exact, exact_operations, one_vs_rest
 from lib.costs import Phases, free_bytes
-from lib.gram import F64, gram_block, refuse_twins, relu_gram, relu_kernel, unit_rows
+from lib.gram import F64, gram_block, refuse_twins, relu_gram, unit_rows
 
 __all__ = ["CGScores", "cg_prime", "cg_scores", "relu_gram"]
 
@@ -40,7 +40,8 @@ class CGScores:
     diagonal: Tensor  # yᵢ²dᵢ
     spread: Tensor  # standard deviation of the score over runs; 0 where exact, NaN for a single run
     by_run: Tensor  # score in each run, (runs, n) or (r, runs, n); one run where exact
-    residual: float = math.nan  # exact only: largest |Hv − y| over 256 rows, H in float64 (y is ±1)
+    residual: float = math.nan  # exact only: largest |Hv − y| over 256 rows, H in float64; y is ±1
+    diagonal_error: float = math.nan  # exact only: largest relative error of d at 16 rows, against solving H u = eᵢ
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     operations: dict[str, float] = field(default_factory=dict)  # by phase, floating-point, as the formulas count them
     planned_bytes: int = 0  # memory that the call reckoned with before it started
@@ -109,13 +110,15 @@ def cg_scores(
         refuse_twins(unit, tolerance=8 * torch.finfo(dtype).eps)
     settings = {"dtype": dtype, "jitter": jitter, "block": block}
     if negatives is None:
-        phases = Phases(device, _operations(unit, labellings, dtype), progress=progress, title="CG-scores")
+        phases = Phases(
+            device, exact_operations(labellings, unit.shape[1], dtype), progress=progress, title="CG-scores"
+        )
         with phases.bar:
-            v, d, residual = _exact(unit, labellings, phases=phases, **settings)
+            v, d, *checks = exact(unit, labellings, phases=phases, **settings)
         v, d = v[:, None].expand(-1, runs, -1), d.expand(len(v), runs, -1)
     else:
         work = cg_subsampling.operations(labellings, negatives, runs)
-        phases, residual = Phases(device, work, progress=progress, title="CG-scores"), math.nan
+        phases, checks = Phases(device, work, progress=progress, title="CG-scores"), [math.nan, math.nan]
         with phases.bar:
             v, d = cg_subsampling.subsampled(
                 unit, labellings, negatives, runs=runs, seed=seed, keep=keep, phases=phases, **settings
@@ -125,7 +128,7 @@ def cg_scores(
     spread = by_run.std(1) if runs > 1 else torch.full_like(by_run[:, 0], single)
     means = [t.mean(1) for t in (by_run, (v - d) ** 2 / d, 2 * (v - d), d)]
     home = [t.reshape(*y.shape[:-1], *t.shape[1:]).to(x.device, dtype) for t in (*means, spread, by_run)]
-    return CGScores(*home, residual, phases.seconds, phases.operations, needed)
+    return CGScores(*home, *checks, phases.seconds, phases.operations, needed)
 
 
 def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
@@ -137,20 +140,9 @@ def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     labellings = _labellings(x, y)
     unit = unit_rows(x, device or x.device)
-    signs, own = (t.to(unit.device) for t in _one_vs_rest(labellings))
+    signs, own = (t.to(unit.device) for t in one_vs_rest(labellings))
     h_y = torch.cat([gram_block(unit, slice(a, a + block)) @ signs for a in range(0, len(unit), block)])
     return (2 * h_y.gather(1, own.T).T - 0.5).reshape(y.shape).to(x.device, F64 if x.dtype == F64 else torch.float32)
-
-
-def _one_vs_rest(labellings: Tensor) -> tuple[Tensor, Tensor]:
-    """Signs ``(n, columns)``, one column a class of each labelling, and each row's own column ``(r, n)``."""
-    signs, own, columns = [], [], 0
-    for labels in labellings:
-        classes, column = labels.unique(return_inverse=True)
-        signs.append(2.0 * torch.nn.functional.one_hot(column, len(classes)) - 1)
-        own.append(column + columns)
-        columns += len(classes)
-    return torch.cat(signs, 1).to(F64), torch.stack(own)
 
 
 def _labellings(x: Tensor, y: Tensor) -> Tensor:
@@ -188,15 +180,15 @@ def _plan(x, labellings, negatives, runs, dtype, block, device) -> tuple[int, bo
     """Bytes that the call needs, and whether H of all rows may be kept (subsampled); MemoryError if too many."""
     n, d, size, free = len(x), x[0].numel(), dtype.itemsize, free_bytes(device)
     block, columns = min(block, n), sum(len(labels.unique()) for labels in labellings)
-    rows_and_sides = 8 * n * (d + 5 * columns) + 40 * block**2
+    rows_and_sides = 8 * n * (d + 5 * (columns + PROBES)) + 40 * block**2
 
-    def exact(size):
+    def whole(size):
         return rows_and_sides + size * (n * (n + block) // 2 + n * block)
 
     def draws(ratio, size):
         return rows_and_sides + cg_subsampling.bytes_needed(labellings, ratio, d, runs, size, block)
 
-    needed = exact(size) if negatives is None else draws(negatives, size)
+    needed = whole(size) if negatives is None else draws(negatives, size)
     if needed > free:
         fits = [a for a in (9, 8, 7, 6, 5, 4, 3, 2, 1, 0.5) if a < (negatives or math.inf) and draws(a, 4) <= free]
         offer = "no subsampled call fits either: pass fewer rows"
@@ -210,52 +202,3 @@ def _plan(x, labellings, negatives, runs, dtype, block, device) -> tuple[int, bo
         )
     keep = negatives is not None and needed + size * n**2 + 24 * block * n <= free / 2
     return needed + keep * (size * n**2 + 24 * block * n), keep
-
-
-def _operations(unit, labellings, dtype) -> dict[str, float]:
-    (n, d), columns = unit.shape, sum(len(labels.unique()) for labels in labellings)
-    refined = dtype != F64
-    solve = 2 * n**2 * columns + refined * (n**2 * d + 4 * n**2 * columns)
-    return {"gram": n**2 * d, "factor": n**3 / 3, "solve": solve, "invert": n**3 / 3}
-
-
-def _exact(unit, labellings, *, dtype, jitter, block, phases) -> tuple[Tensor, Tensor, float]:
-    """``v (r, n)`` and ``d (n,)`` in float64, and the largest |Hv − y| over up to 256 rows."""
-    n, d = unit.shape
-    signs, own = (t.to(unit.device) for t in _one_vs_rest(labellings))
-
-    def fill(lo, hi, out):
-        with phases("gram"):
-            for a in range(0, hi, block):
-                b = min(a + block, hi)
-                out[:, a:b] = gram_block(unit, slice(lo, hi), slice(a, b), jitter)
-            phases.tick((hi**2 - lo**2) * d)
-
-    with phases("factor"):
-        panels = blocked.factorize(fill, blocked.edges(n, block), dtype=dtype, device=unit.device, tick=phases.tick)
-    with phases("solve"):
-        v = blocked.solve(panels, signs.to(dtype)).to(F64)
-        if dtype != F64:
-            v += blocked.solve(panels, _residual(unit, v, signs, jitter, block, phases.tick).to(dtype)).to(F64)
-        rows = torch.linspace(0, n - 1, min(n, 256), device=unit.device).long()
-        some = relu_kernel(unit[rows], unit)
-        some[torch.arange(len(rows)), rows] = 0.5 + jitter
-        worst = (some @ v - signs[rows]).abs().max().item()
-    with phases("invert"):
-        diagonal = blocked.inverse_diagonal(panels, tick=phases.tick)
-    return v.gather(1, own.T).T, diagonal, worst
-
-
-def _residual(unit, v, signs, jitter, block, tick) -> Tensor:
-    """``signs − Hv`` in float64, H formed again a tile at a time, each used for both triangles."""
-    out = signs.clone()
-    for lo in range(0, len(unit), block):
-        rows = slice(lo, lo + block)
-        for a in range(0, lo + 1, block):
-            left = slice(a, a + block)
-            tile = gram_block(unit, rows, left, jitter)
-            if a < lo:
-                out[left] -= tile.T @ v[rows]
-            out[rows] -= tile @ v[left]
-        tick((min(lo + block, len(unit)) ** 2 - lo**2) * unit.shape[1])
-    return out

@@ -1,5 +1,6 @@
-"""What a computation costs: memory that is free before it starts, seconds and operations of each of its phases."""
+"""What a computation costs: memory free before it starts, seconds and operations by phase, the peak of memory."""
 
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,27 @@ def free_bytes(device="cpu") -> int:
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         free = min(free, int(text) - int(used.read_text()))
     return free
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far (resident set)."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def matrix_product_rate(n: int = 3000, *, dtype=torch.float32, device="cpu", repeats: int = 5) -> float:
+    """10⁹ operations a second of this machine's matrix product, the best of some repeats: 2n³ operations each."""
+    a, b = (torch.rand(n, n, dtype=dtype, device=device) for _ in range(2))
+    best = 0.0
+    for _ in range(repeats):
+        phases = Phases(device, {"product": 2.0 * n**3})
+        with phases("product"):
+            a @ b
+        best = max(best, 2e-9 * n**3 / phases.seconds["product"])
+    return best
 
 
 class Phases:

@@ -32,7 +32,7 @@ def relu_gram(x) -> Tensor:
 def relu_kernel(a: Tensor, b: Tensor) -> Tensor:
     """Eq. 1 between unit rows a ``(…, m, d)`` and b ``(…, m', d)``; rounding may carry a cosine past 1: clamped."""
     cosine = a @ b.mT
-    for rows in cosine.split(64, dim=-2):  # small enough to stay in cache
+    for rows in cosine.split(256, dim=-2):  # small enough to stay in cache
         angle = torch.acos(rows.clamp_(-1, 1))
         rows.mul_(angle.neg_().add_(math.pi)).div_(2 * math.pi)
     return cosine

@@ -117,6 +117,7 @@ class TestExact:
         torch.testing.assert_close(half.diagonal.double(), full.diagonal, rtol=2e-4, atol=0)
         assert ((half.partial.double() - full.partial).abs() < 1e-4 * full.diagonal).all()
         assert half.residual < 1e-4 and full.residual < 1e-10
+        assert 1e-8 < half.diagonal_error < 1e-4 and full.diagonal_error < 1e-10
 
     def test_nearly_equal_rows_keep_their_digits_in_float32(self):
         x, y = problem()

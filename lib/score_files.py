@@ -1,0 +1,79 @@
+"""Files of per-example scores: one Parquet file a dataset, a row an example, a column a score, provenance inside.
+
+A score computed elsewhere or later is merged in by original row; what is there stays. To read one,
+
+    pandas.read_parquet("data/scores/fashion-mnist.parquet").set_index("row")
+
+and ``provenance(path)`` for how each group of columns was made.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+KEY = b"provenance"
+
+
+def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, group: str, made: dict) -> pd.DataFrame:
+    """Add columns to a score file by row, or start one; then renew its line in ``SHA256SUMS`` beside it.
+
+    Args:
+        path: of the ``.parquet`` file.
+        columns: name → ``(n,)`` array; a column that the file already has is replaced.
+        rows: ``(n,)`` original rows of the examples. They must be among the file's; file rows without a new value
+            get NaN, so integer columns must cover all of them.
+        group: name of the columns' common origin, such as ``"cg"``.
+        made: how they were made, JSON-able; kept under ``group``, beside that of other groups.
+
+    Returns:
+        The whole table as written, by ascending ``row``.
+
+    Raises:
+        ValueError: lengths that differ, rows that repeat, rows that the file does not have, an integer column that
+            leaves rows out.
+    """
+    path, rows = Path(path), np.asarray(rows)
+    wrong = {name: np.shape(values) for name, values in columns.items() if np.shape(values) != rows.shape}
+    if rows.ndim != 1 or wrong:
+        raise ValueError(f"columns must be (n,) for rows {rows.shape}, got {wrong}")
+    if len(np.unique(rows)) != len(rows):
+        raise ValueError("rows must not repeat")
+    new = pd.DataFrame(dict(columns), index=pd.Index(rows.astype("int32"), name="row")).sort_index()
+    old = pd.read_parquet(path).set_index("row") if path.exists() else pd.DataFrame(index=new.index)
+    strange = new.index.difference(old.index)
+    if len(strange):
+        raise ValueError(f"rows must be among the {len(old)} of {path.name}, got {strange[:5].tolist()} …")
+    whole = [name for name in new if pd.api.types.is_integer_dtype(new[name])]
+    if whole and len(new) < len(old):
+        raise ValueError(f"integer columns must have a value in every row of {path.name}: {whole}")
+    names = [*old.columns, *new.columns.difference(old.columns, sort=False)]
+    table = old.drop(columns=old.columns.intersection(new.columns)).join(new)[names].reset_index()
+    origin = provenance(path) if path.exists() else {}
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    text = json.dumps({**origin, group: {**made, "columns": list(columns)}}, sort_keys=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    pq.write_table(arrow.replace_schema_metadata({**arrow.schema.metadata, KEY: text}), part, compression="zstd")
+    os.replace(part, path)
+    _renew_checksum(path)
+    return table
+
+
+def provenance(path: str | Path) -> dict:
+    """How the columns of a score file were made: group → dataset and its SHA-256, settings, versions, cost, checks."""
+    return json.loads((pq.read_schema(path).metadata or {}).get(KEY, b"{}"))
+
+
+def _renew_checksum(path: Path) -> None:
+    sums = path.with_name("SHA256SUMS")
+    lines = sums.read_text().splitlines() if sums.exists() else []
+    lines = [line for line in lines if line.split()[-1] != path.name]
+    lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}")
+    sums.write_text("\n".join(sorted(lines, key=lambda line: line.split()[-1])) + "\n")
