@@ -12,8 +12,8 @@ from torch import Tensor
 from lib import ensemble
 
 
-def _rank(score: Tensor, seed: int) -> Tensor:
-    """Rank of each score, 0 = lowest; ties fall in an order drawn by the seed, not by row."""
+def ranks(score: Tensor, *, seed: int = 0) -> Tensor:
+    """Rank of each score, ``(n,)`` int64, 0 = lowest; ties fall in an order drawn by the seed, not by row."""
     shuffled = torch.randperm(len(score), generator=torch.Generator().manual_seed(seed))
     order = shuffled[torch.argsort(score[shuffled], stable=True)]
     rank = torch.empty(len(score), dtype=torch.int64)
@@ -55,7 +55,7 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
     kept = torch.zeros(len(score), dtype=torch.bool)
     groups = [torch.arange(len(score))] if y is None else [torch.nonzero(y == c).flatten() for c in y.unique()]
     for rows in groups:
-        rank, size = _rank(score[rows], seed), round(width * len(rows))
+        rank, size = ranks(score[rows], seed=seed), round(width * len(rows))
         start = min(round(offset * len(rows)), len(rows) - size)
         kept[rows] = (rank >= start) & (rank < start + size)
     return kept

@@ -33,7 +33,7 @@ augment: str = ""  # "", "crop", "flip" or "crop_flip"
 networks: int = 5  # trainings averaged in EL2N, forgetting and the feature scores
 seeds: int = 5  # retrainings of every pruned set
 kept: list = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]  # shares of the training rows kept
-noise: list = [0.2, 0.5, 0.8]  # shares of labels replaced, uniformly over the other classes
+noise_levels: list = [0.2, 0.5, 0.8]  # shares of labels replaced, uniformly over the other classes
 offsets: list = [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]  # left ends of the window
 feature_epochs: list = [1, 2, 3, 5, 7, 10, 15, 20]  # moments at which features are taken
 draws: int = 20  # subsampled runs averaged
@@ -46,15 +46,17 @@ seed: int = 0  # rows, noise, networks, bootstrap
 # The score of an example is how much the data become easier when it is removed, measured by a bound on how far a wide two-layer network must move to fit them. The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import json
 import time
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 from scipy.stats import spearmanr
 
-from lib import cg_score, data, ensemble, models, plots, pruning, stats
+from lib import cg_score, data, ensemble, models, noise, plots, pruning, stats
 from lib.claims import Ledger
 from lib.data_diet import el2n, forgetting
 from lib.store import Store
@@ -124,11 +126,11 @@ print(f"{len(few)} deletions against one factorization: largest relative differe
 # *Before you run: only the first coordinate tells the classes apart. Will a point with a large first coordinate score high or low?*
 
 # %%
-g = torch.Generator().manual_seed(seed)
+generator = torch.Generator().manual_seed(seed)
 side = torch.arange(2000) % 2
-points = torch.randn(2000, 3000, generator=g) / 2
+points = torch.randn(2000, 3000, generator=generator) / 2
 points[:, 0] += 2.0 * side - 1
-flipped_side, flipped = data.uniform_noise(side, 0.1, k=2, seed=seed)
+flipped_side, flipped = noise.uniform_noise(side, 0.1, k=2, seed=seed)
 clean, noisy = cg_score.cg_scores(points, side).score, cg_score.cg_scores(points, flipped_side).score
 inverse = torch.linalg.inv(cg_score.relu_gram(points[torch.argsort(side)].double()))
 
@@ -154,9 +156,10 @@ plots.save(fig, "04_gaussians", profile);
 # %%
 boundary, boundary_ci = stats.spearman(points[:, 0].abs().numpy(), clean.numpy(), seed=seed)
 auc, auc_ci = stats.auroc(noisy.numpy(), flipped.numpy(), seed=seed)
-off = inverse - torch.diag(inverse.diagonal())
-ledger.record("cg.geometry", {"boundary": boundary}, interval={"boundary": boundary_ci}, n=2000,
-              note=f"inverse: diagonal {inverse.diagonal().mean():.3f} ± {inverse.diagonal().std():.3f}, off-diagonal |mean| {off.abs().mean():.4f}")
+entries = {"diagonal": inverse.diagonal() - 2, "off-diagonal": inverse[torch.triu_indices(2000, 2000, 1).unbind()]}
+central = {name: tuple(np.quantile(part, [0.025, 0.975]).tolist()) for name, part in entries.items()}
+ledger.record("cg.geometry", boundary, interval=boundary_ci, n=2000)
+ledger.record("cg.geometry.inverse", {name: float(part.mean()) for name, part in entries.items()}, interval=central, n=2000)
 ledger.record("cg.geometry.flipped", auc, interval=auc_ci, n=2000)
 print(f"Spearman of score and |x₁| {boundary:.2f}; AUROC of flipped labels {auc:.3f}")
 
@@ -168,7 +171,7 @@ print(f"Spearman of score and |x₁| {boundary:.2f}; AUROC of flipped labels {au
 # One factorization gives the scores under the true labels and under every noisy labelling that we shall need, since $H$ is the same for all. `labels` has one row a labelling.
 
 # %%
-labellings = [(y, torch.zeros(len(y), dtype=torch.bool))] + [data.uniform_noise(y, share, k=k, seed=seed) for share in noise]
+labellings = [(y, torch.zeros(len(y), dtype=torch.bool))] + [noise.uniform_noise(y, share, k=k, seed=seed) for share in noise_levels]
 labels, wrong = (torch.stack(part) for part in zip(*labellings, strict=True))
 start = time.perf_counter()
 cg = cg_score.cg_scores(x, labels, device=device)
@@ -295,10 +298,10 @@ for name, score in trained_scores.items():
     target, turn = score[0].numpy(), np.sign(spearmanr(prime, score[0])[0])
     agreement[name], agreement[name + ", CG′"] = (stats.spearman(a.numpy(), target, seed=seed) for a in (cg_clean, prime))
     advantage[name] = stats.spearman_difference(cg_clean.numpy(), turn * prime.numpy(), target)
-value, interval = split({name: result for name, result in agreement.items() if "′" not in name})
-ledger.record("cg.correlations", value, interval=interval, n=n, note=f"mean of {networks} networks; C-score: see notebook 03")
+open_, value, interval = {"C-score": None}, *split({name: result for name, result in agreement.items() if "′" not in name})
+ledger.record("cg.correlations", value | open_, interval=interval, n=n, note=f"mean of {networks} networks")
 value, interval = split(advantage)
-ledger.record("cg.correlations.inverse", value, interval=interval, n=n, note="strength |ρ| with CG minus strength with CG′")
+ledger.record("cg.correlations.inverse", value | open_, interval=interval, n=n)
 pd.DataFrame(agreement, index=["Spearman", "95%"]).T
 
 # %% [markdown]
@@ -337,10 +340,11 @@ plots.save(fig, "04_feature_epochs", profile);
 # READ feature epochs
 
 # %%
-trend = {name: [spearmanr(part.epoch, part.spearman)[0] for _, part in curve[curve.score == name].groupby("run")] for name in compared}
-ends = curve.pivot_table(index="epoch", columns="score", values="spearman")
-change = (ends.iloc[-1] - ends.iloc[0]).to_dict()
-print("Spearman of epoch and correlation:", {name: np.round(values, 2).tolist() for name, values in trend.items()}, "| last minus first epoch:", {name: round(value, 3) for name, value in change.items()})
+lines = curve.pivot_table(index="epoch", columns=["score", "run"], values="spearman")
+change = lines.iloc[-1] - lines.iloc[0]
+value, interval = split({name: (change[name].mean(), stats.t_interval(change[name].to_numpy())) for name in compared})
+ledger.record("cg.features.epochs", value, interval=interval, n=change["CG"].size, note="interval over networks")
+lines.T.groupby("score").mean().style.format("{:.3f}").set_caption("Spearman with the feature score, by epoch")
 
 # %% [markdown]
 # For pruning and for noise we use the features at a tenth of the training, as the paper does (its tenth epoch of 100), averaged over the networks, and under each labelling.
@@ -387,21 +391,21 @@ plots.save(fig, "04_pruning", profile);
 # Differences, paired by seed, in percentage points:
 
 # %%
-def points_gained(better, than, margin=0.0):
-    gained = 100 * pruning.gain(pruned, better, than, by="keep") + margin
+def points_gained(better, than):
+    gained = 100 * pruning.gain(pruned, better, than, by="keep")
     name = [f"drop {1 - share:.0%}" for share in gained.index]
     return dict(zip(name, gained.mean(axis=1), strict=True)), dict(zip(name, map(stats.t_interval, gained.to_numpy()), strict=True))
 
 low, high = ({"score": "CG", "drop": drop} for drop in ("lowest", "highest"))
 differences = {
-    "cg.prune_low": (low, {"score": "random"}), "cg.prune_low.loss": (low, {"score": "full data"}, 1.0),
-    "cg.prune_low.el2n": (low, {"score": "EL2N", "drop": "lowest"}, 1.0), "cg.prune_low.forgetting": (low, {"score": "forgetting", "drop": "lowest"}, 1.0),
+    "cg.prune_low": (low, {"score": "random"}), "cg.prune_low.loss": (low, {"score": "full data"}),
+    "cg.prune_low.el2n": (low, {"score": "EL2N", "drop": "lowest"}), "cg.prune_low.forgetting": (low, {"score": "forgetting", "drop": "lowest"}),
     "cg.prune_high": ({"score": "random"}, high), "cg.prune_high.el2n": ({"score": "EL2N", "drop": "highest"}, high),
     "cg.prune_high.forgetting": ({"score": "forgetting", "drop": "highest"}, high),
     "cg.features.prune": ({"score": "CG features", "drop": "lowest"}, low),
 }
 table = {claim: points_gained(*sides) for claim, sides in differences.items()}
-pd.DataFrame({claim: value for claim, (value, _) in table.items()}).style.format("{:+.2f}").set_caption("percentage points (loss and comparisons with EL2N and forgetting at the lower end: plus the 1-point margin)")
+pd.DataFrame({claim: value for claim, (value, _) in table.items()}).style.format("{:+.2f}").set_caption("percentage points")
 
 # %% [markdown]
 # READ differences
@@ -416,12 +420,11 @@ for claim, (value, interval) in table.items():
 # The paper repeats the experiment with DenseNet-BC-100 and a fine-tuned vision transformer. Here a small DenseNet-BC (the same blocks, fewer and narrower) is trained on fewer rows; the transformer's pretrained weights cannot be had without a download, so that half stays open.
 
 # %%
-rows = pruning.random_subsets(len(y), second_n / len(y), [seed], y=y)[0] if second_n < len(y) else torch.ones(len(y), dtype=torch.bool)
-less = data.subset(images, rows)
+less = data.load(dataset, n_train=second_n, n_test=min(n_test, 2000), seed=seed)
 again = models.by_name(second_architecture, shape=tuple(x.shape[1:]), classes=k)
 again_score = cg_score.cg_scores(less.x_train, less.y_train, device=device).score
 again_plans = {}
-for share in (0.3, 0.6):
+for share in (0.4, 0.6):
     again_plans["random", share] = pruning.random_subsets(len(less.y_train), share, range(seeds), y=less.y_train)
     again_plans["CG", share] = pruning.prune(again_score, share, drop="lowest", y=less.y_train)
 again_recipe = ensemble.Recipe(lr=0.1, momentum=0.9, weight_decay=5e-4, batch_size=50, iterations=10 * -(-len(less.y_train) // 50), schedule="cosine")
@@ -434,7 +437,7 @@ other = pruning.retrain(again, less, again_plans, recipe=again_recipe, seeds=ran
 gained = 100 * pruning.gain(other, {"score": "CG"}, {"score": "random"}, by="keep")
 setting = [f"drop {1 - share:.0%}" for share in gained.index]
 ledger.record("cg.models", dict(zip(setting, gained.mean(axis=1), strict=True)), interval=dict(zip(setting, map(stats.t_interval, gained.to_numpy()), strict=True)),
-              n=seeds, note=f"{second_architecture}, {len(less.y_train):,} rows; the vision transformer needs pretrained weights")
+              n=seeds, note=f"{second_architecture}, {len(less.y_train):,} rows")
 other.pivot_table(index="keep", columns="score", values="accuracy", aggfunc=["mean", "std"]).style.format("{:.3f}")
 
 # %% [markdown]
@@ -442,13 +445,13 @@ other.pivot_table(index="keep", columns="score", values="accuracy", aggfunc=["me
 #
 # ## Wrong labels
 #
-# A share of the labels is replaced by a random other class. Left: scores of right and wrong labels. Right: examine the examples from the highest score down; which share of the wrong labels has been found? The oracle finds nothing else.
+# A share of the labels is replaced, each by one of the other classes at random. Left: scores of right and wrong labels. Right: examine the examples from the highest score down; which share of the wrong labels has been found? The oracle finds nothing else.
 #
 # *Before you run: at 80% noise, each class holds more strangers than members. Will the score still find them?*
 
 # %%
-fig, axes = plt.subplots(len(noise), 2, figsize=(10, 3 * len(noise)), squeeze=False)
-for row, share in enumerate(noise, start=1):
+fig, axes = plt.subplots(len(noise_levels), 2, figsize=(10, 3 * len(noise_levels)), squeeze=False)
+for row, share in enumerate(noise_levels, start=1):
     left, right = axes[row - 1]
     plots.two_histograms(left, cg.score[row], wrong[row], "CG-score", ("right label", "wrong label"))
     for name, score in {**every_score, "CG partial": cg.partial}.items():
@@ -466,26 +469,35 @@ plots.save(fig, "04_noise", profile);
 # %%
 detectors = {**every_score, "CG partial": cg.partial}
 aurocs = {(name, f"{share:.0%}"): stats.auroc(score[row].numpy(), wrong[row].numpy(), seed=seed)
-          for name, score in detectors.items() for row, share in enumerate(noise, start=1)}
-for claim, name in [("cg.noise", "CG"), ("cg.partial.auroc", "CG partial")]:
-    value, interval = split({level: result for (owner, level), result in aurocs.items() if owner == name})
-    ledger.record(claim, value, interval=interval, n=n)
+          for name, score in detectors.items() for row, share in enumerate(noise_levels, start=1)}
+value, interval = split({level: result for (owner, level), result in aurocs.items() if owner == "CG"})
+ledger.record("cg.noise", value, interval=interval, n=n)
 pd.Series({key: value for key, (value, _) in aurocs.items()}).unstack().style.format("{:.3f}").set_caption("AUROC of wrong against right labels")
 
 # %% [markdown]
-# How many of the top-scored examples, as many as there are wrong labels, are wrong? And is feature space better, as the paper finds?
+# Differences between detectors on the same examples: is the training-free score better than the trained ones, does the middle term do the work alone, and is feature space better, as the paper finds?
+
+# %%
+def auroc_gain(better, than, rows):
+    pairs = {f"{share:.0%}": (detectors[name][row].numpy() for name in (better, than)) for row, share in enumerate(noise_levels, start=1) if row in rows}
+    return {level: stats.auroc_difference(*pair, wrong[row].numpy()) for row, (level, pair) in enumerate(pairs.items(), start=1)}
+
+everywhere = range(1, len(labels))
+best = {name: auroc_gain("CG", name, [1])[f"{noise_levels[0]:.0%}"] for name in ("EL2N", "forgetting")}
+for claim, result in [("cg.noise.best", best), ("cg.partial.auroc", auroc_gain("CG partial", "CG", everywhere)), ("cg.features", auroc_gain("CG features", "CG", everywhere))]:
+    value, interval = split(result)
+    ledger.record(claim, value, interval=interval, n=n)
+
+# %% [markdown]
+# How many of the top-scored examples, as many as there are wrong labels, are wrong?
 
 # %%
 def precision(score, row):
     top = score[row].argsort(descending=True)[: int(wrong[row].sum())]
     return stats.share(wrong[row][top].numpy())
 
-at_rate = {(name, f"{share:.0%}"): precision(score, row) for name, score in detectors.items() for row, share in enumerate(noise, start=1)}
-better = {f"{share:.0%}": stats.auroc_difference(detectors["CG features"][row].numpy(), cg.score[row].numpy(), wrong[row].numpy())
-          for row, share in enumerate(noise, start=1)}
-value, interval = split(better)
-ledger.record("cg.features", value, interval=interval, n=n)
-value, interval = at_rate["CG partial", f"{noise[0]:.0%}"]
+at_rate = {(name, f"{share:.0%}"): precision(score, row) for name, score in detectors.items() for row, share in enumerate(noise_levels, start=1)}
+value, interval = at_rate["CG partial", f"{noise_levels[0]:.0%}"]
 ledger.record("cg.noise.precision", value, interval=interval, n=int(wrong[1].sum()))
 pd.Series({key: value for key, (value, _) in at_rate.items()}).unstack().style.format("{:.3f}").set_caption("precision at the noise rate")
 
@@ -522,9 +534,9 @@ fig, ax = plt.subplots(figsize=(6, 3.4))
 plots.band(ax, slid[slid.score == "CG"], "offset", "accuracy", "CG")
 half = slid[slid.score == "random"].accuracy
 plots.reference(ax, half.mean(), "random half", interval=stats.t_interval(half.to_numpy()))
-ax.axvline(0.5 - noise[0], lw=0.8, ls=":", color="0.3")
-ax.annotate("window meets the top 20%", (0.5 - noise[0], ax.get_ylim()[0]), rotation=90, fontsize=7, ha="right", va="bottom")
-ax.set(xlabel="offset (share of lower scores left out)", ylabel="test accuracy", title=f"half of the data, {noise[0]:.0%} wrong labels")
+ax.axvline(0.5 - noise_levels[0], lw=0.8, ls=":", color="0.3")
+ax.annotate("window meets the top 20%", (0.5 - noise_levels[0], ax.get_ylim()[0]), rotation=90, fontsize=7, ha="right", va="bottom")
+ax.set(xlabel="offset (share of lower scores left out)", ylabel="test accuracy", title=f"half of the data, {noise_levels[0]:.0%} wrong labels")
 plots.save(fig, "04_window", profile);
 
 # %% [markdown]
@@ -542,7 +554,7 @@ print(f"best offset {curve.mean(axis=1).idxmax():.0%}; " + "; ".join(f"{name}: {
 # Ten groups by score, from the lowest to the highest tenth, watched while the clean networks train.
 
 # %%
-group = pruning._rank(cg_clean, seed) * 10 // len(y)
+group = pruning.ranks(cg_clean, seed=seed) * 10 // len(y)
 loss = torch.stack([watched.loss_train[:networks, :, group == g].mean(2) for g in range(10)])  # (10, networks, epochs)
 accuracy = torch.stack([watched.correct_train[:networks, :, group == g].float().mean(2) for g in range(10)])
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.4))
@@ -563,7 +575,8 @@ rho = [spearmanr(range(10), slowness[:, run])[0] for run in range(networks)]
 apart = (slowness[9] - slowness[0]).numpy()
 ledger.record("cg.dynamics", {"trend": float(np.mean(rho)), "ends": float(apart.mean())},
               interval={"trend": (min(rho), max(rho)), "ends": stats.t_interval(apart)}, n=networks,
-              note="loss by group; trend interval is the range over networks; the kernel velocity of Fig. 4c is not computed here")
+              note="trend: range over networks")
+ledger.record("cg.dynamics.velocity", None)
 
 # %% [markdown]
 # ## What it costs
@@ -575,7 +588,7 @@ def papers_way(ratio):
     start = time.perf_counter()
     for c in range(k):
         own = torch.nonzero(y == c).flatten()
-        others = torch.nonzero(y != c).flatten()[torch.randperm(int((y != c).sum()), generator=g)[: ratio * len(own)]]
+        others = torch.nonzero(y != c).flatten()[torch.randperm(int((y != c).sum()), generator=generator)[: ratio * len(own)]]
         torch.linalg.inv(cg_score.relu_gram(x[torch.cat([own, others])]))
     return time.perf_counter() - start
 
@@ -591,7 +604,8 @@ ours = {f"1:{ratio}": value for ratio, value in seconds.items()} | {"exact, one 
 costs = pd.DataFrame({"here (s)": ours, "paper, 60,000 images, A100 (s)": published})
 grown = {f"1:{ratio} over 1:1": seconds[ratio] / seconds[1] for ratio in (2, 3)}
 ledger.record("cg.cost", grown, n=n, note=f"one draw each; our exact scores took {cg_seconds:.1f} s against {seconds[3]:.1f} s for 1:3 the paper's way")
-ledger.record("cg.baselines", None, note="TracIn and CRAIG are not built yet")
+ledger.record("cg.baselines", None)
+ledger.record("cg.models.vit", None)
 costs.style.format("{:,.1f}", na_rep="–")
 
 # %% [markdown]
