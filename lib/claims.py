@@ -239,12 +239,15 @@ def _remarks(claim: Claim, values: dict, intervals: dict, chance: dict, findings
         remarks.append("not judged: " + ", ".join(extra))
     if claim.rule not in ("difference", "correlation", "share"):
         return remarks
-    for s in [s for s in claim.keys if s in there and findings[s] == "open" and claim.side[s] and claim.effect[s]]:
+    factors = {}
+    for s in (s for s in claim.keys if s in there and findings[s] == "open" and claim.side[s]):
         start = (
             claim.threshold[s] if claim.rule == "difference" else max(chance[s], key=lambda end: claim.side[s] * end)
         )
-        more = runs_needed(intervals[s], claim.effect[s], start)
-        if 1 < more < 1e6:
-            would = f"about {math.ceil(more * n):,} (here {n:,})" if n else f"about {more:.1f} times as much"
-            remarks.append(f"open{_at(s)}: {would} would decide")
+        if claim.effect[s] is not None:
+            factors[s] = runs_needed(intervals[s], claim.effect[s], start)
+    factor = max((f for f in factors.values() if 1 < f < 1e6), default=0.0)
+    if factor:
+        would = f"n of about {math.ceil(factor * n):,}, here {n:,}," if n else f"about {factor:.1f} times as many"
+        remarks.append(f"open{_at('; '.join(filter(None, factors)))}: {would} would decide")
     return remarks

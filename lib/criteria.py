@@ -129,7 +129,11 @@ def _claim(entry: dict) -> Claim:
 def criterion(claim: Claim) -> str:
     """When the claim counts as reproduced, in words, from rule, measure, side, effect and settings."""
     sides, threshold, first = set(claim.side.values()), _listed(claim, "threshold"), claim.keys[0]
-    way = {1: "above", -1: "below"}.get(next(iter(sides)), "") if len(sides) == 1 else f"({_listed(claim, 'side')}) of"
+    way = (
+        {1: "above", -1: "below"}.get(next(iter(sides)), "")
+        if len(sides) == 1
+        else f"on the claimed side ({_listed(claim, 'side')}) of"
+    )
     size, whose = _listed(claim, "effect"), "published" if claim.sized == "paper" else "size set by us"
     if claim.rule == "identity":
         text = f"largest relative error below {claim.threshold[first]:g} in float64" + _everywhere(claim)
@@ -149,7 +153,9 @@ def criterion(claim: Claim) -> str:
     text += _among(claim)
     if size and sides != {0}:
         text += f"; {whose}: {size}"
-        text += ", an interval round the threshold and short of it counts against" if claim.rule == "difference" else ""
+        text += (
+            f" (an interval that holds {threshold} and not this counts against)" if claim.rule == "difference" else ""
+        )
     return f"{claim.measure}: {text}"
 
 
@@ -157,7 +163,8 @@ def _among(claim: Claim) -> str:
     many = len(claim.settings)
     if many < 2:
         return ""
-    names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(claim.settings)})"
+    names = claim.settings if many <= 5 else (claim.settings[0], "…", claim.settings[-1])
+    names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(names)})"
     return f" in at least {math.ceil(2 * many / 3)} of {many} settings{names}, opposite in none"
 
 

@@ -6,60 +6,18 @@ infinitesimal jackknife), and the interval is symmetric on Fisher's z scale. Ove
 bootstrap of three to five numbers covers far less than it claims.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 from sklearn.metrics import roc_auc_score
 
 from lib.jackknife import auroc_error, auroc_placements, pearson_influence, spearman_influence
+from lib.resampling import FEW, Interval, as_pair, bootstrap_interval, checked, permutation_band, same_length
 
-FEW = 1_000  # examples up to which resampling is used
-Interval = tuple[float, float]
-
-
-def bootstrap_interval(
-    statistic: Callable,
-    *samples: ArrayLike,
-    paired: bool = False,
-    seed: int = 0,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-) -> Interval:
-    """Bootstrap interval of ``statistic(*samples)`` over examples.
-
-    BCa (Efron 1987) up to 1,000 examples in each sample, percentiles beyond (the two differ by O(1/n), and BCa's
-    jackknife alone would cost n evaluations). Where every resample gives one value, the interval is that point.
-
-    Args:
-        statistic: of 1-d arrays; one that takes ``axis`` is called on many resamples at once and is much faster.
-        samples: 1-d arrays; resampled together if ``paired``, each on its own if not.
-
-    Raises:
-        ValueError: if a sample is not 1-d, has fewer than 2 values or a NaN, or paired lengths differ.
-
-    Example:
-        >>> low, high = bootstrap_interval(np.mean, np.arange(100.0))
-        >>> bool(low < 49.5 < high)
-        True
-    """
-    arrays = [_values(f"samples[{i}]", s) for i, s in enumerate(samples)]
-    if paired:
-        _same_length(*arrays)
-    n = max(map(len, arrays))
-    options = {"paired": paired, "n_resamples": n_resamples, "batch": max(1, 2_000_000 // n), "rng": seed}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        result = stats.bootstrap(arrays, statistic, confidence_level=level, method="percentile", **options)
-        spread = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
-        if len(spread) < 0.95 * n_resamples:
-            raise ValueError("statistic is not finite on over 5% of the resamples: too few, or too equal, examples")
-        if n > FEW or np.ptp(spread) == 0:
-            return _pair(np.quantile(spread, [(1 - level) / 2, (1 + level) / 2]))
-        result.bootstrap_distribution = spread
-        options |= {"n_resamples": 0, "bootstrap_result": result}
-        bca = stats.bootstrap(arrays, statistic, confidence_level=level, method="BCa", **options).confidence_interval
-    return _pair(bca if np.isfinite(bca).all() else result.confidence_interval)
+__all__ = [
+    "auroc", "auroc_difference", "bootstrap_interval", "pearson", "pearson_r", "permutation_band", "share",
+    "spearman", "spearman_difference", "spearman_r", "t_interval",
+]  # fmt: skip
 
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> tuple:
@@ -100,7 +58,7 @@ def share(flags: ArrayLike, level: float = 0.95) -> tuple[float, Interval]:
     if flags.dtype != bool or flags.ndim != 1 or not len(flags):
         raise ValueError(f"flags must be booleans (n,), n ≥ 1, got {flags.dtype} {flags.shape}")
     test = stats.binomtest(int(flags.sum()), len(flags))
-    return float(flags.mean()), _pair(test.proportion_ci(level, method="wilson"))
+    return float(flags.mean()), as_pair(test.proportion_ci(level, method="wilson"))
 
 
 def pearson_r(a: NDArray, b: NDArray, axis: int = -1) -> NDArray:
@@ -154,8 +112,8 @@ def spearman_difference(a: ArrayLike, b: ArrayLike, c: ArrayLike, *, level: floa
     Raises:
         ValueError: as ``pearson``.
     """
-    a, b, c = (_values(name, v) for name, v in (("a", a), ("b", b), ("c", c)))
-    _same_length(a, b, c)
+    a, b, c = (checked(name, v) for name, v in (("a", a), ("b", b), ("c", c)))
+    same_length(a, b, c)
     _varies(a=a, b=b, c=c)
     value = float(spearman_r(a, c) - spearman_r(b, c))
     half = _half(spearman_influence(a, c) - spearman_influence(b, c), level)
@@ -179,7 +137,7 @@ def auroc(score: ArrayLike, positive: ArrayLike, *, seed: int = 0, level: float 
         >>> auroc([0.1, 0.2, 0.8, 0.9], [False, False, True, True])
         (1.0, (1.0, 1.0))
     """
-    score, positive = _values("score", score), np.asarray(positive)
+    score, positive = checked("score", score), np.asarray(positive)
     if positive.dtype != bool or positive.shape != score.shape:
         raise ValueError(f"positive must be booleans {score.shape}, got {positive.dtype} {positive.shape}")
     high, low = score[positive], score[~positive]
@@ -191,7 +149,7 @@ def auroc(score: ArrayLike, positive: ArrayLike, *, seed: int = 0, level: float 
     if len(score) <= FEW:
         return value, bootstrap_interval(_auc, high, low, seed=seed, level=level)
     half = stats.norm.ppf((1 + level) / 2) * auroc_error(high, low) / (value * (1 - value))
-    return value, _pair(special.expit(special.logit(value) + np.array([-half, half])))
+    return value, as_pair(special.expit(special.logit(value) + np.array([-half, half])))
 
 
 def auroc_difference(a: ArrayLike, b: ArrayLike, positive: ArrayLike, *, level: float = 0.95) -> tuple[float, Interval]:
@@ -204,55 +162,28 @@ def auroc_difference(a: ArrayLike, b: ArrayLike, positive: ArrayLike, *, level: 
         >>> auroc_difference([0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1], [False, False, True, True])[0]
         0.75
     """
-    a, b, positive = _values("a", a), _values("b", b), np.asarray(positive)
-    _same_length(a, b, positive)
+    a, b, positive = checked("a", a), checked("b", b), np.asarray(positive)
+    same_length(a, b, positive)
     if positive.dtype != bool or min(positive.sum(), (~positive).sum()) < 2:
         raise ValueError(f"positive must be booleans that mark at least 2 and leave at least 2, got {positive.dtype}")
     value = float(roc_auc_score(positive, a) - roc_auc_score(positive, b))
     ends = [auroc_placements(score[positive], score[~positive]) for score in (a, b)]
     variance = sum((one - other).var(ddof=1) / len(one) for one, other in zip(*ends, strict=True))
     half = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance)
-    return value, _pair((max(value - half, -1.0), min(value + half, 1.0)))
-
-
-def permutation_band(
-    statistic: Callable, a: ArrayLike, b: ArrayLike, *, seed: int = 0, level: float = 0.95, n_resamples: int = 1000
-) -> Interval:
-    """The band in which ``statistic(a, b)`` falls when b is paired with a at random.
-
-    All pairings where they are at most ``n_resamples``. A statistic that takes ``axis`` (``spearman_r``,
-    ``pearson_r``) is called on many pairings at once.
-
-    Raises:
-        ValueError: if a and b are not 1-d of one length, or hold a NaN.
-
-    Example:
-        >>> low, high = permutation_band(pearson_r, np.arange(99.0), np.arange(99.0))
-        >>> bool(-0.25 < low < -0.15 and 0.15 < high < 0.25)
-        True
-    """
-    a, b = _values("a", a), _values("b", b)
-    _same_length(a, b)
-    vectorized = statistic in (pearson_r, spearman_r)
-    pair = (lambda b, axis: statistic(a, b, axis=axis)) if vectorized else (lambda b: statistic(a, b))
-    null = stats.permutation_test(
-        (b,), pair, permutation_type="pairings", vectorized=vectorized, n_resamples=n_resamples,
-        batch=max(1, 2_000_000 // len(b)), rng=seed,
-    ).null_distribution  # fmt: skip
-    return _pair(np.quantile(null, [(1 - level) / 2, (1 + level) / 2]))
+    return value, as_pair((max(value - half, -1.0), min(value + half, 1.0)))
 
 
 def _correlation(a, b, statistic, influence, seed, level):
-    a, b = _values("a", a), _values("b", b)
-    _same_length(a, b)
+    a, b = checked("a", a), checked("b", b)
+    same_length(a, b)
     _varies(a=a, b=b)
     value = float(np.clip(statistic(a, b), -1, 1))
     if 1 - abs(value) < 1e-12:
-        return round(value), (float(round(value)),) * 2
+        return float(round(value)), (float(round(value)),) * 2
     if len(a) <= FEW:
         return value, bootstrap_interval(statistic, a, b, paired=True, seed=seed, level=level)
     z, half = np.arctanh(value), _half(influence(a, b), level) / (1 - value**2)
-    return value, _pair(np.tanh([z - half, z + half]))
+    return value, as_pair(np.tanh([z - half, z + half]))
 
 
 def _half(influence: NDArray, level: float) -> float:
@@ -266,28 +197,9 @@ def _auc(high: NDArray, low: NDArray, axis: int = -1) -> NDArray:
     return (ranks[..., :m].sum(axis) - m * (m + 1) / 2) / (m * n)
 
 
-def _values(name: str, values: ArrayLike) -> NDArray:
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"{name} must be (n,) with n ≥ 2, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name} must be finite, got {int((~np.isfinite(values)).sum())} NaN or infinite values")
-    return values
-
-
-def _same_length(*arrays: NDArray) -> None:
-    if len({len(a) for a in arrays}) > 1:
-        raise ValueError(f"samples must have one length, got {', '.join(str(len(a)) for a in arrays)}")
-
-
 def _varies(**arrays: NDArray) -> None:
     for name, array in arrays.items():
         if len(array) < 4:
             raise ValueError(f"{name} must hold at least 4 values for a correlation, got {len(array)}")
         if np.ptp(array) == 0:
             raise ValueError(f"{name} must vary, got {array[0]} everywhere")
-
-
-def _pair(interval) -> Interval:
-    low, high = interval
-    return float(low), float(high)
