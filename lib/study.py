@@ -20,7 +20,7 @@ EXAMPLES = """
 examples:
   ./run_all.sh                                      all notebooks, with the profile laptop
   ./run_all.sh --profile smoke                      every code path on few examples, in minutes
-  ./run_all.sh --only 04 -p noise '[0.1, 0.4]'      one notebook, with a parameter of its own
+  ./run_all.sh --only 04 -p noise_levels '[0.1]'    one notebook, with a parameter of its own
   ./run_all.sh --profile paper -p device cuda       the papers' sizes, on a GPU
   ./run_all.sh --test -- -k pruning                 some of the tests
 
@@ -138,7 +138,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(4.2), duration(75), duration(3700)
-        ('4.2 s', '1 min 15 s', '1 h 2 min')
+        ('4.2 s', '1 min 15 s', '1 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"

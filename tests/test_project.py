@@ -1,0 +1,254 @@
+"""The files around the code, held to the code and to one another."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from lib import environment, notebooks
+from lib.notebooks import REPO
+
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text("utf8"))
+README = (REPO / "README.md").read_text("utf8")
+
+#: Import name where it is not the distribution's.
+DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+#: Direct dependencies that nothing imports, and what they are for.
+TOOLS = {
+    "ipykernel": "notebooks run in it",
+    "ipywidgets": "tqdm.auto's bars in Jupyter",
+    "jinja2": "pandas.Styler",
+    "jupyterlab": "reading and editing the notebooks",
+    "nbconvert": "notebooks as pages",
+    "pre-commit": "the hooks",
+    "ruff": "the hooks",
+}
+
+
+def name(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", Requirement(requirement).name).lower()
+
+
+DIRECT = {name(line) for line in PROJECT["project"]["dependencies"]}
+TEST = {name(line) for line in PROJECT["project"]["optional-dependencies"]["test"]}
+
+
+def pins() -> list[Requirement]:
+    lines = (REPO / "requirements.txt").read_text("utf8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.lstrip().startswith("#")]
+
+
+def tracked() -> list:
+    """The files that are in git (all of them where this is not a checkout, but what .gitignore names)."""
+    try:
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, capture_output=True, check=True).stdout.decode()
+        return [REPO / file for file in listing.split("\0") if file and (REPO / file).exists()]
+    except (OSError, subprocess.CalledProcessError):
+        hidden = {".git", ".venv", "results", "__pycache__", ".pytest_cache", ".ruff_cache", "downloads"}
+        return [path for path in REPO.rglob("*") if path.is_file() and not hidden & set(path.relative_to(REPO).parts)]
+
+
+def imported(files) -> set[str]:
+    """Distributions whose packages the files import, at any depth."""
+    found = set()
+    for file in files:
+        text = re.sub(r"^\s*[%!].*$", "", file.read_text("utf8"), flags=re.M)  # a notebook's magics
+        for node in ast.walk(ast.parse(text)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found |= {module.split(".")[0] for module in names}
+    ours = (
+        {"lib"}
+        | {file.stem for file in (REPO / "tests").rglob("*.py")}
+        | {file.stem for file in (REPO / "data").glob("*.py")}
+    )
+    return {DISTRIBUTION.get(module, module) for module in found - set(sys.stdlib_module_names) - ours}
+
+
+# --- dependencies ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_imported_is_a_direct_dependency():
+    files = [*(REPO / "lib").glob("*.py"), *(REPO / "notebooks").glob("*.py"), *(REPO / "data").glob("*.py")]
+    assert imported(files) - DIRECT == set()
+    assert imported((REPO / "tests").rglob("*.py")) - DIRECT - TEST == set()
+
+
+def test_a_direct_dependency_is_imported_or_has_a_reason():
+    files = [file for file in tracked() if file.suffix == ".py"]
+    assert (DIRECT | TEST) - imported(files) == set(TOOLS)
+
+
+def test_direct_dependencies_are_pinned():
+    pinned = {name(str(pin)) for pin in pins()}
+    assert DIRECT | TEST <= pinned
+    assert all(str(pin.specifier).startswith("==") for pin in pins())
+
+
+def test_the_pins_were_made_from_pyproject():
+    """Each direct dependency, and nothing else, is said to be asked for by the project."""
+    text = (REPO / "requirements.txt").read_text("utf8")
+    asked = set()
+    for package, why in re.findall(r"^([\w.-]+)==.*\n((?:    #.*\n)*)", text, re.M):
+        if PROJECT["project"]["name"] in why:
+            asked.add(name(package))
+    assert asked == DIRECT | TEST
+    command = re.search(r"^#    (uv pip compile .*)$", text, re.M)[1]
+    assert command in (REPO / "CONTRIBUTING.md").read_text("utf8")
+
+
+def test_pins_hold_on_each_platform():
+    """For every platform one version of a package, and no CUDA library but on Linux."""
+    for system, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64")):
+        for python in ("3.11", "3.12", "3.13"):
+            here = {
+                "sys_platform": system, "platform_machine": machine, "python_version": python,
+                "python_full_version": f"{python}.4", "implementation_name": "cpython",
+                "platform_python_implementation": "CPython", "os_name": "nt" if system == "win32" else "posix",
+                "platform_system": {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}[system],
+            }  # fmt: skip
+            chosen = [name(str(pin)) for pin in pins() if not pin.marker or pin.marker.evaluate(here)]
+            assert len(chosen) == len(set(chosen))
+            assert set(chosen) >= DIRECT
+            cuda = [package for package in chosen if package.startswith(("nvidia-", "triton"))]
+            assert not cuda or system == "linux"
+
+
+def test_this_environment_meets_the_pins():
+    assert environment.unmet_pins((REPO / "requirements.txt").read_text("utf8")) == []
+
+
+def test_conda_environment():
+    conda = yaml.safe_load((REPO / "environment.yml").read_text("utf8"))
+    assert conda["name"] == PROJECT["project"]["name"]
+    assert conda["channels"][0] == "conda-forge"
+    (pip,) = [entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-r requirements.txt", "-e ."]
+    (python,) = [entry for entry in conda["dependencies"] if str(entry).startswith("python=")]
+    compiled = re.search(r"--python-version (\S+)", (REPO / "requirements.txt").read_text("utf8"))[1]
+    assert python == f"python={compiled}"
+
+
+def test_versions_of_python_agree():
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert PROJECT["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+    assert f"sys.version_info < ({oldest.replace('.', ', ')})" in (REPO / "run_all.sh").read_text("utf8")
+    assert f"Python {oldest} or newer" in README
+    assert sys.version_info >= Version(oldest).release
+
+
+# --- README, citation, hooks -----------------------------------------------------------------------------------------
+
+
+def commands(text: str) -> list[str]:
+    """The indented lines of a document that start with a program, without their comments."""
+    lines = re.findall(r"^  (?:  )?((?:\./|papermill|python|ruff|uv|jupytext)\S*.*)$", text, re.M)
+    return [re.split(r" {2,}", line)[0].strip() for line in lines]
+
+
+def test_the_two_commands_come_first():
+    assert commands(README)[:2] == ["./run_all.sh", "./run_all.sh --test"]
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "lib/study.py"])
+def test_the_commands_exist(document):
+    """What the documents tell to type is accepted (run_all.sh), or names files that there are."""
+    import shlex
+
+    from lib.study import options
+
+    seen = 0
+    for command in commands((REPO / document).read_text("utf8")):
+        program, *words = shlex.split(command)
+        for word in words:
+            path = word.rstrip("/")
+            if re.fullmatch(r"(notebooks|tests|data|lib|figures)/[\w./]+\.(py|ipynb|yaml|json)", path):
+                assert (REPO / path).exists(), command
+        if program == "./run_all.sh":
+            seen += 1
+            if "--help" not in words:
+                options(words, REPO / "notebooks")
+    assert seen
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for document in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (REPO / document).read_text("utf8")):
+            assert (REPO / target).exists(), f"{document}: {target}"
+
+
+def test_the_readme_lists_the_notebooks_and_has_a_place_for_their_verdicts():
+    from lib.publish import put_between
+
+    for notebook in notebooks.find(REPO / "notebooks"):
+        assert f"(notebooks/{notebook.name}.ipynb)" in README
+        assert put_between(README, notebook.number, "table")
+
+
+def test_the_readme_maps_the_library():
+    section = README.split("## The library")[1].split("\n## ")[0]
+    named = {word for row in re.findall(r"^\| \w+ \|(.*)\|$", section, re.M) for word in re.findall(r"`(\w+)`", row)}
+    assert named == {path.stem for path in (REPO / "lib").glob("*.py")} - {"__init__"}
+
+
+def test_citation():
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text("utf8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == PROJECT["project"]["version"]
+    assert citation["license"] == PROJECT["project"]["license"] == "MIT"
+    assert len(citation["references"]) == 5
+    for paper in citation["references"]:
+        assert paper["authors"] and paper["title"] and paper["year"] in range(2020, 2024)
+        assert paper["url"].rpartition("/")[2] == paper["identifiers"][0]["value"].removeprefix("arXiv:")
+        assert paper["url"] in README
+
+
+def test_hooks_are_local():
+    hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text("utf8"))
+    assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
+    assert all(hook["language"] == "system" for hook in hooks["repos"][0]["hooks"])
+
+
+# --- what is in git --------------------------------------------------------------------------------------------------
+
+
+def test_no_paths_of_a_machine_in_tracked_files():
+    machine = re.compile(rb"/(?:[h]ome|[r]oot|[t]mp|[w]ork|[U]sers|[p]rivate)/[A-Za-z]|[A-Z]:\\\\[A-Za-z]")
+    texts = (".py", ".md", ".txt", ".toml", ".yml", ".yaml", ".sh", ".cff", ".json", ".ipynb", "")
+    found = []
+    for path in tracked():
+        if path.suffix in texts and (hit := machine.search(path.read_bytes())):
+            found.append(f"{path.relative_to(REPO)}: {hit[0].decode()}…")
+    assert not found
+
+
+def test_sizes_in_git():
+    assert not [path.name for path in tracked() if path.suffix == ".ipynb" and path.stat().st_size > 3_000_000]
+    assert not [path.name for path in (REPO / "figures").glob("*.png") if path.stat().st_size > 300_000]
+    assert not [path.name for path in tracked() if path.stat().st_size > 30_000_000]
+
+
+@pytest.mark.parametrize("script", ["run_all.sh", ".ci/run"])
+def test_scripts_are_sound(script):
+    import os
+
+    path = REPO / script
+    assert os.access(path, os.X_OK)
+    assert path.read_text("utf8").startswith("#!/usr/bin/env bash\n")
+    assert "set -euo pipefail" in path.read_text("utf8")
+    assert subprocess.run(["bash", "-n", str(path)], capture_output=True).returncode == 0
+
+
+def test_the_runner_needs_nothing_installed_to_refuse():
+    """What run_all.sh does before there is an environment imports the standard library alone."""
+    code = (
+        "import lib.study, sys; files = [getattr(module, '__file__', None) or '' for module in sys.modules.values()];"
+        "sys.exit(any('site-packages' in file for file in files))"
+    )
+    assert subprocess.run([sys.executable, "-S", "-c", code], cwd=REPO).returncode == 0
