@@ -80,8 +80,8 @@ def load_claims(path: str | Path | None = None) -> dict[str, Claim]:
 def _claim(entry: dict) -> Claim:
     name = entry.get("id", f"claim without id ({str(entry)[:60]}…)")
 
-    def refuse(field, expected):
-        raise ValueError(f"{name}: {field} must be {expected}, got {entry.get(field)!r}")
+    def refuse(field, expected, got=None):
+        raise ValueError(f"{name}: {field} must be {expected}, got {(entry.get(field) if got is None else got)!r}")
 
     for field, default in (("sized", "paper"), ("waits", ""), ("later", "")):
         entry.setdefault(field, default)
@@ -118,11 +118,11 @@ def _claim(entry: dict) -> Claim:
     for key in keys:
         side, effect, threshold = (entry[field][key] for field in ("side", "effect", "threshold"))
         if side not in (-1, 0, 1):
-            refuse("side", "1, -1 or 0")
+            refuse("side", "1, -1 or 0", side)
         if side == 0 and entry["rule"] != "identity" and not (effect and effect > 0):
             refuse("effect", "a margin above 0 where side is 0")
         if side and effect is not None and side * (effect - threshold) < 0:
-            refuse("effect", f"on the claimed side ({side:+d}) of {threshold:g}")
+            refuse("effect", f"on the claimed side ({side:+d}) of {threshold:g}", effect)
     return Claim(**entry | {"settings": tuple(settings)})
 
 
