@@ -98,7 +98,7 @@ def cg_scores(
     """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     labellings = _labellings(x, y)
-    _check_options(labellings, negatives, runs, dtype, jitter)
+    _check_options(labellings, negatives, runs, dtype, jitter, block)
     dtype = dtype or (F64 if x.dtype == F64 else torch.float32)
     device = torch.device(device or x.device)
     block = block or (4096 if device.type == "cuda" else 1000)
@@ -110,9 +110,8 @@ def cg_scores(
         refuse_twins(unit, tolerance=8 * torch.finfo(dtype).eps)
     settings = {"dtype": dtype, "jitter": jitter, "block": block}
     if negatives is None:
-        phases = Phases(
-            device, exact_operations(labellings, unit.shape[1], dtype), progress=progress, title="CG-scores"
-        )
+        work = exact_operations(labellings, unit.shape[1], dtype)
+        phases = Phases(device, work, progress=progress, title="CG-scores")
         with phases.bar:
             v, d, *checks = exact(unit, labellings, phases=phases, **settings)
         v, d = v[:, None].expand(-1, runs, -1), d.expand(len(v), runs, -1)
@@ -163,11 +162,13 @@ def _labellings(x: Tensor, y: Tensor) -> Tensor:
     return labellings
 
 
-def _check_options(labellings, negatives, runs, dtype, jitter) -> None:
+def _check_options(labellings, negatives, runs, dtype, jitter, block) -> None:
     if dtype not in (None, torch.float32, F64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     if not jitter >= 0:
         raise ValueError(f"jitter must be at least 0, got {jitter}")
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1 row, got {block}")
     if runs < 1 or (runs > 1 and negatives is None):
         raise ValueError(f"runs must be at least 1, and exactly 1 without negatives (nothing is drawn), got {runs}")
     if negatives is None:

@@ -48,8 +48,9 @@ def bytes_needed(labellings: Tensor, negatives: float, d: int, runs: int, itemsi
     most, draws = 0, list(tasks(labellings, negatives))
     for *_, p, q, _ in draws:
         m, size = p + q, min(runs * len(draws), together(p + q, d))
-        dense, in_panels = 4 * size * m**2 + 2 * size * m * d, m * (m + 3 * block) // 2 + 24 // itemsize * m * block
-        most = max(most, itemsize * (dense if m <= DENSE else in_panels))
+        dense = 4 * itemsize * m**2 + 16 * m * d
+        in_panels = itemsize * m * (m + 3 * block) // 2 + 24 * m * block + 8 * m * d
+        most = max(most, size * dense if m <= DENSE else in_panels)
     return most
 
 
@@ -82,8 +83,9 @@ def subsampled(unit, labellings, negatives, *, runs, seed, dtype, jitter, block,
 def _kernel(unit, dtype, jitter, block, keep) -> Callable[[Tensor, Tensor], Tensor]:
     """``kernel(rows, columns)``, with index tensors ``(…, m)`` and ``(…, m')``: those entries of H + jitter."""
     if keep:
-        starts = range(0, len(unit), block)
-        gram = torch.cat([gram_block(unit, slice(a, a + block), jitter=jitter).to(dtype) for a in starts])
+        gram = torch.empty(len(unit), len(unit), dtype=dtype, device=unit.device)
+        for a in range(0, len(unit), block):
+            gram[a : a + block] = gram_block(unit, slice(a, a + block), jitter=jitter)
 
     def kernel(rows, columns):
         if keep:

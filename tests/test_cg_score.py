@@ -309,6 +309,7 @@ class TestBadInput:
             ({"runs": 3}, "runs must be .* without negatives .* got 3"),
             ({"negatives": 1, "runs": 0}, "runs must be at least 1.* got 0"),
             ({"dtype": torch.float16}, "dtype must be torch.float32 or torch.float64, got torch.float16"),
+            ({"block": 0}, "block must be at least 1 row, got 0"),
             ({"jitter": -1.0}, "jitter must be at least 0, got -1.0"),
         ],
     )
