@@ -216,7 +216,7 @@ def permuted_pair_counts(
     permutations: int = 100,
     seed: int = 0,
     min_influence: float = 0.15,
-) -> Tensor:
+) -> pd.DataFrame:
     """How many pairs chance alone would give: the count with the subsets dealt out to the networks anew.
 
     Dealing keeps every network's answers, and every example's number of networks; all true influences become zero, so
@@ -226,7 +226,7 @@ def permuted_pair_counts(
         candidates: ``(n,)`` bool, the examples that may stand in a pair (those with mem ≥ θ_mem).
 
     Returns:
-        ``(permutations,)`` int64, pairs of one label each time.
+        One row a deal: ``pairs, test_examples, single``, as :class:`PairCounts`.
 
     Cost: ``permutations`` times :func:`influence` on the candidates, class by class.
     """
@@ -235,13 +235,14 @@ def permuted_pair_counts(
         raise ValueError(f"candidates must be booleans {tuple(y_train.shape)}, got {candidates.dtype}")
     generator = torch.Generator().manual_seed(seed)
     deals = [torch.randperm(len(member_sees), generator=generator) for _ in range(permutations)]
-    counts = torch.zeros(permutations, dtype=torch.int64)
+    counts = torch.zeros(permutations, 3, dtype=torch.int64)
     for label in y_train[candidates].unique():
         sees = member_sees[:, candidates & (y_train == label)]
         right = correct_test[:, y_test == label]
         for k, deal in enumerate(deals):
-            counts[k] += (influence(sees, right[deal.to(right.device)]).value >= min_influence).sum().cpu()
-    return counts
+            influencers = (influence(sees, right[deal.to(right.device)]).value >= min_influence).sum(0)
+            counts[k] += torch.stack([influencers.sum(), (influencers > 0).sum(), (influencers == 1).sum()]).cpu()
+    return pd.DataFrame(counts.numpy(), columns=PairCounts._fields)
 
 
 def _estimate(hits: Tensor, total: Tensor, seen: Tensor, held_out: Tensor) -> Estimate:

@@ -243,8 +243,8 @@ class TestNull:
         null = permuted_pair_counts(sees, right, y_train, y_test, candidates=candidates, permutations=200)
         allowed = candidates[:, None] & (y_train[:, None] == y_test)
         count = int(((influence(sees, right).value >= 0.15) & allowed).sum())
-        assert null.double().quantile(0.005) <= count <= null.double().quantile(0.995)
-        assert null.double().mean() == pytest.approx(count, rel=0.15)
+        assert null.pairs.quantile(0.005) <= count <= null.pairs.quantile(0.995)
+        assert null.pairs.mean() == pytest.approx(count, rel=0.15)
 
     def test_mean_is_the_normal_tail(self):
         """Fair coins: estimates spread by √(¼/42 + ¼/18) at t = 60, so P(≥ .15) is a normal tail (within a tenth)."""
@@ -255,14 +255,26 @@ class TestNull:
             sees, right, *y, candidates=torch.ones(60, dtype=torch.bool), permutations=50, min_influence=0.1
         )
         tail = 0.5 * math.erfc(0.1 / math.sqrt(0.25 / 420 + 0.25 / 180) / math.sqrt(2))
-        assert null.double().mean() == pytest.approx(60 * 80 * tail, rel=0.1)
+        assert null.pairs.mean() == pytest.approx(60 * 80 * tail, rel=0.1)
 
     def test_true_pairs_are_far_above_it(self):
         sees, right, truth = simulated(t=2000)
         y = torch.zeros(30, dtype=torch.int64), torch.zeros(50, dtype=torch.int64)
         everyone = torch.ones(30, dtype=torch.bool)
         null = permuted_pair_counts(sees, right, *y, candidates=everyone, permutations=20)
-        assert null.max() < 0.1 * (truth >= 0.15).sum()
+        assert null.pairs.max() < 0.1 * (truth >= 0.15).sum()
+
+    def test_one_deal_is_the_count_with_permuted_rows(self):
+        """The three counts by the other route: permute the answers, list the pairs, count them."""
+        sees, right, _ = simulated(t=60)
+        y_train, y_test = torch.arange(30) % 3, torch.arange(50) % 3
+        everyone = torch.ones(30, dtype=torch.bool)
+        null = permuted_pair_counts(sees, right, y_train, y_test, candidates=everyone, permutations=2, seed=7)
+        generator = torch.Generator().manual_seed(7)
+        for row in null.itertuples(index=False):
+            deal = torch.randperm(60, generator=generator)
+            pairs = high_influence_pairs(sees, sees, right[deal], y_train, y_test, min_memorization=-math.inf)
+            assert tuple(row) == pair_counts(pairs.test)
 
     def test_follows_the_seed(self):
         sees, right, _ = simulated(t=60)
@@ -270,7 +282,7 @@ class TestNull:
         draw = lambda seed: permuted_pair_counts(
             sees, right, *y, candidates=torch.ones(30, dtype=torch.bool), permutations=5, seed=seed
         )
-        assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
+        assert draw(1).equals(draw(1)) and not draw(1).equals(draw(2))
 
     def test_candidates_are_checked(self):
         sees, right, _ = simulated(t=60)
