@@ -1,7 +1,6 @@
 """How the study looks: one style, one colour, dash and marker a score, pictures, bands, saving."""
 
 import math
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -56,12 +55,11 @@ def look(score: str) -> dict:
     return {"color": colour, "linestyle": dash, "marker": marker, "label": score}
 
 
-def save(fig: Figure, name: str, profile: str) -> Path:
-    """Write ``results/<profile>/figures/<name>.png`` and return its path."""
+def save(fig: Figure, name: str, profile: str) -> None:
+    """Write ``results/<profile>/figures/<name>.png``."""
     folder = results_folder(profile) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     fig.savefig(folder / f"{name}.png")
-    return folder / f"{name}.png"
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, score: str, **kwargs) -> None:
@@ -153,3 +151,17 @@ def two_histograms(ax: Axes, values, marked, xlabel: str, names: tuple[str, str]
         ax.hist(values[part], edges, density=True, color=colour, label=name, **kind)
     ax.set(xlabel=xlabel, ylabel="density")
     ax.legend()
+
+
+def detection(ax: Axes, scores: dict, marked) -> None:
+    """Examining from the highest score down: share of the marked examples found, for each score and the oracle."""
+    marked = np.asarray(marked)
+    examined = np.arange(len(marked) + 1) / len(marked)
+    found = lambda score: (
+        np.concatenate([[0], marked[np.argsort(-np.asarray(score), kind="stable")].cumsum()]) / marked.sum()
+    )
+    ax.plot(examined, found(marked.astype(float)), **look("oracle"))
+    for name, score in scores.items():
+        ax.plot(examined, found(score), **look(name) | {"marker": ""})
+    ax.plot([0, 1], [0, 1], **look("random") | {"marker": ""})
+    ax.set(xlabel="share examined, highest scores first", ylabel="share of marked found")

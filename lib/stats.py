@@ -6,6 +6,8 @@ infinitesimal jackknife), and the interval is symmetric on Fisher's z scale. Ove
 bootstrap of three to five numbers covers far less than it claims.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
@@ -44,6 +46,26 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> tuple:
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
     low, high = values.mean(0) - half, values.mean(0) + half
     return (float(low), float(high)) if values.ndim == 1 else (low, high)
+
+
+def over_rows(rows) -> dict:
+    """Mean and Student-t interval of each row of a table whose columns are seeds: ``{index: (mean, (low, high))}``.
+
+    Example:
+        >>> over_rows(pd.DataFrame({0: [1.0], 1: [3.0]}, index=["drop 20%"]))["drop 20%"][0]
+        2.0
+    """
+    return {name: (float(row.mean()), t_interval(row.to_numpy())) for name, row in rows.iterrows()}
+
+
+def apart(found: Mapping) -> tuple[dict, dict]:
+    """Values and intervals of ``{setting: (value, interval)}`` as two dicts, as the ledger takes them.
+
+    Example:
+        >>> apart({"20%": (0.9, (0.8, 1.0))})
+        ({'20%': 0.9}, {'20%': (0.8, 1.0)})
+    """
+    return {key: value for key, (value, _) in found.items()}, {key: interval for key, (_, interval) in found.items()}
 
 
 def share(flags: ArrayLike, level: float = 0.95) -> tuple[float, Interval]:
