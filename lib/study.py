@@ -6,6 +6,7 @@ which needs it; then the notebooks run, each alone, whether or not the one befor
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,12 +153,27 @@ def report(runs: Sequence[Run], profile: str, results: Path) -> None:
 
     table = claims.summary(results, profile, runs[0].notebook.folder / "claims.yaml")
     table = table[table.notebook.isin([run.notebook.number for run in runs])]
-    print(claims.markdown(table, ("id", "ours", "verdict")) + "\n")
+    print(verdicts(table, shutil.get_terminal_size((120, 24)).columns) + "\n")
     for what, where in (("executed notebooks", "notebooks"), ("figures", "figures"), ("claims", "claims")):
         print(f"{what}: {shown(results / profile / where)}")
     for run in runs:
         if run.failure:
             print(f"\nFAILED {run.notebook.name} at {run.failure}\n  its notebook so far: {shown(run.executed)}")
+
+
+def verdicts(table, width: int) -> str:
+    """The frame of ``claims.summary`` for a terminal: a line a claim, cut at ``width``; then how many of each verdict."""
+    from lib.claim_tables import LOOKS
+
+    longest = max(map(len, table.id), default=0)
+    lines = [
+        f"  {LOOKS[row.verdict][0]} {row.verdict:<16}  {row.id:<{longest}}  {' '.join(row.ours.split())}"
+        for row in table.itertuples()
+    ]
+    counts = [f"{count} {verdict}" for verdict in LOOKS if (count := (table.verdict == verdict).sum())]
+    return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines) + (
+        f"\n  {', '.join(counts)}" if counts else ""
+    )
 
 
 def shown(path: Path) -> str:
