@@ -5,6 +5,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib.memorization import influence, memorization
+
 
 def consistency(
     first: Tensor,
@@ -49,6 +51,36 @@ def consistency(
             }
         )
     return pd.DataFrame(rows)
+
+
+def compare(
+    first: tuple[Tensor, Tensor, Tensor],
+    second: tuple[Tensor, Tensor, Tensor],
+    y_train: Tensor,
+    y_test: Tensor,
+    thresholds: list[float],
+    *,
+    min_memorization: float = 0.25,
+) -> dict[str, pd.DataFrame]:
+    """Agreement of two ensembles on memorization, and on the influence of the memorized on test examples of one label.
+
+    Args:
+        first, second: ``(member_sees (t, n), correct_train (t, n), correct_test (t, n′))``; t may differ.
+
+    Returns:
+        ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
+
+    Cost: :func:`lib.memorization.influence` of the memorized training examples, twice; holds both results.
+    """
+    mem = [memorization(sees, right).value for sees, right, _ in (first, second)]
+    rows = (mem[0] >= min_memorization) | (mem[1] >= min_memorization)
+    infl = [influence(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
+    same = y_train[rows, None] == y_test
+    eligible = tuple((m[rows, None] >= min_memorization) & same for m in mem)
+    return {
+        "memorization": consistency(*mem, thresholds),
+        "influence": consistency(*infl, thresholds, eligible=eligible),
+    }
 
 
 def overlap(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

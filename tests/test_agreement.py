@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.agreement import consistency, displayed_examples, overlap
+from lib.agreement import compare, consistency, displayed_examples, overlap
+from lib.memorization import high_influence_pairs, subsets
 
 
 def draw(*shape, seed=0):
@@ -74,6 +75,35 @@ class TestDisplayed:
     def test_too_few(self):
         with pytest.raises(ValueError, match="at least 3 training examples to show, got 2"):
             displayed_examples(pd.DataFrame({"train": [5, 5, 6], "influence": [0.2, 0.3, 0.4]}))
+
+
+class TestCompare:
+    @pytest.fixture
+    def world(self):
+        y, y_test = torch.arange(30) % 3, torch.arange(40) % 3
+        ensembles = []
+        for seed, t in ((0, 300), (1, 200)):
+            sees = subsets(30, 21, t, seed)
+            right_test = torch.cat([sees, sees[:, :10]], 1) & (draw(t, 40, seed=seed) < 0.4) | (
+                draw(t, 40, seed=9) < 0.3
+            )
+            ensembles.append((sees, sees | (draw(t, 30, seed=seed + 5) < 0.72), right_test))
+        return *ensembles, y, y_test
+
+    def test_at_each_threshold_it_is_the_overlap_of_the_pairs(self, world):
+        """By the other route: list both sets of pairs, intersect them."""
+        first, second, y, y_test = world
+        levels = [0.1, 0.15, 0.3]
+        table = compare(first, second, y, y_test, levels)["influence"]
+        for row in table.itertuples():
+            pairs = [high_influence_pairs(*e, y, y_test, min_influence=row.threshold) for e in (first, second)]
+            sums = overlap(*pairs).sum()
+            assert 0 < len(pairs[0]) and (row.first, row.second) == (sums["first"], sums["second"])
+            assert row.jaccard == pytest.approx(sums.both / sums.either)
+
+    def test_an_ensemble_agrees_with_itself(self, world):
+        for table in compare(world[0], world[0], *world[2:], [0.2]).values():
+            assert table.jaccard[0] == 1 and table.difference[0] == 0
 
 
 class TestOverlap:
