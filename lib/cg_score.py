@@ -77,7 +77,7 @@ def cg_scores(
         dtype: float32 or float64; by default float64 where x is, else float32.
         device: where to compute, "cpu" or "cuda"; by default where x is. Results return to where x is.
         jitter: added to the diagonal of H (which is ½), for data with duplicates.
-        block: rows in a panel of the factor; by default 1,000 (4,096 on a GPU).
+        block: rows in a panel of the factor; by default n/4 up to 1,000 (4,096 on a GPU).
         progress: show one bar, in 10⁹ operations.
 
     Returns:
@@ -89,8 +89,8 @@ def cg_scores(
         MemoryError: before anything is computed, where memory would not suffice; says how much is needed and which
             subsampled call fits.
 
-    Cost: exact 2n³/3 operations and about ``n²/2`` numbers (60,000 rows in float32: 8 GB); subsampled, for each run
-    and class of p rows, ``(p(1 + a))³/3 + p³/3`` operations.
+    Cost: exact 2n³/3 operations and about ``n²/2`` numbers (60,000 images of Fashion-MNIST in float32: 9.5 minutes
+    on 2 cores, 8 GB); subsampled, for each run and class of p rows, ``(p(1 + a))³/3 + p³/3`` operations.
 
     Example:
         >>> cg_scores(torch.eye(4, dtype=torch.float64), torch.tensor([0, 0, 1, 1])).score  # H = ½I: all alike
@@ -101,7 +101,7 @@ def cg_scores(
     _check_options(labellings, negatives, runs, dtype, jitter, block)
     dtype = dtype or (F64 if x.dtype == F64 else torch.float32)
     device = torch.device(device or x.device)
-    block = block or (4096 if device.type == "cuda" else 1000)
+    block = block or (4096 if device.type == "cuda" else min(1000, max(256, len(x) // 4)))
     if negatives is not None and all(q == rest for *_, q, rest in cg_subsampling.tasks(labellings, negatives)):
         negatives = None  # every class is set against all other rows: the exact score
     needed, keep = _plan(x, labellings, negatives, runs, dtype, block, device)
