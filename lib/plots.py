@@ -1,5 +1,6 @@
 """How the study looks: one style, one colour, dash and marker a score, pictures, bands, saving."""
 
+import io
 import math
 
 import matplotlib.pyplot as plt
@@ -8,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from lib.stats import t_interval
 from lib.store import results_folder
@@ -56,10 +58,12 @@ def look(score: str) -> dict:
 
 
 def save(fig: Figure, name: str, profile: str) -> None:
-    """Write ``results/<profile>/figures/<name>.png``."""
+    """Write ``results/<profile>/figures/<name>.png``, in 256 colours: small enough to be kept under version control."""
     folder = results_folder(profile) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    fig.savefig(folder / f"{name}.png")
+    raw = io.BytesIO()
+    fig.savefig(raw, format="png")
+    Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(folder / f"{name}.png", optimize=True)
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, score: str, **kwargs) -> None:
@@ -132,13 +136,14 @@ def spread(ax: Axes, groups: dict, xlabel: str) -> None:
     names = list(groups)[::-1]
     ax.boxplot(
         [np.asarray(groups[name]) for name in names],
+        positions=range(len(names)),
         orientation="horizontal",
         whis=(5, 95),
         showfliers=False,
         widths=0.6,
         medianprops={"color": "#d55e00"},
     )
-    ax.set_yticks(range(1, len(names) + 1), names)
+    ax.set_yticks(range(len(names)), names)
     ax.set(xlabel=xlabel)
 
 
