@@ -20,6 +20,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 PROFILES = ("smoke", "laptop", "paper")
 TYPES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+BAR = "      {bar:40} cell {n_fmt} of {total_fmt}, {elapsed}"
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,7 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
     """Run the file in place; the failure in words, or empty."""
     import nbformat
     import papermill
+    import tqdm.auto  # noqa: F401  read the environment now: the bars of the notebook are silenced below, not ours
     from nbclient.exceptions import DeadKernelError
 
     environment = {
@@ -262,11 +264,11 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
                 path,
                 dict(values),
                 cwd=notebook.folder,
-                progress_bar=progress,
+                progress_bar=progress and {"leave": False, "bar_format": BAR},
                 extra_arguments=["--log-level=50"],  # of the kernel, which talks of its sockets on stderr
             )
     except papermill.PapermillExecutionError as error:
-        return f"cell [{error.exec_count}] `{_first(error.source)}`: {error.ename}: {error.evalue}"
+        return f"cell [{error.exec_count}] `{_first(error.source)}`: {error.ename}: {_first(error.evalue)}"
     except DeadKernelError:
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         begun = [cell for cell in cells if cell.metadata.papermill.start_time]

@@ -162,7 +162,7 @@ def report(runs: Sequence[Run], profile: str, results: Path) -> None:
 
 
 def verdicts(table, width: int) -> str:
-    """The frame of ``claims.summary`` for a terminal: a line a claim, cut at ``width``; then how many of each verdict."""
+    """The frame of ``claims.summary`` for a terminal: a line a claim, cut at ``width``; how many of each verdict."""
     from lib.claim_tables import LOOKS
 
     longest = max(map(len, table.id), default=0)
