@@ -60,7 +60,8 @@ def grand(
         size = chunk or gradients.rows_at_once(net, state, x[:1].to(device, dtype))
         squares = []
         for rows, own in zip(x.split(size), labels.split(size), strict=True):
-            parts = gradients.signals(net, state, rows.to(device, dtype), gradients.of_loss(own.to(device), loss))
+            objective = lambda logits, own=own: gradients.errors(logits, own.to(device), loss)[:, None]
+            parts = gradients.signals(net, state, rows.to(device, dtype), objective)
             squares.append(sum(gradients.squared_norms(part) for part in parts)[:, 0])
         norms.append(torch.cat(squares).sqrt().cpu())
     return torch.stack(norms)

@@ -24,6 +24,7 @@ from torch.func import functional_call
 
 from lib import ensemble
 from lib.batched import loss_gradient
+from lib.recipe import LOSSES
 
 WORKING = 2**28  # bytes that one step may take
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -226,9 +227,16 @@ def members(model: nn.Module, parameters: dict, *, device="cpu") -> Iterator[dic
         yield {name: parameters[name][e].to(device) for name in needed}
 
 
-def of_loss(y: Tensor, loss: str) -> Callable[[Tensor], Tensor]:
-    """The cotangent of the loss for :func:`signals`: softmax − one-hot or f − one-hot, ``(n, 1, k)``."""
-    return lambda logits: loss_gradient(logits, y, loss)[:, None]
+def errors(logits: Tensor, y: Tensor, loss: str) -> Tensor:
+    """Derivatives of each example's loss at its logits: softmax − one-hot (``cross_entropy``), f − one-hot (``mse``).
+
+    Raises:
+        ValueError: for another ``loss``.
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be {' or '.join(LOSSES)}, got {loss!r}")
+    target = y if loss == "cross_entropy" else nn.functional.one_hot(y, logits.shape[-1]).to(logits)
+    return loss_gradient(logits, target, loss)
 
 
 def labels_by_run(y: Tensor, runs: int, n: int) -> Tensor:
@@ -254,4 +262,4 @@ def last_layer(model: nn.Module, parameters: dict, x: Tensor, y: Tensor, *, loss
     if bias is not None:
         features = torch.cat([features, torch.ones_like(features[..., :1])], 2)
         weight = torch.cat([weight, bias.cpu()[..., None]], 2)
-    return features, loss_gradient(features @ weight.mT, labels_by_run(y, len(features), len(x)), loss)
+    return features, errors(features @ weight.mT, labels_by_run(y, len(features), len(x)), loss)
