@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text("utf8"))
 README = (REPO / "README.md").read_text("utf8")
 
 #: Import name where it is not the distribution's.
-DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 #: Direct dependencies that nothing imports, and what they are for.
 TOOLS = {
     "ipykernel": "notebooks run in it",
@@ -213,6 +213,12 @@ def test_hooks_are_local():
     hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text("utf8"))
     assert [repo["repo"] for repo in hooks["repos"]] == ["local"]
     assert all(hook["language"] == "system" for hook in hooks["repos"][0]["hooks"])
+
+
+@pytest.mark.parametrize("how", [["check"], ["format", "--check", "--exclude", "notebooks"]], ids=["check", "format"])
+def test_ruff(how):
+    went = subprocess.run([sys.executable, "-m", "ruff", *how, "."], cwd=REPO, capture_output=True, text=True)
+    assert went.returncode == 0, went.stdout
 
 
 # --- what is in git --------------------------------------------------------------------------------------------------
