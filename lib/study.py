@@ -218,7 +218,7 @@ def _main(argv: list[str], folder: Path) -> int:
         from lib import publish
 
         for run in good:
-            print(f"saved: {', '.join(shown(path) for path in publish.save(run, results, REPO))}")
+            print(f"saved: {', '.join(shown(path) for path in publish.save(run, results, folder.parent))}")
     print(f"\n{len(good)} of {len(runs)} notebooks went well, in {duration(time.perf_counter() - start)}")
     return 0 if len(good) == len(runs) else 1
 

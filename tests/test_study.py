@@ -287,6 +287,21 @@ def test_the_others_run_when_one_fails(folder, tmp_path, capsys):
     assert claims == ["01.json.failed", "02.json"]
 
 
+def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, capsys):
+    first, second = find(folder)
+    second.py.write_text(second.py.read_text() + "\n# %%\n1 / 0\n")
+    readme = tmp_path / "README.md"
+    readme.write_text("".join(f"<!-- verdicts {n} -->\n<!-- end of verdicts {n} -->\n" for n in ("01", "02")))
+    assert study.main(["--save"], folder) == 1
+    assert first.ipynb.exists() and not second.ipynb.exists()
+    assert notebooks.difference(first) == ""
+    assert "a.one | words | words | 1e-09" in readme.read_text() and "a.two" not in readme.read_text()
+    assert "saved: " in capsys.readouterr().out
+    before = first.ipynb.read_bytes(), readme.read_bytes()
+    assert study.main(["--only", "01", "--save"], folder) == 0
+    assert before == (first.ipynb.read_bytes(), readme.read_bytes())
+
+
 def test_a_notebook_that_leaves_out_a_claim_has_failed(folder, tmp_path):
     notebook = write(folder, "03_silent", 'ledger.record("b.one", 1e-9)\n', ("b.one", "b.two", "b.three"))
     stale = tmp_path / "results/smoke/claims/03.json"
