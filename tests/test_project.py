@@ -194,7 +194,7 @@ def test_the_readme_lists_the_notebooks_and_has_a_place_for_their_verdicts():
 def test_the_readme_maps_the_library():
     section = README.split("## The library")[1].split("\n## ")[0]
     named = {word for row in re.findall(r"^\| \w+ \|(.*)\|$", section, re.M) for word in re.findall(r"`(\w+)`", row)}
-    assert named == {path.stem for path in (REPO / "lib").glob("*.py")} - {"__init__"}
+    assert named == {path.stem for path in tracked() if path.parent == REPO / "lib"} - {"__init__"}
 
 
 def test_citation():
