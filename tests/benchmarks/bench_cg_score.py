@@ -102,9 +102,7 @@ def main(n=2000, larger=12000):
     result = min((cg_scores(data.x_train, data.y_train) for _ in range(2)), key=lambda r: sum(r.seconds.values()))
     rate = max(rate, matrix_product_rate())
     share = {phase: gflops / rate for phase, gflops in result.gflops.items()}
-    print(
-        f"{larger:,} rows: {sum(result.seconds.values()):.1f} s; the machine multiplies at {rate:.0f} GFLOP/s in float32"
-    )
+    print(f"{larger:,} rows: {sum(result.seconds.values()):.1f} s; float32 products run at {rate:.0f} GFLOP/s")
     for phase in result.gflops:  # gram and solve work mostly in float64
         print(f"  {phase:20} {result.seconds[phase]:9.2f} s   {result.gflops[phase]:6.0f} GFLOP/s = {share[phase]:.0%}")
     out = results_folder() / "benchmarks" / "cg_score.json"
