@@ -25,7 +25,7 @@ n_test: int = 10000  # test rows
 n_small: int = 3000  # rows of the subsampling experiment
 architecture: str = "mlp"  # the network that is trained, a name that lib.models.by_name knows
 second_architecture: str = "densenet_small"  # the network of the robustness check
-second_n: int = 1000  # training rows of the robustness check
+second_n: int = 800  # training rows of the robustness check
 epochs: int = 20  # passes over the full set; every pruned set takes as many steps
 batch_size: int = 128  # examples a step
 lr: float = 0.1  # peak learning rate of a cosine schedule, momentum 0.9, decay 5e-4
@@ -244,9 +244,8 @@ small = data.load(dataset, n_train=n_small, n_test=k, seed=seed)
 x_small, y_small = small.x_train, small.y_train
 exact = cg_score.cg_scores(x_small, y_small, device=device).score
 ratios = [1, 2, 3, 4]
-runs = {
-    ratio: [cg_score.cg_scores(x_small, y_small, negatives=ratio, seed=seed + r, device=device) for r in range(draws)]
-    for ratio in ratios
+drawn = {
+    ratio: cg_score.cg_scores(x_small, y_small, negatives=ratio, runs=draws, seed=seed, device=device) for ratio in ratios
 }
 
 # %% [markdown]
@@ -254,7 +253,7 @@ runs = {
 
 # %%
 def running_mean(ratio):
-    return torch.stack([run.score for run in runs[ratio]]).cumsum(0) / torch.arange(1, draws + 1)[:, None]
+    return drawn[ratio].by_run.cumsum(0) / torch.arange(1, draws + 1)[:, None]  # (draws, n)
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.3), sharey=True)
 for ax, (name, correlation) in zip(axes, {"Spearman": stats.spearman_r, "Pearson": stats.pearson_r}.items(), strict=True):
@@ -279,12 +278,9 @@ for claim, correlation in [("cg.stochastic", stats.spearman), ("cg.stochastic.pe
 # The same draws say which of the three terms decides the order.
 
 # %%
-def mean_of(term, ratio):
-    return torch.stack([getattr(run, term) for run in runs[ratio]]).mean(0)
-
-terms = ["quadratic", "partial", "diagonal"]
 order = {
-    term: {f"1:{r}": stats.spearman(mean_of(term, r), mean_of("score", r), seed=seed) for r in ratios} for term in terms
+    term: {f"1:{ratio}": stats.spearman(getattr(drawn[ratio], term), drawn[ratio].score, seed=seed) for ratio in ratios}
+    for term in ("quadratic", "partial", "diagonal")
 }
 value, interval = stats.apart(order["partial"])
 ledger.record("cg.terms", value, interval=interval, n=n_small, note=f"{draws} draws")
