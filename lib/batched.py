@@ -1,214 +1,279 @@
-"""Many networks of one architecture as one computation: logits, features and gradients for E members at once.
+"""Many networks of one architecture as one computation: logits, features and gradients of E members at once.
 
-All members' parameters lie in one flat buffer, tensor after tensor and member after member within each tensor, so that
-the parameter ``name`` is a contiguous view ``(E, *shape)`` and an optimizer is a handful of operations on the buffer.
+A group of E members keeps its trained parameters in one flat buffer, so that an optimizer is a handful of operations
+on one vector. There are three kinds of group, with the same four methods (``logits``, ``features``, ``gradient_`` and
+``export``); :func:`group` picks one by what the network is:
 
-Two ways to compute, chosen by what the network is:
+- :class:`Layers`: a chain of linear layers and activations, as batched matrix products, forward and backward written
+  out by hand. The product that makes the weight gradient also adds the momentum (``v ← μv + xᵀδ`` is one call), and the
+  gradient with respect to the inputs is never formed.
+- :class:`Stacked`: any other network without running statistics, on a GPU: ``torch.func.vmap`` over the members, which
+  turns E convolutions into one grouped convolution.
+- :class:`Plain`: any other network, one member after another through autograd, which adds the gradient straight into
+  the momentum. On a CPU this beats vmap for convolutions, and members run beside each other on the cores.
 
-- ``Layers``: a chain of linear layers and activations. Forward and backward are batched matrix products written out by
-  hand; the weight gradient's product also adds the momentum (``v ← μv + δᵀx`` is one call), and the gradient with
-  respect to the inputs is never formed.
-- ``Plain``: any other module, one member after another, through autograd.
+Losses are per example; the caller's coefficients (1/B and so on) make the mean.
 """
 
+import contextlib
 import copy
 import math
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
 
-ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SELU, nn.Sigmoid)
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SELU)
+SELU_SCALE, SELU_FLOOR = 1.0507009873554805, 1.7580993408473766  # λ and λα of Klambauer et al. 2017
 
-
-def initialize(model: nn.Module, seed: int) -> dict[str, Tensor]:
-    """State of a copy of ``model`` with fresh weights: what building it after ``torch.manual_seed(seed)`` gives.
-
-    Uses the module's own ``reset_parameters`` if it has one, else that of each submodule.
-    """
-    fresh = copy.deepcopy(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in [fresh] if hasattr(fresh, "reset_parameters") else fresh.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-    return {name: value.detach() for name, value in fresh.state_dict().items()}
+aten = torch.ops.aten
 
 
 class Flat:
-    """E copies of a set of named tensors in one buffer; ``self[name]`` is the view ``(E, *shape)``."""
+    """E copies of named tensors in one buffer; ``self[name]`` is a view ``(E, *shape)``.
 
-    def __init__(self, shapes: dict[str, tuple], members: int, *, dtype, device):
-        sizes = [members * math.prod(shape) for shape in shapes.values()]
-        self.buffer = torch.zeros(sum(sizes), dtype=dtype, device=device)
-        parts = self.buffer.split(sizes)
-        self.views = {name: part.view(members, *shape) for (name, shape), part in zip(shapes.items(), parts)}
-        self.like = lambda: Flat(shapes, members, dtype=dtype, device=device)
+    Memory order within a member: a linear weight (out, in) lies transposed if ``transposed``, which products like
+    better; a convolution's weight (out, in, height, width) lies channels last.
+    """
 
-    def __getitem__(self, name):
+    def __init__(self, shapes: dict[str, tuple], members: int, *, dtype, device, transposed=False):
+        self.arguments = (shapes, members), {"device": device, "transposed": transposed}
+        self.buffer = torch.zeros(members * sum(map(math.prod, shapes.values())), dtype=dtype, device=device)
+        self.views, at = {}, 0
+        for name, shape in shapes.items():
+            order = {2: (1, 0) if transposed else (0, 1), 4: (0, 2, 3, 1)}.get(len(shape), range(len(shape)))
+            stored = self.buffer[at : at + members * math.prod(shape)].view(members, *(shape[i] for i in order))
+            self.views[name] = stored.permute(0, *(1 + list(order).index(i) for i in range(len(shape))))
+            at += members * math.prod(shape)
+
+    def __getitem__(self, name: str) -> Tensor:
         return self.views[name]
+
+    def like(self, dtype=None) -> "Flat":
+        """Zeros of the same layout."""
+        (shapes, members), options = self.arguments
+        return Flat(shapes, members, dtype=dtype or self.buffer.dtype, **options)
+
+
+def loss_gradient(logits: Tensor, target: Tensor, loss: str) -> Tensor:
+    """dℓ/df of each example: softmax(f) − one-hot(y), or f − y.
+
+    Args:
+        logits: f, ``(…, k)``.
+        target: classes ``(…)`` for ``cross_entropy``, values ``(…, k)`` for ``mse``.
+        loss: ``cross_entropy`` or ``mse``.
+    """
+    if loss == "mse":
+        return logits - target
+    minus = logits.new_full((1,), -1.0).expand(*target.shape, 1)
+    return logits.softmax(-1).scatter_add_(-1, target[..., None], minus)
+
+
+def losses(logits: Tensor, target: Tensor, loss: str) -> Tensor:
+    """ℓ of each example, ``(…)``: −log softmax(f)_y, or ½‖f − y‖². Arguments as in :func:`loss_gradient`."""
+    if loss == "mse":
+        return 0.5 * (logits - target).square().sum(-1)
+    return logits.logsumexp(-1) - logits.gather(-1, target[..., None])[..., 0]
+
+
+class Layers:
+    """E multi-layer perceptrons with products in ``compute`` (the buffer's own type, or bfloat16)."""
+
+    def __init__(self, layers: list, model: nn.Module, members: int, *, dtype, compute, device):
+        self.layers, self.members, self.compute = layers, members, compute
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self.w = Flat(shapes, members, dtype=dtype, device=device, transposed=True)
+        low = compute != dtype
+        self.low, self.low_gradient = (self.w.like(compute), self.w.like(compute)) if low else (None, None)
+        self.buffers: dict[str, Tensor] = {}
+
+    def export(self) -> dict[str, Tensor]:
+        """State of the members, name → ``(E, *shape)``, copied to the CPU."""
+        return {name: view.to("cpu", copy=True).contiguous() for name, view in self.w.views.items()}
+
+    def logits(self, x: Tensor) -> Tensor:
+        """``(E, n, k)`` for inputs ``(n, …)`` that all members share."""
+        return self._forward(x.flatten(1).expand(self.members, -1, -1), self.layers)[-1].to(self.w.buffer.dtype)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Inputs of the last layer, ``(E, n, d)``."""
+        return self._forward(x.flatten(1).expand(self.members, -1, -1), self.layers[:-1])[-1].to(self.w.buffer.dtype)
+
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
+        """``into ← β·into + ∇ Σ_b weight_b ℓ_b`` for batches ``x (E, B, …)`` and ``weight (E, B)`` or a number."""
+        h = self._forward(x.flatten(2), self.layers)  # [x, h₁, …, logits]
+        delta = loss_gradient(h[-1].to(self.w.buffer.dtype), target, loss).mul_(weight).to(self.compute)
+        params = self.low or self.w
+        for i in reversed(range(len(self.layers))):
+            name, bias, _ = self.layers[i]
+            if self.low is None:
+                into[name].mT.baddbmm_(h[i].mT, delta, beta=beta)
+            else:
+                torch.bmm(h[i].mT, delta, out=self.low_gradient[name].mT)
+                into[name].mul_(beta).add_(self.low_gradient[name])
+            if bias is not None:
+                into[bias].mul_(beta).add_(delta.sum(1))
+            if i:
+                delta = torch.bmm(delta, params[name])
+                delta = _times_slope(self.layers[i - 1][2], delta, h[i])
+
+    def _forward(self, x: Tensor, layers: list) -> list[Tensor]:
+        if self.low is not None:
+            self.low.buffer.copy_(self.w.buffer)
+        return _forward(layers, self.low or self.w, x.to(self.compute))
+
+
+def _forward(layers: list, params, x: Tensor) -> list[Tensor]:
+    """``[x, h₁, …]``, each ``(E, B, width)``."""
+    h = [x]
+    for name, bias, kind in layers:
+        w = params[name].mT
+        z = torch.bmm(h[-1], w) if bias is None else torch.baddbmm(params[bias][:, None], h[-1], w)
+        h.append({None: lambda z: z, nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}[kind](z))
+    return h
+
+
+def _times_slope(kind, delta: Tensor, h: Tensor) -> Tensor:
+    """``delta`` times the derivative of an activation whose output is ``h``."""
+    if kind is nn.ReLU:
+        return aten.threshold_backward.grad_input(delta, h, 0, grad_input=delta)
+    if kind is nn.Tanh:
+        return aten.tanh_backward.grad_input(delta, h, grad_input=delta)
+    if kind is nn.SELU:
+        return delta.mul_(torch.where(h > 0, SELU_SCALE, h + SELU_FLOOR))
+    return delta
+
+
+class _Modules:
+    """What :class:`Stacked` and :class:`Plain` share: parameters in a ``Flat``, buffers beside it, autocast."""
+
+    def __init__(self, model: nn.Module, members: int, *, dtype, compute, device):
+        self.members, self.device = members, torch.device(device)
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self.w = Flat(shapes, members, dtype=dtype, device=device)
+        own = {name: b.to(device, dtype if b.is_floating_point() else b.dtype) for name, b in model.named_buffers()}
+        self.buffers = {name: b.expand(members, *b.shape).clone() for name, b in own.items()}
+        mixed = compute != dtype
+        self.autocast = lambda: torch.autocast(self.device.type, compute) if mixed else contextlib.nullcontext()
+
+    def export(self) -> dict[str, Tensor]:
+        views = {**self.w.views, **self.buffers}
+        return {name: view.to("cpu", copy=True).contiguous() for name, view in views.items()}
+
+
+class Stacked(_Modules):
+    """E networks through ``vmap``."""
+
+    def __init__(self, model: nn.Module, members: int, **options):
+        super().__init__(model, members, **options)
+        self.model = copy.deepcopy(model).to(self.w.buffer.dtype).to(self.device)
+        self.hidden = _Features(self.model)
+
+    def _run(self, model, views, x, x_dim):
+        with self.autocast():
+            return vmap(lambda own, rows: functional_call(model, own, (rows,)), in_dims=(0, x_dim))(views, x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self._run(self.model.eval(), self.w.views, x, None).to(self.w.buffer.dtype)
+
+    def features(self, x: Tensor) -> Tensor:
+        views = {f"model.{name}": view for name, view in self.w.views.items()}
+        return self._run(self.hidden.eval(), views, x, None).to(self.w.buffer.dtype)
+
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
+        logits, pull = vjp(lambda views: self._run(self.model.train(), views, x, 0), self.w.views)
+        delta = loss_gradient(logits.to(self.w.buffer.dtype), target, loss).mul_(weight)
+        into.buffer.mul_(beta)
+        for name, gradient in pull(delta.to(logits.dtype))[0].items():
+            into[name].add_(gradient)
+
+
+class Plain(_Modules):
+    """E modules whose parameters are views of the buffer, one after another."""
+
+    def __init__(self, model: nn.Module, members: int, **options):
+        super().__init__(model, members, **options)
+        self.modules = []
+        for e in range(members):
+            module = copy.deepcopy(model).to(self.w.buffer.dtype)
+            for name, p in module.named_parameters():
+                p.data = self.w[name][e]
+            for name, buffer in self.buffers.items():
+                owner, _, leaf = name.rpartition(".")
+                module.get_submodule(owner)._buffers[leaf] = buffer[e]
+            self.modules.append(module)
+
+    def _each(self, call, x):
+        x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        with self.autocast():
+            return torch.stack([call(module.eval())(x) for module in self.modules]).to(self.w.buffer.dtype)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self._each(lambda module: module, x)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self._each(lambda module: module.features, x)
+
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
+        into.buffer.mul_(beta)
+        for e, module in enumerate(self.modules):
+            for name, p in module.named_parameters():
+                p.grad = into[name][e]
+            rows = x[e].contiguous(memory_format=torch.channels_last) if x.ndim == 5 else x[e]
+            with torch.enable_grad(), self.autocast():
+                logits = module.train()(rows)
+            delta = loss_gradient(logits.detach().to(self.w.buffer.dtype), target[e], loss)
+            delta.mul_(weight if isinstance(weight, float) else weight[e])
+            logits.backward(delta.to(logits.dtype))
+
+
+class _Features(nn.Module):
+    """A classifier as its penultimate features, for ``functional_call``."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.features(x)
 
 
 def chain(model: nn.Module) -> list | None:
     """``[(weight, bias or None, activation or None), …]`` if ``model`` is a chain of linear layers, else ``None``.
 
-    The chain is read off the module's leaves and then held against ``model`` on random inputs.
+    The chain is read off the module's leaves, then held against the module itself on random inputs in float64.
     """
     names = {id(p): name for name, p in model.named_parameters()}
     layers, width = [], None
     for leaf in model.modules():
-        if list(leaf.children()) or isinstance(leaf, (nn.Flatten, nn.Identity)):
+        if any(True for _ in leaf.children()) or isinstance(leaf, nn.Flatten | nn.Identity):
             continue
-        if isinstance(leaf, nn.Linear) and width in (None, leaf.in_features):
-            bias = None if leaf.bias is None else names[id(leaf.bias)]
-            layers.append([names[id(leaf.weight)], bias, None])
+        if type(leaf) is nn.Linear and width in (None, leaf.in_features):
+            layers.append((names[id(leaf.weight)], None if leaf.bias is None else names[id(leaf.bias)], None))
             width = leaf.out_features
-        elif isinstance(leaf, ACTIVATIONS) and layers and layers[-1][2] is None:
-            layers[-1][2] = type(leaf)
+        elif type(leaf) in ACTIVATIONS and layers and layers[-1][2] is None:
+            layers[-1] = (*layers[-1][:2], type(leaf))
         else:
             return None
-    if (
-        not layers
-        or layers[-1][2] is not None
-        or list(model.buffers())
-        or len(names) != sum(1 + bool(b) for _, b, _ in layers)
-    ):
+    if not layers or layers[-1][2] or {n for layer in layers for n in layer[:2] if n} != set(names.values()):
         return None
-    probe = copy.deepcopy(model).double()
-    state = {name: p.detach()[None] for name, p in probe.named_parameters()}
-    first = state[layers[0][0]]
-    x = torch.randn(3, first.shape[-1], dtype=first.dtype, generator=torch.Generator().manual_seed(0))
+    probe = copy.deepcopy(model).double().cpu()
+    params = {name: p[None] for name, p in probe.named_parameters()}
+    x = torch.randn(3, params[layers[0][0]].shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            same = torch.allclose(_forward(layers, state, x[None])[-1][0], probe(x))
-    except (RuntimeError, ValueError):
+            return layers if torch.allclose(_forward(layers, params, x[None])[-1][0], probe(x)) else None
+    except (RuntimeError, ValueError, IndexError):  # the module does not take flat rows
         return None
-    return [tuple(layer) for layer in layers] if same else None
 
 
-def _activate(kind, z):
-    if kind is nn.ReLU:
-        return z.relu_()
-    if kind is nn.Tanh:
-        return z.tanh_()
-    if kind is nn.Sigmoid:
-        return z.sigmoid_()
-    return torch.selu_(z)
-
-
-def _slope_(kind, delta, h):
-    """Multiply ``delta`` in place by the activation's derivative, from its output ``h``."""
-    if kind is nn.ReLU:
-        return torch.ops.aten.threshold_backward.grad_input(delta, h, 0, grad_input=delta)
-    if kind is nn.Tanh:
-        return torch.ops.aten.tanh_backward.grad_input(delta, h, grad_input=delta)
-    if kind is nn.Sigmoid:
-        return torch.ops.aten.sigmoid_backward.grad_input(delta, h, grad_input=delta)
-    return delta.mul_(torch.where(h > 0, SELU_SCALE, h + SELU_SCALE * SELU_ALPHA))
-
-
-def _forward(layers, state, x):
-    """Activations ``[x, h₁, …, logits]``, each ``(E, B, width)``."""
-    h = [x]
-    for weight, bias, kind in layers:
-        w = state[weight].mT
-        z = torch.bmm(h[-1], w) if bias is None else torch.baddbmm(state[bias][:, None], h[-1], w)
-        h.append(z if kind is None else _activate(kind, z))
-    return h
-
-
-def loss_gradient(logits: Tensor, target: Tensor, loss: str) -> Tensor:
-    """dℓ/d logits per example: softmax − one-hot, or f − y. ``target``: classes ``(…)``, or values ``(…, k)``."""
-    delta = logits.softmax(-1) if loss == "cross_entropy" else logits.clone()
-    if target.is_floating_point():
-        return delta.sub_(target)
-    return delta.scatter_add_(-1, target[..., None], delta.new_full((1,), -1.0).expand(*target.shape, 1))
-
-
-def losses(logits: Tensor, target: Tensor, loss: str) -> Tensor:
-    """ℓ of each example, ``(…)``."""
-    if loss == "cross_entropy":
-        return logits.logsumexp(-1) - logits.gather(-1, target[..., None])[..., 0]
-    return 0.5 * loss_gradient(logits, target, loss).square().sum(-1)
-
-
-class Layers:
-    """E multi-layer perceptrons. ``state``: a ``Flat`` of their parameters."""
-
-    def __init__(self, model, layers):
-        self.layers, self.flat_input = layers, True
-
-    def logits(self, state, x: Tensor) -> Tensor:
-        """``(E, n, k)`` for inputs ``(n, d)`` shared by all members, or ``(E, n, d)``."""
-        return self._run(self.layers, state, x)
-
-    def features(self, state, x: Tensor) -> Tensor:
-        return self._run(self.layers[:-1], state, x)
-
-    def _run(self, layers, state, x):
-        members = state[self.layers[0][0]].shape[0]
-        return _forward(layers, state, x if x.ndim == 3 else x.expand(members, *x.shape))[-1]
-
-    def gradient_(self, into: Flat, state, x, target, coefficient, loss, beta=0.0):
-        """``into ← β·into + ∇ Σ_b c_b ℓ_b`` for batches ``x (E, B, d)``."""
-        h = _forward(self.layers, state, x)
-        delta = loss_gradient(h[-1], target, loss).mul_(coefficient)
-        for i in reversed(range(len(self.layers))):
-            weight, bias, _ = self.layers[i]
-            into[weight].baddbmm_(delta.mT, h[i], beta=beta)
-            if bias is not None:
-                into[bias].mul_(beta).add_(delta.sum(1))
-            if i:
-                delta = torch.bmm(delta, state[weight])
-                if self.layers[i - 1][2] is not None:
-                    _slope_(self.layers[i - 1][2], delta, h[i])
-
-
-class Plain:
-    """Any module, one member after another; buffers (running statistics) are part of the state."""
-
-    def __init__(self, model):
-        self.model, self.flat_input = copy.deepcopy(model), False
-
-    def _each(self, call, state, x, shared):
-        members = next(iter(state.views.values())).shape[0]
-        for e in range(members):
-            own = {name: view[e] for name, view in state.views.items()}
-            yield call(own, x if shared else x[e])
-
-    def logits(self, state, x):
-        run = lambda own, rows: torch.func.functional_call(self.model.eval(), own, (rows,))
-        return torch.stack(list(self._each(run, state, x, True)))
-
-    def features(self, state, x):
-        run = lambda own, rows: torch.func.functional_call(
-            _Features(self.model.eval()), {f"model.{k}": v for k, v in own.items()}, (rows,)
-        )
-        return torch.stack(list(self._each(run, state, x, True)))
-
-    def gradient_(self, into, state, x, target, coefficient, loss, beta=0.0):
-        self.model.train()
-        trained = [name for name, _ in self.model.named_parameters()]
-        for e in range(x.shape[0]):
-            own = {name: view[e] for name, view in state.views.items()}
-            leaves = {name: own[name].detach().requires_grad_() for name in trained}
-            with torch.enable_grad():
-                logits = torch.func.functional_call(self.model, {**own, **leaves}, (x[e],))
-            delta = loss_gradient(logits.detach(), target[e], loss).mul_(coefficient[e])
-            for name, grad in zip(trained, torch.autograd.grad(logits, list(leaves.values()), delta)):
-                into[name][e].mul_(beta).add_(grad)
-
-
-class _Features(nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model.features(x)
-
-
-def network(model: nn.Module) -> "Layers | Plain":
-    """The fastest way we know to compute many copies of ``model``."""
-    layers = chain(model)
-    return Plain(model) if layers is None else Layers(model, layers)
+def group(model: nn.Module, members: int, *, precision: str, device, layers=None) -> "Layers | Stacked | Plain":
+    """A group of ``members`` networks like ``model``, their parameters zero; ``layers``: ``chain(model)``, if known."""
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    options = {"dtype": dtype, "compute": torch.bfloat16 if precision == "bfloat16" else dtype, "device": device}
+    layers = layers or chain(model)
+    if layers:
+        return Layers(layers, model, members, **options)
+    if torch.device(device).type == "cpu" or any(True for _ in model.buffers()):
+        return Plain(model, members, **options)
+    return Stacked(model, members, **options)

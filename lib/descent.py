@@ -1,0 +1,240 @@
+"""One group of networks trained side by side: their batches, the optimizer, and what is recorded on the way.
+
+Random numbers of a member with seed s, none of them shared: initial weights from ``torch.manual_seed(s)``, the order of
+the batches from ``numpy.random.default_rng([s, 0])``, augmentation from ``default_rng([s, 1])``; all drawn on the CPU,
+so that they are the same on every device.
+"""
+
+import copy
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.batched import Flat, group
+from lib.models import initialize
+from lib.recipe import Recipe, Record
+from lib.recording import Recorder, targets
+
+PAD = 4  # pixels around an image that is cropped back to its size
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all members share."""
+
+    model: nn.Module
+    recipe: Recipe
+    record: Record
+    x: Tensor
+    y: Tensor
+    x_test: Tensor | None = None
+    y_test: Tensor | None = None
+    masked: bool = False
+    precision: str = "float32"
+    device: str = "cpu"
+    layers: list | None = None  # ``lib.batched.chain(model)``
+
+    def epochs(self) -> int:
+        """The last epoch; the same for all members."""
+        steps, per_epoch = step_counts(self.recipe, len(self.x), len(self.x))
+        return math.ceil(steps / per_epoch)
+
+    def placed(self) -> "Work":
+        """With the data where, and in the type in which, it is computed with."""
+        type_ = torch.bfloat16 if self.layers and self.precision == "bfloat16" else None
+        type_ = type_ or (torch.float64 if self.precision == "float64" else torch.float32)
+        place = lambda v: None if v is None else v.to(self.device, type_ if v.is_floating_point() else None)
+        values = {name: place(getattr(self, name)) for name in ("x", "y", "x_test", "y_test")}
+        return replace(self, **values)
+
+
+@dataclass(frozen=True)
+class Members:
+    """What each member has of its own, E of each."""
+
+    seeds: list[int]
+    sees: Tensor | None = None  # (E, n) bool
+    labels: Tensor | None = None  # (E, n)
+    initial: dict[str, Tensor] | None = None  # (E, *shape)
+
+    def pick(self, who: list[int]) -> "Members":
+        return Members(
+            [self.seeds[e] for e in who],
+            None if self.sees is None else self.sees[who],
+            None if self.labels is None else self.labels[who],
+            None if self.initial is None else {name: value[who] for name, value in self.initial.items()},
+        )
+
+
+def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
+    """Steps in all and steps an epoch of a member that draws its batches from ``seen`` of n rows.
+
+    With ``epochs``, ⌈seen/B⌉ an epoch; with ``iterations``, an epoch is ⌈n/B⌉ steps, so that members that see fewer
+    rows are recorded, and their learning rate falls, at the same steps as the others. Full batch: one step an epoch.
+
+    Example:
+        >>> step_counts(Recipe(lr=0.1, epochs=3, batch_size=100), seen=250, n=1000)
+        (9, 3)
+    """
+    rows = n if recipe.epochs is None else seen
+    per_epoch = 1 if recipe.batch_size is None else math.ceil(rows / recipe.batch_size)
+    return (recipe.iterations if recipe.epochs is None else recipe.epochs * per_epoch), per_epoch
+
+
+class Stream:
+    """The order in which a member meets its rows: permutation after permutation, cut into batches of equal size.
+
+    A batch may span the end of a pass and the start of the next, so every batch is full and no row is dropped.
+
+    Example:
+        >>> sorted(Stream(np.arange(4), batch=2, seed=0).take(2).ravel().tolist())
+        [0, 1, 2, 3]
+    """
+
+    def __init__(self, rows: np.ndarray, batch: int, seed: int):
+        self.rows, self.batch, self.rng, self.left = rows, batch, np.random.default_rng([seed, 0]), rows[:0]
+
+    def take(self, steps: int) -> np.ndarray:
+        """The next batches, ``(steps, B)``."""
+        short = steps * self.batch - len(self.left)
+        passes = [self.rng.permutation(self.rows) for _ in range(math.ceil(short / len(self.rows)))]
+        stream = np.concatenate([self.left, *passes])
+        self.left = stream[steps * self.batch :]
+        return stream[: steps * self.batch].reshape(steps, self.batch)
+
+
+def augmented(x: Tensor, kind: str, shifts: Tensor) -> Tensor:
+    """Images ``(b, c, h, w)`` mirrored (``flip``) and moved within a frame of 4 zeros (``crop``).
+
+    Args:
+        shifts: ``(b, 3)`` integers: rows and columns 0 … 8 (4 leaves the image where it is), mirrored 0 or 1.
+    """
+    b, c, h, w = x.shape
+    rows, columns = (torch.arange(side, device=x.device).expand(b, side) for side in (h, w))
+    if "crop" in kind:
+        x = nn.functional.pad(x, [PAD] * 4)
+        rows, columns = rows + shifts[:, :1], columns + shifts[:, 1:2]
+    if "flip" in kind:
+        columns = torch.where(shifts[:, 2:] == 1, columns.flip(1), columns)
+    image, channel = torch.arange(b, device=x.device), torch.arange(c, device=x.device)
+    return x[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
+class Optimizer:
+    """The update rules of ``lib.recipe`` on flat buffers, with the penalty's gradient λ(w − w_ref)."""
+
+    def __init__(self, recipe: Recipe, w: Flat):
+        self.recipe, self.w, self.t = recipe, w.buffer, 0
+        plain = recipe.optimizer == "sgd" and not recipe.nesterov
+        self.v = w.like()  # velocity, or Adam's first moment
+        self.g = self.v if plain else w.like()  # plain SGD gathers the gradient in its velocity
+        self.s = None if recipe.optimizer == "sgd" else torch.zeros_like(self.w)
+        self.reference = self.w.clone() if recipe.weight_decay and recipe.decay_to == "init" else None
+
+    def step(self, add_gradient: Callable[[Flat, float], None], lr: float) -> None:
+        """One update, where ``add_gradient(into, β)`` does ``into ← β·into + g``."""
+        r, w, v, g, s = self.recipe, self.w, self.v.buffer, self.g.buffer, self.s
+        self.t += 1
+        add_gradient(self.g, r.momentum if self.g is self.v else 0.0)
+        if r.weight_decay:
+            g.add_(w, alpha=r.weight_decay)
+            if self.reference is not None:
+                g.sub_(self.reference, alpha=r.weight_decay)
+        if r.optimizer == "adam":
+            v.lerp_(g, 1 - r.betas[0])
+            s.mul_(r.betas[1]).addcmul_(g, g, value=1 - r.betas[1])
+            root = torch.sqrt(s, out=g).div_(math.sqrt(1 - r.betas[1] ** self.t)).add_(r.eps)
+            w.addcdiv_(v, root, value=-lr / (1 - r.betas[0] ** self.t))
+        elif r.optimizer == "rmsprop":
+            s.mul_(r.alpha).addcmul_(g, g, value=1 - r.alpha)
+            v.mul_(r.momentum).addcdiv_(g, s.sqrt().add_(r.eps))
+            w.sub_(v, alpha=lr)
+        elif r.nesterov:
+            v.mul_(r.momentum).add_(g)
+            w.sub_(g.add_(v, alpha=r.momentum), alpha=lr)
+        else:
+            w.sub_(v, alpha=lr)
+
+
+def example_weights(work: Work, sees: Tensor | None, batch: int, dtype) -> Tensor | float:
+    """Each row's coefficient in a batch's loss: 1/B, ``(E, n, 1)`` with zeros where rows are masked.
+
+    Unseen rows are never drawn; only in masked and full-batch training, which pass over all rows, do they need a zero.
+    The mean is over B in masked training, and over the seen rows in full-batch training.
+    """
+    if sees is None or not (work.masked or work.recipe.batch_size is None):
+        return 1 / batch
+    counts = batch if work.masked else sees.sum(1)[:, None, None]
+    return (sees[..., None].to(dtype) / counts).to(work.device)
+
+
+@torch.no_grad()
+def train_group(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
+    """Train members that take equally many steps side by side; ``tick(E)`` is called after each. Returns the record."""
+    recipe, x, sees, size, n = work.recipe, work.x, members.sees, len(members.seeds), len(work.x)
+    net = group(work.model, size, precision=work.precision, device=work.device, layers=work.layers)
+    _start(net, work.model, members)
+    y = work.y[None] if members.labels is None else members.labels.to(work.device)
+    target = targets(y, recipe.loss, net.logits(x[:1]).shape[-1], net.w.buffer.dtype)
+    batch = recipe.batch_size or n
+    weight = example_weights(work, sees, batch, net.w.buffer.dtype)
+    pools = [np.arange(n)] * size if sees is None or work.masked else [np.flatnonzero(row) for row in sees.numpy()]
+    steps, per_epoch = step_counts(recipe, len(pools[0]), n)
+    epochs = math.ceil(steps / per_epoch)
+    streams = [Stream(rows, batch, seed) for rows, seed in zip(pools, members.seeds, strict=True)]
+    shakers = [np.random.default_rng([seed, 1]) for seed in members.seeds]
+    one = torch.arange(size, device=work.device)[:, None]
+    optimizer, recorder = Optimizer(recipe, net.w), Recorder(work, net, y, sees, epochs)
+    recorder.take(0)
+    for epoch in range(1, epochs + 1):
+        first = (epoch - 1) * per_epoch
+        now = min(per_epoch, steps - first)
+        order = _stack([stream.take(now) for stream in streams], work.device) if recipe.batch_size else None
+        shifts = _stack([_shifts(rng, now, batch) for rng in shakers], work.device) if recipe.augment else None
+        for i in range(now):
+            if order is None:  # full batch: all members look at the same rows, which are not copied
+                xb, yb, wb = x.expand(size, *x.shape), target, weight
+            else:
+                index = order[i]  # (E, B)
+                xb = x.index_select(0, index.view(-1)).view(size, batch, *x.shape[1:])
+                yb = target[0, index] if len(target) == 1 else target[one, index]
+                wb = weight if isinstance(weight, float) else weight[one, index]
+            if shifts is not None:
+                xb = augmented(xb.flatten(0, 1), recipe.augment, shifts[i].flatten(0, 1)).view(xb.shape)
+            lr = recipe.lr * recipe.factor(first + i, steps=steps, per_epoch=per_epoch)
+            optimizer.step(lambda into, beta: net.gradient_(into, xb, yb, wb, recipe.loss, beta), lr)  # noqa: B023
+            tick(size)
+        recorder.take(epoch)
+    return recorder.arrays()
+
+
+def _stack(members: list[np.ndarray], device) -> Tensor:
+    """Per-member arrays ``(steps, …)`` as one tensor ``(steps, E, …)``."""
+    return torch.from_numpy(np.stack(members, 1)).to(device)
+
+
+def _shifts(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
+    return rng.integers(0, [2 * PAD + 1, 2 * PAD + 1, 2], (steps, batch, 3))
+
+
+def _start(net, model: nn.Module, members: Members) -> None:
+    for e, seed in enumerate(members.seeds):
+        state = fresh(model, seed)
+        if members.initial is not None:
+            state |= {name: value[e] for name, value in members.initial.items()}
+        for name, view in {**net.w.views, **net.buffers}.items():
+            view[e].copy_(state[name])
+
+
+_drawing = threading.Lock()  # torch's initializers draw from the process's one generator
+
+
+def fresh(model: nn.Module, seed: int) -> dict[str, Tensor]:
+    """State of a copy of ``model`` with weights drawn from ``seed``: as if it had been built after seeding torch."""
+    with _drawing:
+        return {name: value.detach() for name, value in initialize(copy.deepcopy(model), seed).state_dict().items()}

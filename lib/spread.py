@@ -1,0 +1,262 @@
+"""Spread the members of an ensemble over groups, cores, shards on disk and machines. None of it changes a result.
+
+- A *group* is what is computed side by side (``lib.descent``): small enough for the caches and for memory.
+- Groups run on as many threads as torch uses cores, one core each. Batched products split over cores wait for each
+  other every half millisecond; networks do not wait. And since a product on one core adds up in the same order
+  whatever stands beside it in the batch, a member's bits do not depend on its group.
+- A *shard* is what is stored, resumed and sent to another machine: consecutive members, about 15 s of work, its size
+  decided by the work alone, so that a run resumes whatever the machine has free.
+"""
+
+import contextlib
+import copy
+import hashlib
+import math
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib.batched import Plain, group
+from lib.descent import Members, Optimizer, Work, fresh, step_counts, train_group
+from lib.recording import ROWS, targets
+
+VERSION = 1  # of what a shard holds: raise it when the same arguments give other numbers
+SHARD_WORK = 3e12  # floating-point operations
+SHARD_MEMBERS = 64
+FREE_SHARE = 0.5  # of the free memory that groups may take
+
+
+def train_members(work: Work, members: Members, chunk: int, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
+    """Train all members on this machine, in groups of at most ``chunk``; arrays as in ``Recorder``, members in order."""
+    work, kinds = work.placed(), {}
+    for e, seen in enumerate(_pool_sizes(work, members)):
+        kinds.setdefault(step_counts(work.recipe, seen, len(work.x)), []).append(e)
+    cores = 1 if torch.device(work.device).type != "cpu" else torch.get_num_threads()
+    groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
+    parts = _beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
+    order = np.argsort(np.concatenate(groups))
+    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+
+
+def _pool_sizes(work: Work, members: Members) -> list[int]:
+    """Rows from which each member's batches are drawn."""
+    if work.masked or members.sees is None or work.recipe.batch_size is None:
+        return [len(work.x)] * len(members.seeds)
+    return members.sees.sum(1).tolist()
+
+
+def total_steps(work: Work, members: Members) -> int:
+    """Model-steps of all members together."""
+    return sum(step_counts(work.recipe, seen, len(work.x))[0] for seen in _pool_sizes(work, members))
+
+
+def _cut(who: list[int], chunk: int, cores: int) -> list[list[int]]:
+    """Groups of equal size, at most ``chunk``, their number a multiple of the cores where there are enough members."""
+    count = min(len(who), cores * math.ceil(len(who) / (chunk * cores)))
+    return [part.tolist() for part in np.array_split(who, count)]
+
+
+def _beside(call: Callable, jobs: list, cores: int, one_core: bool, tick: Callable) -> list:
+    """``call(job, tick)`` for each job, on ``cores`` threads; the results in order. A failure stops the others."""
+    workers = min(cores, len(jobs))
+    stop, lock = threading.Event(), threading.Lock()
+
+    def checked(steps: int) -> None:
+        if stop.is_set():
+            raise InterruptedError
+        with lock:
+            tick(steps)
+
+    with ThreadPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(1 if one_core else max(1, cores // workers),)
+    ) as pool:
+        try:
+            return [future.result() for future in [pool.submit(call, job, checked) for job in jobs]]
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            torch.set_num_threads(cores)
+
+
+def choose_chunk(work: Work, members: Members) -> int:
+    """Size of a group: what fits in half of the free memory, and of that the fastest by a short measurement.
+
+    Networks that go one after another anyway (``Plain``) get 1. Under 10,000 model-steps there is nothing to gain by
+    measuring, and the answer is 8.
+    """
+    work = work.placed()
+    net = group(work.model, 1, precision=work.precision, device=work.device, layers=work.layers)
+    if isinstance(net, Plain):
+        return 1
+    limit = max(1, min(len(members.seeds), _fitting(work, net)))
+    if total_steps(work, members) < 10_000:
+        return min(8, limit)
+    return _beside(lambda most, _: _fastest(work, most), [limit], 1, True, lambda steps: None)[0]
+
+
+def _fitting(work: Work, net) -> int:
+    """How many members fit, from their parameters, optimizer and activations."""
+    item = net.w.buffer.element_size()
+    vectors = 7  # weights, velocity, gradient, second moment, reference, and two low-precision copies
+    widths = sum(view.shape[1] for name, view in net.w.views.items() if view.ndim == 3) + work.x[0].numel()
+    batch = work.recipe.batch_size or len(work.x)
+    bytes_each = item * (vectors * net.w.buffer.numel() + 3 * widths * max(batch, ROWS))
+    if torch.device(work.device).type == "cuda":
+        return int(FREE_SHARE * torch.cuda.mem_get_info(work.device)[0] / bytes_each)
+    return int(FREE_SHARE * psutil.virtual_memory().available / torch.get_num_threads() / bytes_each)
+
+
+@torch.no_grad()
+def _fastest(work: Work, most: int) -> int:
+    """Double the group while that makes a member's step at least 3% faster."""
+    best, least, size = 1, math.inf, 1
+    while size <= most:
+        try:
+            seconds = _time_step(work, size) / size
+        except torch.OutOfMemoryError:
+            break
+        if seconds > 0.97 * least:
+            if size > 2 * best:
+                break
+        else:
+            best, least = size, seconds
+        size *= 2
+    return best
+
+
+def _time_step(work: Work, size: int) -> float:
+    """Seconds of one step of a group, the least of five."""
+    net = group(work.model, size, precision=work.precision, device=work.device, layers=work.layers)
+    optimizer, batch = Optimizer(work.recipe, net.w), work.recipe.batch_size or len(work.x)
+    x = work.x[: min(batch, len(work.x))].expand(size, -1, *work.x.shape[1:])
+    outputs = net.logits(work.x[:ROWS]).shape[-1]
+    goal = targets(work.y[None, : x.shape[1]], work.recipe.loss, outputs, net.w.buffer.dtype)
+    goal = goal.expand(size, *goal.shape[1:])
+    wait = torch.cuda.synchronize if torch.device(work.device).type == "cuda" else lambda: None
+    times = []
+    for _ in range(5):
+        wait()
+        start = time.perf_counter()
+        optimizer.step(lambda into, beta: net.gradient_(into, x.contiguous(), goal, 0.0, work.recipe.loss, beta), 0.0)
+        wait()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def shard_size(work: Work, members: Members) -> int:
+    """Members in a shard: about ``SHARD_WORK`` operations, 3 forward passes a step, 1 to 64 members."""
+    probe, x = copy.deepcopy(work.model).cpu().float().eval(), work.x[:1].cpu().float()
+    with FlopCounterMode(display=False) as count, torch.no_grad():
+        probe(x)
+    batch = work.recipe.batch_size or len(work.x)
+    each = 3 * count.get_total_flops() * batch * total_steps(work, members) / len(members.seeds)
+    return int(min(SHARD_MEMBERS, max(1, SHARD_WORK // max(1, each))))
+
+
+def digest(*tensors: Tensor | None) -> str:
+    """SHA-256 of tensors' types, shapes and values."""
+    sha = hashlib.sha256()
+    for tensor in tensors:
+        sha.update(b"-" if tensor is None else f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        if tensor is not None:
+            sha.update(np.ascontiguousarray(tensor.cpu().numpy()).view(np.uint8).reshape(-1))
+    return sha.hexdigest()
+
+
+def key_of(work: Work) -> dict:
+    """What the result of a shard depends on, its members apart.
+
+    The network is known by its text and by what it computes from fixed weights, to six digits.
+    """
+    model = copy.deepcopy(work.model).double().cpu()
+    model.load_state_dict({name: value.double() for name, value in fresh(work.model, 0).items()})
+    with torch.no_grad():
+        outputs = model.eval()(work.x[:2].cpu().double()).flatten().tolist()
+    return {
+        "function": "lib.ensemble.train", "version": VERSION,
+        "data": digest(work.x, work.y, work.x_test, work.y_test),
+        "model": repr(work.model), "outputs": [f"{value:.5e}" for value in outputs],
+        "recipe": asdict(work.recipe), "record": asdict(work.record), "masked": work.masked,
+        "precision": work.precision, "device": torch.device(work.device).type,
+    }  # fmt: skip
+
+
+def train_shards(
+    work: Work, members: Members, *, chunk: int | None, store, scheduler, tick: Callable[[int], None]
+) -> tuple[list[dict], int]:
+    """Train everything, shard by shard where there is a ``store`` or ``scheduler``; the shards, and the steps taken."""
+    everyone = list(range(len(members.seeds)))
+    if store is None and scheduler is None:
+        return [train_members(work, members, chunk or choose_chunk(work, members), tick)], total_steps(work, members)
+    size = shard_size(work, members)
+    shards = [members.pick(everyone[at : at + size]) for at in range(0, len(everyone), size)]
+    done: dict[int, dict] = {}
+    if store is not None:
+        common = key_of(work)
+        keys = [{**common, "members": _digest_members(shard)} for shard in shards]
+        for i, key in enumerate(keys):
+            if (arrays := store.get(key)) is not None:
+                done[i] = arrays
+                tick(total_steps(work, shards[i]))
+    missing = [i for i in range(len(shards)) if i not in done]
+    if scheduler is not None:
+        results = _through_dask(work, {i: shards[i] for i in missing}, chunk, scheduler, tick)
+    else:
+        chunk = chunk or (choose_chunk(work, members) if missing else 1)
+        results = ((i, train_members(work, shards[i], chunk, tick)) for i in missing)
+    for i, arrays in results:
+        done[i] = arrays
+        if store is not None:
+            store.put(keys[i], arrays)
+    return [done[i] for i in range(len(shards))], sum(total_steps(work, shards[i]) for i in missing)
+
+
+def _digest_members(shard: Members) -> str:
+    initial = shard.initial or {}
+    parts = [torch.tensor(shard.seeds), shard.sees, shard.labels, *(initial[name] for name in sorted(initial))]
+    return digest(*parts) + "".join(f":{name}" for name in sorted(initial))
+
+
+def _through_dask(work: Work, shards: dict[int, Members], chunk, scheduler, tick) -> Iterator[tuple[int, dict]]:
+    """Shards and their arrays as the workers of a Dask scheduler finish them.
+
+    What all shards share is itself a task, so that a worker that has lost it gets it again from the scheduler. A shard
+    whose worker dies is given to another; each is yielded once.
+    """
+    from distributed import Client, LocalCluster, as_completed
+
+    with contextlib.ExitStack() as stack:
+        if scheduler == "local":
+            scheduler = stack.enter_context(
+                LocalCluster(n_workers=os.cpu_count(), threads_per_worker=1, dashboard_address=None)
+            )
+        client = scheduler if isinstance(scheduler, Client) else stack.enter_context(Client(scheduler))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            shared = client.submit(_same, work, pure=False)
+        number = {client.submit(_on_worker, shared, shard, chunk, pure=False): i for i, shard in shards.items()}
+        for future, arrays in as_completed(list(number), with_results=True):
+            i = number.pop(future)
+            future.release()
+            tick(total_steps(work, shards[i]))
+            yield i, arrays
+
+
+def _same(work: Work) -> Work:
+    return work
+
+
+def _on_worker(work: Work, members: Members, chunk: int | None) -> dict[str, np.ndarray]:
+    return train_members(work, members, chunk or choose_chunk(work, members), lambda steps: None)
