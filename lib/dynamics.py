@@ -136,7 +136,7 @@ def errors_on_segment(
         raise ValueError(f"first and second must hold the same runs, got {len(ends[0])} and {len(ends[1])}")
     y, wrong = gradients.labels_by_run(y, len(ends[0]), len(x)), []
     for alpha in torch.linspace(0, 1, points, dtype=torch.float64).tolist():
-        between = {name: first[name].lerp(second[name], alpha) for name in ends[0][0]}
+        between = first | {name: first[name].lerp(second[name], alpha) for name in ends[0][0]}
         if statistics is not None:
             between = with_statistics(model, between, statistics, batch=batch, device=device)
         wrong.append(ensemble.predict(model, between, x, device=device).argmax(2) != y)
@@ -166,7 +166,7 @@ def with_statistics(
             for rows in x.split(batch)[: max(1, len(x) // batch)]:
                 net(rows.to(device, dtype))
         states.append({name: value.cpu().clone() for name, value in net.state_dict().items() if name in state})
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    return parameters | {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
 def error_barrier(wrong: Tensor) -> Tensor:
