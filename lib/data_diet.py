@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lib import gradients
+from lib import ensemble, gradients
 
 
 def grand(
@@ -53,13 +53,14 @@ def grand(
         >>> grand(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]), torch.tensor([0]))  # √½ · √(3² + 4² + 1)
         tensor([[3.6056]])
     """
-    net, norms = copy.deepcopy(model).eval().to(device), []
-    for e, state in enumerate(tqdm(gradients.members(model, parameters, device=device), disable=not progress)):
-        labels = gradients.labels_by_run(y, len(next(iter(parameters.values()))), len(x))[e]
+    net, norms, runs = copy.deepcopy(model).eval().to(device), [], ensemble.stacked_members(model, parameters)
+    y = gradients.labels_by_run(y, runs, len(x))
+    states = gradients.members(model, parameters, device=device)
+    for e, state in enumerate(tqdm(states, total=runs, unit="run", disable=None if progress else True)):
         dtype = next(iter(state.values())).dtype
         size = chunk or gradients.rows_at_once(net, state, x[:1].to(device, dtype))
         squares = []
-        for rows, own in zip(x.split(size), labels.split(size), strict=True):
+        for rows, own in zip(x.split(size), y[e].split(size), strict=True):
             objective = lambda logits, own=own: gradients.errors(logits, own.to(device), loss)[:, None]
             parts = gradients.signals(net, state, rows.to(device, dtype), objective)
             squares.append(sum(gradients.squared_norms(part) for part in parts)[:, 0])

@@ -84,7 +84,7 @@ def kernel_velocity(model: nn.Module, before: dict, after: dict, x: Tensor, *, d
     Cost: two kernels a run. For many moments in a row, take :func:`tangent_kernel` of each and
     :func:`cosine_distance` of neighbours.
     """
-    runs = [len(next(iter(moment.values()))) for moment in (before, after)]
+    runs = [ensemble.stacked_members(model, moment) for moment in (before, after)]
     if runs[0] != runs[1]:
         raise ValueError(f"before and after must hold the same runs, got {runs[0]} and {runs[1]}")
     pairs = [
@@ -131,12 +131,13 @@ def errors_on_segment(
     """
     if points < 2:
         raise ValueError(f"points must be at least 2, both ends among them, got {points}")
-    ends = [list(gradients.members(model, end)) for end in (first, second)]
-    if len(ends[0]) != len(ends[1]):
-        raise ValueError(f"first and second must hold the same runs, got {len(ends[0])} and {len(ends[1])}")
-    y, wrong = gradients.labels_by_run(y, len(ends[0]), len(x)), []
+    runs = [ensemble.stacked_members(model, end) for end in (first, second)]
+    if runs[0] != runs[1]:
+        raise ValueError(f"first and second must hold the same runs, got {runs[0]} and {runs[1]}")
+    y, wrong = gradients.labels_by_run(y, runs[0], len(x)), []
+    mixed = [name for name, value in first.items() if value.is_floating_point()]
     for alpha in torch.linspace(0, 1, points, dtype=torch.float64).tolist():
-        between = first | {name: first[name].lerp(second[name], alpha) for name in ends[0][0]}
+        between = first | {name: first[name].lerp(second[name], alpha) for name in mixed}
         if statistics is not None:
             between = with_statistics(model, between, statistics, batch=batch, device=device)
         wrong.append(ensemble.predict(model, between, x, device=device).argmax(2) != y)
@@ -159,14 +160,14 @@ def with_statistics(
     states = []
     for state in gradients.members(model, parameters):
         dtype = next(iter(state.values())).dtype
-        net.to(dtype).load_state_dict(state, strict=False)
+        net.to(dtype).load_state_dict(state)
         for module in kinds:
             module.reset_running_stats()
         with torch.no_grad():
             for rows in x.split(batch)[: max(1, len(x) // batch)]:
                 net(rows.to(device, dtype))
-        states.append({name: value.cpu().clone() for name, value in net.state_dict().items() if name in state})
-    return parameters | {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        states.append({name: value.cpu().clone() for name, value in net.state_dict().items()})
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
 def error_barrier(wrong: Tensor) -> Tensor:

@@ -213,18 +213,10 @@ def members(model: nn.Module, parameters: dict, *, device="cpu") -> Iterator[dic
     """The state of each of E networks from stacked ``parameters`` (name → ``(E, …)``), on ``device``.
 
     Raises:
-        ValueError: if a parameter or a running statistic of ``model`` is missing or has another shape.
+        ValueError: if a parameter or a buffer of ``model`` is missing or has another shape.
     """
-    needed = {name: tuple(value.shape) for name, value in model.state_dict().items() if value.is_floating_point()}
-    for name, shape in needed.items():
-        got = tuple(parameters[name].shape) if name in parameters else None
-        if got is None or got[1:] != shape:
-            raise ValueError(
-                f"parameters must hold what the model learns and its running statistics, stacked over networks: "
-                f"expected {name} (E, {str(shape)[1:-1].rstrip(',')}), got {got or 'none'}"
-            )
-    for e in range(len(parameters[next(iter(needed))])):
-        yield {name: parameters[name][e].to(device) for name in needed}
+    for e in range(ensemble.stacked_members(model, parameters)):
+        yield {name: value[e].to(device) for name, value in parameters.items()}
 
 
 def errors(logits: Tensor, y: Tensor, loss: str) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from lib import gradients
+from lib import ensemble, gradients
 from lib.data_diet import grand, grand_last_layer
 from lib.recipe import Recipe
 
@@ -163,7 +163,7 @@ def _moments(checkpoints, rates, layers) -> list[tuple[dict, float]]:
 
 def _runs(model, parameters, pairs, device) -> Iterator[tuple]:
     """For each run: the network, its state, and ``(x, y)`` pairs with the run's labels on the device."""
-    net, runs = copy.deepcopy(model).eval().to(device), len(next(iter(parameters.values())))
+    net, runs = copy.deepcopy(model).eval().to(device), ensemble.stacked_members(model, parameters)
     labels = [gradients.labels_by_run(y, runs, len(x)) for x, y in pairs]
     for e, state in enumerate(gradients.members(model, parameters, device=device)):
         dtype = next(iter(state.values())).dtype

@@ -31,7 +31,8 @@ def written_out(model, parameters, x, y, loss="cross_entropy"):
 
 def initial(model, seeds):
     states = [models.initialize(copy.deepcopy(model), seed).state_dict() for seed in seeds]
-    return {name: torch.stack([state[name] for state in states]).double() for name in states[0]}
+    stack = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    return {name: value.double() if value.is_floating_point() else value for name, value in stack.items()}
 
 
 @pytest.mark.parametrize("name", ["mlp-16-8", "lenet", "small_cnn", "densenet_small"])

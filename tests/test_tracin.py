@@ -14,9 +14,10 @@ def draw(model, runs=2, seed=0):
     """Random stacked states in float64, running statistics too."""
     g, stack = torch.Generator().manual_seed(seed), {}
     for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            noise = torch.randn(runs, *value.shape, dtype=torch.float64, generator=g)
-            stack[name] = 0.5 + noise.abs() if "running_var" in name else 0.3 * noise
+        noise = torch.randn(runs, *value.shape, dtype=torch.float64, generator=g)
+        stack[name] = 0.5 + noise.abs() if "running_var" in name else 0.3 * noise
+        if not value.is_floating_point():
+            stack[name] = value.expand(runs, *value.shape)
     return stack
 
 
