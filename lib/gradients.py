@@ -110,9 +110,17 @@ def _signal(call: _Call, deltas: Tensor) -> Signal:
         return Signal(None, None, False, torch.cat([(deltas * normalized[:, None]).sum(3), deltas.sum(3)], 2))
     bias = module.bias is not None
     if isinstance(module, nn.Conv2d):
-        patches = nn.functional.unfold(a, module.kernel_size, module.dilation, module.padding, module.stride)
-        return Signal(patches.mT, deltas.flatten(3).mT, bias)
+        return Signal(_patches(module, a, call.shape[2:]).mT, deltas.flatten(3).mT, bias)
     return Signal(a.reshape(n, -1, a.shape[-1]), deltas.reshape(n, c, -1, deltas.shape[-1]), bias)
+
+
+def _patches(module: nn.Conv2d, a: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(n, d, T)``: what ``nn.functional.unfold`` gives, by one copy: half of its time or less on a CPU."""
+    (up, left), kernel, between, step = module.padding, module.kernel_size, module.dilation, module.stride
+    a = nn.functional.pad(a, (left, left, up, up)) if up or left else a
+    n, c, y, x = a.stride()
+    strides = (n, c, y * between[0], x * between[1], y * step[0], x * step[1])
+    return a.as_strided((*a.shape[:2], *kernel, *size), strides).reshape(len(a), -1, size[0] * size[1])
 
 
 def signals(model: nn.Module, state: dict, x: Tensor, cotangent: Callable[[Tensor], Tensor]) -> Iterator[Signal]:
