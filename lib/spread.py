@@ -68,7 +68,7 @@ def _cut(who: list[int], chunk: int, cores: int) -> list[list[int]]:
 
 def _beside(call: Callable, jobs: list, cores: int, one_core: bool, tick: Callable) -> list:
     """``call(job, tick)`` for each job, on ``cores`` threads; the results in order. A failure stops the others."""
-    workers = min(cores, len(jobs))
+    workers, before = min(cores, len(jobs)), torch.get_num_threads()
     stop, lock = threading.Event(), threading.Lock()
 
     def checked(steps: int) -> None:
@@ -87,7 +87,7 @@ def _beside(call: Callable, jobs: list, cores: int, one_core: bool, tick: Callab
             pool.shutdown(cancel_futures=True)
             raise
         finally:
-            torch.set_num_threads(cores)
+            torch.set_num_threads(before)
 
 
 def choose_chunk(work: Work, members: Members) -> int:
@@ -139,7 +139,7 @@ def _fastest(work: Work, most: int) -> int:
 def _time_step(work: Work, size: int) -> float:
     """Seconds of one step of a group, the least of five."""
     net = group(work.model, size, precision=work.precision, device=work.device, layers=work.layers)
-    optimizer, batch = Optimizer(work.recipe, net.w), work.recipe.batch_size or len(work.x)
+    optimizer, batch = Optimizer(work.recipe, net), work.recipe.batch_size or len(work.x)
     x = work.x[: min(batch, len(work.x))].expand(size, -1, *work.x.shape[1:])
     outputs = net.logits(work.x[:ROWS]).shape[-1]
     goal = targets(work.y[None, : x.shape[1]], work.recipe.loss, outputs, net.w.buffer.dtype)

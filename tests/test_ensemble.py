@@ -1,0 +1,421 @@
+"""The engine against plain loops over one network in float64, with torch's own optimizers."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from lib import batched
+from lib.ensemble import Recipe, Record, features, predict, train
+from lib.models import initialize, mlp, small_cnn
+
+SEED = 5
+
+
+def conv():
+    return nn.Sequential(nn.Conv2d(1, 3, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(27, 4))
+
+
+def normalized():
+    return nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4))
+
+
+@pytest.fixture(scope="module")
+def data():
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(50, 1, 8, 8, generator=g, dtype=torch.float64)
+    return x, torch.randint(0, 4, (50,), generator=g)
+
+
+def batches(rows, batch, seed, steps):
+    """Permutations one after another, cut into batches: the documented order."""
+    rng, stream = np.random.default_rng([seed, 0]), np.zeros(0, dtype=int)
+    while len(stream) < steps * batch:
+        stream = np.concatenate([stream, rng.permutation(rows)])
+    return stream[: steps * batch].reshape(steps, batch)
+
+
+def schedule(recipe, optimizer, steps, per_epoch):
+    lr = torch.optim.lr_scheduler
+    if recipe.schedule == "step":
+        return lr.MultiStepLR(optimizer, [m * per_epoch for m in recipe.milestones], recipe.gamma)
+    if recipe.schedule == "cosine":
+        return lr.CosineAnnealingLR(optimizer, steps)
+    if recipe.schedule == "warmup_linear":
+        top = recipe.warmup * steps
+        return lr.LambdaLR(
+            optimizer, lambda t: np.interp(t, [-1, top - 1], [0, 1]) if t < top else (steps - t) / (steps - top)
+        )
+    return lr.ConstantLR(optimizer, 1.0)
+
+
+def plain_loop(model, x, y, recipe, steps, per_epoch, *, rows=None, weight=None, seed=SEED, change=None):
+    """One network, trained in the way that everybody writes down; ``weight``: of every row in a batch's mean."""
+    model = initialize(copy.deepcopy(model), seed).double().train()
+    start = [p.detach().clone() for p in model.parameters()]
+    decay = recipe.weight_decay if recipe.decay_to == "zero" else 0.0
+    if recipe.optimizer == "sgd":
+        optimizer = torch.optim.SGD(
+            model.parameters(), recipe.lr, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov
+        )
+    elif recipe.optimizer == "adam":
+        optimizer = torch.optim.Adam(model.parameters(), recipe.lr, weight_decay=decay)
+    else:
+        optimizer = torch.optim.RMSprop(model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=decay)
+    rates = schedule(recipe, optimizer, steps, per_epoch)
+    rows = np.arange(len(x)) if rows is None else rows
+    order = [rows] * steps if recipe.batch_size is None else batches(rows, recipe.batch_size, seed, steps)
+    for step, index in enumerate(order):
+        optimizer.zero_grad()
+        outputs = model(x[index] if change is None else change(x[index], step))
+        if recipe.loss == "cross_entropy":
+            each = nn.functional.cross_entropy(outputs, y[index], reduction="none")
+        else:
+            each = 0.5 * (outputs - nn.functional.one_hot(y[index], outputs.shape[1])).square().sum(1)
+        (each.mean() if weight is None else (weight[index] * each).sum() / len(index)).backward()
+        if recipe.decay_to == "init":
+            for p, origin in zip(model.parameters(), start, strict=True):
+                p.grad += recipe.weight_decay * (p.detach() - origin)
+        optimizer.step()
+        rates.step()
+    return {name: value.detach() for name, value in model.state_dict().items()}
+
+
+def agree(ensemble, reference, member=0, **tolerance):
+    for name, value in reference.items():
+        torch.testing.assert_close(
+            ensemble.parameters[name][member], value, **{"rtol": 1e-9, "atol": 1e-11, **tolerance}
+        )
+
+
+def run(model, x, y, recipe, seeds=(SEED,), **options):
+    return train(model, x, y, recipe=recipe, seeds=seeds, precision="float64", progress=False, **options)
+
+
+OPTIMIZERS = [
+    {"optimizer": "sgd", "lr": 0.1},
+    {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9},
+    {"optimizer": "sgd", "lr": 0.1, "momentum": 0.8, "nesterov": True},
+    {"optimizer": "adam", "lr": 0.01},
+    {"optimizer": "rmsprop", "lr": 0.01},
+    {"optimizer": "rmsprop", "lr": 0.01, "momentum": 0.7},
+]
+
+
+@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.03}, {"weight_decay": 0.03, "decay_to": "init"}], ids=str)
+@pytest.mark.parametrize("how", OPTIMIZERS, ids=str)
+def test_equals_torch_optim(data, how, decay):
+    recipe = Recipe(epochs=4, batch_size=8, **how, **decay)
+    trained = run(mlp(64, (7,), 4), *data, recipe, seeds=(SEED, 1))
+    agree(trained, plain_loop(mlp(64, (7,), 4), *data, recipe, 4 * 7, 7))
+    agree(trained, plain_loop(mlp(64, (7,), 4), *data, recipe, 4 * 7, 7, seed=1), member=1)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"schedule": "step", "milestones": (1, 3), "gamma": 0.2},
+        {"schedule": "cosine"},
+        {"schedule": "warmup_linear"},
+        {"schedule": "warmup_linear", "warmup": 0.5},
+    ],
+    ids=str,
+)
+def test_schedules_and_losses(data, how, loss):
+    recipe = Recipe(lr=0.1, momentum=0.9, epochs=5, batch_size=8, loss=loss, **how)
+    agree(run(mlp(64, (7,), 4), *data, recipe), plain_loop(mlp(64, (7,), 4), *data, recipe, 5 * 7, 7))
+
+
+@pytest.mark.parametrize("how", OPTIMIZERS[:4], ids=str)
+@pytest.mark.parametrize(
+    "model", [mlp(64, (6, 5), 4, "tanh"), mlp(64, (6,), 4, "selu"), mlp(64, (), 4), conv(), normalized()]
+)
+def test_architectures_and_full_batch(data, model, how):
+    for batch, per_epoch in ((16, 4), (None, 1)):
+        recipe = Recipe(epochs=3, batch_size=batch, **how)
+        agree(run(model, *data, recipe), plain_loop(model, *data, recipe, 3 * per_epoch, per_epoch))
+
+
+@pytest.mark.parametrize("model", [mlp(64, (7,), 4), conv()])
+@pytest.mark.parametrize("length", [{"epochs": 3}, {"iterations": 11}], ids=str)
+def test_members_see_their_own_rows(data, model, length):
+    x, y = data
+    sees = torch.rand(3, 50, generator=torch.Generator().manual_seed(1)) < torch.tensor([[0.3], [0.6], [0.9]])
+    labels = (y + torch.arange(3)[:, None]) % 4
+    recipe = Recipe(lr=0.1, momentum=0.9, batch_size=8, schedule="cosine", **length)
+    trained = run(model, x, y, recipe, seeds=(3, 4, 3), member_sees=sees, labels=labels)
+    for e, seed in enumerate((3, 4, 3)):
+        rows = sees[e].nonzero().flatten().numpy()
+        per_epoch = math.ceil(len(rows) / 8)
+        steps = 11 if "iterations" in length else 3 * per_epoch
+        agree(trained, plain_loop(model, x, labels[e], recipe, steps, per_epoch, rows=rows, seed=seed), member=e)
+        right = (predict(model, trained.parameters, x)[e].argmax(1) == labels[e])[rows]
+        assert trained.accuracy_train[e] == pytest.approx(right.double().mean().item())
+
+
+@pytest.mark.parametrize("batch", [8, None])
+def test_leaving_one_out_is_weight_zero_and_nothing_else(data, batch):
+    x, y = data
+    sees = ~torch.eye(50, dtype=torch.bool)[:4]
+    recipe = Recipe(lr=0.1, momentum=0.9, batch_size=batch, epochs=4)
+    for model in (mlp(64, (7,), 4), conv()):
+        left_out = run(model, x, y, recipe, seeds=[SEED] * 4, member_sees=sees, masked=True)
+        for e in range(4):
+            weight = sees[e].double()
+            steps = 4 if batch is None else 28
+            agree(left_out, plain_loop(model, x, y, recipe, steps, steps // 4, weight=weight), member=e)
+        everything = run(
+            model, x, y, recipe, seeds=[SEED], member_sees=torch.ones(1, 50, dtype=torch.bool), masked=True
+        )
+        agree(everything, plain_loop(model, x, y, recipe, steps, steps // 4))
+
+
+def test_full_batch_means_over_the_seen_rows(data):
+    x, y = data
+    sees = torch.arange(50) % torch.tensor([[2], [3]]) == 0
+    recipe = Recipe(lr=0.5, batch_size=None, epochs=5)
+    trained = run(mlp(64, (7,), 4), x, y, recipe, seeds=[SEED] * 2, member_sees=sees)
+    for e in range(2):
+        agree(trained, plain_loop(mlp(64, (7,), 4), x[sees[e]], y[sees[e]], recipe, 5, 1), member=e)
+
+
+def test_augmentation_moves_and_mirrors(data):
+    recipe = Recipe(lr=0.1, batch_size=8, epochs=3, augment="crop_flip")
+    rng = np.random.default_rng([SEED, 1])
+    shifts = np.concatenate([rng.integers(0, [9, 9, 2], (7, 8, 3)) for _ in range(3)])
+
+    def change(images, step):
+        padded = nn.functional.pad(images, [4] * 4)
+        moved = [p[:, r : r + 8, c : c + 8] for p, (r, c, _) in zip(padded, shifts[step], strict=True)]
+        return torch.stack([m.flip(-1) if f else m for m, (_, _, f) in zip(moved, shifts[step], strict=True)])
+
+    for model in (mlp(64, (7,), 4), conv()):
+        agree(run(model, *data, recipe), plain_loop(model, *data, recipe, 21, 7, change=change))
+
+
+def test_one_output_with_mse(data):
+    x, y = data
+    values = torch.where(y < 2, -1.0, 1.0).double()
+    recipe = Recipe(lr=0.05, batch_size=10, epochs=3, loss="mse")
+    by_label = run(mlp(64, (7,), 1), x, (y >= 2).long(), recipe, record=Record(loss="final"))
+    by_value = run(mlp(64, (7,), 1), x, values, recipe, record=Record(loss="final"))
+    for trained, target, middle in ((by_label, (y >= 2).double(), 0.5), (by_value, values, 0.0)):
+        f = predict(mlp(64, (7,), 1), trained.parameters, x)[0, :, 0]
+        torch.testing.assert_close(trained.loss_train[0, 0], (0.5 * (f - target) ** 2).float())
+        assert torch.equal(trained.correct_train[0, 0], (f > middle) == (target > middle))
+    with pytest.raises(ValueError, match="cross_entropy needs a model with at least two outputs"):
+        run(mlp(64, (7,), 1), x, y, Recipe(lr=0.05, epochs=1))
+
+
+@pytest.mark.parametrize("model", [mlp(64, (7,), 4), small_cnn(classes=4), normalized()])
+def test_records_are_those_of_the_shorter_trainings(data, model):
+    """What is recorded of epoch t is what a training of t epochs ends with."""
+    x, y = data[0][:40], data[1][:40]
+    test = data[0][40:], data[1][40:]
+    record = Record(correct="epoch", loss="epoch", errors_at=(0, 2), checkpoints_at=(0, 1, 3))
+    recipe = lambda epochs: Recipe(lr=0.1, momentum=0.9, batch_size=8, epochs=epochs)
+    watched = run(model, x, y, recipe(3), (0, 1, 2), x_test=test[0], y_test=test[1], record=record)
+    assert watched.epochs == (0, 1, 2, 3)
+    for t in range(4):
+        short = run(model, x, y, recipe(t), (0, 1, 2), x_test=test[0], y_test=test[1])
+        for inputs, labels, correct, loss in (
+            (x, y, watched.correct_train, watched.loss_train),
+            (*test, watched.correct_test, watched.loss_test),
+        ):
+            f = predict(model, short.parameters, inputs)
+            assert torch.equal(correct[:, t], f.argmax(-1) == labels)
+            expected = nn.functional.cross_entropy(f.mT, labels.expand(3, -1), reduction="none")
+            torch.testing.assert_close(loss[:, t], expected.float(), rtol=1e-5, atol=1e-6)
+        if t in watched.errors:
+            expected = predict(model, short.parameters, x).softmax(-1) - nn.functional.one_hot(y, 4)
+            torch.testing.assert_close(watched.errors[t], expected.float(), rtol=1e-5, atol=1e-6)
+        if t in watched.checkpoints:
+            for name, value in short.parameters.items():
+                torch.testing.assert_close(watched.checkpoints[t][name], value)
+    assert sorted(watched.checkpoints) == [0, 1, 3] and sorted(watched.errors) == [0, 2]
+    torch.testing.assert_close(watched.accuracy_test, watched.correct_test[:, -1].double().mean(1))
+
+
+def test_features_lead_to_the_logits(data):
+    for model in (mlp(64, (7, 6), 4), small_cnn(classes=4)):
+        parameters = run(model, *data, Recipe(lr=0.1, epochs=1), seeds=(0, 1)).parameters
+        hidden = features(model, parameters, data[0])
+        logits = hidden @ parameters["head.weight"].mT + parameters["head.bias"][:, None]
+        torch.testing.assert_close(logits, predict(model, parameters, data[0], chunk=1))
+
+
+def test_starting_from_given_weights(data):
+    recipe = lambda epochs: Recipe(lr=0.1, batch_size=10, epochs=epochs, weight_decay=0.1, decay_to="init")
+    model = mlp(64, (7,), 4)
+    initial = run(model, *data, recipe(2), seeds=(8, 9)).parameters
+    still = run(model, *data, recipe(0), seeds=(0, 1), initial=initial).parameters
+    assert all(torch.equal(still[name], initial[name]) for name in initial)
+    moved = run(model, *data, recipe(1), seeds=(0, 1), initial=initial).parameters
+    swapped = {name: value.flip(0) for name, value in initial.items()}
+    back = run(model, *data, recipe(1), seeds=(1, 0), initial=swapped).parameters
+    assert all(
+        torch.equal(moved[name], back[name].flip(0)) and not torch.equal(moved[name], initial[name]) for name in moved
+    )
+
+
+def test_the_template_and_the_random_stream_stay_as_they_were(data):
+    model = conv()
+    before, stream = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    run(model, *data, Recipe(lr=0.1, epochs=1))
+    assert torch.equal(stream, torch.random.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("model", [mlp(64, (16,), 4), conv()])
+def test_a_member_is_the_same_in_any_company(data, model):
+    x, y = data[0].float(), data[1]
+    sees = torch.rand(64, 50, generator=torch.Generator().manual_seed(2)) < 0.7
+    recipe = Recipe(lr=0.2, momentum=0.9, batch_size=8, epochs=10)
+    go = lambda who, chunk=None: train(
+        model, x, y, recipe=recipe, seeds=[e % 40 for e in who], member_sees=sees[who], chunk=chunk, progress=False
+    )
+    everybody = go(list(range(64)), 64)
+    shuffled = torch.randperm(64, generator=torch.Generator().manual_seed(3)).tolist()
+    for who, chunk in (([11], None), ([40, 11, 2], 3), (shuffled, 5)):
+        some = go(who, chunk)
+        assert torch.equal(some.correct_train, everybody.correct_train[who])
+        for name, value in some.parameters.items():
+            torch.testing.assert_close(value, everybody.parameters[name][who], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(
+        everybody.parameters[next(iter(some.parameters))][0], everybody.parameters[next(iter(some.parameters))][40]
+    )
+
+
+def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
+    """What a GPU computes in one go, here on the CPU."""
+    x, y = data
+    options = {"dtype": torch.float64, "compute": torch.float64, "device": "cpu"}
+    for model in (conv(), small_cnn(classes=4)):
+        plain, stacked = (kind(model, 3, **options) for kind in (batched.Plain, batched.Stacked))
+        plain.w.buffer.copy_(torch.randn(len(plain.w.buffer), generator=torch.Generator().manual_seed(1)) / 4)
+        stacked.w.buffer.copy_(plain.w.buffer)
+        index = torch.randint(0, 50, (3, 10), generator=torch.Generator().manual_seed(2))
+        weight = torch.rand(3, 10, 1, dtype=torch.float64)
+        into = [net.w.like() for net in (plain, stacked)]
+        for net, gradient in zip((plain, stacked), into, strict=True):
+            gradient.buffer.fill_(1.0)
+            net.gradient_(gradient, x[index], y[index], weight, "cross_entropy", 0.5)
+        torch.testing.assert_close(into[0].buffer, into[1].buffer)
+        with torch.no_grad():
+            torch.testing.assert_close(plain.logits(x), stacked.logits(x))
+            if hasattr(model, "features"):
+                torch.testing.assert_close(plain.features(x), stacked.features(x))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_loss_gradient_is_the_derivative_of_the_losses(loss):
+    f = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(0, 4, (2, 5)) if loss == "cross_entropy" else torch.randn(2, 5, 4, dtype=torch.float64)
+    (derivative,) = torch.autograd.grad(batched.losses(f, target, loss).sum(), f)
+    torch.testing.assert_close(batched.loss_gradient(f.detach(), target, loss), derivative)
+
+
+def test_only_chains_are_taken_for_chains():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x):
+            return self.second(x + self.first(x))
+
+    twice = nn.Linear(6, 6)
+    chains = [
+        mlp(6, (5, 4), 3),
+        nn.Linear(6, 2),
+        nn.Sequential(nn.Linear(6, 4, bias=False), nn.SELU(), nn.Linear(4, 3)),
+    ]
+    others = [Skip(), nn.Sequential(twice, nn.ReLU(), twice), conv(), nn.Sequential(nn.Linear(6, 4), nn.ReLU())]
+    assert all(batched.chain(model) for model in chains)
+    assert not any(batched.chain(model) for model in others)
+
+
+def digits():
+    x, y = load_digits(return_X_y=True)
+    x, y = torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
+    return x[:1000], y[:1000], x[1000:], y[1000:]
+
+
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="the processor has no AMX")
+def test_bfloat16_is_as_accurate_within_the_spread_over_seeds():
+    x, y, x_test, y_test = digits()
+    cnn = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    for model, size in ((mlp(64, (64,), 10), 24), (cnn, 8)):
+        recipe = Recipe(lr=0.1, momentum=0.9, epochs=6, batch_size=50)
+        accuracy = {
+            precision: train(
+                model, x, y, x_test, y_test, recipe=recipe, seeds=range(size), precision=precision, progress=False
+            ).accuracy_test
+            for precision in ("float32", "bfloat16")
+        }
+        assert accuracy["float32"].mean() > 0.85
+        assert (accuracy["float32"].mean() - accuracy["bfloat16"].mean()).abs() < accuracy["float32"].std()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_is_as_accurate_within_the_spread_over_seeds(precision):
+    x, y, x_test, y_test = digits()
+    cnn = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    for model in (mlp(64, (64,), 10), cnn):
+        recipe = Recipe(lr=0.1, momentum=0.9, epochs=6, batch_size=50)
+        go = lambda **how: train(model, x, y, x_test, y_test, recipe=recipe, seeds=range(16), progress=False, **how)  # noqa: B023
+        here, there = go().accuracy_test, go(device="cuda", precision=precision).accuracy_test
+        assert (here.mean() - there.mean()).abs() < here.std()
+
+
+def test_recipes_are_checked():
+    for wrong, words in (
+        ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, rmsprop, got 'lion'"),
+        ({"schedule": "triangle"}, "schedule must be one of constant, step"),
+        ({"augment": "mixup"}, "augment must be one of None, crop"),
+        ({"iterations": 3}, "give epochs or iterations, one of them; got 1 and 3"),
+        ({"lr": -1.0}, "expected lr > 0"),
+        ({"nesterov": True}, "nesterov needs optimizer 'sgd' and momentum"),
+        ({"warmup": 1.5}, "warmup is a share of the steps"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Recipe(**{"lr": 0.1, "epochs": 1, **wrong})
+
+
+def test_arguments_are_checked(data):
+    x, y = data
+    ones = torch.ones(1, 50, dtype=torch.bool)
+    dropout = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Dropout())
+    frozen = mlp(64, (7,), 4)
+    frozen.head.bias.requires_grad_(False)
+    for wrong, words in (
+        ({"member_sees": ones[:, :9]}, r"member_sees must be bool \(1, 50\), got torch.bool \(1, 9\)"),
+        ({"member_sees": ~ones}, "member 0 sees no row"),
+        ({"masked": True}, "masked needs member_sees"),
+        ({"labels": y[None].float()}, "labels must be torch.int64"),
+        ({"y_train": y + 1}, "the model has 4 outputs, got labels 1 to 4"),
+        ({"y_train": y[:9]}, "x_train must be float"),
+        ({"x_train": x.flatten(1), "recipe": Recipe(lr=1.0, epochs=1, augment="flip")}, "augment needs images"),
+        ({"seeds": [-1]}, "seeds must be integers"),
+        ({"initial": {"head.weight": torch.zeros(1, 4, 7)}}, "the model has .*, got nothing"),
+        ({"record": Record(errors_at=(2,))}, "record asks for epoch 2, the recipe has epochs 0 to 1"),
+        ({"precision": "float16"}, "precision must be one of float32, float64, bfloat16"),
+        ({"chunk": 0}, "chunk must be at least 1"),
+        ({"model": dropout}, "model must not draw random numbers while training, got dropout in 2"),
+        ({"model": frozen}, "head.bias frozen"),
+    ):
+        call = {"model": mlp(64, (7,), 4), "x_train": x, "y_train": y, "recipe": Recipe(lr=0.1, epochs=1), "seeds": [0]}
+        with pytest.raises(ValueError, match=words):
+            train(**{**call, **wrong}, progress=False)
+    with pytest.raises(ValueError, match="correct must be one of final, epoch"):
+        Record(correct="always")
+    with pytest.raises(ValueError, match="must have a method features"):
+        features(conv(), {}, x)
