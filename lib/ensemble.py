@@ -1,10 +1,10 @@
 """Train many networks that differ in what they see: one call, from two networks on a laptop to thousands on a cluster.
 
-    ensemble = train(mlp(784), x, y, x_test, y_test, recipe=Recipe(lr=0.1, epochs=20), seeds=range(512), member_sees=sees)
+    run = train(mlp(784), x, y, x_test, y_test, recipe=Recipe(lr=0.1, epochs=20), seeds=range(512), member_sees=sees)
 
 The parts: ``lib.recipe`` (what is asked for, and the conventions of loss and update), ``lib.batched`` (many networks as
-one computation), ``lib.descent`` (one group's training), ``lib.recording`` (what is kept), ``lib.spread`` (cores, shards,
-machines).
+one computation), ``lib.descent`` (one group's training), ``lib.recording`` (what is kept), ``lib.spread`` (cores,
+shards, machines).
 """
 
 import copy
@@ -115,7 +115,8 @@ def train(
 
     Example:
         >>> x, y = torch.randn(64, 8), torch.arange(64) % 2
-        >>> train(nn.Linear(8, 2), x, y, recipe=Recipe(lr=0.1, epochs=1), seeds=[0, 1], progress=False).correct_train.shape
+        >>> run = train(nn.Linear(8, 2), x, y, recipe=Recipe(lr=0.1, epochs=1), seeds=[0, 1], progress=False)
+        >>> run.correct_train.shape
         torch.Size([2, 1, 64])
     """
     sees, labels = (None if value is None else torch.as_tensor(value) for value in (member_sees, labels))

@@ -36,8 +36,8 @@ SHARD_MEMBERS = 64
 FREE_SHARE = 0.5  # of the free memory that groups may take
 
 
-def train_members(work: Work, members: Members, chunk: int, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
-    """Train all members on this machine, in groups of at most ``chunk``; arrays as in ``Recorder``, members in order."""
+def train_members(work: Work, members: Members, chunk: int, tick: Callable) -> dict[str, np.ndarray]:
+    """Train all members on this machine, in groups of at most ``chunk``; arrays as in ``Recorder``, in their order."""
     work, kinds = work.placed(), {}
     for e, seen in enumerate(_pool_sizes(work, members)):
         kinds.setdefault(step_counts(work.recipe, seen, len(work.x)), []).append(e)

@@ -1,0 +1,254 @@
+"""Killed, resumed, spread over processes: the result is that of one undisturbed run."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from lib import ensemble, spread
+from lib.batched import chain
+from lib.descent import Members, Work
+from lib.ensemble import Recipe, Record, train
+from lib.models import mlp, small_cnn
+from lib.store import Store
+
+RECIPE = Recipe(lr=0.1, momentum=0.9, batch_size=20, epochs=6)
+
+
+def problem(n=300):
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(n, 1, 8, 8, generator=g)
+    return x, torch.randint(0, 4, (n,), generator=g), torch.rand(24, n, generator=g) < 0.7
+
+
+def go(members=24, model=None, **options):
+    x, y, sees = problem()
+    return train(
+        model or mlp(64, (32,), 4), x, y, x[:100], y[:100], recipe=options.pop("recipe", RECIPE), seeds=range(members),
+        member_sees=sees[:members], progress=False, **options,
+    )  # fmt: skip
+
+
+def same(one, other):
+    assert one.epochs == other.epochs
+    for name in ("bits_train", "bits_test"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    torch.testing.assert_close(one.parameters, other.parameters, rtol=0, atol=0)
+    torch.testing.assert_close(one.accuracy_train, other.accuracy_train, rtol=0, atol=0)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(spread, "SHARD_MEMBERS", 4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    return go()
+
+
+def test_a_store_gives_back_what_it_was_given(tmp_path, small_shards, undisturbed, monkeypatch):
+    same(go(store=Store(tmp_path)), undisturbed)
+    assert len(list(tmp_path.glob("*.npz"))) == 6
+    forbidden = lambda *_: pytest.fail("trained what the store has")
+    monkeypatch.setattr(spread, "train_members", forbidden)
+    again = go(store=Store(tmp_path), chunk=3)
+    same(again, undisturbed)
+    assert again.steps_per_second == 0
+
+
+def test_more_members_go_on_from_the_shards_there_are(tmp_path, small_shards, undisturbed):
+    go(8, store=Store(tmp_path))
+    first = {path.name for path in tmp_path.glob("*.npz")}
+    same(go(store=Store(tmp_path)), undisturbed)
+    assert len(first) == 2 and first < {path.name for path in tmp_path.glob("*.npz")}
+
+
+def test_another_question_is_another_shard(tmp_path, small_shards):
+    store, x = Store(tmp_path), problem()[0]
+    variants = [
+        {},
+        {"recipe": Recipe(lr=0.1, momentum=0.9, batch_size=20, epochs=6, gamma=0.5)},
+        {"record": Record(loss="final")},
+        {"model": mlp(64, (32,), 4, "tanh")},
+        {"masked": True},
+        {"precision": "float64"},
+        {"labels": (problem()[1] + 1).remainder(4).expand(4, 300)},
+    ]
+    for count, how in enumerate(variants, start=1):
+        go(4, store=store, **how)
+        assert len(list(tmp_path.glob("*.npz"))) == count
+    train(mlp(64, (32,), 4), x + 1, problem()[1], recipe=RECIPE, seeds=range(4), store=store, progress=False)
+    assert len(list(tmp_path.glob("*.npz"))) == len(variants) + 1
+
+
+SCRIPT = """
+    import os, signal, sys, time
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[2])
+    import test_ensemble_spread as t
+    t.spread.SHARD_MEMBERS = 4
+    folder = Path(sys.argv[1])
+    shards = lambda: len(list(folder.glob("*.npz")))
+    for attempt in range(3):
+        before, child = shards(), os.fork()
+        if not child:
+            t.go(store=t.Store(folder))
+            os._exit(0)
+        while shards() == before:
+            time.sleep(0.001)
+        time.sleep(0.02 * attempt)  # somewhere in the next shard
+        os.kill(child, signal.SIGKILL)
+        print(os.WTERMSIG(os.waitpid(child, 0)[1]), shards(), flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+def test_a_run_killed_again_and_again_ends_in_the_same_result(tmp_path, small_shards, undisturbed):
+    code = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), str(Path(__file__).parent)]
+    out = subprocess.run(code, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+    assert out.returncode == 0, out.stderr
+    killed = [line.split() for line in out.stdout.splitlines()]
+    assert [int(by) for by, _ in killed] == [signal.SIGKILL] * 3
+    kept = [int(shards) for _, shards in killed]
+    assert 0 < kept[0] < kept[1] < kept[2] < 6
+    store = Store(tmp_path)
+    put, store.put = store.put, lambda key, arrays: kept.append(put(key, arrays))
+    same(go(store=store), undisturbed)
+    assert len(kept) - 3 == 6 - kept[2]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A Dask scheduler and two worker processes on loopback, as one would start them by hand."""
+    file = tmp_path / "scheduler.json"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    start = lambda *words: subprocess.Popen(
+        [sys.executable, "-m", *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    worker = (
+        "distributed.cli.dask_worker",
+        "--scheduler-file",
+        file,
+        "--no-nanny",
+        "--no-dashboard",
+        "--nthreads",
+        "1",
+    )
+    processes = [
+        start(
+            *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+            *("--scheduler-file", file),
+        ),
+        *(start(*worker, "--local-directory", tmp_path / name) for name in "ab"),
+    ]
+    from distributed import Client
+
+    try:
+        with Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            yield client.scheduler.address, processes[1:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_worker_dies_and_nothing_is_lost_or_counted_twice(tmp_path, cluster, small_shards, undisturbed, monkeypatch):
+    address, workers = cluster
+    kept, steps = [], []
+
+    class Watched(Store):
+        def put(self, key, arrays):
+            kept.append(key["members"])
+            if len(kept) == 1:
+                workers[0].send_signal(signal.SIGKILL)
+            return super().put(key, arrays)
+
+    work = Work(mlp(64, (32,), 4), RECIPE, Record(), *problem()[:2])
+    members = Members(list(range(24)), problem()[2])
+    monkeypatch.setattr(ensemble.tqdm, "update", lambda bar, n: steps.append(n))
+    same(go(store=Watched(tmp_path), scheduler=address), undisturbed)
+    assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
+    assert len(kept) == len(set(kept)) == 6
+    assert sum(steps) == spread.total_steps(work, members)
+    same(go(scheduler=address), undisturbed)
+
+
+class Peak(TorchDispatchMode):
+    """Bytes of the storages that are alive, at most."""
+
+    alive, most = WeakIdKeyDictionary(), 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self.alive[tensor.untyped_storage()] = tensor.untyped_storage().nbytes()
+        self.most = max(self.most, sum(self.alive.values()))
+        return out
+
+
+def test_groups_fit_in_memory(monkeypatch):
+    """The estimate holds: what a group of the chosen size takes is under, but not far under, the share allowed."""
+    x, y = torch.rand(500, 784), torch.randint(0, 10, (500,))
+    model, members = mlp(784, (256,)), Members(list(range(64)))
+    recipe = Recipe(lr=0.1, momentum=0.9, weight_decay=0.1, decay_to="init", epochs=1, optimizer="rmsprop")
+    work = Work(model, recipe, Record(parameters=False), x, y, layers=chain(model))
+    free = 400 * 2**20
+    memory = psutil.virtual_memory()._replace(available=free * torch.get_num_threads())
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(spread, "_fastest", lambda work, most: most)
+    monkeypatch.setattr(spread, "total_steps", lambda work, members: 10**6)
+    size = spread.choose_chunk(work, members)
+    assert 1 < size < 64
+    with Peak() as peak:
+        spread.train_group(work.placed(), members.pick(list(range(size))), lambda steps: None)
+    assert spread.FREE_SHARE * free / 4 < peak.most < spread.FREE_SHARE * free
+
+
+def test_the_chunk_is_measured(monkeypatch):
+    seconds = {1: 1.0, 2: 1.5, 4: 2.6, 8: 5.4, 16: 11.0, 32: 30.0}
+    monkeypatch.setattr(spread, "_time_step", lambda work, size: seconds[size])
+    assert spread._fastest(None, 32) == 4
+    assert spread._fastest(None, 3) == 2
+
+
+def test_chunks_by_hand_and_by_nature():
+    x, y, _ = problem()
+    members = Members(list(range(24)))
+    work = lambda model: Work(model, RECIPE, Record(), x, y, layers=chain(model))
+    assert spread.choose_chunk(work(small_cnn(classes=4)), members) == 1
+    assert spread.choose_chunk(work(mlp(64, (32,), 4)), members) == 8
+    assert [len(who) for who in spread._cut(list(range(24)), 7, 2)] == [6, 6, 6, 6]
+    assert [e for who in spread._cut(list(range(9)), 4, 2) for e in who] == list(range(9))
+
+
+def test_a_failure_stops_the_other_threads():
+    ticks = []
+
+    def call(job, tick):
+        if job == 0:
+            raise RuntimeError("first")
+        for _ in range(1000):
+            time.sleep(0.001)
+            tick(1)
+
+    with pytest.raises(RuntimeError, match="first"):
+        spread._beside(call, [0, 1, 2, 3], 2, True, ticks.append)
+    assert len(ticks) < 1000
+
+
+def test_one_process_a_core():
+    same(go(4, scheduler="local"), go(4))
