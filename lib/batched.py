@@ -150,15 +150,18 @@ def _times_slope(kind, delta: Tensor, h: Tensor) -> Tensor:
 
 
 class _Modules:
-    """What :class:`Stacked` and :class:`Plain` share: parameters in a ``Flat``, buffers beside it, autocast."""
+    """What :class:`Stacked` and :class:`Plain` share. Running statistics lie beside the parameters, in ``buffers``.
+
+    bfloat16 is ``torch.autocast``: products and convolutions in it, gradients and sums over the batch in float32.
+    """
 
     def __init__(self, model: nn.Module, members: int, *, dtype, compute, device):
-        self.members, self.device, self.low = members, torch.device(device), None
+        self.members, self.device = members, torch.device(device)
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         self.w = Flat(shapes, members, dtype=dtype, device=device)
         own = {name: b.to(device, dtype if b.is_floating_point() else b.dtype) for name, b in model.named_buffers()}
         self.buffers = {name: b.expand(members, *b.shape).clone() for name, b in own.items()}
-        mixed = compute != dtype
+        self.low, mixed = None, compute != dtype
         self.autocast = lambda: torch.autocast(self.device.type, compute) if mixed else contextlib.nullcontext()
 
     def export(self) -> dict[str, Tensor]:
@@ -171,22 +174,24 @@ class Stacked(_Modules):
 
     def __init__(self, model: nn.Module, members: int, **options):
         super().__init__(model, members, **options)
-        self.model = copy.deepcopy(model).to(self.w.buffer.dtype).to(self.device)
-        self.hidden = _Features(self.model)
+        self.model = _Features(copy.deepcopy(model).to(self.device))
 
-    def _run(self, model, views, x, x_dim):
+    def _run(self, views, x, x_dim, what="forward"):
+        views, self.model.what = {f"model.{name}": view for name, view in views.items()}, what
         with self.autocast():
-            return vmap(lambda own, rows: functional_call(model, own, (rows,)), in_dims=(0, x_dim))(views, x)
+            return vmap(lambda own, x: functional_call(self.model, own, (x,)), in_dims=(0, x_dim))(views, x)
 
     def logits(self, x: Tensor) -> Tensor:
-        return self._run(self.model.eval(), self.w.views, x, None).to(self.w.buffer.dtype)
+        self.model.eval()
+        return self._run(self.w.views, x, None).to(self.w.buffer.dtype)
 
     def features(self, x: Tensor) -> Tensor:
-        views = {f"model.{name}": view for name, view in self.w.views.items()}
-        return self._run(self.hidden.eval(), views, x, None).to(self.w.buffer.dtype)
+        self.model.eval()
+        return self._run(self.w.views, x, None, "features").to(self.w.buffer.dtype)
 
     def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
-        logits, pull = vjp(lambda views: self._run(self.model.train(), views, x, 0), self.w.views)
+        self.model.train()
+        logits, pull = vjp(lambda views: self._run(views, x, 0), self.w.views)
         delta = loss_gradient(logits.to(self.w.buffer.dtype), target, loss).mul_(weight)
         into.buffer.mul_(beta)
         for name, gradient in pull(delta.to(logits.dtype))[0].items():
@@ -198,18 +203,17 @@ class Plain(_Modules):
 
     def __init__(self, model: nn.Module, members: int, **options):
         super().__init__(model, members, **options)
-        self.modules = []
-        for e in range(members):
-            module = copy.deepcopy(model).to(self.w.buffer.dtype)
-            for name, p in module.named_parameters():
+        self.modules = [copy.deepcopy(model) for _ in range(members)]
+        self.leaves = [list(module.named_parameters()) for module in self.modules]
+        for e, module in enumerate(self.modules):
+            for name, p in self.leaves[e]:
                 p.data = self.w[name][e]
             for name, buffer in self.buffers.items():
                 owner, _, leaf = name.rpartition(".")
                 module.get_submodule(owner)._buffers[leaf] = buffer[e]
-            self.modules.append(module)
 
-    def _each(self, call, x):
-        x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    def _each(self, call, x: Tensor) -> Tensor:
+        x = _channels_last(x)
         with self.autocast():
             return torch.stack([call(module.eval())(x) for module in self.modules]).to(self.w.buffer.dtype)
 
@@ -222,25 +226,27 @@ class Plain(_Modules):
     def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
         into.buffer.mul_(beta)
         for e, module in enumerate(self.modules):
-            for name, p in module.named_parameters():
+            for name, p in self.leaves[e]:
                 p.grad = into[name][e]
-            rows = x[e].contiguous(memory_format=torch.channels_last) if x.ndim == 5 else x[e]
             with torch.enable_grad(), self.autocast():
-                logits = module.train()(rows)
+                logits = module.train()(_channels_last(x[e]))
             delta = loss_gradient(logits.detach().to(self.w.buffer.dtype), target[e], loss)
-            delta.mul_(weight if isinstance(weight, float) else weight[e])
-            logits.backward(delta.to(logits.dtype))
+            logits.backward(delta.mul_(weight if isinstance(weight, float) else weight[e]).to(logits.dtype))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 class _Features(nn.Module):
-    """A classifier as its penultimate features, for ``functional_call``."""
+    """A model of which ``functional_call`` can ask for the features."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model
+        self.model, self.what = model, "forward"
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model.features(x)
+        return getattr(self.model, self.what)(x)
 
 
 def chain(model: nn.Module) -> list | None:
