@@ -1,5 +1,6 @@
 """What a computation costs: memory free before it starts, seconds and operations by phase, the peak of memory."""
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -58,9 +59,10 @@ class Phases:
         self.operations = operations
         self._wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
         self._inner = []  # seconds that phases inside the open ones took
-        shown = {} if progress else {"disable": True}  # left out, so that TQDM_DISABLE is heard
+        silent = not progress or "TQDM_DISABLE" in os.environ  # which tqdm's notebook bar does not look at itself
         form = "{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]"
-        self.bar = tqdm(total=sum(operations.values()) / 1e9, unit="GFLOP", desc=title, bar_format=form, **shown)
+        total = sum(operations.values()) / 1e9
+        self.bar = tqdm(total=total, unit="GFLOP", desc=title, bar_format=form, disable=silent)
 
     def tick(self, operations: float) -> None:
         """Move the bar on by operations done."""

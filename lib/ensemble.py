@@ -8,6 +8,7 @@ shards, machines).
 """
 
 import copy
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -128,7 +129,8 @@ def train(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     total, start = total_steps(work, members), time.perf_counter()
-    with tqdm(total=total, unit="step", unit_scale=True, **{} if progress else {"disable": True}) as bar:
+    silent = not progress or "TQDM_DISABLE" in os.environ  # which tqdm's notebook bar does not look at itself
+    with tqdm(total=total, unit="step", unit_scale=True, disable=silent) as bar:
         shards, steps = train_shards(work, members, chunk=chunk, store=store, scheduler=scheduler, tick=bar.update)
     return _assemble(shards, work, steps / (time.perf_counter() - start))
 
