@@ -3,14 +3,16 @@
     python tests/expectations.py [--only 04] [--seeds 5]
 
 runs the notebooks under ``smoke`` with several seeds and rewrites their part of ``tests/expected/smoke.json``: by
-claim, the verdict with the notebook's own seed, other verdicts that a seed gave, and by setting the mean over seeds
-and a tolerance. Look at the difference before committing it, and say in the commit why it moved.
+claim, the verdict with the notebook's own seed, other verdicts that a seed gave, and by setting the value with its own
+seed and a tolerance. Look at the difference before committing it, and say in the commit why it moved.
 
 Another machine or version of a library changes the last bits, and training amplifies these to, at worst, what another
-seed does. So a value may lie anywhere in the interval that holds one more seed with 99.9%: mean ± t · s · √(1 + 1/m)
-for m seeds (Student t with m − 1 degrees of freedom). Where seeds do not matter, a tenth of the half-width of the
-recorded interval, or one part in a thousand, stands for rounding. An identity has no tolerance, as its verdict is the
-comparison. A cost may change by a factor of ten, and its verdict between reproduced and partly, with the machine.
+seed does. So a value may move by as much as two seeds differ in 95% of cases: t · s · √2, with s over m seeds and
+Student's t with m − 1 degrees of freedom. Most move less: with one thread for two and AVX2 for AVX-512, 65 of notebook
+04's 79 values stayed as they were to four digits, and one moved by more than s, by 2.6 s where 3.9 s are allowed.
+Where seeds do not matter, a tenth of the half-width of the recorded interval, or one part in a thousand, stands for
+rounding. An identity has no tolerance, as its verdict is the comparison. A cost may change by a factor of ten, and its
+verdict between reproduced and partly, with the machine.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from lib.notebooks import REPO, Notebook
 
 FILE = Path(__file__).parent / "expected" / "smoke.json"
 COST = 10.0  # a ratio of times may change by this factor
-LEVEL = 0.999
+LEVEL = 0.95
 
 
 def expected(rule: str, runs: Sequence[Mapping]) -> dict:
@@ -44,7 +46,7 @@ def expected(rule: str, runs: Sequence[Mapping]) -> dict:
         if rule == "identity" or None in seen:
             continue
         values[setting] = {
-            "value": _short(statistics.mean(seen)),
+            "value": _short(seen[0]),
             "tolerance": _short(_tolerance(rule, setting, seen, runs)),
         }
     return {"verdict": verdict} | ({"or": others} if others else {}) | ({"values": values} if values else {})
@@ -54,7 +56,7 @@ def _tolerance(rule: str, setting: str, seen: Sequence[float], runs: Sequence[Ma
     if rule == "cost":
         return (COST - 1) * max(map(abs, seen))
     m = len(seen)
-    reach = student.ppf((1 + LEVEL) / 2, m - 1) * statistics.stdev(seen) * math.sqrt(1 + 1 / m)
+    reach = student.ppf((1 + LEVEL) / 2, m - 1) * statistics.stdev(seen) * math.sqrt(2)
     low, high = _settings(runs[0]["interval"]).get(setting) or (0.0, 0.0)
     return max(reach, (high - low) / 20, 1e-3 * max(map(abs, seen)), 1e-12)
 

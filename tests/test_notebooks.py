@@ -72,7 +72,7 @@ def test_parameters_are_literals_with_types_and_help(name):
     declared = notebooks.parameters(Notebook(FOLDER, name))
     assert {"profile", "seed", "device"} <= set(declared)
     assert declared["profile"].default == "laptop"
-    assert all(parameter.help for parameter in declared.values())
+    assert not [parameter.name for parameter in declared.values() if not parameter.help]
     for parameter in declared.values():
         assert notebooks.fit(parameter.default, parameter.annotation) == parameter.default
     assert set(inspect_notebook(FOLDER / f"{name}.ipynb")) == set(declared)  # so that papermill knows them too
@@ -181,15 +181,15 @@ def test_a_value_of_another_seed_is_expected_and_one_far_off_is_not():
     wanted = {"a.b": expectations.expected("difference", [record({"20%": v}) for v in (1.0, 1.2, 0.9, 1.1, 1.0)])}
     assert expectations.differences(wanted, {"a.b": record({"20%": 1.3})}) == []
     (line,) = expectations.differences(wanted, {"a.b": record({"20%": 3.0})})
-    assert line.startswith("a.b at 20%: the value was 1.04 ±") and line.endswith("now it is 3")
+    assert line.startswith("a.b at 20%: the value was 1 ±") and line.endswith("now it is 3")
     (line,) = expectations.differences(wanted, {"a.b": record({"20%": float("nan")})})
     assert "now it is nan" in line
     (line,) = expectations.differences(wanted, {"a.b": record(None)})
-    assert line == "a.b at 20%: the value was 1.04, now there is none"
+    assert line == "a.b at 20%: the value was 1, now there is none"
 
 
-def test_the_tolerance_holds_one_more_seed():
-    """Five normal draws, a sixth: at 99.9% about one of a thousand lies outside."""
+def test_the_tolerance_holds_another_seed():
+    """Five normal draws, a sixth: about 5% lie outside."""
     import numpy as np
 
     rng, outside = np.random.default_rng(0), 0
@@ -197,7 +197,7 @@ def test_the_tolerance_holds_one_more_seed():
         *five, sixth = rng.normal(5.0, 2.0, 6)
         wanted = {"a": expectations.expected("share", [record(float(v)) for v in five])}
         outside += bool(expectations.differences(wanted, {"a": record(float(sixth))}))
-    assert 0 < outside < 12
+    assert 0.03 < outside / 4000 < 0.07
 
 
 def test_a_change_of_verdict_names_claim_old_and_new():
