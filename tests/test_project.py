@@ -21,6 +21,7 @@ README = (REPO / "README.md").read_text("utf8")
 DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 #: Direct dependencies that nothing imports, and what they are for.
 TOOLS = {
+    "dask": "what distributed schedules",
     "ipykernel": "notebooks run in it",
     "ipywidgets": "tqdm.auto's bars in Jupyter",
     "jinja2": "pandas.Styler",
