@@ -384,7 +384,7 @@ ax.legend()
 plots.save(fig, "03_pairs_histogram", profile);
 
 # %% [markdown]
-# Luck explains none of the pairs: at 4,000 networks not one deal in a hundred gives a single one at this threshold. (From a tenth of the networks it would explain many of them; see the exercises.) One test example in eight is in a pair, more than on CIFAR-100, although the data are easier. But barely more than half of these have a *single* influencer, where the paper finds nearly nine in ten: our 2,000 rows are few, and one odd specimen stands in for its whole kind.
+# Luck explains none of the pairs: at 4,000 networks not one deal in a hundred gives a single one at this threshold. (A tenth of the networks would have found half as many pairs again, most of the surplus not by luck of the null's kind but by the noise of true, smaller influences; see the exercises.) One test example in eight is in a pair, more than on CIFAR-100, although the data are easier. But barely more than half of these have a *single* influencer, where the paper finds nearly nine in ten: our 2,000 rows are few, and one odd specimen stands in for its whole kind.
 #
 # The digits have fewer pairs, and still far more than the paper's 33 in 10,000: with 200 examples a class even digits have a tail.
 
@@ -834,7 +834,7 @@ ledger.table()
 #
 # <details><summary>Answer</summary>
 #
-# More pairs, still hardly any luck at 4,000 networks. From a tenth of them a good share is luck already at 0.15.
+# Twice as many pairs, and still no luck at 4,000 networks. From a tenth of them one pair in twenty is luck at 0.15, and more than one in four at 0.1.
 #
 # ```python
 # for part in (slice(None), slice(0, trials // 10)):
