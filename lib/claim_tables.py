@@ -40,15 +40,16 @@ def verdict_table(claims: Iterable[Claim], found: Mapping[str, Mapping], profile
     return _styled(pd.DataFrame(rows), "claims", caption).map(colour, subset=["verdict"])
 
 
-def in_words(claim: Claim, found: Mapping) -> list[str]:
-    """What was found, a line a setting (the claim's first, then those not judged), with n on the last."""
+def in_words(claim: Claim, found: Mapping, *, judged_only: bool = False) -> list[str]:
+    """What was found, a line a setting (the claim's first, then, if wanted, those not judged), with n on the last."""
     value, interval, findings = (found.get(name) for name in ("value", "interval", "findings"))
     if value is None:
         return ["–"]
     if not claim.settings:
         lines = [number(value, interval)]
     else:
-        order = [s for s in claim.settings if s in value] + [s for s in value if s not in claim.settings]
+        order = [s for s in claim.settings if s in value]
+        order += [] if judged_only else [s for s in value if s not in claim.settings]
         shown = {s: "–" if value[s] is None else number(value[s], (interval or {}).get(s)) for s in order}
         lines = [f"{MARKS[findings[s]] if s in findings else '·'} {s}: {shown[s]}" for s in order]
     return [*lines[:-1], lines[-1] + (f" (n = {found['n']:,})" if found.get("n") is not None else "")]

@@ -160,10 +160,11 @@ def summary(
         one = found.get(
             name, {"verdict": "not run", "note": "", "n": None, "value": None, "criterion": criterion(claim)}
         )
+        ours = "; ".join(in_words(claim, one, judged_only=True)) if name in found else ""
         changed = "judged by an earlier criterion" if one["criterion"] != criterion(claim) else ""
         rows.append({
             "id": name, "notebook": claim.notebook, "paper": claim.paper, "claim": claim.claim,
-            "published": claim.published, "ours": "; ".join(in_words(claim, one)) if name in found else "",
+            "published": claim.published, "ours": ours,
             "n": one["n"], "criterion": one["criterion"], "verdict": one["verdict"],
             "note": "; ".join(filter(None, [one["note"], changed])), "later": claim.later,
         })  # fmt: skip
