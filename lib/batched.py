@@ -32,18 +32,20 @@ aten = torch.ops.aten
 class Flat:
     """E copies of named tensors in one buffer; ``self[name]`` is a view ``(E, *shape)``.
 
-    Memory order within a member: a linear weight (out, in) lies transposed if ``transposed``, which products like
-    better; a convolution's weight (out, in, height, width) lies channels last.
+    Memory order within a member: a convolution's weight (out, in, height, width) lies channels last; with
+    ``transposed``, a linear weight (out, in) lies as (in, out), which products like better, and ``self.factors[name]``
+    is that, ``(E, in, out)``, a bias being ``(E, 1, out)``: the weight of a constant input.
     """
 
     def __init__(self, shapes: dict[str, tuple], members: int, *, dtype, device, transposed=False):
         self.arguments = (shapes, members), {"device": device, "transposed": transposed}
         self.buffer = torch.zeros(members * sum(map(math.prod, shapes.values())), dtype=dtype, device=device)
-        self.views, at = {}, 0
+        self.views, self.factors, at = {}, {}, 0
         for name, shape in shapes.items():
             order = {2: (1, 0) if transposed else (0, 1), 4: (0, 2, 3, 1)}.get(len(shape), range(len(shape)))
             stored = self.buffer[at : at + members * math.prod(shape)].view(members, *(shape[i] for i in order))
             self.views[name] = stored.permute(0, *(1 + list(order).index(i) for i in range(len(shape))))
+            self.factors[name] = stored if len(shape) > 1 else stored[:, None]
             at += members * math.prod(shape)
 
     def __getitem__(self, name: str) -> Tensor:
@@ -55,18 +57,22 @@ class Flat:
         return Flat(shapes, members, dtype=dtype or self.buffer.dtype, **options)
 
 
-def loss_gradient(logits: Tensor, target: Tensor, loss: str) -> Tensor:
-    """dℓ/df of each example: softmax(f) − one-hot(y), or f − y.
+def losses(logits: Tensor, target: Tensor, loss: str) -> Tensor:
+    """ℓ of each example, ``(…)``: −Σ y log softmax(f), or ½‖f − y‖².
 
     Args:
         logits: f, ``(…, k)``.
-        target: classes ``(…)`` for ``cross_entropy``, values ``(…, k)`` for ``mse``.
+        target: y, ``(…, k)``: one-hot rows, or the values to reach.
         loss: ``cross_entropy`` or ``mse``.
     """
     if loss == "mse":
-        return logits - target
-    minus = logits.new_full((1,), -1.0).expand(*target.shape, 1)
-    return softmax(logits).scatter_add_(-1, target[..., None], minus)
+        return 0.5 * (logits - target).square().sum(-1)
+    return logits.logsumexp(-1) - (logits * target).sum(-1)
+
+
+def loss_gradient(logits: Tensor, target: Tensor, loss: str) -> Tensor:
+    """dℓ/df of each example, ``(…, k)``: softmax(f) − y, or f − y. Arguments as in :func:`losses`."""
+    return logits - target if loss == "mse" else softmax(logits).sub_(target)
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -77,18 +83,11 @@ def softmax(logits: Tensor) -> Tensor:
     return power.div_(power.sum(-1, keepdim=True))
 
 
-def losses(logits: Tensor, target: Tensor, loss: str) -> Tensor:
-    """ℓ of each example, ``(…)``: −log softmax(f)_y, or ½‖f − y‖². Arguments as in :func:`loss_gradient`."""
-    if loss == "mse":
-        return 0.5 * (logits - target).square().sum(-1)
-    return logits.logsumexp(-1) - logits.gather(-1, target[..., None])[..., 0]
-
-
 class Layers:
     """E multi-layer perceptrons with products in ``compute``: the type of the weights ``w``, or bfloat16.
 
-    In bfloat16 the products' sums are kept in float32 by the processor, gradients are rounded to bfloat16 once, and
-    weights, momentum and losses are float32.
+    In bfloat16 the processor keeps a product's sums in float32, gradients are rounded to bfloat16 once, and weights,
+    momentum and losses are float32.
     """
 
     def __init__(self, layers: list, model: nn.Module, members: int, *, dtype, compute, device):
@@ -96,7 +95,9 @@ class Layers:
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         self.w = Flat(shapes, members, dtype=dtype, device=device, transposed=True)
         self.low = self.w.like(compute) if compute != dtype else None  # the optimizer keeps it equal to w, rounded
+        self.factors = (self.low or self.w).factors
         self.buffers: dict[str, Tensor] = {}
+        self.ones = torch.empty(0, device=device)
 
     def export(self) -> dict[str, Tensor]:
         """State of the members, name → ``(E, *shape)``, copied to the CPU."""
@@ -104,37 +105,41 @@ class Layers:
 
     def logits(self, x: Tensor) -> Tensor:
         """``(E, n, k)`` for inputs ``(n, …)`` that all members share."""
-        return self._forward(x.flatten(1).expand(self.members, -1, -1), self.layers)[-1].to(self.w.buffer.dtype)
+        return self._shared(x, self.layers)
 
     def features(self, x: Tensor) -> Tensor:
         """Inputs of the last layer, ``(E, n, d)``."""
-        return self._forward(x.flatten(1).expand(self.members, -1, -1), self.layers[:-1])[-1].to(self.w.buffer.dtype)
+        return self._shared(x, self.layers[:-1])
 
-    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
-        """``into ← β·into + ∇ Σ_b weight_b ℓ_b`` for batches ``x (E, B, …)`` and ``weight (E, B)`` or a number."""
-        h = self._forward(x.flatten(2), self.layers)  # [x, h₁, …, logits]
+    def _shared(self, x: Tensor, layers: list) -> Tensor:
+        x = x.flatten(1).to(self.compute).expand(self.members, -1, -1)
+        return _forward(layers, self.factors, x)[-1].to(self.w.buffer.dtype)
+
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor | float, loss: str, beta: float) -> None:
+        """``into ← β·into + ∇ Σ_b weight_b ℓ_b``.
+
+        Args:
+            x: inputs ``(E, B, …)``. target: ``(E, B, k)``. weight: ``(E, B, 1)`` or a number.
+        """
+        h = _forward(self.layers, self.factors, x.flatten(2).to(self.compute))  # [x, h₁, …, logits]
         delta = loss_gradient(h[-1].to(self.w.buffer.dtype), target, loss).mul_(weight).to(self.compute)
-        params = self.low or self.w
+        if self.ones.shape[-1] != x.shape[1]:
+            self.ones = delta.new_ones(self.members, 1, x.shape[1])
         for i in reversed(range(len(self.layers))):
-            name, bias, _ = self.layers[i]
-            into[name].mT.baddbmm_(h[i].mT, delta, beta=beta)
+            weight, bias, _ = self.layers[i]
+            into.factors[weight].baddbmm_(h[i].mT, delta, beta=beta)
             if bias is not None:
-                into[bias].mul_(beta).add_(delta.sum(1))
+                into.factors[bias].baddbmm_(self.ones, delta, beta=beta)
             if i:
-                delta = torch.bmm(delta, params[name])
-                delta = _times_slope(self.layers[i - 1][2], delta, h[i])
-
-    def _forward(self, x: Tensor, layers: list) -> list[Tensor]:
-        return _forward(layers, self.low or self.w, x.to(self.compute))
+                delta = _times_slope(self.layers[i - 1][2], torch.bmm(delta, self.factors[weight].mT), h[i])
 
 
-def _forward(layers: list, params, x: Tensor) -> list[Tensor]:
+def _forward(layers: list, factors: dict[str, Tensor], x: Tensor) -> list[Tensor]:
     """``[x, h₁, …]``, each ``(E, B, width)``."""
     h = [x]
-    for name, bias, kind in layers:
-        w = params[name].mT
-        z = torch.bmm(h[-1], w) if bias is None else torch.baddbmm(params[bias][:, None], h[-1], w)
-        h.append({None: lambda z: z, nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}[kind](z))
+    for weight, bias, kind in layers:
+        z = torch.bmm(h[-1], factors[weight]) if bias is None else torch.baddbmm(factors[bias], h[-1], factors[weight])
+        h.append(z if kind is None else {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}[kind](z))
     return h
 
 
@@ -269,11 +274,11 @@ def chain(model: nn.Module) -> list | None:
     if not layers or layers[-1][2] or {n for layer in layers for n in layer[:2] if n} != set(names.values()):
         return None
     probe = copy.deepcopy(model).double().cpu()
-    params = {name: p[None] for name, p in probe.named_parameters()}
-    x = torch.randn(3, params[layers[0][0]].shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    factors = {name: p.mT[None] if p.ndim == 2 else p[None, None] for name, p in probe.named_parameters()}
+    x = torch.randn(3, factors[layers[0][0]].shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            return layers if torch.allclose(_forward(layers, params, x[None])[-1][0], probe(x)) else None
+            return layers if torch.allclose(_forward(layers, factors, x[None])[-1][0], probe(x)) else None
     except (RuntimeError, ValueError, IndexError):  # the module does not take flat rows
         return None
 

@@ -9,7 +9,7 @@ import copy
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -142,7 +142,8 @@ class Optimizer:
         vectors.append(None if recipe.optimizer == "sgd" else torch.zeros_like(net.w.buffer))
         vectors.append(net.w.buffer.clone() if recipe.weight_decay and recipe.decay_to == "init" else None)
         vectors.append(net.low and net.low.buffer)
-        size = BLOCK if net.w.buffer.device.type == "cpu" else len(net.w.buffer)
+        lone = self.folded and not recipe.weight_decay  # one operation has nothing to find in the cache
+        size = BLOCK if net.w.buffer.device.type == "cpu" and not lone else len(net.w.buffer)
         split = [v.split(size) if v is not None else itertools.repeat(None) for v in vectors]
         self.blocks = list(zip(*split, strict=False))
 
@@ -180,63 +181,78 @@ def _penalize(w: Tensor, g: Tensor, reference: Tensor | None, decay: float) -> T
     return g.to(w.dtype).add_(w if reference is None else w - reference, alpha=decay)
 
 
-def example_weights(work: Work, sees: Tensor | None, batch: int, dtype) -> Tensor | float:
-    """Each row's coefficient in a batch's loss: 1/B, ``(E, n, 1)`` with zeros where rows are masked.
+class Feed:
+    """The batches of a group: inputs ``(E, B, …)``, targets ``(E, B, k)`` and weights ``(E, B, 1)`` or 1/B.
 
-    Unseen rows are never drawn; only in masked and full-batch training, which pass over all rows, do they need a zero.
-    The mean is over B in masked training, and over the seen rows in full-batch training.
+    Unseen rows are never drawn; only in masked and in full-batch training, which pass over all rows, do they get the
+    weight 0. The mean is over B in masked training, and over the seen rows in full-batch training.
     """
-    if sees is None or not (work.masked or work.recipe.batch_size is None):
-        return 1 / batch
-    counts = batch if work.masked else sees.sum(1)[:, None, None]
-    return (sees[..., None].to(dtype) / counts).to(work.device)
+
+    def __init__(self, work: Work, members: Members, target: Tensor):
+        self.work, self.target, self.size, n = work, target, len(members.seeds), len(work.x)
+        sees, batch = members.sees, work.recipe.batch_size
+        self.batch, self.weight = batch or n, 1 / (batch or n)
+        if sees is not None and (work.masked or batch is None):
+            counts = self.batch if work.masked else sees.sum(1)[:, None, None]
+            self.weight = (sees[..., None].to(target.dtype) / counts).to(work.device)
+        drawn = [np.arange(n)] * self.size if sees is None or work.masked else [np.flatnonzero(row) for row in sees]
+        self.streams = [Stream(rows, self.batch, seed) for rows, seed in zip(drawn, members.seeds, strict=True)]
+        self.shakers = [np.random.default_rng([seed, 1]) for seed in members.seeds]
+        self.block = torch.arange(self.size, device=work.device)[:, None] * n  # a member's rows in a stack of all
+
+    def take(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
+        """The next batches. Inputs and targets are overwritten by those of the next step."""
+        work, whole = self.work, (self.size, self.batch)
+        shifts = (
+            _stack([_shifts(rng, steps, self.batch) for rng in self.shakers], work) if work.recipe.augment else None
+        )
+        if work.recipe.batch_size is None:  # all members look at the same rows, which are not copied
+            x, target, weight = work.x.expand(self.size, *work.x.shape), self.target.expand(*whole, -1), self.weight
+        else:
+            order = _stack([stream.take(steps) for stream in self.streams], work)
+            rows, own = order.flatten(1), (order + self.block).flatten(1)  # (steps, E·B)
+            x, target = (
+                work.x.new_empty(*whole, *work.x.shape[1:]),
+                self.target.new_empty(*whole, self.target.shape[-1]),
+            )
+            flat_x, flat_target = x.flatten(0, 1), target.flatten(0, 1)
+            answers, weights = self.target.flatten(0, 1), self.weight
+        for i in range(steps):
+            if work.recipe.batch_size is not None:
+                torch.index_select(work.x, 0, rows[i], out=flat_x)
+                torch.index_select(answers, 0, (rows if len(self.target) == 1 else own)[i], out=flat_target)
+                weight = weights if isinstance(weights, float) else weights.flatten(0, 1)[own[i]].view(*whole, 1)
+            if shifts is None:
+                yield x, target, weight
+            else:
+                moved = augmented(x.flatten(0, 1), work.recipe.augment, shifts[i].flatten(0, 1))
+                yield moved.view(x.shape), target, weight
 
 
 @torch.no_grad()
 def train_group(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Train members that take equally many steps side by side; ``tick(E)`` is called after each. Returns the record."""
-    recipe, x, sees, size, n = work.recipe, work.x, members.sees, len(members.seeds), len(work.x)
-    net = group(work.model, size, precision=work.precision, device=work.device, layers=work.layers)
+    recipe, n = work.recipe, len(work.x)
+    net = group(work.model, len(members.seeds), precision=work.precision, device=work.device, layers=work.layers)
     _start(net, work.model, members)
     y = work.y[None] if members.labels is None else members.labels.to(work.device)
-    target = targets(y, recipe.loss, net.logits(x[:1]).shape[-1], net.w.buffer.dtype)
-    batch = recipe.batch_size or n
-    weight = example_weights(work, sees, batch, net.w.buffer.dtype)
-    pools = [np.arange(n)] * size if sees is None or work.masked else [np.flatnonzero(row) for row in sees.numpy()]
-    steps, per_epoch = step_counts(recipe, len(pools[0]), n)
-    epochs = math.ceil(steps / per_epoch)
-    streams = [Stream(rows, batch, seed) for rows, seed in zip(pools, members.seeds, strict=True)]
-    shakers = [np.random.default_rng([seed, 1]) for seed in members.seeds]
-    one = torch.arange(size, device=work.device)[:, None]
-    optimizer, recorder = Optimizer(recipe, net), Recorder(work, net, y, sees, epochs)
-    rows = x.new_empty(size * batch if recipe.batch_size else 0, *x.shape[1:])
+    feed = Feed(work, members, targets(y, net.logits(work.x[:1]).shape[-1], net.w.buffer.dtype))
+    steps, per_epoch = step_counts(recipe, len(feed.streams[0].rows), n)
+    optimizer, recorder = Optimizer(recipe, net), Recorder(work, net, y, members.sees, work.epochs())
     recorder.take(0)
-    for epoch in range(1, epochs + 1):
+    for epoch in range(1, work.epochs() + 1):
         first = (epoch - 1) * per_epoch
-        now = min(per_epoch, steps - first)
-        order = _stack([stream.take(now) for stream in streams], work.device) if recipe.batch_size else None
-        shifts = _stack([_shifts(rng, now, batch) for rng in shakers], work.device) if recipe.augment else None
-        for i in range(now):
-            if order is None:  # full batch: all members look at the same rows, which are not copied
-                xb, yb, wb = x.expand(size, *x.shape), target.expand(size, *target.shape[1:]), weight
-            else:
-                index = order[i]  # (E, B)
-                torch.index_select(x, 0, index.view(-1), out=rows)
-                xb = rows.view(size, batch, *x.shape[1:])
-                yb = target[0, index] if len(target) == 1 else target[one, index]
-                wb = weight if isinstance(weight, float) else weight[one, index]
-            if shifts is not None:
-                xb = augmented(xb.flatten(0, 1), recipe.augment, shifts[i].flatten(0, 1)).view(xb.shape)
-            lr = recipe.lr * recipe.factor(first + i, steps=steps, per_epoch=per_epoch)
-            optimizer.step(lambda into, beta: net.gradient_(into, xb, yb, wb, recipe.loss, beta), lr)  # noqa: B023
-            tick(size)
+        for t, (x, target, weight) in enumerate(feed.take(min(per_epoch, steps - first)), start=first):
+            add = lambda into, beta: net.gradient_(into, x, target, weight, recipe.loss, beta)  # noqa: B023
+            optimizer.step(add, recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch))
+            tick(len(members.seeds))
         recorder.take(epoch)
     return recorder.arrays()
 
 
-def _stack(members: list[np.ndarray], device) -> Tensor:
+def _stack(members: list[np.ndarray], work: Work) -> Tensor:
     """Per-member arrays ``(steps, …)`` as one tensor ``(steps, E, …)``."""
-    return torch.from_numpy(np.stack(members, 1)).to(device)
+    return torch.from_numpy(np.stack(members, 1)).to(work.device)
 
 
 def _shifts(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:

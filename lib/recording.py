@@ -4,18 +4,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.batched import losses
+from lib.batched import losses, softmax
 
 ROWS = 1024  # examples evaluated at a time
 
 
-def targets(y: Tensor, loss: str, outputs: int, dtype) -> Tensor:
-    """What a loss compares with, from labels ``(·, n)`` or values ``(·, n[, k])``.
+def targets(y: Tensor, outputs: int, dtype) -> Tensor:
+    """What a loss compares with, ``(·, n, k)``, from labels ``(·, n)`` or values ``(·, n[, k])``.
 
-    Classes for cross-entropy. For MSE the values, or one-hot rows of the labels; with one output, the label itself.
+    One-hot rows of the labels, the label itself where there is one output, or the values.
     """
-    if loss == "cross_entropy":
-        return y
     if y.is_floating_point():
         return (y if y.ndim == 3 else y[..., None]).to(dtype)
     return (nn.functional.one_hot(y, outputs) if outputs > 1 else y[..., None]).to(dtype)
@@ -73,17 +71,14 @@ class Recorder:
         """Correctness, loss and errors of every example, a block of rows at a time."""
         blocks: dict[str, list] = {what: [] for what in wanted}
         for at in range(0, len(x) if wanted else 0, ROWS):
-            own = y[:, at : at + ROWS]
-            f = self.net.logits(x[at : at + ROWS])  # (E, b, k)
-            own = own.expand(len(f), *own.shape[1:])
+            f, own = self.net.logits(x[at : at + ROWS]), y[:, at : at + ROWS]  # (E, b, k)
+            goal = targets(own, f.shape[-1], f.dtype)
             if "correct" in wanted:
                 blocks["correct"].append(correct(f, own, self.middle))
             if "loss" in wanted:
-                goal = targets(own, self.work.recipe.loss, f.shape[-1], f.dtype)
                 blocks["loss"].append(losses(f, goal, self.work.recipe.loss).float())
             if "errors" in wanted:
-                share = f.softmax(-1) if f.shape[-1] > 1 else f
-                blocks["errors"].append((share - targets(own, "mse", f.shape[-1], f.dtype)).float())
+                blocks["errors"].append(((softmax(f) if f.shape[-1] > 1 else f) - goal).float())
         return {what: torch.cat(parts, 1).cpu().numpy() for what, parts in blocks.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -21,13 +21,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.batched import Plain, group
-from lib.descent import Members, Optimizer, Work, fresh, step_counts, train_group
+from lib.costs import free_bytes
+from lib.descent import Feed, Members, Optimizer, Work, fresh, step_counts, train_group
 from lib.recording import ROWS, targets
 
 VERSION = 1  # of what a shard holds: raise it when the same arguments give other numbers
@@ -41,7 +41,7 @@ def train_members(work: Work, members: Members, chunk: int, tick: Callable) -> d
     work, kinds = work.placed(), {}
     for e, seen in enumerate(_pool_sizes(work, members)):
         kinds.setdefault(step_counts(work.recipe, seen, len(work.x)), []).append(e)
-    cores = 1 if torch.device(work.device).type != "cpu" else torch.get_num_threads()
+    cores = _cores(work)
     groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
     parts = _beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
     order = np.argsort(np.concatenate(groups))
@@ -66,7 +66,7 @@ def _cut(who: list[int], chunk: int, cores: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(who, count)]
 
 
-def _beside(call: Callable, jobs: list, cores: int, one_core: bool, tick: Callable) -> list:
+def _beside(call: Callable, jobs: list, cores: int, one_core: bool, tick=lambda steps: None) -> list:
     """``call(job, tick)`` for each job, on ``cores`` threads; the results in order. A failure stops the others."""
     workers, before = min(cores, len(jobs)), torch.get_num_threads()
     stop, lock = threading.Event(), threading.Lock()
@@ -101,9 +101,7 @@ def choose_chunk(work: Work, members: Members) -> int:
     if isinstance(net, Plain):
         return 1
     limit = max(1, min(len(members.seeds), _fitting(work, net)))
-    if total_steps(work, members) < 10_000:
-        return min(8, limit)
-    return _beside(lambda most, _: _fastest(work, most), [limit], 1, True, lambda steps: None)[0]
+    return min(8, limit) if total_steps(work, members) < 10_000 else _fastest(work, limit)
 
 
 def _fitting(work: Work, net) -> int:
@@ -113,46 +111,43 @@ def _fitting(work: Work, net) -> int:
     widths = sum(view.shape[1] for name, view in net.w.views.items() if view.ndim == 3) + work.x[0].numel()
     batch = work.recipe.batch_size or len(work.x)
     bytes_each = item * (vectors * net.w.buffer.numel() + 3 * widths * max(batch, ROWS))
-    if torch.device(work.device).type == "cuda":
-        return int(FREE_SHARE * torch.cuda.mem_get_info(work.device)[0] / bytes_each)
-    return int(FREE_SHARE * psutil.virtual_memory().available / torch.get_num_threads() / bytes_each)
+    return int(FREE_SHARE * free_bytes(work.device) / _cores(work) / bytes_each)
 
 
-@torch.no_grad()
+def _cores(work: Work) -> int:
+    """Groups at work at the same time."""
+    return torch.get_num_threads() if torch.device(work.device).type == "cpu" else 1
+
+
 def _fastest(work: Work, most: int) -> int:
-    """Double the group while that makes a member's step at least 3% faster."""
+    """Double the group while that makes a member's step at least 3% faster, on all cores at once."""
     best, least, size = 1, math.inf, 1
     while size <= most:
         try:
-            seconds = _time_step(work, size) / size
+            seconds = max(_beside(lambda size, _: _time_step(work, size), [size] * _cores(work), _cores(work), True))
         except torch.OutOfMemoryError:
             break
-        if seconds > 0.97 * least:
-            if size > 2 * best:
-                break
-        else:
-            best, least = size, seconds
+        if seconds / size < 0.97 * least:
+            best, least = size, seconds / size
+        elif size > 2 * best:
+            break
         size *= 2
     return best
 
 
+@torch.no_grad()
 def _time_step(work: Work, size: int) -> float:
-    """Seconds of one step of a group, the least of five."""
+    """Seconds of one step of a group, the median of nine."""
     net = group(work.model, size, precision=work.precision, device=work.device, layers=work.layers)
-    optimizer, batch = Optimizer(work.recipe, net), work.recipe.batch_size or len(work.x)
-    x = work.x[: min(batch, len(work.x))].expand(size, -1, *work.x.shape[1:])
     outputs = net.logits(work.x[:ROWS]).shape[-1]
-    goal = targets(work.y[None, : x.shape[1]], work.recipe.loss, outputs, net.w.buffer.dtype)
-    goal = goal.expand(size, *goal.shape[1:])
+    feed = Feed(work, Members(list(range(size))), targets(work.y[None], outputs, net.w.buffer.dtype))
+    optimizer, times = Optimizer(work.recipe, net), []
     wait = torch.cuda.synchronize if torch.device(work.device).type == "cuda" else lambda: None
-    times = []
-    for _ in range(5):
+    for batch in feed.take(10):
         wait()
-        start = time.perf_counter()
-        optimizer.step(lambda into, beta: net.gradient_(into, x.contiguous(), goal, 0.0, work.recipe.loss, beta), 0.0)
-        wait()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        times.append(time.perf_counter())
+        optimizer.step(lambda into, beta: net.gradient_(into, *batch, work.recipe.loss, beta), 0.0)  # noqa: B023
+    return float(np.median(np.diff(times)))
 
 
 def shard_size(work: Work, members: Members) -> int:

@@ -305,7 +305,7 @@ def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
         into = [net.w.like() for net in (plain, stacked)]
         for net, gradient in zip((plain, stacked), into, strict=True):
             gradient.buffer.fill_(1.0)
-            net.gradient_(gradient, x[index], y[index], weight, "cross_entropy", 0.5)
+            net.gradient_(gradient, x[index], nn.functional.one_hot(y[index], 4), weight, "cross_entropy", 0.5)
         torch.testing.assert_close(into[0].buffer, into[1].buffer)
         with torch.no_grad():
             torch.testing.assert_close(plain.logits(x), stacked.logits(x))
@@ -316,7 +316,7 @@ def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_loss_gradient_is_the_derivative_of_the_losses(loss):
     f = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
-    target = torch.randint(0, 4, (2, 5)) if loss == "cross_entropy" else torch.randn(2, 5, 4, dtype=torch.float64)
+    target = nn.functional.one_hot(torch.randint(0, 4, (2, 5)), 4) if loss == "cross_entropy" else torch.randn(2, 5, 4)
     (derivative,) = torch.autograd.grad(batched.losses(f, target, loss).sum(), f)
     torch.testing.assert_close(batched.loss_gradient(f.detach(), target, loss), derivative)
 

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -207,8 +206,7 @@ def test_groups_fit_in_memory(monkeypatch):
     recipe = Recipe(lr=0.1, momentum=0.9, weight_decay=0.1, decay_to="init", epochs=1, optimizer="rmsprop")
     work = Work(model, recipe, Record(parameters=False), x, y, layers=chain(model))
     free = 400 * 2**20
-    memory = psutil.virtual_memory()._replace(available=free * torch.get_num_threads())
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(spread, "free_bytes", lambda device: free * torch.get_num_threads())
     monkeypatch.setattr(spread, "_fastest", lambda work, most: most)
     monkeypatch.setattr(spread, "total_steps", lambda work, members: 10**6)
     size = spread.choose_chunk(work, members)
@@ -221,6 +219,7 @@ def test_groups_fit_in_memory(monkeypatch):
 def test_the_chunk_is_measured(monkeypatch):
     seconds = {1: 1.0, 2: 1.5, 4: 2.6, 8: 5.4, 16: 11.0, 32: 30.0}
     monkeypatch.setattr(spread, "_time_step", lambda work, size: seconds[size])
+    monkeypatch.setattr(spread, "_cores", lambda work: 2)
     assert spread._fastest(None, 32) == 4
     assert spread._fastest(None, 3) == 2
 
