@@ -235,8 +235,7 @@ def errors(logits: Tensor, y: Tensor, loss: str) -> Tensor:
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be {' or '.join(LOSSES)}, got {loss!r}")
-    target = y if loss == "cross_entropy" else nn.functional.one_hot(y, logits.shape[-1]).to(logits)
-    return loss_gradient(logits, target, loss)
+    return loss_gradient(logits, nn.functional.one_hot(y, logits.shape[-1]).to(logits), loss)
 
 
 def labels_by_run(y: Tensor, runs: int, n: int) -> Tensor:
