@@ -2,12 +2,12 @@
 
     run = train(mlp(784), x, y, x_test, y_test, recipe=Recipe(lr=0.1, epochs=20), seeds=range(512), member_sees=sees)
 
-The parts: ``lib.recipe`` (what is asked for, and the conventions of loss and update), ``lib.batched`` (many networks as
-one computation), ``lib.descent`` (one group's training), ``lib.recording`` (what is kept), ``lib.spread`` (cores,
-shards, machines).
+The parts, in the order in which to read them: ``lib.recipe`` (how to train, what to keep, and the conventions of loss
+and update), ``lib.work`` (the arguments), ``lib.groups`` and ``lib.batched`` (many networks as one computation),
+``lib.feed`` (batches), ``lib.optimizer``, ``lib.recording``, ``lib.descent`` (these put together: one group's
+training), ``lib.spread`` (groups over cores), ``lib.shards`` (killed and resumed, other machines).
 """
 
-import copy
 import os
 import time
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lib.batched import chain, group
-from lib.descent import Members, Work
+from lib.batched import chain
+from lib.groups import group
 from lib.recipe import Recipe, Record
 from lib.recording import ROWS
-from lib.spread import total_steps, train_shards
+from lib.shards import train_shards
+from lib.spread import total_steps
+from lib.work import Members, Work, check, stacked_members
 
-__all__ = ["Ensemble", "Recipe", "Record", "features", "predict", "train"]
-
-PRECISIONS = ("float32", "float64", "bfloat16")
+__all__ = ["Ensemble", "Recipe", "Record", "features", "predict", "stacked_members", "train"]
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,10 @@ def train(
         >>> run.correct_train.shape
         torch.Size([2, 1, 64])
     """
-    sees, labels = (None if value is None else torch.as_tensor(value) for value in (member_sees, labels))
+    sees, labels = (None if value is None else torch.as_tensor(value).cpu() for value in (member_sees, labels))
     members = Members([int(seed) for seed in seeds], sees, labels, initial)
-    _check_network(model, precision, device)
     work = Work(model, recipe, record, x_train, y_train, x_test, y_test, masked, precision, device, chain(model))
-    _check_members(work, members)
-    _check_labels(work, members)
+    check(work, members)
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     total, start = total_steps(work, members), time.perf_counter()
@@ -166,21 +164,6 @@ def _apply(what: str, model: nn.Module, parameters: dict, x: Tensor, device: str
     return torch.cat(out)
 
 
-def stacked_members(model: nn.Module, parameters: dict[str, Tensor]) -> int:
-    """E of stacked parameters that fit ``model``; ValueError names the first that does not."""
-    members = {len(value) for value in parameters.values()}
-    if len(members) != 1:
-        raise ValueError(f"parameters must be stacked, (E, …) with one E; got E = {sorted(members)}")
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    for name in expected.keys() | parameters.keys():
-        got = tuple(parameters[name].shape[1:]) if name in parameters else "nothing"
-        if got != expected.get(name):
-            raise ValueError(
-                f"parameters[{name!r}]: the model has {expected.get(name, 'none')}, got {got} for each member"
-            )
-    return members.pop()
-
-
 def _assemble(shards: list[dict], work: Work, rate: float) -> Ensemble:
     """The shards' arrays, joined along the members."""
     joined = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
@@ -202,64 +185,3 @@ def _assemble(shards: list[dict], work: Work, rate: float) -> Ensemble:
         checkpoints=dict(sorted(numbered("checkpoint.").items())),
         accuracy_train=tensors["accuracy_train"], accuracy_test=tensors.get("accuracy_test"), steps_per_second=rate,
     )  # fmt: skip
-
-
-def _check_network(model: nn.Module, precision: str, device: str) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: no GPU is visible here")
-    if precision == "bfloat16" and kind == "cpu" and not torch.cpu._is_amx_tile_supported():
-        raise ValueError("precision 'bfloat16' needs AMX on a CPU; without it the products are slower than float32")
-    drops = [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
-    if drops:
-        raise ValueError(f"model must not draw random numbers while training, got dropout in {drops[0] or 'itself'}")
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    if frozen:
-        raise ValueError(f"every parameter of model is trained, got {frozen[0]} frozen: train the head on features")
-
-
-def _check_members(work: Work, members: Members) -> None:
-    size, n = len(members.seeds), len(work.x)
-    if not size or min(members.seeds) < 0:
-        raise ValueError(f"seeds must be integers, at least one and none negative, got {members.seeds[:5]}")
-    sees, labels = members.sees, members.labels
-    if sees is not None and (tuple(sees.shape) != (size, n) or sees.dtype != torch.bool):
-        raise ValueError(f"member_sees must be bool ({size}, {n}), got {sees.dtype} {tuple(sees.shape)}")
-    if sees is not None and not sees.any(1).all():
-        raise ValueError(f"member_sees: member {int((~sees.any(1)).nonzero()[0])} sees no row")
-    if work.masked and sees is None:
-        raise ValueError("masked needs member_sees: the rows to give weight to")
-    if labels is not None and (tuple(labels.shape) != (size, *work.y.shape) or labels.dtype != work.y.dtype):
-        raise ValueError(
-            f"labels must be {work.y.dtype} {(size, *work.y.shape)}, got {labels.dtype} {tuple(labels.shape)}"
-        )
-    if members.initial is not None and stacked_members(work.model, members.initial) != size:
-        raise ValueError(f"initial must hold {size} members, got {len(next(iter(members.initial.values())))}")
-    late = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not 0 <= t <= work.epochs()]
-    if late:
-        raise ValueError(f"record asks for epoch {late[0]}, the recipe has epochs 0 to {work.epochs()}")
-
-
-def _check_labels(work: Work, members: Members) -> None:
-    for name, x, y in (("train", work.x, work.y), ("test", work.x_test, work.y_test)):
-        if name == "test" and x is None and y is None:
-            continue
-        if x is None or y is None or len(x) != len(y) or not len(x) or not x.is_floating_point():
-            got = [None if v is None else (v.dtype, tuple(v.shape)) for v in (x, y)]
-            raise ValueError(f"x_{name} must be float (n, …) with as many labels y_{name}, at least one; got {got}")
-        if y.dtype != torch.int64 and not (work.recipe.loss == "mse" and y.is_floating_point()):
-            raise ValueError(f"y_{name} must be int64 classes (or float values for 'mse'), got {y.dtype}")
-    if work.recipe.augment and work.x.ndim != 4:
-        raise ValueError(f"augment needs images (n, c, h, w), got x_train {tuple(work.x.shape)}")
-    with torch.no_grad():
-        outputs = copy.deepcopy(work.model).cpu().float().eval()(work.x[:1].cpu().float()).shape[-1]
-    labels = work.y if members.labels is None else members.labels
-    if labels.is_floating_point():
-        if (work.y.shape[1] if work.y.ndim == 2 else 1) != outputs:
-            raise ValueError(f"the model has {outputs} outputs, got values y_train {tuple(work.y.shape)}")
-    elif work.recipe.loss == "cross_entropy" and outputs < 2:
-        raise ValueError("cross_entropy needs a model with at least two outputs; for one output take 'mse'")
-    elif not 0 <= labels.min() <= labels.max() < max(2, outputs):
-        raise ValueError(f"the model has {outputs} outputs, got labels {int(labels.min())} to {int(labels.max())}")

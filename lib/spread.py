@@ -1,38 +1,28 @@
-"""Spread the members of an ensemble over groups, cores, shards on disk and machines. None of it changes a result.
+"""Spread the members of an ensemble over groups, and the groups over the cores.
 
-- A *group* is what is computed side by side (``lib.descent``): small enough for the caches and for memory.
-- Groups run on as many threads as torch uses cores, one core each. Batched products split over cores wait for each
-  other every half millisecond; networks do not wait. And since a product on one core adds up in the same order
-  whatever stands beside it in the batch, a member's bits do not depend on its group.
-- A *shard* is what is stored, resumed and sent to another machine: consecutive members, about 15 s of work, its size
-  decided by the work alone, so that a run resumes whatever the machine has free.
+A group is what is computed side by side (``lib.descent``): small enough for the caches and for memory. Groups run on as
+many threads as torch uses cores, one core each. Products split over cores wait for each other every half millisecond;
+networks do not wait. And since a product on one core adds up in the same order whatever stands beside it, a member's
+bits do not depend on its group.
 """
 
-import contextlib
-import copy
-import hashlib
 import math
-import os
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from lib.batched import Plain, group
 from lib.costs import free_bytes
-from lib.descent import Feed, Members, Optimizer, Work, fresh, step_counts, train_group
+from lib.descent import train_group
+from lib.feed import Feed
+from lib.groups import Plain
+from lib.optimizer import Optimizer
 from lib.recording import ROWS, targets
+from lib.work import Members, Work, step_counts
 
-VERSION = 1  # of what a shard holds: raise it when the same arguments give other numbers
-SHARD_WORK = 3e12  # floating-point operations
-SHARD_MEMBERS = 64
 FREE_SHARE = 0.5  # of the free memory that groups may take
 
 
@@ -93,15 +83,15 @@ def _beside(call: Callable, jobs: list, cores: int, one_core: bool, tick=lambda 
 def choose_chunk(work: Work, members: Members) -> int:
     """Size of a group: what fits in half of the free memory, and of that the fastest by a short measurement.
 
-    Networks that go one after another anyway (``Plain``) get 1. Under 10,000 model-steps there is nothing to gain by
+    Networks that go one after another anyway (``Plain``) get 1. Under 20,000 model-steps there is nothing to gain by
     measuring, and the answer is 8.
     """
     work = work.placed()
-    net = group(work.model, 1, precision=work.precision, device=work.device, layers=work.layers)
+    net = work.group(1)
     if isinstance(net, Plain):
         return 1
     limit = max(1, min(len(members.seeds), _fitting(work, net)))
-    return min(8, limit) if total_steps(work, members) < 10_000 else _fastest(work, limit)
+    return min(8, limit) if total_steps(work, members) < 20_000 else _fastest(work, limit)
 
 
 def _fitting(work: Work, net) -> int:
@@ -138,7 +128,7 @@ def _fastest(work: Work, most: int) -> int:
 @torch.no_grad()
 def _time_step(work: Work, size: int) -> float:
     """Seconds of one step of a group, the median of nine."""
-    net = group(work.model, size, precision=work.precision, device=work.device, layers=work.layers)
+    net = work.group(size)
     outputs = net.logits(work.x[:ROWS]).shape[-1]
     feed = Feed(work, Members(list(range(size))), targets(work.y[None], outputs, net.w.buffer.dtype))
     optimizer, times = Optimizer(work.recipe, net), []
@@ -148,110 +138,3 @@ def _time_step(work: Work, size: int) -> float:
         times.append(time.perf_counter())
         optimizer.step(lambda into, beta: net.gradient_(into, *batch, work.recipe.loss, beta), 0.0)  # noqa: B023
     return float(np.median(np.diff(times)))
-
-
-def shard_size(work: Work, members: Members) -> int:
-    """Members in a shard: about ``SHARD_WORK`` operations, 3 forward passes a step, 1 to 64 members."""
-    probe, x = copy.deepcopy(work.model).cpu().float().eval(), work.x[:1].cpu().float()
-    with FlopCounterMode(display=False) as count, torch.no_grad():
-        probe(x)
-    batch = work.recipe.batch_size or len(work.x)
-    each = 3 * count.get_total_flops() * batch * total_steps(work, members) / len(members.seeds)
-    return int(min(SHARD_MEMBERS, max(1, SHARD_WORK // max(1, each))))
-
-
-def digest(*tensors: Tensor | None) -> str:
-    """SHA-256 of tensors' types, shapes and values."""
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        sha.update(b"-" if tensor is None else f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        if tensor is not None:
-            sha.update(np.ascontiguousarray(tensor.cpu().numpy()).view(np.uint8).reshape(-1))
-    return sha.hexdigest()
-
-
-def key_of(work: Work) -> dict:
-    """What the result of a shard depends on, its members apart.
-
-    The network is known by its text and by what it computes from fixed weights, to six digits.
-    """
-    model = copy.deepcopy(work.model).double().cpu()
-    model.load_state_dict({name: value.double() for name, value in fresh(work.model, 0).items()})
-    with torch.no_grad():
-        outputs = model.eval()(work.x[:2].cpu().double()).flatten().tolist()
-    return {
-        "function": "lib.ensemble.train", "version": VERSION,
-        "data": digest(work.x, work.y, work.x_test, work.y_test),
-        "model": repr(work.model), "outputs": [f"{value:.5e}" for value in outputs],
-        "recipe": asdict(work.recipe), "record": asdict(work.record), "masked": work.masked,
-        "precision": work.precision, "device": torch.device(work.device).type,
-    }  # fmt: skip
-
-
-def train_shards(
-    work: Work, members: Members, *, chunk: int | None, store, scheduler, tick: Callable[[int], None]
-) -> tuple[list[dict], int]:
-    """Train everything, shard by shard where there is a ``store`` or ``scheduler``; the shards, and the steps taken."""
-    everyone = list(range(len(members.seeds)))
-    if store is None and scheduler is None:
-        return [train_members(work, members, chunk or choose_chunk(work, members), tick)], total_steps(work, members)
-    size = shard_size(work, members)
-    shards = [members.pick(everyone[at : at + size]) for at in range(0, len(everyone), size)]
-    done: dict[int, dict] = {}
-    if store is not None:
-        common = key_of(work)
-        keys = [{**common, "members": _digest_members(shard)} for shard in shards]
-        for i, key in enumerate(keys):
-            if (arrays := store.get(key)) is not None:
-                done[i] = arrays
-                tick(total_steps(work, shards[i]))
-    missing = [i for i in range(len(shards)) if i not in done]
-    if scheduler is not None:
-        results = _through_dask(work, {i: shards[i] for i in missing}, chunk, scheduler, tick)
-    else:
-        chunk = chunk or (choose_chunk(work, members) if missing else 1)
-        results = ((i, train_members(work, shards[i], chunk, tick)) for i in missing)
-    for i, arrays in results:
-        done[i] = arrays
-        if store is not None:
-            store.put(keys[i], arrays)
-    return [done[i] for i in range(len(shards))], sum(total_steps(work, shards[i]) for i in missing)
-
-
-def _digest_members(shard: Members) -> str:
-    initial = shard.initial or {}
-    parts = [torch.tensor(shard.seeds), shard.sees, shard.labels, *(initial[name] for name in sorted(initial))]
-    return digest(*parts) + "".join(f":{name}" for name in sorted(initial))
-
-
-def _through_dask(work: Work, shards: dict[int, Members], chunk, scheduler, tick) -> Iterator[tuple[int, dict]]:
-    """Shards and their arrays as the workers of a Dask scheduler finish them.
-
-    What all shards share is itself a task, so that a worker that has lost it gets it again from the scheduler. A shard
-    whose worker dies is given to another; each is yielded once.
-    """
-    from distributed import Client, LocalCluster, as_completed
-
-    with contextlib.ExitStack() as stack:
-        if scheduler == "local":
-            scheduler = stack.enter_context(
-                LocalCluster(n_workers=os.cpu_count(), threads_per_worker=1, dashboard_address=None)
-            )
-        client = scheduler if isinstance(scheduler, Client) else stack.enter_context(Client(scheduler))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sending large graph")
-            shared = client.submit(_same, work, pure=False)
-        number = {client.submit(_on_worker, shared, shard, chunk, pure=False): i for i, shard in shards.items()}
-        for future, arrays in as_completed(list(number), with_results=True):
-            i = number.pop(future)
-            future.release()
-            tick(total_steps(work, shards[i]))
-            yield i, arrays
-
-
-def _same(work: Work) -> Work:
-    return work
-
-
-def _on_worker(work: Work, members: Members, chunk: int | None) -> dict[str, np.ndarray]:
-    return train_members(work, members, chunk or choose_chunk(work, members), lambda steps: None)

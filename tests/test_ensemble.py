@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from lib import batched
+from lib import batched, groups
 from lib.ensemble import Recipe, Record, features, predict, train
 from lib.models import initialize, mlp, small_cnn
 
@@ -297,7 +297,7 @@ def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
     x, y = data
     options = {"dtype": torch.float64, "compute": torch.float64, "device": "cpu"}
     for model in (conv(), small_cnn(classes=4)):
-        plain, stacked = (kind(model, 3, **options) for kind in (batched.Plain, batched.Stacked))
+        plain, stacked = (kind(model, 3, **options) for kind in (groups.Plain, groups.Stacked))
         plain.w.buffer.copy_(torch.randn(len(plain.w.buffer), generator=torch.Generator().manual_seed(1)) / 4)
         stacked.w.buffer.copy_(plain.w.buffer)
         index = torch.randint(0, 50, (3, 10), generator=torch.Generator().manual_seed(2))

@@ -14,12 +14,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lib import ensemble, spread
+from lib import ensemble, shards, spread
 from lib.batched import chain
-from lib.descent import Members, Work
 from lib.ensemble import Recipe, Record, train
 from lib.models import mlp, small_cnn
 from lib.store import Store
+from lib.work import Members, Work
 
 RECIPE = Recipe(lr=0.1, momentum=0.9, batch_size=20, epochs=6)
 
@@ -48,7 +48,7 @@ def same(one, other):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(spread, "SHARD_MEMBERS", 4)
+    monkeypatch.setattr(shards, "SHARD_MEMBERS", 4)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_store_gives_back_what_it_was_given(tmp_path, small_shards, undisturbe
     same(go(store=Store(tmp_path)), undisturbed)
     assert len(list(tmp_path.glob("*.npz"))) == 6
     forbidden = lambda *_: pytest.fail("trained what the store has")
-    monkeypatch.setattr(spread, "train_members", forbidden)
+    monkeypatch.setattr(shards, "train_members", forbidden)
     again = go(store=Store(tmp_path), chunk=3)
     same(again, undisturbed)
     assert again.steps_per_second == 0
@@ -92,23 +92,32 @@ def test_another_question_is_another_shard(tmp_path, small_shards):
 
 
 SCRIPT = """
-    import os, signal, sys, time
+    import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[2])
     import test_ensemble_spread as t
-    t.spread.SHARD_MEMBERS = 4
-    folder = Path(sys.argv[1])
-    shards = lambda: len(list(folder.glob("*.npz")))
-    for attempt in range(3):
-        before, child = shards(), os.fork()
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def steps_until_death(left):
+        def update(bar, n):
+            nonlocal left
+            left -= n
+            if left < 0:
+                die()
+        return update
+
+    t.shards.SHARD_MEMBERS = 4
+    folder, update = Path(sys.argv[1]), t.ensemble.tqdm.update
+    for last in (400, 700, "while a shard is written", 1300):  # of 1,570 model-steps, shards that are read included
+        child = os.fork()
         if not child:
+            t.ensemble.tqdm.update = update if isinstance(last, str) else steps_until_death(last)
+            os.fsync = die if isinstance(last, str) else os.fsync
             t.go(store=t.Store(folder))
             os._exit(0)
-        while shards() == before:
-            time.sleep(0.001)
-        time.sleep(0.02 * attempt)  # somewhere in the next shard
-        os.kill(child, signal.SIGKILL)
-        print(os.WTERMSIG(os.waitpid(child, 0)[1]), shards(), flush=True)
+        print(os.WTERMSIG(os.waitpid(child, 0)[1]), *(len(list(folder.glob(kind))) for kind in ("*.npz", "*.tmp")))
 """
 
 
@@ -117,14 +126,11 @@ def test_a_run_killed_again_and_again_ends_in_the_same_result(tmp_path, small_sh
     code = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), str(Path(__file__).parent)]
     out = subprocess.run(code, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
     assert out.returncode == 0, out.stderr
-    killed = [line.split() for line in out.stdout.splitlines()]
-    assert [int(by) for by, _ in killed] == [signal.SIGKILL] * 3
-    kept = [int(shards) for _, shards in killed]
-    assert 0 < kept[0] < kept[1] < kept[2] < 6
-    store = Store(tmp_path)
+    assert out.stdout.split("\n")[:4] == ["9 1 0", "9 2 0", "9 2 1", "9 4 1"]
+    kept, store = [], Store(tmp_path)
     put, store.put = store.put, lambda key, arrays: kept.append(put(key, arrays))
     same(go(store=store), undisturbed)
-    assert len(kept) - 3 == 6 - kept[2]
+    assert len(kept) == 2
 
 
 @pytest.fixture

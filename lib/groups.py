@@ -1,0 +1,134 @@
+"""Groups: E networks of one architecture as one computation.
+
+A group keeps its members' trained parameters in one flat buffer, so that an optimizer is a handful of operations on one
+vector. There are three kinds, with the same methods ``logits``, ``features``, ``gradient_`` and ``export``:
+
+- ``lib.batched.Layers``: a chain of linear layers and activations, as batched matrix products, forward and backward
+  written out by hand. The product that makes the weights' gradient also adds the momentum (``v ← μv + xᵀδ`` is one
+  call), and the gradient with respect to the inputs is never formed.
+- :class:`Stacked`: any other network without running statistics, on a GPU: ``torch.func.vmap`` over the members, which
+  turns E convolutions into one grouped convolution.
+- :class:`Plain`: any other network, one member after another through autograd, which adds the gradient straight into
+  the momentum. On a CPU this beats ``vmap``, and members run beside each other on the cores.
+"""
+
+import contextlib
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from lib.batched import Flat, Layers, chain, loss_gradient
+
+
+def group(model: nn.Module, members: int, *, precision: str, device, layers=None) -> "Layers | Stacked | Plain":
+    """A group of ``members`` networks like ``model``, their parameters zero; ``layers``: ``chain(model)``, if known."""
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    options = {"dtype": dtype, "compute": torch.bfloat16 if precision == "bfloat16" else dtype, "device": device}
+    layers = layers or chain(model)
+    if layers:
+        return Layers(layers, model, members, **options)
+    if torch.device(device).type == "cpu" or any(True for _ in model.buffers()):
+        return Plain(model, members, **options)
+    return Stacked(model, members, **options)
+
+
+class _Modules:
+    """What :class:`Stacked` and :class:`Plain` share. Running statistics lie beside the parameters, in ``buffers``.
+
+    bfloat16 is ``torch.autocast``: products and convolutions in it, gradients and sums over the batch in float32.
+    """
+
+    def __init__(self, model: nn.Module, members: int, *, dtype, compute, device):
+        self.members, self.device = members, torch.device(device)
+        shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        self.w = Flat(shapes, members, dtype=dtype, device=device)
+        own = {name: b.to(device, dtype if b.is_floating_point() else b.dtype) for name, b in model.named_buffers()}
+        self.buffers = {name: b.expand(members, *b.shape).clone() for name, b in own.items()}
+        self.low, mixed = None, compute != dtype
+        self.autocast = lambda: torch.autocast(self.device.type, compute) if mixed else contextlib.nullcontext()
+
+    def export(self) -> dict[str, Tensor]:
+        views = {**self.w.views, **self.buffers}
+        return {name: view.to("cpu", copy=True).contiguous() for name, view in views.items()}
+
+
+class Stacked(_Modules):
+    """E networks through ``vmap``."""
+
+    def __init__(self, model: nn.Module, members: int, **options):
+        super().__init__(model, members, **options)
+        self.model = _Features(copy.deepcopy(model).to(self.device))
+
+    def _run(self, views, x, x_dim, what="forward"):
+        views, self.model.what = {f"model.{name}": view for name, view in views.items()}, what
+        with self.autocast():
+            return vmap(lambda own, x: functional_call(self.model, own, (x,)), in_dims=(0, x_dim))(views, x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        self.model.eval()
+        return self._run(self.w.views, x, None).to(self.w.buffer.dtype)
+
+    def features(self, x: Tensor) -> Tensor:
+        self.model.eval()
+        return self._run(self.w.views, x, None, "features").to(self.w.buffer.dtype)
+
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
+        self.model.train()
+        logits, pull = vjp(lambda views: self._run(views, x, 0), self.w.views)
+        delta = loss_gradient(logits.to(self.w.buffer.dtype), target, loss).mul_(weight)
+        into.buffer.mul_(beta)
+        for name, gradient in pull(delta.to(logits.dtype))[0].items():
+            into[name].add_(gradient)
+
+
+class Plain(_Modules):
+    """E modules whose parameters are views of the buffer, one after another."""
+
+    def __init__(self, model: nn.Module, members: int, **options):
+        super().__init__(model, members, **options)
+        self.modules = [copy.deepcopy(model) for _ in range(members)]
+        self.leaves = [list(module.named_parameters()) for module in self.modules]
+        for e, module in enumerate(self.modules):
+            for name, p in self.leaves[e]:
+                p.data = self.w[name][e]
+            for name, buffer in self.buffers.items():
+                owner, _, leaf = name.rpartition(".")
+                module.get_submodule(owner)._buffers[leaf] = buffer[e]
+
+    def _each(self, call, x: Tensor) -> Tensor:
+        x = _channels_last(x)
+        with self.autocast():
+            return torch.stack([call(module.eval())(x) for module in self.modules]).to(self.w.buffer.dtype)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self._each(lambda module: module, x)
+
+    def features(self, x: Tensor) -> Tensor:
+        return self._each(lambda module: module.features, x)
+
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
+        into.buffer.mul_(beta)
+        for e, module in enumerate(self.modules):
+            for name, p in self.leaves[e]:
+                p.grad = into[name][e]
+            with torch.enable_grad(), self.autocast():
+                logits = module.train()(_channels_last(x[e]))
+            delta = loss_gradient(logits.detach().to(self.w.buffer.dtype), target[e], loss)
+            logits.backward(delta.mul_(weight if isinstance(weight, float) else weight[e]).to(logits.dtype))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+class _Features(nn.Module):
+    """A model of which ``functional_call`` can ask for the features."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.what = model, "forward"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(self.model, self.what)(x)

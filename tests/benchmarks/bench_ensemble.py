@@ -1,0 +1,142 @@
+"""Model-steps a second of the engine against a plain PyTorch loop on the same work, in one process, in turns.
+
+usage: python tests/benchmarks/bench_ensemble.py [rounds]        (3 by default; two minutes on two cores)
+
+The work: networks trained on 70% of 2,000 rows of Fashion-MNIST each, batches of 100, SGD with momentum .9. The plain
+loop trains one network after another as everybody writes it (index, forward, ``backward``, ``torch.optim.SGD``), with
+torch's default threads, and again on one thread, which is faster where other work shares the machine (threads that
+split a small product wait for each other by spinning: a second busy process slows that loop 10 to 50 times, and the
+engine twice). Each way is timed once in every round and its best round counts. The machine's rate is that of a product
+of 3,000 × 3,000 float32 matrices, the best of all rounds; a step's operations are those of its products and
+convolutions, so the fraction also pays for batches, softmax, updates, initialization and the final evaluation.
+
+What did not win, on two cores with AVX-512 and AMX: groups computed on both cores (1,900 to 2,000 steps a second for
+the MLP against 2,700 with a group a core: batched products wait for each other); groups of one, or of 32 and more (out
+of the second cache); buffers written once for every intermediate (the allocator gives the same memory back); weights
+as (out, in) (the forward product is 10% slower than with (in, out)); one member at a time within a group, so that its
+update finds its weights in the cache (the calls cost what the cache gains); for the CNN, ``vmap`` (31 steps a second
+and core, against 38 one after another), ``torch.compile`` (37, and 40 s to compile), patches and batched products
+written out (36; 30 and less in groups), bfloat16 weights instead of autocast (no faster, rougher sums). A convolution
+gains from the engine only what cores without waiting, channels last and the update in place give it, so most of the
+factor there is bfloat16.
+
+Writes ``results/benchmarks/ensemble.json``.
+"""
+
+import json
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib.costs import matrix_product_rate
+from lib.data import load
+from lib.ensemble import Recipe, Record, predict, train
+from lib.memorization import subsets
+from lib.models import cnn_unique_information, initialize, mlp
+from lib.store import results_folder
+
+BATCH, LR, MOMENTUM = 100, 0.05, 0.9
+THREADS = torch.get_num_threads()
+PAPER_STEPS = 4000 * 30 * 0.7 * 60_000 / BATCH  # Feldman and Zhang's MNIST: networks, epochs, rows, in our batches
+
+
+def plain_loop(model, x, y, order):
+    """Train a copy of ``model`` on the batches ``order (steps, B)``."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
+    for index in order:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+        optimizer.step()
+    return model
+
+
+def plain_rate(build, x, y, steps, threads):
+    torch.set_num_threads(threads)
+    model, order = initialize(build(), 0), torch.randint(0, len(x), (steps + 5, BATCH))
+    plain_loop(model, x, y, order[:5])
+    start = time.perf_counter()
+    plain_loop(model, x, y, order[5:])
+    seconds = time.perf_counter() - start
+    torch.set_num_threads(THREADS)
+    return steps / seconds
+
+
+def our_rate(build, x, y, members, steps, **options):
+    recipe = Recipe(lr=LR, momentum=MOMENTUM, batch_size=BATCH, iterations=steps)
+    sees = subsets(len(x), round(0.7 * len(x)), members, seed=0)
+    options |= {"recipe": recipe, "record": Record(parameters=False), "progress": False}
+    return train(build(), x, y, seeds=range(members), member_sees=sees, **options).steps_per_second
+
+
+def gigaflops_a_step(build, x, y):
+    """10⁹ operations of one step's products and convolutions, forward and backward."""
+    model = build()
+    with FlopCounterMode(display=False) as count:
+        nn.functional.cross_entropy(model(x[:BATCH]), y[:BATCH]).backward()
+    return count.get_total_flops() / 1e9
+
+
+def compare(build, x, y, *, plain_steps, members, steps, rounds):
+    """Best rate by way, each way once in every round; the rate of products; all rounds."""
+    ways = {
+        "plain loop": lambda: plain_rate(build, x, y, plain_steps, THREADS),
+        "plain loop, one thread": lambda: plain_rate(build, x, y, plain_steps, 1),
+        "engine": lambda: our_rate(build, x, y, members, steps),
+    }
+    if torch.cpu._is_amx_tile_supported():
+        ways["engine, bfloat16"] = lambda: our_rate(build, x, y, members, steps, precision="bfloat16")
+    rates, products = {way: [] for way in ways}, []
+    for _ in range(rounds):
+        for way, run in ways.items():
+            rates[way].append(run())
+        products.append(matrix_product_rate())
+    return {way: max(values) for way, values in rates.items()}, max(products), rates
+
+
+def test_the_two_ways_train_the_same_network():
+    x, y = torch.rand(60, 1, 28, 28, dtype=torch.float64), torch.randint(0, 10, (60,))
+    recipe = Recipe(lr=LR, momentum=MOMENTUM, batch_size=None, iterations=5)
+    for build in (lambda: mlp(784), cnn_unique_information):
+        ours = train(build(), x, y, recipe=recipe, seeds=[3, 4], precision="float64", progress=False)
+        for e, seed in enumerate((3, 4)):
+            plain = plain_loop(initialize(build(), seed).double(), x, y, torch.arange(60).expand(5, 60))
+            torch.testing.assert_close(predict(build(), ours.parameters, x)[e], plain(x).detach())
+
+
+def main(rounds=3):
+    data = load("fashion-mnist", n_train=2000, seed=0)
+    x, y = data.x_train, data.y_train
+    works = {
+        "MLP 784–256–10": (lambda: mlp(784), {"plain_steps": 400, "members": 64, "steps": 280}),
+        "unique-information CNN": (cnn_unique_information, {"plain_steps": 60, "members": 4, "steps": 100}),
+    }
+    report = {"threads": THREADS, "torch": torch.__version__, "rounds": rounds}
+    for name, (build, size) in works.items():
+        rates, product, each = compare(build, x, y, rounds=rounds, **size)
+        step = gigaflops_a_step(build, x, y)
+        print(
+            f"{name}, batches of {BATCH}: {1e3 * step:.0f} MFLOP a step, products at {product:.0f} GFLOP/s, {THREADS} threads"
+        )
+        best = max(rate for way, rate in rates.items() if way.startswith("plain"))
+        for way, rate in rates.items():
+            print(
+                f"  {way:24} {rate:7.0f} model-steps/s   {rate / rates['plain loop']:6.1f} × plain   "
+                f"{rate / best:5.1f} × its better   {rate * step / product:4.0%} of the product rate   "
+                f"{PAPER_STEPS / rate / 3600:6.0f} h at the paper's size"
+            )
+        report[name] = {
+            "model_steps_per_second": rates, "all_rounds": each, "gigaflop_per_step": step,
+            "matrix_product_gflops": product, "ratio": {way: rate / rates["plain loop"] for way, rate in rates.items()},
+            "hours_at_paper_size": {way: PAPER_STEPS / rate / 3600 for way, rate in rates.items()},
+            "fraction_of_product_rate": {way: rate * step / product for way, rate in rates.items()},
+        }  # fmt: skip
+    out = results_folder() / "benchmarks" / "ensemble.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
