@@ -5,6 +5,7 @@ Random numbers of a member with seed s, none of them shared: the order of its ba
 are the same on every device.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -77,37 +78,34 @@ class Feed:
 
     def take(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
         """The next batches. Inputs and targets are overwritten by those of the next step."""
-        work, whole = self.work, (self.size, self.batch)
-        shifts = (
-            _stack([_shifts(rng, steps, self.batch) for rng in self.shakers], work) if work.recipe.augment else None
-        )
-        if work.recipe.batch_size is None:  # all members look at the same rows, which are not copied
-            x, target, weight = work.x.expand(self.size, *work.x.shape), self.target.expand(*whole, -1), self.weight
-        else:
-            order = _stack([stream.take(steps) for stream in self.streams], work)
-            rows, own = order.flatten(1), (order + self.block).flatten(1)  # (steps, E·B)
-            x, target = (
-                work.x.new_empty(*whole, *work.x.shape[1:]),
-                self.target.new_empty(*whole, self.target.shape[-1]),
-            )
-            flat_x, flat_target = x.flatten(0, 1), target.flatten(0, 1)
-            answers, weights = self.target.flatten(0, 1), self.weight
+        batches = self._drawn(steps) if self.work.recipe.batch_size else self._everything(steps)
+        if not self.work.recipe.augment:
+            yield from batches
+            return
+        frame = [2 * PAD + 1, 2 * PAD + 1, 2]
+        shifts = self._stack([rng.integers(0, frame, (steps, self.batch, 3)) for rng in self.shakers])
+        for shift, (x, target, weight) in zip(shifts.flatten(1, 2), batches, strict=True):
+            yield augmented(x.flatten(0, 1), self.work.recipe.augment, shift).view(x.shape), target, weight
+
+    def _everything(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
+        """Full batches: all members look at the same rows, which are not copied."""
+        x, target = self.work.x, self.target.expand(self.size, *self.target.shape[1:])
+        return itertools.repeat((x.expand(self.size, *x.shape), target, self.weight), steps)
+
+    def _drawn(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
+        order = self._stack([stream.take(steps) for stream in self.streams])  # (steps, E, B)
+        rows, own = order.flatten(1), (order + self.block).flatten(1)  # in the data, and in a stack of E times the data
+        x = self.work.x.new_empty(self.size, self.batch, *self.work.x.shape[1:])
+        target = self.target.new_empty(self.size, self.batch, self.target.shape[-1])
+        flat_x, flat_target, answers = x.flatten(0, 1), target.flatten(0, 1), self.target.flatten(0, 1)
+        asked, weight = rows if len(self.target) == 1 else own, self.weight
         for i in range(steps):
-            if work.recipe.batch_size is not None:
-                torch.index_select(work.x, 0, rows[i], out=flat_x)
-                torch.index_select(answers, 0, (rows if len(self.target) == 1 else own)[i], out=flat_target)
-                weight = weights if isinstance(weights, float) else weights.flatten(0, 1)[own[i]].view(*whole, 1)
-            if shifts is None:
-                yield x, target, weight
-            else:
-                moved = augmented(x.flatten(0, 1), work.recipe.augment, shifts[i].flatten(0, 1))
-                yield moved.view(x.shape), target, weight
+            torch.index_select(self.work.x, 0, rows[i], out=flat_x)
+            torch.index_select(answers, 0, asked[i], out=flat_target)
+            if isinstance(self.weight, Tensor):
+                weight = self.weight.flatten(0, 1)[own[i]].view(self.size, self.batch, 1)
+            yield x, target, weight
 
-
-def _stack(members: list[np.ndarray], work: Work) -> Tensor:
-    """Per-member arrays ``(steps, …)`` as one tensor ``(steps, E, …)``."""
-    return torch.from_numpy(np.stack(members, 1)).to(work.device)
-
-
-def _shifts(rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-    return rng.integers(0, [2 * PAD + 1, 2 * PAD + 1, 2], (steps, batch, 3))
+    def _stack(self, members: list[np.ndarray]) -> Tensor:
+        """Per-member arrays ``(steps, …)`` as one tensor ``(steps, E, …)``."""
+        return torch.from_numpy(np.stack(members, 1)).to(self.work.device)

@@ -40,7 +40,7 @@ from lib.store import results_folder
 
 BATCH, LR, MOMENTUM = 100, 0.05, 0.9
 THREADS = torch.get_num_threads()
-PAPER_STEPS = 4000 * 30 * 0.7 * 60_000 / BATCH  # Feldman and Zhang's MNIST: networks, epochs, rows, in our batches
+PAPER_STEPS = 4000 * 30 * 0.7 * 60_000 / BATCH  # Feldman and Zhang on MNIST: networks, epochs, rows
 
 
 def plain_loop(model, x, y, order):
@@ -117,9 +117,7 @@ def main(rounds=3):
     for name, (build, size) in works.items():
         rates, product, each = compare(build, x, y, rounds=rounds, **size)
         step = gigaflops_a_step(build, x, y)
-        print(
-            f"{name}, batches of {BATCH}: {1e3 * step:.0f} MFLOP a step, products at {product:.0f} GFLOP/s, {THREADS} threads"
-        )
+        print(f"{name}: {1e3 * step:.0f} MFLOP a step; products at {product:.0f} GFLOP/s, {THREADS} threads")
         best = max(rate for way, rate in rates.items() if way.startswith("plain"))
         for way, rate in rates.items():
             print(
