@@ -86,7 +86,8 @@ def train(
     """Train E copies of ``model``, each by its own seed, on its own rows, with its own labels, from its own weights.
 
     A member's result depends on its own arguments alone: not on the others, their order, ``chunk``, or interruptions.
-    (On one machine to the bit; only convolutional networks fewer than the cores, which share these, may round otherwise.)
+    (On one machine to the bit; only convolutional networks fewer than the cores, which share these, may round
+    otherwise.)
 
     Args:
         model: a template; its weights are ignored. Chains of linear layers are trained as batched matrix products.
