@@ -25,7 +25,7 @@ class Flat:
     """
 
     def __init__(self, shapes: dict[str, tuple], members: int, *, dtype, device, transposed=False):
-        self.arguments = (shapes, members), {"device": device, "transposed": transposed}
+        self.arguments = (shapes, members), {"dtype": dtype, "device": device, "transposed": transposed}
         self.buffer = torch.zeros(members * sum(map(math.prod, shapes.values())), dtype=dtype, device=device)
         self.views, self.factors, at = {}, {}, 0
         for name, shape in shapes.items():
@@ -38,10 +38,10 @@ class Flat:
     def __getitem__(self, name: str) -> Tensor:
         return self.views[name]
 
-    def like(self, dtype=None) -> "Flat":
+    def like(self) -> "Flat":
         """Zeros of the same layout."""
         (shapes, members), options = self.arguments
-        return Flat(shapes, members, dtype=dtype or self.buffer.dtype, **options)
+        return Flat(shapes, members, **options)
 
 
 def losses(logits: Tensor, target: Tensor, loss: str) -> Tensor:
@@ -71,18 +71,12 @@ def softmax(logits: Tensor) -> Tensor:
 
 
 class Layers:
-    """E multi-layer perceptrons with products in ``compute``: the type of the weights ``w``, or bfloat16.
+    """E multi-layer perceptrons as batched products, with weights ``w``."""
 
-    In bfloat16 the processor keeps a product's sums in float32, gradients are rounded to bfloat16 once, and weights,
-    momentum and losses are float32.
-    """
-
-    def __init__(self, layers: list, model: nn.Module, members: int, *, dtype, compute, device):
-        self.layers, self.members, self.compute = layers, members, compute
+    def __init__(self, layers: list, model: nn.Module, members: int, *, dtype, device):
+        self.layers, self.members = layers, members
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         self.w = Flat(shapes, members, dtype=dtype, device=device, transposed=True)
-        self.low = self.w.like(compute) if compute != dtype else None  # the optimizer keeps it equal to w, rounded
-        self.factors = (self.low or self.w).factors
         self.buffers: dict[str, Tensor] = {}
         self.ones = torch.empty(0, device=device)
 
@@ -99,8 +93,7 @@ class Layers:
         return self._shared(x, self.layers[:-1])
 
     def _shared(self, x: Tensor, layers: list) -> Tensor:
-        x = x.flatten(1).to(self.compute).expand(self.members, -1, -1)
-        return _forward(layers, self.factors, x)[-1].to(self.w.buffer.dtype)
+        return _forward(layers, self.w.factors, x.flatten(1).expand(self.members, -1, -1))[-1]
 
     def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor | float, loss: str, beta: float) -> None:
         """``into ← β·into + ∇ Σ_b weight_b ℓ_b``.
@@ -108,8 +101,8 @@ class Layers:
         Args:
             x: inputs ``(E, B, …)``. target: ``(E, B, k)``. weight: ``(E, B, 1)`` or a number.
         """
-        h = _forward(self.layers, self.factors, x.flatten(2).to(self.compute))  # [x, h₁, …, logits]
-        delta = loss_gradient(h[-1].to(self.w.buffer.dtype), target, loss).mul_(weight).to(self.compute)
+        h = _forward(self.layers, self.w.factors, x.flatten(2))  # [x, h₁, …, logits]
+        delta = loss_gradient(h[-1], target, loss).mul_(weight)
         if self.ones.shape[-1] != x.shape[1]:
             self.ones = delta.new_ones(self.members, 1, x.shape[1])
         for i in reversed(range(len(self.layers))):
@@ -118,7 +111,7 @@ class Layers:
             if bias is not None:
                 into.factors[bias].baddbmm_(self.ones, delta, beta=beta)
             if i:
-                delta = _times_slope(self.layers[i - 1][2], torch.bmm(delta, self.factors[weight].mT), h[i])
+                delta = _times_slope(self.layers[i - 1][2], torch.bmm(delta, self.w.factors[weight].mT), h[i])
 
 
 def _forward(layers: list, factors: dict[str, Tensor], x: Tensor) -> list[Tensor]:

@@ -43,8 +43,6 @@ def _start(net, model: nn.Module, members: Members) -> None:
             state |= {name: value[e] for name, value in members.initial.items()}
         for name, view in {**net.w.views, **net.buffers}.items():
             view[e].copy_(state[name])
-    if net.low is not None:
-        net.low.buffer.copy_(net.w.buffer)
 
 
 _drawing = threading.Lock()  # torch's initializers draw from the process's one generator

@@ -103,7 +103,8 @@ def train(
         initial: name → ``(E, …)``, weights to start from, as in ``Ensemble.parameters``.
         record: what to keep.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: ``float32``, ``float64``, or ``bfloat16`` (products in bfloat16, weights and sums in float32).
+        precision: ``float32``, ``float64``, or ``bfloat16``: factors of products and convolutions are rounded to it (on
+            a GPU, those of chains to TF32), what is kept is float32. Meanwhile all of the process's products are.
         chunk: members computed side by side, at most; chosen from the free memory and by measurement if ``None``.
         store: a ``lib.store.Store``; finished shards are kept there, and a killed run goes on after the last of them.
         scheduler: address of a Dask scheduler (``tcp://…``), a ``distributed.Client``, or ``local`` for one process a

@@ -14,6 +14,7 @@ vector. There are three kinds, with the same methods ``logits``, ``features``, `
 
 import contextlib
 import copy
+import threading
 
 import torch
 from torch import Tensor, nn
@@ -25,29 +26,52 @@ from lib.batched import Flat, Layers, chain, loss_gradient
 def group(model: nn.Module, members: int, *, precision: str, device, layers=None) -> "Layers | Stacked | Plain":
     """A group of ``members`` networks like ``model``, their parameters zero; ``layers``: ``chain(model)``, if known."""
     dtype = torch.float64 if precision == "float64" else torch.float32
-    options = {"dtype": dtype, "compute": torch.bfloat16 if precision == "bfloat16" else dtype, "device": device}
     layers = layers or chain(model)
     if layers:
-        return Layers(layers, model, members, **options)
-    if torch.device(device).type == "cpu" or any(True for _ in model.buffers()):
-        return Plain(model, members, **options)
-    return Stacked(model, members, **options)
+        return Layers(layers, model, members, dtype=dtype, device=device)
+    kind = Plain if torch.device(device).type == "cpu" or any(True for _ in model.buffers()) else Stacked
+    return kind(model, members, dtype=dtype, device=device, mixed=precision == "bfloat16")
+
+
+_rounding, _rounded = threading.Lock(), []  # the settings before, once for every thread that now rounds
+
+
+@contextlib.contextmanager
+def rounded_products(precision: str):
+    """While it is open, products of float32 matrices in this process round their factors if ``precision`` asks for it.
+
+    ``bfloat16`` on a CPU with AMX, TF32 on a GPU; the sums are float32, and so is everything that is kept.
+    """
+    kinds = (torch.backends.mkldnn.matmul, "bf16"), (torch.backends.cuda.matmul, "tf32")
+    if precision != "bfloat16":
+        yield
+        return
+    with _rounding:
+        _rounded.append(_rounded[0] if _rounded else [kind.fp32_precision for kind, _ in kinds])
+        for kind, name in kinds:
+            kind.fp32_precision = name
+    try:
+        yield
+    finally:
+        with _rounding:
+            before = _rounded.pop()
+            for (kind, _), name in zip(kinds, before if not _rounded else [], strict=False):
+                kind.fp32_precision = name
 
 
 class _Modules:
     """What :class:`Stacked` and :class:`Plain` share. Running statistics lie beside the parameters, in ``buffers``.
 
-    bfloat16 is ``torch.autocast``: products and convolutions in it, gradients and sums over the batch in float32.
+    ``mixed`` is ``torch.autocast``: products and convolutions in bfloat16, what is kept in float32.
     """
 
-    def __init__(self, model: nn.Module, members: int, *, dtype, compute, device):
+    def __init__(self, model: nn.Module, members: int, *, dtype, device, mixed=False):
         self.members, self.device = members, torch.device(device)
         shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
         self.w = Flat(shapes, members, dtype=dtype, device=device)
         own = {name: b.to(device, dtype if b.is_floating_point() else b.dtype) for name, b in model.named_buffers()}
         self.buffers = {name: b.expand(members, *b.shape).clone() for name, b in own.items()}
-        self.low, mixed = None, compute != dtype
-        self.autocast = lambda: torch.autocast(self.device.type, compute) if mixed else contextlib.nullcontext()
+        self.autocast = lambda: torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
 
     def export(self) -> dict[str, Tensor]:
         views = {**self.w.views, **self.buffers}

@@ -21,13 +21,12 @@ class Optimizer:
 
     def __init__(self, recipe: Recipe, net):
         self.recipe, self.t = recipe, 0
-        self.folded = recipe.optimizer == "sgd" and not recipe.nesterov and net.low is None
+        self.folded = recipe.optimizer == "sgd" and not recipe.nesterov
         self.v = net.w.like()  # velocity, or Adam's first moment
-        self.g = self.v if self.folded else (net.low or net.w).like()  # plain SGD gathers gradients in its velocity
+        self.g = self.v if self.folded else net.w.like()  # plain SGD gathers gradients in its velocity
         vectors = [net.w.buffer, self.v.buffer, self.g.buffer]
         vectors.append(None if recipe.optimizer == "sgd" else torch.zeros_like(net.w.buffer))
         vectors.append(net.w.buffer.clone() if recipe.weight_decay and recipe.decay_to == "init" else None)
-        vectors.append(net.low and net.low.buffer)
         lone = self.folded and not recipe.weight_decay  # one operation has nothing to find in the cache
         size = BLOCK if net.w.buffer.device.type == "cpu" and not lone else len(net.w.buffer)
         split = [v.split(size) if v is not None else itertools.repeat(None) for v in vectors]
@@ -37,31 +36,23 @@ class Optimizer:
         """One update, where ``add_gradient(into, β)`` does ``into ← β·into + g``."""
         self.t += 1
         add_gradient(self.g, self.recipe.momentum if self.folded else 0.0)
-        for w, v, g, s, reference, low in self.blocks:
-            if self.recipe.weight_decay:
-                g = _penalize(w, g, reference, self.recipe.weight_decay)
+        for w, v, g, s, reference in self.blocks:
+            if self.recipe.weight_decay:  # the difference first: it is 0, not a rounding error, before the first step
+                g.add_(w if reference is None else w - reference, alpha=self.recipe.weight_decay)
             self._update(w, v, g, s, lr)
-            if low is not None:
-                low.copy_(w)
 
     def _update(self, w: Tensor, v: Tensor, g: Tensor, s: Tensor | None, lr: float) -> None:
         r = self.recipe
         if r.optimizer == "adam":
-            g = g.to(v.dtype)
             v.lerp_(g, 1 - r.betas[0])
             s.mul_(r.betas[1]).addcmul_(g, g, value=1 - r.betas[1])
             root = torch.sqrt(s).div_(math.sqrt(1 - r.betas[1] ** self.t)).add_(r.eps)
             w.addcdiv_(v, root, value=-lr / (1 - r.betas[0] ** self.t))
-            return
-        if r.optimizer == "rmsprop":
-            g = g.to(v.dtype)
+        elif r.optimizer == "rmsprop":
             s.mul_(r.alpha).addcmul_(g, g, value=1 - r.alpha)
-            g = g / torch.sqrt(s).add_(r.eps)
-        if not self.folded:
-            torch.add(g, v, alpha=r.momentum, out=v)
-        w.sub_(torch.add(g, v, alpha=r.momentum) if r.nesterov else v, alpha=lr)
-
-
-def _penalize(w: Tensor, g: Tensor, reference: Tensor | None, decay: float) -> Tensor:
-    """g + λ(w − w_ref), in place where g has the type of w."""
-    return g.to(w.dtype).add_(w if reference is None else w - reference, alpha=decay)
+            w.sub_(v.mul_(r.momentum).addcdiv_(g, torch.sqrt(s).add_(r.eps)), alpha=lr)
+        elif r.nesterov:
+            v.mul_(r.momentum).add_(g)
+            w.sub_(g.add_(v, alpha=r.momentum), alpha=lr)
+        else:
+            w.sub_(v, alpha=lr)

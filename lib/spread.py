@@ -18,7 +18,7 @@ import torch
 from lib.costs import free_bytes
 from lib.descent import train_group
 from lib.feed import Feed
-from lib.groups import Plain
+from lib.groups import Plain, rounded_products
 from lib.optimizer import Optimizer
 from lib.recording import ROWS, targets
 from lib.work import Members, Work, step_counts
@@ -33,7 +33,8 @@ def train_members(work: Work, members: Members, chunk: int, tick: Callable) -> d
         kinds.setdefault(step_counts(work.recipe, seen, len(work.x)), []).append(e)
     cores = _cores(work)
     groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
-    parts = _beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
+    with rounded_products(work.precision):
+        parts = _beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
     order = np.argsort(np.concatenate(groups))
     return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
@@ -91,13 +92,16 @@ def choose_chunk(work: Work, members: Members) -> int:
     if isinstance(net, Plain):
         return 1
     limit = max(1, min(len(members.seeds), _fitting(work, net)))
-    return min(8, limit) if total_steps(work, members) < 20_000 else _fastest(work, limit)
+    if total_steps(work, members) < 20_000:
+        return min(8, limit)
+    with rounded_products(work.precision):
+        return _fastest(work, limit)
 
 
 def _fitting(work: Work, net) -> int:
     """How many members fit, from their parameters, optimizer and activations."""
     item = net.w.buffer.element_size()
-    vectors = 7  # weights, velocity, gradient, second moment, reference, and two low-precision copies
+    vectors = 5  # weights, velocity, gradient, second moment, reference
     widths = sum(view.shape[1] for name, view in net.w.views.items() if view.ndim == 3) + work.x[0].numel()
     batch = work.recipe.batch_size or len(work.x)
     bytes_each = item * (vectors * net.w.buffer.numel() + 3 * widths * max(batch, ROWS))

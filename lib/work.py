@@ -36,11 +36,10 @@ class Work:
 
     def placed(self) -> "Work":
         """With the data where, and in the type in which, it is computed with."""
-        type_ = torch.bfloat16 if self.layers and self.precision == "bfloat16" else None
-        type_ = type_ or (torch.float64 if self.precision == "float64" else torch.float32)
-        place = lambda v, as_type: None if v is None else v.to(self.device, as_type)
-        x, x_test = (place(v, type_) for v in (self.x, self.x_test))
-        return replace(self, x=x, x_test=x_test, y=place(self.y, None), y_test=place(self.y_test, None))
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        place = lambda v, dtype=None: None if v is None else v.to(self.device, dtype)
+        x, x_test, y, y_test = place(self.x, dtype), place(self.x_test, dtype), place(self.y), place(self.y_test)
+        return replace(self, x=x, x_test=x_test, y=y, y_test=y_test)
 
     def group(self, size: int):
         """That many networks, their parameters zero."""

@@ -295,7 +295,7 @@ def test_a_member_is_the_same_in_any_company(data, model):
 def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
     """What a GPU computes in one go, here on the CPU."""
     x, y = data
-    options = {"dtype": torch.float64, "compute": torch.float64, "device": "cpu"}
+    options = {"dtype": torch.float64, "device": "cpu"}
     for model in (conv(), small_cnn(classes=4)):
         plain, stacked = (kind(model, 3, **options) for kind in (groups.Plain, groups.Stacked))
         plain.w.buffer.copy_(torch.randn(len(plain.w.buffer), generator=torch.Generator().manual_seed(1)) / 4)
@@ -361,6 +361,26 @@ def test_bfloat16_is_as_accurate_within_the_spread_over_seeds():
         }
         assert accuracy["float32"].mean() > 0.85
         assert (accuracy["float32"].mean() - accuracy["bfloat16"].mean()).abs() < accuracy["float32"].std()
+        alone = train(
+            model, x, y, x_test, y_test, recipe=recipe, seeds=[3], precision="bfloat16", chunk=1, progress=False
+        )
+        assert alone.accuracy_test[0] == pytest.approx(accuracy["bfloat16"][3].item(), abs=0.01)
+
+
+def test_products_are_rounded_only_while_they_are_asked_to_be():
+    a = torch.rand(256, 256, generator=torch.Generator().manual_seed(0))
+    exact, before = a @ a, torch.backends.mkldnn.matmul.fp32_precision
+    with groups.rounded_products("float32"):
+        assert torch.equal(a @ a, exact)
+    with groups.rounded_products("bfloat16"):
+        with groups.rounded_products("bfloat16"):  # another thread's, say
+            pass
+        rounded = a @ a
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    assert torch.backends.mkldnn.matmul.fp32_precision == before and torch.equal(a @ a, exact)
+    if torch.cpu._is_amx_tile_supported():
+        assert not torch.equal(rounded, exact)
+        torch.testing.assert_close(rounded, exact, rtol=0.01, atol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
