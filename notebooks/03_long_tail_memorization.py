@@ -686,7 +686,7 @@ axes[1].legend(title="first half against", loc="center right")
 plots.save(fig, "03_last_layer", profile);
 
 # %% [markdown]
-# So little is left to memorize: 56 examples above 0.25 in place of 469. And where the linear models do find pairs, they are mostly other pairs. What an example does to a network is done in the representation.
+# So little is left to memorize: 56 examples above 0.25 in place of 470. And where the linear models do find pairs, they are mostly other pairs. What an example does to a network is done in the representation.
 
 # %%
 flags = (mem_half[0] >= 0.25).double().numpy(), (mem_last >= 0.25).double().numpy()
