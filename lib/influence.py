@@ -1,0 +1,337 @@
+"""Influence functions: what removing a training example would change, to first order (Koh and Liang 2017).
+
+At an optimum w of ``L(w) = (1/n) Σ ℓᵢ(w) + λ/2 ‖w − w_ref‖²`` removing the term of example i moves the optimum by
+
+    Δwᵢ = (1/n) (H + δI)⁻¹ ∇ℓᵢ(w),      Δℓ_test ≈ ∇ℓ_test · Δwᵢ,      Δf(x) ≈ J(x) Δwᵢ
+
+with H the Hessian of L, penalty included, and δ the damping (Basu et al. 2021, eq. 3 to 5, with ε = −1/n). **Sign:**
+the change upon removal: positive on a test loss = removal raises it = the example helps. **Scale:** the change itself,
+1/n included. n and λ stay what they are when the term goes; a group's change is the sum of its examples'.
+
+The inverse is applied to all right-hand sides at once, and to as few of them as will do:
+
+    exact          eigendecomposition of the whole H; p up to a few thousand
+    gauss_newton   the same with the Gauss–Newton matrix, which is never indefinite
+    cg             conjugate gradient; H + δI must be positive definite
+    lissa          batches of examples; cheap and noisy (``lib.lissa``)
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lib.conjugate_gradient import Indefinite, conjugate_gradient
+from lib.curvature import extreme_eigenvalues, hessian, hessian_product
+from lib.example_gradients import along, gradient_rows, mean_square_norm
+from lib.lissa import Diverged, lissa
+from lib.objective import Objective, gradient, objective
+
+SOLVERS = ("exact", "gauss_newton", "cg", "lissa")
+MARGIN = 1.1  # over a measured eigenvalue, in what we tell people to set
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Changes of test losses upon removal, and what is needed to judge them."""
+
+    on_loss: Tensor  # (m, n), or (m, g) for groups: positive = helpful
+    gradient_norm: float  # ‖∇L‖ at the weights: 0 at an optimum
+    one_example: float  # what removing one example adds to it: root mean square of ‖∇ℓᵢ‖/n
+    eigenvalues: Tensor | None  # of H (or G), ascending, penalty included, damping not; exact solvers alone
+    iterations: int | None  # cg: steps
+    residual: float | None  # cg, lissa: largest ‖(H + δI)s − v‖/‖v‖
+
+
+@dataclass(frozen=True)
+class InverseHessian:
+    """``(H + δI)⁻¹`` at a network's weights, to be used for as many questions as there are."""
+
+    objective: Objective
+    solve: Callable[[Tensor], tuple[Tensor, dict]]
+    gradient_norm: float
+    one_example: float
+    eigenvalues: Tensor | None = None
+
+    def on_loss(self, x_test: Tensor, y_test: Tensor, *, examples=None, groups=None) -> Influence:
+        """:func:`influence` with this inverse."""
+        o = self.objective
+        x, y, mix = _removed(o, examples, groups)
+        solved, facts = self.solve(torch.cat(list(gradient_rows(o, *o.place(x_test, y_test)))))
+        change = along(o, x, y, solved).T / o.n
+        change = change if mix is None else change @ mix.T
+        return Influence(
+            change,
+            self.gradient_norm,
+            self.one_example,
+            self.eigenvalues,
+            facts.get("iterations"),
+            facts.get("residual"),
+        )
+
+    def on_parameters(self, *, examples=None, groups=None, norms: bool = False) -> Tensor:
+        """:func:`parameter_change` with this inverse."""
+        o = self.objective
+        x, y, mix = _removed(o, examples, groups)
+        parts = gradient_rows(o, x, y)
+        if mix is not None:
+            columns = iter(mix.T.split(1))
+            parts = [sum(torch.stack([next(columns)[0] for _ in rows], 1) @ rows for rows in parts)]
+        changes = [self.solve(rows)[0] / o.n for rows in parts]
+        return torch.cat([change.norm(dim=1) for change in changes] if norms else changes)
+
+    def on_predictions(self, x_test: Tensor, *, examples=None, groups=None) -> Tensor:
+        """:func:`prediction_change` with this inverse."""
+        o = self.objective
+        x, y, mix = _removed(o, examples, groups)
+        (x_test, _), outputs = o.place(x_test), o.y.shape[1]
+        if len(x_test) * outputs < (len(x) if mix is None else len(mix)):
+            solved, _ = self.solve(torch.cat(list(gradient_rows(o, x_test))))
+            change = along(o, x, y, solved).T / o.n
+            change = change if mix is None else change @ mix.T
+        else:
+            change = along(o, x_test, None, self.on_parameters(examples=examples, groups=groups))
+        return change.view(len(x_test), outputs, -1)
+
+
+def inverse_hessian(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    weight_decay: float = 0.0,
+    damping: float = 0.0,
+    solver: str = "exact",
+    loss: str = "cross_entropy",
+    reference: dict[str, Tensor] | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    **options,
+) -> InverseHessian:
+    """The inverse that the functions below apply; keep it to ask several questions of one network.
+
+    Arguments and errors as for :func:`influence`.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    if not damping >= 0:
+        raise ValueError(f"damping must be at least 0, got {damping}")
+    o = objective(model, x, y, weight_decay=weight_decay, loss=loss, reference=reference, device=device, dtype=dtype)
+    norm, one = float(gradient(o).norm()), mean_square_norm(o) ** 0.5 / o.n
+    if norm > one:
+        warnings.warn(
+            f"the weights are no optimum: the objective's gradient has norm {norm:.3g}, {norm / one:.3g} times what "
+            f"removing one example changes it by ({one:.3g}); influence presumes less than 1: train on",
+            stacklevel=3,
+        )
+    if solver in ("exact", "gauss_newton"):
+        solve, values = _exact(o, damping, gauss_newton=solver == "gauss_newton", **options)
+        return InverseHessian(o, solve, norm, one, values)
+    return InverseHessian(o, {"cg": _cg, "lissa": _lissa}[solver](o, damping, **options), norm, one)
+
+
+def influence(
+    model: nn.Module, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, *, examples=None, groups=None,
+    **options,
+) -> Influence:  # fmt: skip
+    """Change of each test loss when each training example (or group of them) is removed: ``∇ℓ_test · Δwᵢ``.
+
+    Args:
+        model: with trained weights; batch normalization and dropout are put in evaluation mode.
+        x_train, y_train: what it was trained on, all of it. x_test, y_test: m test examples.
+        examples: indices of the training examples to score; all by default.
+        groups: bool ``(g, n)``: groups to score instead.
+        options: of :func:`inverse_hessian`: ``weight_decay`` λ, ``damping`` δ, ``solver``, ``loss``
+            (``cross_entropy`` or ``mse``), ``reference`` (w_ref by name), ``device``, ``dtype``; and of the solver:
+            ``tol, iterations`` (cg); ``scale, depth, repeats, batch_size, seed`` (lissa).
+
+    Returns:
+        :class:`Influence`; ``on_loss (m, n)``, positive = removal raises the test loss = helpful.
+
+    Raises:
+        ValueError: for shapes that disagree, an unknown option (the valid ones are listed), a singular Hessian, one
+            that is indefinite for ``cg``, a divergent ``lissa``: each with the setting that would cure it.
+
+    Warns:
+        where the weights are no optimum (by how much), and where H + δI is indefinite (``exact``).
+
+    Cost: m solves in one block, and one pass over the gradients of the training examples.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.ones_(model.weight)
+        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([0.0, 2.0])  # the mean of y, H = 1
+        >>> influence(model, x, y, x[:1], y[:1], loss="mse").on_loss
+        tensor([[ 0.5000, -0.5000]])
+    """
+    inverse = inverse_hessian(model, x_train, y_train, **options)
+    return inverse.on_loss(x_test, y_test, examples=examples, groups=groups)
+
+
+def parameter_change(
+    model: nn.Module, x: Tensor, y: Tensor, *, examples=None, groups=None, norms: bool = False, **options
+) -> Tensor:
+    """``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ`` upon removal of each training example: ``(n, p)``, or its norms ``(n,)``.
+
+    Args and Raises: as for :func:`influence`. ``norms=True`` never holds all of them.
+
+    Cost: n solves, in blocks.
+    """
+    return inverse_hessian(model, x, y, **options).on_parameters(examples=examples, groups=groups, norms=norms)
+
+
+def prediction_change(
+    model: nn.Module, x: Tensor, y: Tensor, x_test: Tensor, *, examples=None, groups=None, **options
+) -> Tensor:
+    """``J(x_test) Δwᵢ``: change of each output on each test example upon removal, ``(m, k, n)``.
+
+    Args and Raises: as for :func:`influence`.
+
+    Cost: min(n, m·k) solves in one block; the gradients of both sides.
+    """
+    return inverse_hessian(model, x, y, **options).on_predictions(x_test, examples=examples, groups=groups)
+
+
+def gradient_norm(model: nn.Module, x: Tensor, y: Tensor, **options) -> float:
+    """``‖∇L(w)‖``, 0 at an optimum. ``options``: ``weight_decay, loss, reference, device, dtype``."""
+    return float(gradient(objective(model, x, y, **options)).norm())
+
+
+def eigenvalue_range(
+    model: nn.Module, x: Tensor, y: Tensor, *, gauss_newton: bool = False, tol: float = 1e-2, **options
+) -> tuple[float, float]:
+    """Lowest and highest eigenvalue of H (or G), penalty included, by Lanczos; options as for :func:`gradient_norm`.
+
+    A ``damping`` above minus the lowest makes H + δI positive definite; LiSSA's ``scale`` must exceed half the highest.
+    """
+    o = objective(model, x, y, **options)
+    return extreme_eigenvalues(lambda v: hessian_product(o, v, gauss_newton=gauss_newton), _like(o), tol=tol)
+
+
+def top_eigenvalue(model: nn.Module, x: Tensor, y: Tensor, **options) -> float:
+    """The highest of :func:`eigenvalue_range`."""
+    return eigenvalue_range(model, x, y, **options)[1]
+
+
+def taylor_gap(predicted: Tensor, retrained: Tensor) -> Tensor:
+    """``|‖Δw‖_predicted − ‖Δw‖_retrained| / ‖Δw‖_retrained`` of each example, from norms ``(n,)``: 0 = no gap.
+
+    Example:
+        >>> taylor_gap(torch.tensor([3.0]), torch.tensor([2.0]))
+        tensor([0.5000])
+    """
+    if predicted.shape != retrained.shape or predicted.ndim != 1:
+        raise ValueError(f"expected norms (n,) and (n,), got {tuple(predicted.shape)} and {tuple(retrained.shape)}")
+    return (predicted - retrained).abs() / retrained
+
+
+def _like(o: Objective) -> Tensor:
+    return torch.empty(o.p, dtype=o.x.dtype, device=o.x.device)
+
+
+def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Examples whose gradients are needed, and how groups mix them, ``(g, rows)``."""
+    if groups is not None:
+        groups = torch.as_tensor(groups)
+        if examples is not None or groups.dtype != torch.bool or groups.ndim != 2 or groups.shape[1] != o.n:
+            raise ValueError(
+                f"groups must be bool (g, {o.n}), without examples; got {groups.dtype} {tuple(groups.shape)}"
+            )
+        examples = groups.any(0).nonzero()[:, 0]
+        mix = groups[:, examples].to(o.x)
+    else:
+        mix = None
+    if examples is None:
+        return o.x, o.y, mix
+    rows = torch.as_tensor(examples, device=o.x.device)
+    if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool or not len(rows):
+        raise ValueError(f"examples must be indices (r,), at least one; got {rows.dtype} {tuple(rows.shape)}")
+    return o.x[rows], o.y[rows], mix
+
+
+def _exact(o: Objective, damping: float, *, gauss_newton: bool):
+    values, vectors = torch.linalg.eigh(hessian(o, gauss_newton=gauss_newton).double())
+    shifted = values + damping
+    rounding = 10 * torch.finfo(o.x.dtype).eps * float(values.abs().max())
+    if (zero := int((shifted.abs() <= rounding).sum())) or not values.isfinite().all():
+        raise ValueError(
+            f"the Hessian is singular: {zero} of {o.p} eigenvalues + damping are 0 to rounding ({rounding:.2g}); "
+            f"give damping, such as {max(1e-3 * float(values[-1]), MARGIN * -float(values[0])):.2g}"
+        )
+    if shifted[0] < 0:
+        warnings.warn(
+            f"{_indefinite(float(values[0]), damping)}; {int((shifted < 0).sum())} of {o.p} eigenvalues are negative "
+            "and the answer is that of a saddle point",
+            stacklevel=4,
+        )
+
+    def solve(v: Tensor) -> tuple[Tensor, dict]:
+        return ((v.double() @ vectors / shifted) @ vectors.T).to(v.dtype), {}
+
+    return solve, values
+
+
+def _indefinite(lowest: float, damping: float) -> str:
+    return (
+        f"H + δI is indefinite at damping {damping:.3g}: the most negative eigenvalue of H is {lowest:.3g}, "
+        f"a damping above {-lowest:.3g} (such as {-MARGIN * lowest:.3g}) would cure it"
+    )
+
+
+def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 200):
+    product = lambda v: hessian_product(o, v)
+
+    def solve(v: Tensor) -> tuple[Tensor, dict]:
+        try:
+            found, steps, residual = conjugate_gradient(
+                lambda d: product(d).add_(d, alpha=damping), v, tol=tol, iterations=iterations
+            )
+        except Indefinite:
+            lowest = extreme_eigenvalues(product, v[0])[0]
+            raise ValueError(_indefinite(lowest, damping)) from None
+        if residual > tol:
+            warnings.warn(
+                f"cg stopped after {steps} iterations at a residual of {residual:.2g} > {tol:.2g}", stacklevel=5
+            )
+        return found, {"iterations": steps, "residual": residual}
+
+    return solve
+
+
+def _lissa(
+    o: Objective,
+    damping: float,
+    *,
+    scale: float | None = None,
+    depth: int = 1000,
+    repeats: int = 1,
+    batch_size: int = 10,
+    seed: int = 0,
+):
+    product = lambda v, rows=None: hessian_product(o, v, rows=rows)
+
+    def highest(v: Tensor, draws: int = 5) -> float:
+        """Of the batches, so that ``scale`` bounds each."""
+        generator = torch.Generator().manual_seed(seed + 1)
+        batches = [torch.randint(o.n, (batch_size,), generator=generator) for _ in range(draws)]
+        return max(extreme_eigenvalues(lambda d: product(d, rows), v[0], tol=0.1)[1] for rows in batches)  # noqa: B023
+
+    def solve(v: Tensor) -> tuple[Tensor, dict]:
+        s = MARGIN * highest(v) + damping if scale is None else scale
+        settings = {"depth": depth, "repeats": repeats, "batch_size": batch_size, "seed": seed}
+        try:
+            found = lissa(product, v, o.n, scale=s, damping=damping, **settings)
+        except Diverged as where:
+            lowest, batch = extreme_eigenvalues(product, v[0])[0], highest(v)
+            cure = max(damping, -MARGIN * lowest)
+            raise ValueError(
+                f"lissa diverged {where} with scale {s:.3g} and damping {damping:.3g}: the highest eigenvalue of a "
+                f"batch is {batch:.3g}, the lowest of H is {lowest:.3g}; take scale ≥ {MARGIN * batch + cure:.3g} and "
+                f"damping ≥ {cure:.3g}"
+            ) from None
+        left = (product(found) + damping * found - v).norm(dim=1) / v.norm(dim=1).clamp_min(1e-30)
+        return found, {"residual": float(left.max())}
+
+    return solve
