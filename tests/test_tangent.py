@@ -1,0 +1,107 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lib import ensemble, models
+from lib.tangent import F64, Tangent, changes, f_si, fitted, tangent, targets
+
+
+def network(outputs=1, inputs=6):
+    return models.initialize(models.mlp(inputs, (8,), outputs), 3).double()
+
+
+def inputs(n, seed=0, d=6):
+    return torch.randn(n, d, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+def test_changes_against_masked_gradient_descent(outputs, decay):
+    """By the definition: the linearized network trained with a row masked, everything else equal."""
+    net = tangent(network(outputs), inputs(7), inputs(4, seed=1))
+    y = torch.arange(7) % max(outputs, 2)
+    lr, steps, n = 0.05, 30, 7
+    goal = targets(y, outputs)
+
+    def trained(seen):
+        alpha = torch.zeros(n, outputs, dtype=F64)
+        for _ in range(steps):
+            error = goal - net.outputs - (net.kernel @ alpha.flatten()).view(n, outputs)
+            alpha = alpha + lr * (error * seen[:, None] / n - decay * alpha)
+        return (net.cross_kernel @ alpha.flatten()).view(-1, outputs)
+
+    everything = torch.ones(n, dtype=F64)
+    found = changes(net, y, lr=lr, steps=steps, weight_decay=decay)
+    torch.testing.assert_close(fitted(net, y, lr=lr, steps=steps, weight_decay=decay), trained(everything))
+    for i in range(n):
+        torch.testing.assert_close(found[i], trained(everything) - trained(everything - torch.eye(n, dtype=F64)[i]))
+    score = f_si(net, y, lr=lr, steps=steps, weight_decay=decay)
+    torch.testing.assert_close(score, found.square().sum((1, 2)) / 2 / 4)
+
+
+def test_the_engine_trains_the_same():
+    """A linear model is its own linearization: masked members of the engine change by as much."""
+    x, x_val, y = inputs(8), inputs(5, seed=1), torch.arange(8) % 2
+    model = models.initialize(models.mlp(6, (), 1), 0).double()
+    sees = torch.cat([torch.ones(1, 8), 1 - torch.eye(8)]).bool()
+    start = {name: p.detach().expand(9, *p.shape) for name, p in model.named_parameters()}
+    recipe = ensemble.Recipe(lr=0.1, iterations=25, batch_size=None, loss="mse")
+    run = ensemble.train(
+        model, x, y, recipe=recipe, seeds=[0] * 9, member_sees=sees, masked=True, initial=start,
+        precision="float64", progress=False,
+    )  # fmt: skip
+    outputs = ensemble.predict(model, run.parameters, x_val)
+    torch.testing.assert_close(changes(tangent(model, x, x_val), y, lr=0.1, steps=25), outputs[:1] - outputs[1:])
+
+
+def test_limits():
+    net = tangent(network(), inputs(5), inputs(3, seed=1))
+    y = torch.tensor([0, 1, 1, 0, 1])
+    assert f_si(net, y, lr=0.1, steps=0).abs().max() == 0
+    late = f_si(net, y, lr=0.2, steps=10**7)
+    torch.testing.assert_close(late, f_si(net, y, lr=0.2, steps=math.inf), rtol=1e-4, atol=0)
+    torch.testing.assert_close(f_si(net, y, lr=0.1, steps=9, sigma=2.0) * 4, f_si(net, y, lr=0.1, steps=9))
+
+
+def test_rows_are_those_of_a_network_that_saw_no_others():
+    model, x, x_val = network(3), inputs(6), inputs(2, seed=1)
+    keep = torch.tensor([True, False, True, True, False, True])
+    whole, part = tangent(model, x, x_val).rows(keep), tangent(model, x[keep], x_val)
+    for name in ("kernel", "cross_kernel", "outputs"):
+        torch.testing.assert_close(getattr(whole, name), getattr(part, name))
+    torch.testing.assert_close(tangent(model, x, x_val).rows(keep.nonzero()[:, 0]).kernel, part.kernel)
+
+
+def test_all_coordinates_are_the_exact_kernel():
+    model, x, x_val = network(2), inputs(4), inputs(3, seed=1)
+    exact, sampled = tangent(model, x, x_val), tangent(model, x, x_val, per_layer=10**6)
+    torch.testing.assert_close(sampled.kernel, exact.kernel)
+    torch.testing.assert_close(sampled.cross_kernel, exact.cross_kernel)
+
+
+def test_a_copy_of_an_example_takes_its_information_away():
+    """Unique: what another example says as well is not counted."""
+    x, y = inputs(6), torch.tensor([0, 1, 1, 0, 1, 0])
+    alone = tangent(network(), x, inputs(3, seed=1))
+    twice = tangent(network(), torch.cat([x, x[:1]]), inputs(3, seed=1))
+    settings = {"lr": 0.3, "steps": 10**6}
+    both = f_si(twice, torch.cat([y, y[:1]]), **settings)
+    assert both[0] < 1e-3 * f_si(alone, y, **settings)[0]
+    torch.testing.assert_close(both[0], both[-1])
+
+
+def test_bad_labels():
+    net = Tangent(torch.eye(2), torch.ones(1, 2), torch.zeros(2, 1))
+    with pytest.raises(ValueError, match=r"y must be labels below 2 for 1 output\(s\), got 0…2"):
+        f_si(net, torch.tensor([0, 2]), lr=0.1, steps=1)
+    with pytest.raises(ValueError, match="below 3"):
+        targets(torch.tensor([-1]), 3)
+
+
+def test_the_model_stays_as_it_is():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)).double()
+    before = [p.clone() for p in model.parameters()]
+    tangent(model, inputs(3), inputs(2))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
