@@ -95,8 +95,8 @@ class Layers:
     def _shared(self, x: Tensor, layers: list) -> Tensor:
         return _forward(layers, self.w.factors, x.flatten(1).expand(self.members, -1, -1))[-1]
 
-    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor | float, loss: str, beta: float) -> None:
-        """``into ← β·into + ∇ Σ_b weight_b ℓ_b``.
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight, loss: str, beta: float) -> Tensor:
+        """``into ← β·into + ∇ Σ_b weight_b ℓ_b``; returns the logits ``(E, B, k)``.
 
         Args:
             x: inputs ``(E, B, …)``. target: ``(E, B, k)``. weight: ``(E, B, 1)`` or a number.
@@ -112,6 +112,7 @@ class Layers:
                 into.factors[bias].baddbmm_(self.ones, delta, beta=beta)
             if i:
                 delta = _times_slope(self.layers[i - 1][2], torch.bmm(delta, self.w.factors[weight].mT), h[i])
+        return h[-1]
 
 
 def _forward(layers: list, factors: dict[str, Tensor], x: Tensor) -> list[Tensor]:

@@ -1,37 +1,11 @@
 """Networks that leave a parent's path at a given time and train on with other batches (Frankle et al. 2020)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 
 from lib import ensemble
 from lib.recipe import Recipe
-
-SHIFTABLE = ("constant", "step")
-
-
-def remaining(recipe: Recipe, epoch: int) -> Recipe:
-    """What is left of a recipe after some epochs, for children that a parent spawns then.
-
-    Raises:
-        ValueError: unless the recipe counts epochs, has a schedule ``constant`` or ``step`` without warm-up (the others
-            cannot be entered midway), and lasts that long.
-
-    Example:
-        >>> rest = remaining(Recipe(lr=1.0, epochs=10, schedule="step", milestones=(3, 8)), 5)
-        >>> rest.epochs, rest.lr, rest.milestones
-        (5, 0.1, (3,))
-    """
-    if recipe.epochs is None or recipe.schedule not in SHIFTABLE or recipe.warmup:
-        raise ValueError(
-            f"recipe must count epochs and have the schedule {' or '.join(SHIFTABLE)} without warm-up, got {recipe}"
-        )
-    if not 0 <= epoch <= recipe.epochs:
-        raise ValueError(f"epoch must be from 0 to {recipe.epochs}, got {epoch}")
-    passed = sum(m <= epoch for m in recipe.milestones) if recipe.schedule == "step" else 0
-    later = tuple(m - epoch for m in recipe.milestones if m > epoch)
-    return replace(recipe, epochs=recipe.epochs - epoch, lr=recipe.lr * recipe.gamma**passed, milestones=later)
 
 
 def children(
@@ -50,7 +24,7 @@ def children(
     Args:
         model, x, y: as in ``ensemble.train``.
         parents: spawning time t* (an epoch) → stacked parameters of E parents then: ``Ensemble.checkpoints``.
-        recipe: the parents' own; children train for what :func:`remaining` leaves of it.
+        recipe: the parents' own; children enter it at t*, with the learning rates that follow there.
         seeds: C rows of E integers, one a child, which draw its batches; other than the parents' own seeds.
         labels: ``(E, n)``, where parents have their own.
         options: to ``ensemble.train`` (``device``, ``store``, ``progress``, …).
@@ -59,7 +33,7 @@ def children(
         t* → C stacks of parameters ``(E, …)``, the children at the end.
 
     Raises:
-        ValueError: if the seeds do not match the parents or the recipe cannot be entered midway.
+        ValueError: if the seeds do not match the parents, or a time is beyond the recipe's epochs.
 
     Momentum starts at rest at t*, in both of a pair of children alike.
 
@@ -75,7 +49,8 @@ def children(
             model,
             x,
             y,
-            recipe=remaining(recipe, time),
+            recipe=recipe,
+            start=time,
             seeds=[seed for row in seeds for seed in row],
             labels=None if labels is None else labels.repeat(len(seeds), 1),
             initial=repeated,

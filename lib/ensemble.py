@@ -48,6 +48,8 @@ class Ensemble:
     accuracy_train: Tensor  # (E,) in [0, 1], at the end, over the rows that the member saw, by its own labels
     accuracy_test: Tensor | None  # (E,)
     steps_per_second: float  # model-steps computed (not read from a store) by the wall clock, recording included
+    bits_visits: np.ndarray | None = field(default=None, repr=False)  # (E, passes, ⌈n/8⌉)
+    state: dict[str, Tensor] | None = field(default=None, repr=False)  # of the optimizer, kind:name → (E, …)
 
     @property
     def correct_train(self) -> Tensor:
@@ -60,6 +62,13 @@ class Ensemble:
         if self.bits_test is None:
             return None
         return torch.from_numpy(np.unpackbits(self.bits_test, axis=-1, count=self.n_test).view(bool))
+
+    @property
+    def correct_visits(self) -> Tensor | None:
+        """Whether each training example was right at its visits: ``(E, passes, n)`` bool; unseen rows are False."""
+        if self.bits_visits is None:
+            return None
+        return torch.from_numpy(np.unpackbits(self.bits_visits, axis=-1, count=self.n_train).view(bool))
 
 
 def train(
@@ -74,7 +83,11 @@ def train(
     member_sees: Tensor | None = None,
     masked: bool = False,
     labels: Tensor | None = None,
+    weights: Tensor | None = None,
     initial: dict[str, Tensor] | None = None,
+    state: dict[str, Tensor] | None = None,
+    start: int = 0,
+    stop: int | None = None,
     record: Record = Record(),  # noqa: B008 (frozen)
     device: str = "cpu",
     precision: str = "float32",
@@ -100,7 +113,12 @@ def train(
         masked: instead draw batches from all rows, as if nobody missed any, and give unseen rows weight 0 (the mean
             stays over B): leaving one out with everything else, the order of batches included, unchanged.
         labels: ``(E, n)``, per-member labels in place of ``y_train``.
+        weights: ``(E, n)``, of each row's loss: (1/B) Σ_b weight_b ℓ_b. Not normalized: 1 leaves things as they are.
         initial: name → ``(E, …)``, weights to start from, as in ``Ensemble.parameters``.
+        state: the optimizer's, to go on with, as in ``Ensemble.state`` (``Record(state=True)``); at rest if ``None``.
+        start, stop: train from the end of one epoch to the end of another, with the learning rates and the batches
+            that these epochs have in the whole training: with ``initial`` and ``state`` of a run that stopped at
+            ``start``, what follows is what would have followed. Penalties to ``init`` pull towards ``initial`` at rest.
         record: what to keep.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         precision: ``float32``, ``float64``, or ``bfloat16``: factors of products and convolutions are rounded to it (on
@@ -123,9 +141,11 @@ def train(
         >>> run.correct_train.shape
         torch.Size([2, 1, 64])
     """
-    sees, labels = (None if value is None else torch.as_tensor(value).cpu() for value in (member_sees, labels))
-    members = Members([int(seed) for seed in seeds], sees, labels, initial)
-    work = Work(model, recipe, record, x_train, y_train, x_test, y_test, masked, precision, device, chain(model))
+    here = lambda value: None if value is None else torch.as_tensor(value).cpu()
+    members = Members([int(seed) for seed in seeds], here(member_sees), here(labels), initial, here(weights), state)
+    work = Work(
+        model, recipe, record, x_train, y_train, x_test, y_test, masked, precision, device, chain(model), start, stop
+    )
     check(work, members)
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
@@ -178,13 +198,15 @@ def _assemble(shards: list[dict], work: Work, rate: float) -> Ensemble:
     numbered = lambda prefix: {
         int(kind.removeprefix(prefix)): value for kind, value in kinds.items() if kind.startswith(prefix)
     }
-    last, moments = work.epochs(), joined["bits_train"].shape[1]
+    (first, last), moments = work.span(), joined["bits_train"].shape[1]
+    state = {name.removeprefix("state."): value for name, value in tensors.items() if name.startswith("state.")}
     return Ensemble(
-        parameters=kinds.get("final"), epochs=tuple(range(last + 1)) if moments > 1 else (last,),
+        parameters=kinds.get("final"), epochs=tuple(range(first, last + 1)) if moments > 1 else (last,),
         bits_train=joined["bits_train"], bits_test=joined.get("bits_test"),
         n_train=len(work.x), n_test=0 if work.x_test is None else len(work.x_test),
         loss_train=tensors.get("loss_train"), loss_test=tensors.get("loss_test"),
         errors={epoch: value[""] for epoch, value in sorted(numbered("errors.").items())},
         checkpoints=dict(sorted(numbered("checkpoint.").items())),
         accuracy_train=tensors["accuracy_train"], accuracy_test=tensors.get("accuracy_test"), steps_per_second=rate,
+        bits_visits=joined.get("bits_visits"), state=state or None,
     )  # fmt: skip

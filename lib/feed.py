@@ -58,10 +58,11 @@ def augmented(x: Tensor, kind: str, shifts: Tensor) -> Tensor:
 
 
 class Feed:
-    """The batches of a group: inputs ``(E, B, …)``, targets ``(E, B, k)`` and weights ``(E, B, 1)`` or 1/B.
+    """A group's batches: inputs ``(E, B, …)``, targets ``(E, B, k)``, weights ``(E, B, 1)`` or 1/B, rows ``(E, B)``.
 
     Unseen rows are never drawn; only in masked and in full-batch training, which pass over all rows, do they get the
-    weight 0. The mean is over B in masked training, and over the seen rows in full-batch training.
+    weight 0. The mean is over B in masked training, and over the seen rows in full-batch training. A member's own
+    weights of its rows multiply these.
     """
 
     def __init__(self, work: Work, members: Members, target: Tensor):
@@ -71,28 +72,41 @@ class Feed:
         if sees is not None and (work.masked or batch is None):
             counts = self.batch if work.masked else sees.sum(1)[:, None, None]
             self.weight = (sees[..., None].to(target.dtype) / counts).to(work.device)
+        if members.weights is not None:
+            self.weight = self.weight * members.weights[..., None].to(work.device, target.dtype)
         drawn = [np.arange(n)] * self.size if sees is None or work.masked else [np.flatnonzero(row) for row in sees]
         self.streams = [Stream(rows, self.batch, seed) for rows, seed in zip(drawn, members.seeds, strict=True)]
         self.shakers = [np.random.default_rng([seed, 1]) for seed in members.seeds]
         self.block = torch.arange(self.size, device=work.device)[:, None] * n  # a member's rows in a stack of all
 
-    def take(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
+    def skip(self, steps: int) -> None:
+        """Draw the next batches without looking at them: what follows is what would have followed."""
+        if self.work.recipe.batch_size:
+            for stream in self.streams:
+                stream.take(steps)
+        if self.work.recipe.augment:
+            self._shifts(steps)
+
+    def take(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
         """The next batches. Inputs and targets are overwritten by those of the next step."""
         batches = self._drawn(steps) if self.work.recipe.batch_size else self._everything(steps)
         if not self.work.recipe.augment:
             yield from batches
             return
-        frame = [2 * PAD + 1, 2 * PAD + 1, 2]
-        shifts = self._stack([rng.integers(0, frame, (steps, self.batch, 3)) for rng in self.shakers])
-        for shift, (x, target, weight) in zip(shifts.flatten(1, 2), batches, strict=True):
-            yield augmented(x.flatten(0, 1), self.work.recipe.augment, shift).view(x.shape), target, weight
+        for shift, (x, *others) in zip(self._shifts(steps).flatten(1, 2), batches, strict=True):
+            yield augmented(x.flatten(0, 1), self.work.recipe.augment, shift).view(x.shape), *others
 
-    def _everything(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
+    def _shifts(self, steps: int) -> Tensor:
+        frame = [2 * PAD + 1, 2 * PAD + 1, 2]
+        return self._stack([rng.integers(0, frame, (steps, self.batch, 3)) for rng in self.shakers])
+
+    def _everything(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
         """Full batches: all members look at the same rows, which are not copied."""
         x, target = self.work.x, self.target.expand(self.size, *self.target.shape[1:])
-        return itertools.repeat((x.expand(self.size, *x.shape), target, self.weight), steps)
+        rows = torch.arange(len(x), device=x.device).expand(self.size, -1)
+        return itertools.repeat((x.expand(self.size, *x.shape), target, self.weight, rows), steps)
 
-    def _drawn(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
+    def _drawn(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
         order = self._stack([stream.take(steps) for stream in self.streams])  # (steps, E, B)
         rows, own = order.flatten(1), (order + self.block).flatten(1)  # in the data, and in a stack of E times the data
         x = self.work.x.new_empty(self.size, self.batch, *self.work.x.shape[1:])
@@ -104,7 +118,7 @@ class Feed:
             torch.index_select(answers, 0, asked[i], out=flat_target)
             if isinstance(self.weight, Tensor):
                 weight = self.weight.flatten(0, 1)[own[i]].view(self.size, self.batch, 1)
-            yield x, target, weight
+            yield x, target, weight, order[i]
 
     def _stack(self, members: list[np.ndarray]) -> Tensor:
         """Per-member arrays ``(steps, …)`` as one tensor ``(steps, E, …)``."""

@@ -98,13 +98,14 @@ class Stacked(_Modules):
         self.model.eval()
         return self._run(self.w.views, x, None, "features").to(self.w.buffer.dtype)
 
-    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> Tensor:
         self.model.train()
         logits, pull = vjp(lambda views: self._run(views, x, 0), self.w.views)
         delta = loss_gradient(logits.to(self.w.buffer.dtype), target, loss).mul_(weight)
         into.buffer.mul_(beta)
         for name, gradient in pull(delta.to(logits.dtype))[0].items():
             into[name].add_(gradient)
+        return logits
 
 
 class Plain(_Modules):
@@ -132,8 +133,9 @@ class Plain(_Modules):
     def features(self, x: Tensor) -> Tensor:
         return self._each(lambda module: module.features, x)
 
-    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> None:
+    def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight: Tensor, loss: str, beta: float) -> Tensor:
         into.buffer.mul_(beta)
+        outputs = []
         for e, module in enumerate(self.modules):
             for name, p in self.leaves[e]:
                 p.grad = into[name][e]
@@ -141,6 +143,8 @@ class Plain(_Modules):
                 logits = module.train()(_channels_last(x[e]))
             delta = loss_gradient(logits.detach().to(self.w.buffer.dtype), target[e], loss)
             logits.backward(delta.mul_(weight if isinstance(weight, float) else weight[e]).to(logits.dtype))
+            outputs.append(logits.detach())
+        return torch.stack(outputs)
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -122,6 +122,9 @@ class Record:
         errors_at: epochs at which softmax − one-hot of the training examples is kept.
         checkpoints_at: epochs at which the parameters are kept.
         parameters: keep the final parameters.
+        visits: whether each example was right each time that it was in a batch, before the step, as the network in
+            training mode saw it (augmented, if so): the moments of Toneva et al. 2019. Of whole passes only.
+        state: keep the optimizer's state at the end, for a training that goes on from there.
     """
 
     correct: str = "final"
@@ -129,6 +132,8 @@ class Record:
     errors_at: tuple = ()
     checkpoints_at: tuple = ()
     parameters: bool = True
+    visits: bool = False
+    state: bool = False
 
     def __post_init__(self):
         _one_of("correct", self.correct, ("final", "epoch"))

@@ -1,5 +1,7 @@
 """What is kept of a group while it trains: correctness as bits, losses, error vectors, states."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -83,3 +85,33 @@ class Recorder:
 
     def arrays(self) -> dict[str, np.ndarray]:
         return self.once | {name: np.stack(parts, 1) for name, parts in self.moments.items()}
+
+
+class Visits:
+    """Whether each example was right when a batch held it, before the step: ``bits_visits (E, passes, ⌈n/8⌉)``.
+
+    A pass over a member's rows visits each of them once; passes that training begins or ends within are left out.
+
+    Args:
+        pool: rows in a pass, of every member of the group. steps: that will be taken.
+    """
+
+    def __init__(self, work, members, pool: int, steps: range):
+        self.batch, self.pool = work.recipe.batch_size or len(work.x), pool
+        self.first = math.ceil(steps.start * self.batch / pool)
+        last = max(self.first, steps.stop * self.batch // pool)
+        size, self.middle = len(members.seeds), (work.y.max() + work.y.min()) / 2
+        self.right = torch.zeros(last - self.first, size, len(work.x), dtype=torch.bool, device=work.device)
+        self.range = self.first * pool, last * pool  # places in a member's stream of rows
+        self.who = torch.arange(size, device=work.device)
+
+    def take(self, t: int, rows: Tensor, logits: Tensor, target: Tensor) -> None:
+        """What step t saw: ``rows (E, B)``, ``logits`` and ``target (E, B, k)``."""
+        begin, end = (min(max(0, place - t * self.batch), self.batch) for place in self.range)
+        if begin < end:
+            place = torch.arange(begin, end, device=rows.device) + t * self.batch
+            right = correct(logits[:, begin:end], target[:, begin:end], self.middle)
+            self.right[(place // self.pool - self.first)[:, None], self.who, rows[:, begin:end].T] = right.T
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"bits_visits": np.packbits(self.right.transpose(0, 1).cpu().numpy(), axis=-1)}

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib.descent import fresh
 from lib.spread import choose_chunk, total_steps, train_members
-from lib.work import Members, Work, step_counts
+from lib.work import Members, Work, step_range
 
 VERSION = 1  # of what a shard holds: raise it when the same arguments give other numbers
 SHARD_WORK = 3e12  # floating-point operations
@@ -31,8 +31,7 @@ def shard_size(work: Work) -> int:
     probe, x = copy.deepcopy(work.model).cpu().float().eval(), work.x[:1].cpu().float()
     with FlopCounterMode(display=False) as count, torch.no_grad():
         probe(x)
-    steps, _ = step_counts(work.recipe, len(work.x), len(work.x))
-    each = 3 * count.get_total_flops() * (work.recipe.batch_size or len(work.x)) * steps
+    each = 3 * count.get_total_flops() * (work.recipe.batch_size or len(work.x)) * len(step_range(work, len(work.x)))
     return int(min(SHARD_MEMBERS, max(1, SHARD_WORK // max(1, each))))
 
 
@@ -49,8 +48,11 @@ def digest(*tensors: Tensor | None) -> str:
 def key_of(work: Work) -> dict:
     """What the result of a shard depends on, its members apart.
 
-    The network is known by its text and by what it computes from fixed weights, to six digits.
+    The network is known by its text and by what it computes from fixed weights, to six digits. What was not asked for
+    is not named, so that a new option leaves the shards of old questions valid.
     """
+    asked = {"span": None if (work.start, work.stop) == (0, None) else list(work.span())}
+    record = {name: value for name, value in asdict(work.record).items() if name not in ("visits", "state") or value}
     model = copy.deepcopy(work.model).double().cpu()
     model.load_state_dict({name: value.double() for name, value in fresh(work.model, 0).items()})
     with torch.no_grad():
@@ -59,8 +61,9 @@ def key_of(work: Work) -> dict:
         "function": "lib.ensemble.train", "version": VERSION,
         "data": digest(work.x, work.y, work.x_test, work.y_test),
         "model": repr(work.model), "outputs": [f"{value:.5e}" for value in outputs],
-        "recipe": asdict(work.recipe), "record": asdict(work.record), "masked": work.masked,
+        "recipe": asdict(work.recipe), "record": record, "masked": work.masked,
         "precision": work.precision, "device": torch.device(work.device).type,
+        **{name: value for name, value in asked.items() if value is not None},
     }  # fmt: skip
 
 
@@ -97,7 +100,10 @@ def train_shards(
 def _digest_members(shard: Members) -> str:
     initial = shard.initial or {}
     parts = [torch.tensor(shard.seeds), shard.sees, shard.labels, *(initial[name] for name in sorted(initial))]
-    return digest(*parts) + "".join(f":{name}" for name in sorted(initial))
+    known = digest(*parts) + "".join(f":{name}" for name in sorted(initial))
+    more = {"weights": shard.weights} if shard.weights is not None else {}
+    more |= {f"state.{name}": value for name, value in sorted((shard.state or {}).items())}
+    return known + (f"+{digest(*more.values())}:{':'.join(more)}" if more else "")
 
 
 def _through_dask(work: Work, shards: dict[int, Members], chunk, scheduler, tick) -> Iterator[tuple[int, dict]]:

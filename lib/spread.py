@@ -21,7 +21,7 @@ from lib.feed import Feed
 from lib.groups import Plain, rounded_products
 from lib.optimizer import Optimizer
 from lib.recording import ROWS, targets
-from lib.work import Members, Work, step_counts
+from lib.work import Members, Work, step_counts, step_range
 
 FREE_SHARE = 0.5  # of the free memory that groups may take
 
@@ -29,8 +29,8 @@ FREE_SHARE = 0.5  # of the free memory that groups may take
 def train_members(work: Work, members: Members, chunk: int, tick: Callable) -> dict[str, np.ndarray]:
     """Train all members on this machine, in groups of at most ``chunk``; arrays as in ``Recorder``, in their order."""
     work, kinds = work.placed(), {}
-    for e, seen in enumerate(_pool_sizes(work, members)):
-        kinds.setdefault(step_counts(work.recipe, seen, len(work.x)), []).append(e)
+    for e, (seen, before) in enumerate(zip(_pool_sizes(work, members), members.steps_before(), strict=True)):
+        kinds.setdefault((step_counts(work.recipe, seen, len(work.x)), before), []).append(e)
     cores = _cores(work)
     groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
     with rounded_products(work.precision):
@@ -48,7 +48,7 @@ def _pool_sizes(work: Work, members: Members) -> list[int]:
 
 def total_steps(work: Work, members: Members) -> int:
     """Model-steps of all members together."""
-    return sum(step_counts(work.recipe, seen, len(work.x))[0] for seen in _pool_sizes(work, members))
+    return sum(len(step_range(work, seen)) for seen in _pool_sizes(work, members))
 
 
 def _cut(who: list[int], chunk: int, cores: int) -> list[list[int]]:
@@ -140,5 +140,5 @@ def _time_step(work: Work, size: int) -> float:
     for batch in feed.take(10):
         wait()
         times.append(time.perf_counter())
-        optimizer.step(lambda into, beta: net.gradient_(into, *batch, work.recipe.loss, beta), 0.0)  # noqa: B023
+        optimizer.step(lambda into, beta: net.gradient_(into, *batch[:3], work.recipe.loss, beta), 0.0)  # noqa: B023
     return float(np.median(np.diff(times)))

@@ -28,11 +28,17 @@ class Work:
     precision: str = "float32"
     device: str = "cpu"
     layers: list | None = None  # ``lib.batched.chain(model)``
+    start: int = 0  # epoch at whose end training begins
+    stop: int | None = None  # and ends; the recipe's last
 
     def epochs(self) -> int:
         """The last epoch; the same for all members."""
         steps, per_epoch = step_counts(self.recipe, len(self.x), len(self.x))
         return math.ceil(steps / per_epoch)
+
+    def span(self) -> tuple[int, int]:
+        """The epochs at whose end training begins and ends."""
+        return self.start, self.epochs() if self.stop is None else self.stop
 
     def placed(self) -> "Work":
         """With the data where, and in the type in which, it is computed with."""
@@ -54,14 +60,27 @@ class Members:
     sees: Tensor | None = None  # (E, n) bool
     labels: Tensor | None = None  # (E, n)
     initial: dict[str, Tensor] | None = None  # (E, *shape)
+    weights: Tensor | None = None  # (E, n) of each row's loss
+    state: dict[str, Tensor] | None = None  # of the optimizer, (E, *shape)
 
     def pick(self, who: list[int]) -> "Members":
+        some = lambda value: None if value is None else value[who]
+        each = lambda named: None if named is None else {name: value[who] for name, value in named.items()}
+        seeds = [self.seeds[e] for e in who]
         return Members(
-            [self.seeds[e] for e in who],
-            None if self.sees is None else self.sees[who],
-            None if self.labels is None else self.labels[who],
-            None if self.initial is None else {name: value[who] for name, value in self.initial.items()},
+            seeds, some(self.sees), some(self.labels), each(self.initial), some(self.weights), each(self.state)
         )
+
+    def steps_before(self) -> list[int]:
+        """Updates that the optimizer has behind it."""
+        return [0] * len(self.seeds) if self.state is None else self.state["steps"].tolist()
+
+
+def state_kinds(recipe: Recipe) -> list[str]:
+    """The vectors, one as long as the weights each, that an optimizer remembers from step to step."""
+    kinds = {"velocity": True, "second": recipe.optimizer != "sgd"}  # Adam's first and second moment, say
+    kinds["reference"] = recipe.weight_decay > 0 and recipe.decay_to == "init"
+    return [kind for kind, there in kinds.items() if there]
 
 
 def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
@@ -79,10 +98,17 @@ def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
     return (recipe.iterations if recipe.epochs is None else recipe.epochs * per_epoch), per_epoch
 
 
+def step_range(work: Work, seen: int) -> range:
+    """The steps, counted from the recipe's first, that a member takes which draws its batches from ``seen`` rows."""
+    steps, per_epoch = step_counts(work.recipe, seen, len(work.x))
+    return range(*(min(steps, epoch * per_epoch) for epoch in work.span()))
+
+
 def check(work: Work, members: Members) -> None:
     """Raise ValueError at what does not fit together, naming it."""
     _check_network(work)
     _check_members(work, members)
+    _check_span(work, members)
     _check_labels(work, members)
 
 
@@ -135,9 +161,33 @@ def _check_members(work: Work, members: Members) -> None:
         )
     if members.initial is not None and stacked_members(work.model, members.initial) != size:
         raise ValueError(f"initial must hold {size} members, got {len(next(iter(members.initial.values())))}")
-    late = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not 0 <= t <= work.epochs()]
-    if late:
-        raise ValueError(f"record asks for epoch {late[0]}, the recipe has epochs 0 to {work.epochs()}")
+    weights = members.weights
+    if weights is not None and (tuple(weights.shape) != (size, n) or not torch.isfinite(weights).all()):
+        raise ValueError(f"weights must be finite ({size}, {n}), got {tuple(weights.shape)}")
+    drawn_apart = sees is not None and not work.masked and work.recipe.batch_size is not None
+    if work.record.visits and drawn_apart and len(sees.sum(1).unique()) > 1:
+        raise ValueError("record.visits needs members that see equally many rows, for as many passes each")
+
+
+def _check_span(work: Work, members: Members) -> None:
+    (start, stop), last = work.span(), work.epochs()
+    if not 0 <= start <= stop <= last:
+        raise ValueError(f"expected 0 ≤ start ≤ stop ≤ {last}, the recipe's last epoch; got {start} and {stop}")
+    other = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not start <= t <= stop]
+    if other:
+        whose = "the recipe has" if (start, stop) == (0, last) else "trained are"
+        raise ValueError(f"record asks for epoch {other[0]}, {whose} epochs {start} to {stop}")
+    if members.state is None:
+        return
+    names = {f"{kind}:{name}": p for kind in state_kinds(work.recipe) for name, p in work.model.named_parameters()}
+    shapes = {name: (len(members.seeds), *p.shape) for name, p in names.items()} | {"steps": (len(members.seeds),)}
+    for name in sorted(shapes.keys() | members.state.keys()):
+        got = tuple(members.state[name].shape) if name in members.state else "nothing"
+        if members.initial is None or got != shapes.get(name):
+            raise ValueError(
+                f"state goes with initial and is an Ensemble.state of this recipe; "
+                f"expected {name!r} {shapes.get(name, 'not to be there')}, got {got}"
+            )
 
 
 def _check_labels(work: Work, members: Members) -> None:

@@ -1,10 +1,8 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
 from lib import ensemble, models
-from lib.children import children, remaining
+from lib.children import children
 from lib.recipe import Recipe, Record
 
 
@@ -27,14 +25,25 @@ def test_children_of_the_end_are_their_parents(family):
             assert torch.equal(value, parent.parameters[name])
 
 
-@pytest.mark.parametrize(("time", "lr", "milestones"), [(0, 0.1, (2,)), (2, 0.01, ()), (3, 0.01, ())])
-def test_a_child_trains_alone_as_beside_the_others(family, time, lr, milestones):
+@pytest.mark.parametrize("time", [0, 2, 3])
+def test_a_child_trains_alone_as_beside_the_others(family, time):
     model, x, y, recipe, parent, grown = family
-    left = replace(recipe, lr=lr, epochs=4 - time, milestones=milestones)
     start = {name: value[1:] for name, value in parent.checkpoints[time].items()}
-    alone = ensemble.train(model, x, y, recipe=left, seeds=[21], initial=start, progress=False).parameters
+    alone = ensemble.train(model, x, y, recipe=recipe, seeds=[21], initial=start, start=time, progress=False).parameters
     for name, value in alone.items():
         torch.testing.assert_close(grown[time][1][name][1:], value)
+
+
+def test_a_child_with_its_parents_batches_is_its_parent():
+    """Without momentum: the schedule goes on, and so do the batches of a seed."""
+    x, y = torch.randn(40, 5, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 3
+    for schedule in ({"schedule": "cosine"}, {"schedule": "warmup_linear"}, {"schedule": "step", "milestones": (2,)}):
+        recipe, model = Recipe(lr=0.1, epochs=4, batch_size=10, **schedule), models.mlp(5, (6,), classes=3)
+        parent = ensemble.train(
+            model, x, y, recipe=recipe, seeds=[3], record=Record(checkpoints_at=(1, 3)), progress=False
+        )
+        for twin in children(model, x, y, parent.checkpoints, recipe=recipe, seeds=[[3]], progress=False).values():
+            assert all(torch.equal(twin[0][name], value) for name, value in parent.parameters.items())
 
 
 def test_children_differ_from_each_other_and_less_when_spawned_late(family):
@@ -43,18 +52,9 @@ def test_children_differ_from_each_other_and_less_when_spawned_late(family):
     assert gap[0] > gap[2] > gap[3] > gap[4] == 0
 
 
-def test_a_remaining_recipe_has_the_steps_of_the_whole_one():
-    whole = Recipe(lr=0.5, epochs=10, schedule="step", milestones=(3, 7), gamma=0.2)
-    rates = lambda r: [r.lr * r.factor(t, steps=5 * r.epochs, per_epoch=5) for t in range(5 * r.epochs)]
-    for epoch in range(11):
-        assert rates(remaining(whole, epoch)) == pytest.approx(rates(whole)[5 * epoch :])
-
-
 def test_what_does_not_fit_is_named(family):
     model, x, y, recipe, parent, _ = family
-    with pytest.raises(ValueError, match="schedule constant or step without warm-up"):
-        remaining(Recipe(lr=1.0, epochs=3, schedule="cosine"), 1)
-    with pytest.raises(ValueError, match="epoch must be from 0 to 4, got 5"):
-        remaining(recipe, 5)
+    with pytest.raises(ValueError, match="expected 0 ≤ start ≤ stop ≤ 4, the recipe's last epoch; got 5 and 4"):
+        children(model, x, y, {5: parent.checkpoints[4]}, recipe=recipe, seeds=[[7, 8]], progress=False)
     with pytest.raises(ValueError, match=r"rows of 2 integers, got rows of \[1\]"):
         children(model, x, y, parent.checkpoints, recipe=recipe, seeds=[[7]])

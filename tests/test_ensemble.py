@@ -184,6 +184,92 @@ def test_full_batch_means_over_the_seen_rows(data):
         agree(trained, plain_loop(mlp(64, (7,), 4), x[sees[e]], y[sees[e]], recipe, 5, 1), member=e)
 
 
+@pytest.mark.parametrize("model", [mlp(64, (7,), 4), conv(), normalized()])
+def test_rows_weigh_what_they_are_given(data, model):
+    x, y = data
+    weights = torch.rand(2, 50, generator=torch.Generator().manual_seed(7), dtype=torch.float64) * 3
+    sees = torch.rand(2, 50, generator=torch.Generator().manual_seed(8)) < 0.6
+    sees[:, :2] = True
+    recipe = Recipe(lr=0.1, momentum=0.9, batch_size=8, iterations=21, weight_decay=0.01)
+    drawn = run(model, x, y, recipe, seeds=(3, 4), member_sees=sees, weights=weights)
+    masked = run(model, x, y, recipe, seeds=(3, 4), member_sees=sees, masked=True, weights=weights)
+    full = run(model, x, y, Recipe(lr=0.1, batch_size=None, epochs=4), seeds=(3, 4), member_sees=sees, weights=weights)
+    for e, seed in enumerate((3, 4)):
+        rows, loop = sees[e].nonzero().flatten().numpy(), lambda *a, **k: plain_loop(model, x, y, *a, **k)
+        agree(drawn, loop(recipe, 21, 7, rows=rows, weight=weights[e], seed=seed), member=e)
+        agree(masked, loop(recipe, 21, 7, weight=weights[e] * sees[e], seed=seed), member=e)
+        if not isinstance(model, nn.Sequential) or len(model) < 5:  # batch statistics are of all rows
+            own = loop(Recipe(lr=0.1, batch_size=None, epochs=4), 4, 1, rows=rows, weight=weights[e], seed=seed)
+            agree(full, own, member=e)
+
+
+HALVES = [
+    (mlp(64, (7,), 4), {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9}, {}),
+    (mlp(64, (7,), 4), {"optimizer": "adam", "lr": 0.01, "weight_decay": 0.1, "decay_to": "init"}, {}),
+    (normalized(), {"optimizer": "rmsprop", "lr": 0.01, "momentum": 0.5}, {"augment": "crop_flip"}),
+    (conv(), {"optimizer": "sgd", "lr": 0.1, "momentum": 0.8, "nesterov": True}, {"batch_size": None}),
+]
+
+
+@pytest.mark.parametrize(("model", "how", "more"), HALVES)
+@pytest.mark.parametrize("length", [{"epochs": 5}, {"iterations": 33}], ids=str)
+def test_a_training_cut_in_two_is_the_whole_one(data, model, how, more, length):
+    """Parameters, running statistics, optimizer, learning rate, batches, augmentation all go on: equal to the bit."""
+    x, y = data
+    sees = torch.rand(2, 50, generator=torch.Generator().manual_seed(9)) < 0.7
+    recipe = Recipe(**{"batch_size": 8, "schedule": "cosine", "warmup": 0.1, **length, **how, **more})
+    record = Record(correct="epoch", visits=recipe.batch_size is None, state=True)
+    go = lambda **where: run(model, x, y, recipe, (0, 6), member_sees=sees, record=record, **where)
+    whole, first = go(), go(stop=2)
+    rest = go(start=2, initial=first.parameters, state=first.state)
+    assert whole.epochs == first.epochs[:-1] + rest.epochs and rest.epochs[0] == 2
+    assert torch.equal(whole.correct_train, torch.cat([first.correct_train[:, :-1], rest.correct_train], 1))
+    if record.visits:
+        assert torch.equal(whole.correct_visits, torch.cat([first.correct_visits, rest.correct_visits], 1))
+    for a, b in ((whole.parameters, rest.parameters), (whole.state, rest.state)):
+        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("batch", [8, 60, None])
+def test_visits_are_the_outputs_before_each_step(data, batch):
+    """Rows in the order of the stream; each was visited by the network of the steps before."""
+    x, y = data
+    recipe = lambda steps: Recipe(lr=0.5, batch_size=batch, iterations=steps)
+    sees = torch.arange(50).expand(2, 50) < 40
+    seen = 50 if batch is None else 40
+    whole = run(mlp(64, (7,), 4), x, y, recipe(11), (0, 3), member_sees=sees, record=Record(visits=True))
+    size = batch or 50
+    passes = 11 * size // seen
+    expected = torch.zeros(2, passes, 50, dtype=torch.bool)
+    for e, seed in enumerate((0, 3)):
+        order = np.arange(50)[None].repeat(11, 0) if batch is None else batches(np.arange(40), batch, seed, 11)
+        for t, rows in enumerate(order):
+            before = run(mlp(64, (7,), 4), x, y, recipe(t), (seed,), member_sees=sees[e : e + 1]).parameters
+            right = predict(mlp(64, (7,), 4), before, x[rows])[0].argmax(1) == y[rows]
+            for place, (row, good) in enumerate(zip(rows, right, strict=True), start=t * size):
+                if place < passes * seen:
+                    expected[e, place // seen, row] = good
+    assert torch.equal(whole.correct_visits, expected)
+    if batch:
+        assert whole.correct_visits[:, :, 40:].sum() == 0 and 0 < expected.float().mean() < 0.8
+
+
+def test_visits_of_images_as_the_network_saw_them(data):
+    """In training mode: with one batch a pass, batch statistics are those of all rows."""
+    record = Record(visits=True, loss="epoch", correct="epoch")
+    for model in (normalized(), conv()):
+        watched = run(model, *data, Recipe(lr=0.1, batch_size=50, epochs=4), (0, 1), record=record)
+        assert watched.correct_visits.shape == (2, 4, 50)
+        if model[1].__class__ is nn.Tanh:  # no batch statistics: the visit sees what the end of the epoch before saw
+            assert torch.equal(watched.correct_visits, watched.correct_train[:, :-1])
+        else:
+            initial = run(model, *data, Recipe(lr=0.1, epochs=0), (0, 1)).parameters
+            for e in range(2):
+                net = copy.deepcopy(model).double().train()
+                net.load_state_dict({name: value[e] for name, value in initial.items()})
+                assert torch.equal(watched.correct_visits[e, 0], net(data[0]).argmax(1) == data[1])
+
+
 def test_augmentation_moves_and_mirrors(data):
     recipe = Recipe(lr=0.1, batch_size=8, epochs=3, augment="crop_flip")
     rng = np.random.default_rng([SEED, 1])
@@ -429,12 +515,20 @@ def test_arguments_are_checked(data):
         ({"record": Record(errors_at=(2,))}, "record asks for epoch 2, the recipe has epochs 0 to 1"),
         ({"precision": "float16"}, "precision must be one of float32, float64, bfloat16"),
         ({"chunk": 0}, "chunk must be at least 1"),
+        ({"weights": torch.ones(50)}, r"weights must be finite \(1, 50\), got \(50,\)"),
+        ({"weights": torch.full((1, 50), torch.nan)}, "weights must be finite"),
+        ({"start": 2}, "expected 0 ≤ start ≤ stop ≤ 1, the recipe's last epoch; got 2 and 1"),
+        ({"stop": 0, "record": Record(errors_at=(1,))}, "record asks for epoch 1, trained are epochs 0 to 0"),
+        ({"state": {"steps": torch.zeros(1)}}, "state goes with initial and is an Ensemble.state of this recipe"),
         ({"model": dropout}, "model must not draw random numbers while training, got dropout in 2"),
         ({"model": frozen}, "head.bias frozen"),
     ):
         call = {"model": mlp(64, (7,), 4), "x_train": x, "y_train": y, "recipe": Recipe(lr=0.1, epochs=1), "seeds": [0]}
         with pytest.raises(ValueError, match=words):
             train(**{**call, **wrong}, progress=False)
+    uneven = torch.arange(50) < torch.tensor([[20], [30]])
+    with pytest.raises(ValueError, match="visits needs members that see equally many rows"):
+        run(mlp(64, (7,), 4), x, y, Recipe(lr=0.1, epochs=1), (0, 1), member_sees=uneven, record=Record(visits=True))
     with pytest.raises(ValueError, match="correct must be one of final, epoch"):
         Record(correct="always")
     with pytest.raises(ValueError, match="must have a method features"):

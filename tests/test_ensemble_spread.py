@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,45 @@ def test_another_question_is_another_shard(tmp_path, small_shards):
         {"masked": True},
         {"precision": "float64"},
         {"labels": (problem()[1] + 1).remainder(4).expand(4, 300)},
+        {"weights": torch.full((4, 300), 2.0)},
+        {"stop": 3},
+        {"start": 3},
+        {"record": Record(state=True)},
     ]
     for count, how in enumerate(variants, start=1):
         go(4, store=store, **how)
         assert len(list(tmp_path.glob("*.npz"))) == count
     train(mlp(64, (32,), 4), x + 1, problem()[1], recipe=RECIPE, seeds=range(4), store=store, progress=False)
     assert len(list(tmp_path.glob("*.npz"))) == len(variants) + 1
+
+
+def test_the_key_of_a_question_does_not_know_later_options():
+    """Spelled out: a shard from before weights, visits and stretches is found again, and is no answer to these."""
+    x, y, sees = problem()
+    model, seeds = mlp(64, (32,), 4), [3, 4]
+    work, members = Work(model, RECIPE, Record(), x, y), Members(seeds, sees[:2])
+    key = shards.key_of(work)
+    assert list(key) == ["function", "version", "data", "model", "outputs", "recipe", "record", "masked", "precision",
+                         "device"]  # fmt: skip
+    assert key["record"] == {
+        "correct": "final",
+        "loss": None,
+        "errors_at": (),
+        "checkpoints_at": (),
+        "parameters": True,
+    }
+    assert set(key["recipe"]) == {
+        "lr", "epochs", "iterations", "batch_size", "optimizer", "momentum", "nesterov", "betas", "alpha", "eps",
+        "weight_decay", "decay_to", "schedule", "milestones", "gamma", "warmup", "loss", "augment",
+    }  # fmt: skip
+    assert shards._digest_members(members) == shards.digest(torch.tensor(seeds), sees[:2], None)
+    initial = {"b": torch.ones(2, 3), "a": torch.zeros(2, 3)}
+    started = shards.digest(torch.tensor(seeds), None, None, initial["a"], initial["b"]) + ":a:b"
+    assert shards._digest_members(Members(seeds, initial=initial)) == started
+    others = [replace(work, start=1), replace(work, stop=3), replace(work, record=Record(visits=True))]
+    assert len({str(shards.key_of(other)) for other in [work, *others]}) == 4
+    own = [{}, {"weights": torch.ones(2, 300)}, {"weights": torch.zeros(2, 300)}, {"state": {"steps": torch.ones(2)}}]
+    assert len({shards._digest_members(replace(members, **more)) for more in own}) == 4
 
 
 SCRIPT = """
