@@ -151,9 +151,9 @@ def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
         forgettingᵢ = Σₜ 1[correct at t − 1] · 1[wrong at t]
 
     The moments decide between two definitions. Toneva et al. look at an example when it is in a minibatch, before the
-    step (Paul et al. 2021, section 2.3); ``Record(correct="epoch")`` looks at all examples at the end of each epoch, as
-    often and on the same weights for all. The training engine keeps the second; the visits, were they
-    recorded as ``(E, passes, n)``, would be counted by the same call.
+    step (Paul et al. 2021, section 2.3): ``Ensemble.correct_visits`` with ``Record(visits=True)``. ``Record(correct=
+    "epoch")`` looks at all examples at the end of each epoch, as often and on the same weights for all:
+    ``Ensemble.correct_train``.
 
     Args:
         correct: ``(E, T, n)`` bool, correctness at T successive moments.
