@@ -1,4 +1,7 @@
-"""Gradients of each example's loss, or of its outputs, a few examples at a time: never all of them at once."""
+"""Gradients of each example's loss, or of each of its outputs, a few examples at a time: never all of them at once.
+
+From the layers' factors (``lib.gradients``) where all layers are of a kind that has them, by torch.func elsewhere.
+"""
 
 from collections.abc import Iterator
 
@@ -6,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, jacrev, vmap
 
+from lib import gradients
+from lib.batched import loss_gradient
 from lib.objective import WORKING, Objective, flat
 
 ROWS_BYTES = 2**28  # of written-out gradients that exist at once
@@ -20,25 +25,96 @@ def gradient_rows(objective: Objective, x: Tensor, y: Tensor | None = None) -> I
     Cost: a backward pass an example (and output).
     """
     outputs = 1 if y is not None else objective.y.shape[1]
-    each = outputs * objective.p * x.element_size()
-    size = max(1, min(len(x), ROWS_BYTES // each, WORKING // (4 * outputs * objective.activation_bytes)))
-    with torch.no_grad():
-        if y is not None:
-            one = vmap(grad(lambda w, a, b: objective.total(w, a[None], b[None])), (None, 0, 0))
-            for some, label in zip(x.split(size), y.split(size), strict=True):
-                yield flat(one(objective.weights, some, label))
+    room = max(1, ROWS_BYTES // (outputs * objective.p * x.element_size()))
+    order = _order(objective)
+    for some, label in _pieces(objective, x, y, outputs, room):
+        if order is None:
+            yield _by_torch(objective, some, label)
         else:
-            one = vmap(jacrev(lambda w, a: objective.outputs(w, a[None])[0]), (None, 0))
-            for some in x.split(size):
-                found = one(objective.weights, some)
-                yield flat({name: value.flatten(0, 1) for name, value in found.items()})
+            parts = dict(zip(order, _signals(objective, some, label), strict=True))
+            yield torch.cat([gradients.written(parts[name]).flatten(0, 1) for name in _in_place(objective, order)], 1)
 
 
 def along(objective: Objective, x: Tensor, y: Tensor | None, directions: Tensor) -> Tensor:
-    """``∇ℓᵢ · d_j``, or ``∇f_c(xᵢ) · d_j`` without y: ``(rows, m)`` for directions ``(m, p)``."""
-    return torch.cat([rows @ directions.T for rows in gradient_rows(objective, x, y)])
+    """``∇ℓᵢ · d_j``, or ``∇f_c(xᵢ) · d_j`` without y: ``(rows, m)`` for directions ``(m, p)``.
+
+    Cost: a backward pass an example (and output), and p multiplications for each entry; no more than one layer's
+    gradients are ever written.
+    """
+    order = _order(objective)
+    if order is None:
+        return torch.cat([rows @ directions.T for rows in gradient_rows(objective, x, y)])
+    sizes = {name: sum(w.numel() for w in _module(objective, name).parameters(recurse=False)) for name in order}
+    names = _in_place(objective, order)
+    per_layer = dict(zip(names, directions.split([sizes[name] for name in names], 1), strict=True))
+    outputs = 1 if y is not None else objective.y.shape[1]
+    room = max(1, ROWS_BYTES // (outputs * max(sizes.values()) * x.element_size()))
+    found = []
+    for some, label in _pieces(objective, x, y, outputs, room):
+        parts = zip(order, _signals(objective, some, label), strict=True)
+        found.append(sum(_inner(signal, per_layer[name]) for name, signal in parts))
+    return torch.cat(found)
 
 
 def mean_square_norm(objective: Objective) -> float:
     """Mean of ‖∇ℓᵢ‖² over the training examples."""
-    return sum(float(rows.square().sum()) for rows in gradient_rows(objective, objective.x, objective.y)) / objective.n
+    total = 0.0
+    if _order(objective) is None:
+        total = sum(float(rows.square().sum()) for rows in gradient_rows(objective, objective.x, objective.y))
+    else:
+        for some, label in _pieces(objective, objective.x, objective.y, 1, objective.n):
+            total += sum(float(gradients.squared_norms(s).sum()) for s in _signals(objective, some, label))
+    return total / objective.n
+
+
+def _order(o: Objective) -> list[str] | None:
+    """Names of the layers in the order of their signals; None where some layer has no factors."""
+    try:
+        return gradients.layer_order(o.model, {**o.weights, **o.buffers}, o.x)
+    except ValueError:
+        return None
+
+
+def _in_place(o: Objective, order: list[str]) -> list[str]:
+    """The same in the order of the parameters."""
+    return [name for name, _ in o.model.named_modules() if name in order]
+
+
+def _module(o: Objective, name: str):
+    return o.model.get_submodule(name)
+
+
+def _pieces(o: Objective, x: Tensor, y: Tensor | None, outputs: int, room: int) -> Iterator[tuple]:
+    size = max(1, min(len(x), room, WORKING // (4 * outputs * o.activation_bytes)))
+    yield from zip(x.split(size), [None] * len(x) if y is None else y.split(size), strict=y is not None)
+
+
+def _signals(o: Objective, x: Tensor, y: Tensor | None) -> Iterator[gradients.Signal]:
+    def cotangent(f):
+        if y is not None:
+            return loss_gradient(f, y, o.loss)[:, None]
+        return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
+
+    with torch.no_grad():
+        yield from gradients.signals(o.model, {**o.weights, **o.buffers}, x, cotangent)
+
+
+def _inner(signal: gradients.Signal, directions: Tensor) -> Tensor:
+    """``(b·c, m)``: inner products with the directions ``(m, q)`` of one layer."""
+    a, delta = signal.inputs, signal.deltas
+    if a is not None and a.shape[1] == 1 and len(directions) < a.shape[2]:  # dense: without writing the gradients
+        (b, _, d), (_, c, _, p), m = a.shape, delta.shape, len(directions)
+        onto = (a[:, 0] @ directions[:, : p * d].reshape(m * p, d).T).view(b, m, p)
+        if signal.bias:
+            onto += directions[:, p * d :]
+        return (delta[:, :, 0] @ onto.mT).view(b * c, m)
+    return gradients.written(signal).flatten(0, 1) @ directions.T
+
+
+def _by_torch(o: Objective, x: Tensor, y: Tensor | None) -> Tensor:
+    with torch.no_grad():
+        if y is not None:
+            one = vmap(grad(lambda w, a, b: o.total(w, a[None], b[None])), (None, 0, 0))
+            return flat(one(o.weights, x, y))
+        found = vmap(jacrev(lambda w, a: o.outputs(w, a[None])[0]), (None, 0))(o.weights, x)
+        return flat({name: value.flatten(0, 1) for name, value in found.items()})

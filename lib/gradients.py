@@ -155,6 +155,25 @@ def signals(model: nn.Module, state: dict, x: Tensor, cotangent: Callable[[Tenso
             yield _signal(call, torch.stack([each[i] for each in passes], 1))
 
 
+def layer_order(model: nn.Module, state: dict, x: Tensor) -> list[str]:
+    """Names of the layers in the order of their :func:`signals`; ValueError for a layer of another kind."""
+    _, calls = _run(model, state, x[:1])
+    names = {id(module): name for name, module in model.named_modules()}
+    return [names[id(call.module)] for call in reversed(calls)]
+
+
+def written(signal: Signal) -> Tensor:
+    """G of every example and output, ``(n, c, q)``: the weight row by row, then the bias.
+
+    Cost: T·d·p multiplications an example and output.
+    """
+    a, delta, bias, gradient = signal
+    if gradient is not None:
+        return gradient
+    weight = (delta.mT @ a[:, None]).flatten(2)
+    return torch.cat([weight, delta.sum(2)], 2) if bias else weight
+
+
 def squared_norms(signal: Signal) -> Tensor:
     """‖G‖² of every example and output, ``(n, c)``.
 
