@@ -39,6 +39,7 @@ def influence_in_closed_form(
     Cost: 4n³ + 2mn² operations for m validation examples.
 
     Example:
+        >>> from lib.removal import kernels
         >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([0.0, 2.0])
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.ones_(model.weight)  # the mean of y: removal moves it by eᵢ/n = ± 1/2

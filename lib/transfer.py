@@ -64,7 +64,7 @@ def narrow_resnet(depth: int, *, width: int = 16, channels: int = 1, classes: in
 
     Example:
         >>> sum(p.numel() for p in narrow_resnet(18).parameters())
-        701801
+        701818
     """
     if depth not in LAYERS or width < 1:
         raise ValueError(f"depth must be one of {', '.join(map(str, LAYERS))} and width ≥ 1, got {depth} and {width}")
