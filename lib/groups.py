@@ -9,7 +9,8 @@ vector. There are three kinds, with the same methods ``logits``, ``features``, `
 - :class:`Stacked`: any other network without running statistics, on a GPU: ``torch.func.vmap`` over the members, which
   turns E convolutions into one grouped convolution.
 - :class:`Plain`: any other network, one member after another through autograd, which adds the gradient straight into
-  the momentum. On a CPU this beats ``vmap``, and members run beside each other on the cores.
+  the momentum. On a CPU this beats ``vmap``, members run beside each other on the cores, and convolutions over few
+  positions are products (``lib.convolution``).
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from lib.batched import Flat, Layers, chain, loss_gradient
+from lib.convolution import as_products
 
 
 def group(model: nn.Module, members: int, *, precision: str, device, layers=None) -> "Layers | Stacked | Plain":
@@ -114,6 +116,8 @@ class Plain(_Modules):
     def __init__(self, model: nn.Module, members: int, **options):
         super().__init__(model, members, **options)
         self.modules = [copy.deepcopy(model) for _ in range(members)]
+        if self.device.type == "cpu":
+            self.modules = [as_products(module) for module in self.modules]
         self.leaves = [list(module.named_parameters()) for module in self.modules]
         for e, module in enumerate(self.modules):
             for name, p in self.leaves[e]:
@@ -148,7 +152,12 @@ class Plain(_Modules):
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    """Images in channels-last layout. One channel lies alike in both layouts: only its stride tells them apart."""
+    if x.ndim != 4:
+        return x
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, channels, _, width = x.shape
+    return x.as_strided(x.shape, (x.stride(0), 1, width, 1)) if channels == 1 else x
 
 
 class _Features(nn.Module):

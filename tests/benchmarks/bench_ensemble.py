@@ -15,10 +15,11 @@ the MLP against 2,700 with a group a core: batched products wait for each other)
 of the second cache); buffers written once for every intermediate (the allocator gives the same memory back); weights
 as (out, in) (the forward product is 10% slower than with (in, out)); one member at a time within a group, so that its
 update finds its weights in the cache (the calls cost what the cache gains); for the CNN, ``vmap`` (31 steps a second
-and core, against 38 one after another), ``torch.compile`` (37, and 40 s to compile), patches and batched products
-written out (36; 30 and less in groups), bfloat16 weights instead of autocast (no faster, rougher sums). A convolution
-gains from the engine only what cores without waiting, channels last and the update in place give it, so most of the
-factor there is bfloat16.
+and core, against 38 one after another), ``torch.compile`` (37, and 40 s to compile), all convolutions as patches and
+products (36; 30 and less in groups; only those over few positions gain, see ``lib.convolution``), bfloat16 weights
+instead of autocast (no faster, rougher sums). In float32 the plain loop of the CNN already reaches nearly half of the
+product rate on both cores, so a factor of two is not there; in bfloat16 it is. For the MLP a factor of ten would be
+nearly three times the product rate: the loop reaches a quarter of it where nothing else runs.
 
 Writes ``results/benchmarks/ensemble.json``.
 """
