@@ -11,17 +11,18 @@ Retraining trains one network an example; the linearized network takes all from 
 """
 
 import copy
+import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from lib.ensemble import Recipe, predict, train
 from lib.leave_one_out import leave_one_out
-from lib.linearized import Spectrum, jacobians, ntk, spectrum
+from lib.linearized import Spectrum
 from lib.shards import VERSION as ENGINE
 from lib.shards import digest
+from lib.tangent import tangent, targets
 
 VERSION = 1  # of what is kept: raise it when the same arguments give other numbers
 
@@ -32,19 +33,11 @@ class Training:
 
     model: nn.Module  # at its initial weights; one output or more
     x: Tensor  # (n, …)
-    y: Tensor  # (n,) labels, or (n, k) values
+    y: Tensor  # (n,) labels: the targets 0 and 1 of one output, one-hot for more
     x_val: Tensor  # (m, …)
     lr: float
     steps: int
     weight_decay: float = 0.0
-
-    @cached_property
-    def targets(self) -> Tensor:
-        """``(n, k)`` in the model's type: the label itself where there is one output, else one-hot."""
-        like, labels = next(self.model.parameters()), not self.y.is_floating_point()
-        outputs = self.model(self.x[:1].to(like)).shape[1]
-        y = nn.functional.one_hot(self.y, outputs) if labels and outputs > 1 else self.y.reshape(len(self.y), -1)
-        return y.to(like)
 
     @property
     def recipe(self) -> Recipe:
@@ -83,18 +76,29 @@ class Kernels:
 def kernels(training: Training, *, per_layer: int | None = None, seed: int = 0) -> Kernels:
     """Kernels at the model's present weights: from all parameters, or from ``per_layer`` random ones of each tensor.
 
-    Cost: as ``lib.jacobians.ntk``, and an eigendecomposition of n·k.
+    Cost: that of ``lib.tangent.tangent``, and an eigendecomposition of n·k.
     """
-    model, x, x_val = training.model, training.x, training.x_val
-    if per_layer is None:
-        kernel, cross = ntk(model, x), ntk(model, x, x_val)
-    else:
-        j, j_val = (jacobians(model, rows, per_layer=per_layer, seed=seed) for rows in (x, x_val))
-        kernel, cross = j @ j.T, j_val @ j.T
-    with torch.no_grad():
-        model = copy.deepcopy(model).eval()
-        residual = training.targets - model(x.to(training.targets))
-    return Kernels(spectrum(kernel), cross, residual.double())
+    net = tangent(copy.deepcopy(training.model), training.x, training.x_val, per_layer=per_layer, seed=seed)
+    return Kernels(net.spectrum, net.cross_kernel, targets(training.y, net.outputs.shape[1]) - net.outputs)
+
+
+def paced(
+    model: nn.Module, x: Tensor, y: Tensor, x_val: Tensor, *, time: float, least: int = 50, weight_decay: float = 0.0
+) -> tuple[Training, Kernels]:
+    """A training of length ηt = ``time`` in as few steps as keep η at most 1.25 over the curvature, but ``least``.
+
+    Only ηt counts while η is far below 2 over the curvature; so a long training with a small η has the same end as a
+    shorter one with a larger. The curvature is that of the linearized network, without decay, at the start.
+
+    Example:
+        >>> x, y = 3 * torch.eye(4), torch.tensor([0, 1, 0, 1])  # curvature 9/4 + 1 with the bias
+        >>> training, known = paced(nn.Linear(4, 1), x, y, x, time=50.0)
+        >>> training.steps, training.lr * training.steps
+        (130, 50.0)
+    """
+    known = kernels(Training(model, x, y, x_val, lr=1.0, steps=0))
+    steps = max(least, math.ceil(time * known.curvature / 1.25))
+    return Training(model, x, y, x_val, lr=time / steps, steps=steps, weight_decay=weight_decay), known
 
 
 def linearized(training: Training, known: Kernels | None = None) -> Change:

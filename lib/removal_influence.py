@@ -40,12 +40,12 @@ def influence_in_closed_form(
 
     Example:
         >>> from lib.removal import kernels
-        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([0.0, 2.0])
+        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([0, 1])
         >>> model = nn.Linear(1, 1, bias=False)
-        >>> _ = nn.init.ones_(model.weight)  # the mean of y: removal moves it by eᵢ/n = ± 1/2
+        >>> _ = nn.init.constant_(model.weight, 0.5)  # the mean of y: removal moves it by eᵢ/n = ± 1/4
         >>> known = kernels(Training(model, x, y, x, lr=0.1, steps=1))
         >>> influence_in_closed_form(known, damping=1e-9).squared_weights
-        tensor([0.2500, 0.2500], dtype=torch.float64)
+        tensor([0.0625, 0.0625], dtype=torch.float64)
     """
     n, outputs = known.residual.shape
     if outputs != 1:

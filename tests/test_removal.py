@@ -72,9 +72,19 @@ def test_all_coordinates_or_as_many_as_there_are():
     ).abs().max() > 0.01
 
 
+def test_the_pace_keeps_the_length():
+    """As many steps as the curvature asks for, and hardly another end than with ten times as many."""
+    model, x, y, x_val = (getattr(line(), name) for name in ("model", "x", "y", "x_val"))
+    few, known = removal.paced(model, x, y, x_val, time=40.0)
+    many, _ = removal.paced(model, x, y, x_val, time=40.0, least=10 * few.steps)
+    assert few.lr * few.steps == pytest.approx(40.0) and few.lr * known.curvature <= 1.25
+    assert many.steps == 10 * few.steps and removal.paced(model, x, y, x_val, time=1.0)[0].steps == 50
+    first, second = (linearized(t, known).squared_weights for t in (few, many))
+    torch.testing.assert_close(first, second, rtol=0.1, atol=0)
+
+
 def test_several_outputs_are_one_hot():
     t = task(initialize(nn.Linear(4, 3), 0))
-    torch.testing.assert_close(t.targets, nn.functional.one_hot(t.y, 3).double())
     found = retrained(t, torch.arange(10), precision="float64")[0]
     torch.testing.assert_close(linearized(t).squared_predictions, found.squared_predictions, rtol=1e-7, atol=0)
 
