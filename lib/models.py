@@ -7,6 +7,7 @@ activations ``(n, d)`` and ``head`` is the last linear layer. Layers keep PyTorc
 
 import math
 import re
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -110,26 +111,32 @@ def lenet(channels: int = 1, size: int = 28, classes: int = 10, activation: str 
     return Classifier(body, nn.Linear(84, classes))
 
 
-def vgg13(channels: int = 1, classes: int = 10, batch_norm: bool = False) -> Classifier:
-    """VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32."""
+def vgg13(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
+    """VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32.
+
+    ``width`` is that of the first block, 64 in the paper; the others scale with it.
+    """
     layout = [64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
-    return _vgg(layout, channels, classes, batch_norm)
+    return _vgg(layout, channels, classes, batch_norm, width)
 
 
-def vgg14(channels: int = 1, classes: int = 10, batch_norm: bool = False) -> Classifier:
+def vgg14(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
     """VGG13 with a third convolution in the last block (Basu et al. 2021 name a VGG14 without its layout)."""
     layout = [64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, 512, "M"]
-    return _vgg(layout, channels, classes, batch_norm)
+    return _vgg(layout, channels, classes, batch_norm, width)
 
 
-def resnet18(channels: int = 1, classes: int = 10) -> Classifier:
-    """ResNet-18 with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B)."""
-    return _resnet(BasicBlock, [2, 2, 2, 2], channels, classes)
+def resnet18(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
+    """ResNet-18 with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B).
+
+    ``width`` is that of the first block, 64 in the paper; the others scale with it.
+    """
+    return _resnet(BasicBlock, [2, 2, 2, 2], channels, classes, width)
 
 
-def resnet50(channels: int = 1, classes: int = 10) -> Classifier:
-    """ResNet-50 with the small-image stem of :func:`resnet18`."""
-    return _resnet(Bottleneck, [3, 4, 6, 3], channels, classes)
+def resnet50(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
+    """ResNet-50 with the small-image stem and the ``width`` of :func:`resnet18`."""
+    return _resnet(Bottleneck, [3, 4, 6, 3], channels, classes, width)
 
 
 def densenet100(channels: int = 1, classes: int = 10) -> Classifier:
@@ -194,17 +201,25 @@ NAMES = {
     "vgg14": lambda c, size, k: vgg14(c, k),
     "resnet18": lambda c, size, k: resnet18(c, k),
     "resnet50": lambda c, size, k: resnet50(c, k),
+    "vgg13_bn": lambda c, size, k: vgg13(c, k, batch_norm=True),
+    "vgg14_bn": lambda c, size, k: vgg14(c, k, batch_norm=True),
     "densenet100": lambda c, size, k: densenet100(c, k),
     "densenet121": lambda c, size, k: densenet121(c, k),
     "densenet_small": lambda c, size, k: densenet_small(c, k),
     "inception_small": lambda c, size, k: inception_small(c, k),
 }
 
+SCALED = {
+    "vgg13": vgg13, "vgg14": vgg14, "resnet18": resnet18, "resnet50": resnet50,
+    "vgg13_bn": partial(vgg13, batch_norm=True), "vgg14_bn": partial(vgg14, batch_norm=True),
+}  # fmt: skip
+
 
 def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
     """The architecture ``name`` for examples of one ``shape``, ``(c, h, w)`` or ``(d,)``.
 
-    ``linear`` and ``mlp`` take any shape; widths follow the name, as in ``mlp-512`` or ``mlp-256-128``.
+    ``linear`` and ``mlp`` take any shape; widths follow the name, as in ``mlp-512`` or ``mlp-256-128``, and may follow
+    that of a VGG or ResNet: ``resnet18-8`` has 8 channels in the first block where ``resnet18`` has 64.
 
     Raises:
         ValueError: for an unknown name (the valid ones are listed), or an image model on other than square images.
@@ -217,10 +232,14 @@ def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
         return mlp(math.prod(shape), (), classes)
     if re.fullmatch(r"mlp(-[1-9]\d*)*", name):
         return mlp(math.prod(shape), tuple(int(width) for width in name.split("-")[1:]) or (256,), classes)
-    if name not in NAMES:
-        raise ValueError(f"name must be one of linear, mlp, mlp-WIDTH[-WIDTH…], {', '.join(NAMES)}; got {name!r}")
+    plain, _, width = name.partition("-")
+    if name not in NAMES and not (plain in SCALED and re.fullmatch(r"[1-9]\d*", width)):
+        valid = f"linear, mlp, mlp-WIDTH[-WIDTH…], {', '.join(NAMES)}, or {', '.join(SCALED)} with -WIDTH"
+        raise ValueError(f"name must be one of {valid}; got {name!r}")
     if len(shape) != 3 or shape[1] != shape[2]:
         raise ValueError(f"{name} takes square images, shape (c, h, h); got shape {tuple(shape)}")
+    if width:
+        return SCALED[plain](shape[0], classes, width=int(width))
     return NAMES[name](shape[0], shape[1], classes)
 
 
@@ -233,18 +252,25 @@ def _check_side(name: str, size: int, side: int) -> None:
         raise ValueError(f"{name} needs larger images: size {size} leaves {side} pixels after its convolutions")
 
 
-def _vgg(layout: list, channels: int, classes: int, batch_norm: bool) -> Classifier:
+def _vgg(layout: list, channels: int, classes: int, batch_norm: bool, width: int) -> Classifier:
+    layout = [units if units == "M" else units * width // 64 for units in layout]
     layers = make_layers(layout, batch_norm)
     layers[0] = nn.Conv2d(channels, layout[0], 3, padding=1)
     for layer in layers:
         if isinstance(layer, nn.MaxPool2d):
             layer.ceil_mode = True  # 28×28 has only four halvings
-    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(512, classes))
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(8 * width, classes))
 
 
-def _resnet(block: type[BasicBlock | Bottleneck], layers: list[int], channels: int, classes: int) -> Classifier:
-    net = ResNet(block, layers, num_classes=1)
-    head = nn.Linear(net.fc.in_features, classes)
-    net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+def _resnet(
+    block: type[BasicBlock | Bottleneck], layers: list[int], channels: int, classes: int, width: int
+) -> Classifier:
+    net = ResNet(block, layers if width == 64 else [1, 1, 1, 1], num_classes=1)
+    net.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    if width != 64:
+        net.inplanes, net.bn1 = width, nn.BatchNorm2d(width)
+        for stage, depth in enumerate(layers):
+            built = net._make_layer(block, width * 2**stage, depth, stride=1 if stage == 0 else 2)
+            setattr(net, f"layer{stage + 1}", built)
     net.maxpool = net.fc = nn.Identity()
-    return Classifier(net, head)
+    return Classifier(net, nn.Linear(8 * width * block.expansion, classes))

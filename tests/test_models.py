@@ -22,6 +22,15 @@ COUNTS = {
     "ResNet-50: ImageNet's 25,557,032": (lambda: models.resnet50(3, 1000), 25_557_032 - 64 * 3 * (49 - 9)),
     "DenseNet-121: ImageNet's 7,978,856": (lambda: models.densenet121(3, 1000), 7_978_856 - 64 * 3 * (49 - 9)),
     "VGG-13: ImageNet's convolutions": (lambda: models.vgg13(3, 10), 9_404_992 + 5_130),
+    "ResNet-50 of half the width has about a quarter of the parameters": (
+        lambda: models.by_name("resnet50-32", shape=(3, 32, 32), classes=10),
+        sum(
+            (p.numel() if p.ndim < 2 or n == "body.conv1.weight" or n == "head.weight" else p.numel() // 2) // 2
+            for n, p in models.resnet50(3, 10).named_parameters()
+            if n != "head.bias"
+        )
+        + 10,
+    ),
     "VGG-14": (lambda: models.vgg14(3, 10), 9_404_992 + 5_130 + (512 * 9 + 1) * 512),
     "mlp": (lambda: models.mlp(784, (256, 32), 10), 785 * 256 + 257 * 32 + 33 * 10),
     "Zhang et al. 2017, MLP 1 × 512": (lambda: models.mlp(2_352, (512,), 10), 1_209_866),

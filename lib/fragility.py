@@ -1,0 +1,180 @@
+"""How well influence functions foretell retraining: which examples are compared, and how their agreement is judged.
+
+The procedure of Basu, Pope and Feizi (2021, section 5): take the test example at some percentile of the test losses
+(100 = the highest), the k training examples with the largest |influence| on it, retrain without each of them, and
+correlate the predicted with the true changes of that loss. Changes are signed: **positive = helpful**.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lib.influence import InverseHessian
+from lib.response import Response
+from lib.retraining import Retrained, loss_changes, losses_on, parameter_changes, removals
+from lib.stats import pearson, pearson_r, permutation_band, spearman, spearman_r, t_interval
+
+GAIN = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 1.0}
+
+
+def wide_start(model: nn.Module, seeds: Sequence[int], activation: str = "relu") -> dict[str, Tensor]:
+    """Initial weights N(0, gain²/inputs) of a chain of linear layers, biases 0: ``name → (r, …)``.
+
+    With gain √2 for ReLU and 5/3 for tanh (He et al. 2015) narrow networks of eight layers train; with torch's own
+    initialization the signal dies on the way.
+
+    Raises:
+        ValueError: for an unknown activation.
+    """
+    if activation not in GAIN:
+        raise ValueError(f"activation must be one of {', '.join(GAIN)}, got {activation!r}")
+    generators, start = [torch.Generator().manual_seed(seed) for seed in seeds], {}
+    for name, p in model.named_parameters():
+        scale = 0 if p.ndim == 1 else (1.0 if name.startswith("head") else GAIN[activation]) / math.sqrt(p.shape[1])
+        start[name] = torch.stack([scale * torch.randn(p.shape, generator=g) for g in generators])
+    return start
+
+
+def placed(model: nn.Module, weights: Mapping[str, Tensor], member: int = 0) -> nn.Module:
+    """``model`` itself with the weights of one member of stacked ones ``(r, …)``, in their type, for evaluation."""
+    state = {name: value[member] for name, value in weights.items()}
+    model = model.to(next(v.dtype for v in state.values() if v.is_floating_point()))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def at_percentile(losses: Tensor, percentile: float) -> int:
+    """Position of the test example at a percentile of the losses ``(m,)``: 100 is the highest, 50 the median."""
+    return int(losses.argsort()[round(percentile / 100 * (len(losses) - 1))])
+
+
+def most_influential(scores: Tensor, k: int) -> Tensor:
+    """Positions of the k largest |influence|, descending, ``(k,)``."""
+    return scores.abs().argsort(descending=True)[:k]
+
+
+def around_percentile(scores: Tensor, percentile: float, k: int) -> Tensor:
+    """Positions of the k training examples around a percentile of |influence|, ascending, ``(k,)``."""
+    order, n = scores.abs().argsort(), len(scores)
+    first = min(max(0, round(percentile / 100 * (n - 1)) - k // 2), n - k)
+    return order[first : first + k]
+
+
+def by_retraining(model: nn.Module, again: Callable[[Tensor], Retrained]) -> Callable:
+    """A ground truth for :func:`compare` from ``again(removed (r, g, n))``, a call of ``lib.retraining.retrain``."""
+
+    def truth(removed: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        found = again(removed)
+        return loss_changes(model, found, x, y), parameter_changes(model, found)
+
+    return truth
+
+
+def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Callable[..., Response]) -> Callable:
+    """A ground truth for :func:`compare` from ``response(model, removed (g, n))``, one of ``lib.response``."""
+
+    def truth(removed: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        found = [response(placed(model, weights, r), gone).parameters for r, gone in enumerate(removed)]
+        every = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+        fixed = {name: weights[name] for name in weights if name not in every}  # running statistics
+        every |= {name: value[:, None].expand(-1, removed.shape[1], *value.shape[1:]) for name, value in fixed.items()}
+        moved = Retrained(every, dict(weights))
+        return loss_changes(model, moved, x, y), parameter_changes(model, moved)
+
+    return truth
+
+
+def compare(
+    model: nn.Module, weights: Mapping[str, Tensor], inverses: Sequence[InverseHessian], x_test: Tensor, y_test: Tensor,
+    truths: Mapping[str, Callable], *, percentiles: Sequence[float] = (100,), top: int = 40, norms: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """Predicted and true changes of r networks, one row a network, test example and removed training example.
+
+    Args:
+        model: a template. weights: name → ``(r, …)``, trained.
+        inverses: r of ``lib.influence.inverse_hessian``.
+        x_test, y_test: test examples.
+        truths: name → what :func:`by_retraining` or :func:`by_response` make.
+        percentiles: of the test losses, a test example for each.
+        top: training examples of largest |influence| on each.
+        norms: also ‖Δw‖, predicted (``norm``) and true (``norm: NAME``).
+
+    Returns:
+        columns ``network, percentile, test, row, predicted`` and one of changes (nats) for each of ``truths``.
+
+    Cost: r solves, and r · top · (number of percentiles) removals for each truth, less those chosen twice.
+    """
+    losses, tables, removed = losses_on(model, dict(weights), x_test, y_test), [], []
+    for r, inverse in enumerate(inverses):
+        tests = [at_percentile(losses[r], percentile) for percentile in percentiles]
+        scores = inverse.on_loss(x_test[tests], y_test[tests]).on_loss.double()
+        for percentile, test, score in zip(percentiles, tests, scores, strict=True):
+            rows = most_influential(score, top)
+            columns = {"network": r, "percentile": percentile, "test": test, "row": rows, "predicted": score[rows]}
+            tables.append(pd.DataFrame(columns))
+        removed.append(np.unique(np.concatenate([table.row for table in tables[-len(percentiles) :]])))
+    most, n = max(map(len, removed)), inverses[0].objective.n
+    padded = torch.stack([removals(np.resize(rows, most), n) for rows in removed])
+    table = pd.concat(tables, ignore_index=True)
+    at = [int(np.searchsorted(removed[r], row)) for r, row in zip(table.network, table.row, strict=True)]
+    if norms:
+        found = [inv.on_parameters(examples=rows, norms=True) for inv, rows in zip(inverses, removed, strict=True)]
+        table["norm"] = [float(found[r][i]) for r, i in zip(table.network, at, strict=True)]
+    for name, truth in truths.items():
+        changes, sizes = truth(padded, x_test, y_test)
+        table[name] = changes[table.network.to_numpy(), at, table.test.to_numpy()].numpy()
+        if norms:
+            table[f"norm: {name}"] = sizes[table.network.to_numpy(), at].numpy()
+    return table
+
+
+def agreement(predicted, actual, *, seed: int = 0) -> dict:
+    """Pearson and Spearman of predicted with true changes: each with its interval and its band of chance.
+
+    The band is that of pairing the same values at random. Selection by |influence| does not bias it: were influence
+    unrelated to the truth, the selected examples would be a random draw. Where one side is constant all are 0.
+    """
+    predicted, actual = np.asarray(predicted, float), np.asarray(actual, float)
+    if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
+        return {f"{name}{part}": v for name in ("pearson", "spearman") for part, v in
+                (("", 0.0), ("_interval", (-1.0, 1.0)), ("_null", (-1.0, 1.0)))}  # fmt: skip
+    found = {}
+    for name, measure, plain in (("pearson", pearson, pearson_r), ("spearman", spearman, spearman_r)):
+        found[name], found[f"{name}_interval"] = measure(predicted, actual, seed=seed)
+        found[f"{name}_null"] = permutation_band(plain, predicted, actual, seed=seed)
+    return found
+
+
+def agreements(table: pd.DataFrame, truth: str, by: Sequence[str] = ("network", "percentile"), *, seed: int = 0):
+    """:func:`agreement` with the column ``truth`` for each group of rows: a DataFrame with a row a group."""
+    rows = [
+        dict(zip(by, key, strict=True)) | agreement(part.predicted, part[truth], seed=seed)
+        for key, part in table.groupby(list(by), sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def spearman_by_network(table: pd.DataFrame, a: str, b: str) -> np.ndarray:
+    """Spearman of two columns within each network, ``(r,)``; 0 where one is constant."""
+    pairs = [(part[a].to_numpy(), part[b].to_numpy()) for _, part in table.groupby("network")]
+    return np.array([spearman_r(u, v) if np.ptp(u) and np.ptp(v) else 0.0 for u, v in pairs])
+
+
+def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> dict:
+    """Along a sweep over settings with r networks each: Spearman with the setting, and last minus first.
+
+    Args:
+        sweep: setting → ``(r,)``, the same r initializations at each setting. ``log``: take log₁₀ of the values.
+
+    Returns:
+        ``{"trend": (mean over networks, interval), "ends": …}`` with Student's t over networks.
+    """
+    values = np.stack([np.asarray(v, float) for v in sweep.values()], 1)  # (r, settings)
+    values = np.log10(values) if log else values
+    rho = spearman_r(values, np.broadcast_to(np.fromiter(sweep, float), values.shape)) if len(sweep) > 1 else values * 0
+    ends = values[:, -1] - values[:, 0]
+    return {"trend": (float(rho.mean()), t_interval(rho)), "ends": (float(ends.mean()), t_interval(ends))}
