@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, jvp, vjp, vmap
 
+from lib.example_gradients import curvature_rows
 from lib.objective import WORKING, Objective, flat, named
 
 PASSES = 6  # copies of the activations that a product holds for each vector
@@ -57,14 +58,26 @@ def _gauss_newton_product(objective: Objective, x: Tensor, y: Tensor, v: dict[st
     return vjp(lambda w: objective.outputs(w, x), objective.weights)[1](df)[0]
 
 
-def hessian(objective: Objective, *, gauss_newton: bool = False) -> Tensor:
-    """The whole matrix H (or G), ``(p, p)``, penalty included: products with the columns of the identity.
+def hessian(objective: Objective) -> Tensor:
+    """The whole matrix H, ``(p, p)``, penalty included.
 
     Cost: p products, 2p² numbers.
     """
     identity = torch.eye(objective.p, dtype=objective.x.dtype, device=objective.x.device)
-    h = hessian_product(objective, identity, gauss_newton=gauss_newton)
+    h = hessian_product(objective, identity)
     return (h + h.T) / 2
+
+
+def gauss_newton_matrix(objective: Objective) -> Tensor:
+    """The whole matrix G, ``(p, p)``, penalty included.
+
+    Cost: k backward passes an example, and 2nkp² operations in matrix products.
+    """
+    g = torch.zeros(objective.p, objective.p, dtype=objective.x.dtype, device=objective.x.device)
+    for rows in curvature_rows(objective):
+        g.addmm_(rows.T, rows)
+    g.div_(objective.n).diagonal().add_(objective.weight_decay)
+    return g
 
 
 def extreme_eigenvalues(

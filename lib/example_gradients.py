@@ -24,14 +24,25 @@ def gradient_rows(objective: Objective, x: Tensor, y: Tensor | None = None) -> I
 
     Cost: a backward pass an example (and output).
     """
-    outputs = 1 if y is not None else objective.y.shape[1]
+    yield from _rows(objective, x, y, 1 if y is not None else objective.y.shape[1])
+
+
+def curvature_rows(objective: Objective) -> Iterator[Tensor]:
+    """Rows R of ``(1/n) RᵀR = (1/n) Σ Jᵀ (∇²_f ℓ) J``, the Gauss–Newton matrix without penalty: k of each example.
+
+    Cost: k backward passes an example.
+    """
+    yield from _rows(objective, objective.x, None, objective.y.shape[1], curvature=True)
+
+
+def _rows(objective: Objective, x: Tensor, y: Tensor | None, outputs: int, *, curvature=False) -> Iterator[Tensor]:
     room = max(1, ROWS_BYTES // (outputs * objective.p * x.element_size()))
     order = _order(objective)
     for some, label in _pieces(objective, x, y, outputs, room):
         if order is None:
-            yield _by_torch(objective, some, label)
+            yield _by_torch(objective, some, label, curvature=curvature)
         else:
-            parts = dict(zip(order, _signals(objective, some, label), strict=True))
+            parts = dict(zip(order, _signals(objective, some, label, curvature=curvature), strict=True))
             yield torch.cat([gradients.written(parts[name]).flatten(0, 1) for name in _in_place(objective, order)], 1)
 
 
@@ -54,6 +65,25 @@ def along(objective: Objective, x: Tensor, y: Tensor | None, directions: Tensor)
         parts = zip(order, _signals(objective, some, label), strict=True)
         found.append(sum(_inner(signal, per_layer[name]) for name, signal in parts))
     return torch.cat(found)
+
+
+def layer_pieces(objective: Objective) -> Iterator[tuple[str, gradients.Signal]]:
+    """Each layer's factors of the gradients that make up the Gauss–Newton matrix (:func:`curvature_rows`).
+
+    Raises:
+        ValueError: for layers other than Linear, Conv2d and BatchNorm.
+    """
+    order = gradients.layer_order(objective.model, {**objective.weights, **objective.buffers}, objective.x)
+    for some, label in _pieces(objective, objective.x, objective.y, objective.y.shape[1], objective.n):
+        yield from zip(order, _signals(objective, some, label, curvature=True), strict=True)
+
+
+def curvature_root(f: Tensor, loss: str) -> Tensor:
+    """``(b, k, k)`` with RᵀR = ∇²_f ℓ: the identity for ``mse``, ``diag(√s) − √s sᵀ`` of the softmax s else."""
+    if loss == "mse":
+        return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
+    s = f.softmax(1)
+    return torch.diag_embed(s.sqrt()) - s.sqrt()[:, :, None] * s[:, None]
 
 
 def mean_square_norm(objective: Objective) -> float:
@@ -89,8 +119,10 @@ def _pieces(o: Objective, x: Tensor, y: Tensor | None, outputs: int, room: int) 
     yield from zip(x.split(size), [None] * len(x) if y is None else y.split(size), strict=y is not None)
 
 
-def _signals(o: Objective, x: Tensor, y: Tensor | None) -> Iterator[gradients.Signal]:
+def _signals(o: Objective, x: Tensor, y: Tensor | None, *, curvature=False) -> Iterator[gradients.Signal]:
     def cotangent(f):
+        if curvature:
+            return curvature_root(f, o.loss)
         if y is not None:
             return loss_gradient(f, y, o.loss)[:, None]
         return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
@@ -111,10 +143,14 @@ def _inner(signal: gradients.Signal, directions: Tensor) -> Tensor:
     return gradients.written(signal).flatten(0, 1) @ directions.T
 
 
-def _by_torch(o: Objective, x: Tensor, y: Tensor | None) -> Tensor:
+def _by_torch(o: Objective, x: Tensor, y: Tensor | None, *, curvature=False) -> Tensor:
     with torch.no_grad():
         if y is not None:
             one = vmap(grad(lambda w, a, b: o.total(w, a[None], b[None])), (None, 0, 0))
             return flat(one(o.weights, x, y))
         found = vmap(jacrev(lambda w, a: o.outputs(w, a[None])[0]), (None, 0))(o.weights, x)
-        return flat({name: value.flatten(0, 1) for name, value in found.items()})
+        rows = flat({name: value.flatten(0, 1) for name, value in found.items()})
+        if not curvature:
+            return rows
+        root = curvature_root(o.outputs(o.weights, x), o.loss)
+        return (root @ rows.view(*root.shape[:2], -1)).flatten(0, 1)

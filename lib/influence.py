@@ -14,6 +14,7 @@ The inverse is applied to all right-hand sides at once, and to as few of them as
     gauss_newton   the same with the Gauss–Newton matrix, which is never indefinite
     cg             conjugate gradient; H + δI must be positive definite
     lissa          batches of examples; cheap and noisy (``lib.lissa``)
+    ekfac          the Gauss–Newton matrix, a block a layer, in a Kronecker-factored basis (``lib.ekfac``)
 """
 
 import warnings
@@ -24,12 +25,15 @@ import torch
 from torch import Tensor, nn
 
 from lib.conjugate_gradient import Indefinite, conjugate_gradient
-from lib.curvature import extreme_eigenvalues, hessian, hessian_product
+from lib.curvature import extreme_eigenvalues, gauss_newton_matrix, hessian, hessian_product
+from lib.ekfac import ekfac_inverse
 from lib.example_gradients import along, gradient_rows, mean_square_norm
 from lib.lissa import Diverged, lissa
 from lib.objective import Objective, gradient, objective
 
-SOLVERS = ("exact", "gauss_newton", "cg", "lissa")
+SOLVERS = ("exact", "gauss_newton", "cg", "lissa", "ekfac")
+PRECONDITIONERS = (None, "gauss_newton", "ekfac")
+DENSE = 4096  # parameters up to which a p × p matrix serves as a preconditioner unasked
 MARGIN = 1.1  # over a measured eigenvalue, in what we tell people to set
 
 
@@ -129,7 +133,7 @@ def inverse_hessian(
     if solver in ("exact", "gauss_newton"):
         solve, values = _exact(o, damping, gauss_newton=solver == "gauss_newton", **options)
         return InverseHessian(o, solve, norm, one, values)
-    return InverseHessian(o, {"cg": _cg, "lissa": _lissa}[solver](o, damping, **options), norm, one)
+    return InverseHessian(o, {"cg": _cg, "lissa": _lissa, "ekfac": _ekfac}[solver](o, damping, **options), norm, one)
 
 
 def influence(
@@ -252,7 +256,7 @@ def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | N
 
 
 def _exact(o: Objective, damping: float, *, gauss_newton: bool):
-    values, vectors = torch.linalg.eigh(hessian(o, gauss_newton=gauss_newton).double())
+    values, vectors = torch.linalg.eigh((gauss_newton_matrix if gauss_newton else hessian)(o).double())
     shifted = values + damping
     rounding = 10 * torch.finfo(o.x.dtype).eps * float(values.abs().max())
     if (zero := int((shifted.abs() <= rounding).sum())) or not values.isfinite().all():
@@ -280,13 +284,26 @@ def _indefinite(lowest: float, damping: float) -> str:
     )
 
 
-def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 200):
-    product = lambda v: hessian_product(o, v)
+def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 200, precondition: str | None = "auto"):
+    if precondition == "auto":
+        precondition = "gauss_newton" if o.p <= DENSE and o.weight_decay + damping > 0 else None
+    if precondition not in PRECONDITIONERS:
+        raise ValueError(
+            f"precondition must be one of auto, {', '.join(map(str, PRECONDITIONERS))}, got {precondition!r}"
+        )
+    product, inverse = lambda v: hessian_product(o, v), None
+    if precondition == "gauss_newton":
+        g = gauss_newton_matrix(o)
+        g.diagonal().add_(damping)
+        factor = torch.linalg.cholesky(g)
+        inverse = lambda v: torch.cholesky_solve(v.T, factor).T
+    elif precondition == "ekfac":
+        inverse = ekfac_inverse(o, o.weight_decay + damping)
 
     def solve(v: Tensor) -> tuple[Tensor, dict]:
         try:
             found, steps, residual = conjugate_gradient(
-                lambda d: product(d).add_(d, alpha=damping), v, tol=tol, iterations=iterations
+                lambda d: product(d).add_(d, alpha=damping), v, tol=tol, iterations=iterations, precondition=inverse
             )
         except Indefinite:
             lowest = extreme_eigenvalues(product, v[0])[0]
@@ -298,6 +315,11 @@ def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 20
         return found, {"iterations": steps, "residual": residual}
 
     return solve
+
+
+def _ekfac(o: Objective, damping: float):
+    inverse = ekfac_inverse(o, o.weight_decay + damping)
+    return lambda v: (inverse(v), {})
 
 
 def _lissa(
