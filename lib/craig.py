@@ -52,7 +52,7 @@ def craig(
         ValueError: for other shapes or options, or errors that are not finite.
 
     Cost: for a class of m, ``lazy``: m²k for the distances and 4m² bytes, then some 32m per choice; ``stochastic``:
-    m²k·log(1/ε) in all.
+    m²k·log(1/ε) in all, classes and runs of one size side by side.
 
     Example:
         >>> g = torch.tensor([[[-0.1], [0.0], [0.1], [0.2], [5.0]]])
@@ -68,15 +68,24 @@ def craig(
     runs, n = errors.shape[:2]
     groups = labels_by_run(torch.zeros(n, dtype=torch.int64) if y is None else y, runs, n)
     kept, weights = torch.zeros(runs, n, dtype=torch.bool), torch.zeros(runs, n)
+    alike: dict[int, list] = {}  # by size: runs and their rows of one class
     for e in range(runs):
-        draw = torch.Generator().manual_seed(seed + e)
         for c in groups[e].unique():
             rows = torch.nonzero(groups[e] == c).flatten()
-            size = max(1, round(keep * len(rows)))
-            g = errors[e, rows]
-            chosen, owner = _lazy(g, size) if method == "lazy" else _stochastic(g, size, epsilon, draw)
-            kept[e, rows[chosen]] = True
-            weights[e, rows[chosen]] = torch.bincount(owner, minlength=size).float()
+            alike.setdefault(len(rows), []).append((e, rows))
+    draw = [torch.Generator().manual_seed(seed + e) for e in range(runs)]
+    for m, problems in alike.items():
+        size = max(1, round(keep * m))
+        g = torch.stack([errors[e, rows] for e, rows in problems])
+        if method == "lazy":
+            found = [_lazy(own, size) for own in g]
+        else:
+            few = min(m, math.ceil(m / size * math.log(1 / epsilon)))
+            draws = [torch.rand(size, few, generator=draw[e], dtype=torch.float64) for e, _ in problems]
+            found = zip(*_stochastic(g, size, few, torch.stack(draws).to(g.device)), strict=True)
+        for (e, rows), (chosen, owner) in zip(problems, found, strict=True):
+            kept[e, rows[chosen.cpu()]] = True
+            weights[e, rows[chosen.cpu()]] = torch.bincount(owner.cpu(), minlength=size).float()
     return Coreset(kept, weights)
 
 
@@ -116,15 +125,25 @@ def _lazy(g: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(state.chosen), state.owner.cpu()
 
 
-def _stochastic(g: Tensor, size: int, epsilon: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Greedy among a few candidates drawn anew for each choice."""
-    left = torch.arange(len(g))
-    few = math.ceil(len(g) / size * math.log(1 / epsilon))
-    state = _Nearest(len(g), 2 * torch.linalg.vector_norm(g, dim=1).max())
-    for count in range(len(g), len(g) - size, -1):
-        places = torch.randint(count, (min(few, count),), generator=draw)
-        distance = _distances(g[left[places]], g)
-        best = int(state.gain(distance).argmax())
-        state.add(int(left[places[best]]), distance[best])
-        left[places[best]] = left[count - 1].clone()
-    return torch.tensor(state.chosen), state.owner.cpu()
+def _stochastic(g: Tensor, size: int, few: int, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Greedy among a few candidates drawn anew for each choice, in P problems ``g (P, m, k)`` side by side.
+
+    ``draws (P, size, few)`` are uniform in [0, 1). Returns whom they chose ``(P, size)``, and which of these stands for
+    each example ``(P, m)``.
+    """
+    problems, m, k = g.shape
+    left = torch.arange(m, device=g.device).expand(problems, m).clone()
+    near = 2 * torch.linalg.vector_norm(g, dim=2).amax(1, keepdim=True).expand(problems, m)
+    owner, chosen = torch.zeros_like(left), left.new_empty(problems, size)
+    for choice in range(size):
+        count = m - choice
+        places = (draws[:, choice, :count] * count).long()
+        tried = left.gather(1, places)
+        distance = _distances(g.gather(1, tried[..., None].expand(-1, -1, k)), g)  # (P, few, m)
+        best = (near[:, None] - distance).clamp_(min=0).sum(2).argmax(1)[:, None]
+        distance = distance.gather(1, best[..., None].expand(-1, -1, m))[:, 0]
+        owner.masked_fill_(distance < near, choice)
+        near = torch.minimum(near, distance)
+        chosen[:, choice] = tried.gather(1, best)[:, 0]
+        left.scatter_(1, places.gather(1, best), left[:, count - 1 : count].clone())
+    return chosen, owner

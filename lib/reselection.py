@@ -8,8 +8,8 @@ from lib.ensemble import Ensemble, train
 from lib.recipe import Recipe, Record
 from lib.work import Work
 
-#: epoch, and parameters then, name → (E, …) ↦ rows to train on, (E, n) bool, and weights, (E, n) or None
-Choose = Callable[[int, dict[str, Tensor]], tuple[Tensor, Tensor | None]]
+#: an epoch and the networks at its end ↦ rows to train on from there, (E, n) bool, and weights, (E, n) or None
+Choose = Callable[[int, Ensemble], tuple[Tensor, Tensor | None]]
 
 
 def train_reselecting(
@@ -36,8 +36,8 @@ def train_reselecting(
         model, x_train, y_train, x_test, y_test, recipe, seeds: as in ``ensemble.train``. With ``iterations`` an epoch
             is ⌈n/B⌉ steps, however few rows are chosen.
         every: epochs from one choice to the next.
-        choose: called with an epoch (0, every, 2·every, …) and the parameters then; returns rows and weights. A
-            function of these alone, so that a run that is killed comes by the same choices again.
+        choose: called with an epoch t (0, every, 2·every, …) and an ``Ensemble`` with ``parameters`` and ``errors[t]``
+            then; returns rows and weights. A function of these alone, so that a killed run comes by the same again.
         record: what to keep of the last stretch; its epochs lie there.
         options: to ``ensemble.train``. With a ``store``, every stretch is kept, and a killed run goes on from there.
 
@@ -51,22 +51,22 @@ def train_reselecting(
 
     Example:
         >>> x, y = torch.randn(64, 8), torch.arange(64) % 2
-        >>> halves = lambda epoch, parameters: ((torch.arange(64) % 2 == epoch % 2)[None], None)
+        >>> halves = lambda epoch, run: ((torch.arange(64) % 2 == epoch % 2)[None], None)
         >>> how = {"recipe": Recipe(lr=0.1, epochs=4, batch_size=16), "seeds": [0], "progress": False}
         >>> train_reselecting(nn.Linear(8, 2), x, y, every=1, choose=halves, **how).epochs
         (4,)
     """
     if every < 1:
         raise ValueError(f"every must be at least 1 epoch, got {every}")
-    data = (model, x_train, y_train, x_test, y_test)
     last = Work(model, recipe, record, x_train, y_train).epochs()
-    between = Record(state=True)
-    run = train(*data, recipe=recipe, seeds=seeds, stop=0, **options)
+    go = lambda **stretch: train(model, x_train, y_train, recipe=recipe, seeds=seeds, **stretch, **options)
+    run = go(stop=0, record=Record(errors_at=(0,)))
     for epoch in range(0, last, every):
-        sees, weights = choose(epoch, run.parameters)
+        sees, weights = choose(epoch, run)
         stop = min(last, epoch + every)
-        run = train(
-            *data, recipe=recipe, seeds=seeds, record=record if stop == last else between, member_sees=sees,
-            weights=weights, initial=run.parameters, state=run.state, start=epoch, stop=stop, **options,
-        )  # fmt: skip
+        kept = {"record": Record(state=True, errors_at=(stop,))}
+        if stop == last:
+            kept = {"record": record, "x_test": x_test, "y_test": y_test}
+        here = {"initial": run.parameters, "state": run.state, "start": epoch, "stop": stop}
+        run = go(member_sees=sees, weights=weights, **here, **kept)
     return run

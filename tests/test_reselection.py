@@ -22,8 +22,9 @@ def data():
 def hard_half(x, y):
     """The rows on which a network is least right, weighted by how wrong it is."""
 
-    def choose(epoch, parameters):
-        p = predict(MODEL, parameters, x).softmax(2)
+    def choose(epoch, run):
+        p = predict(MODEL, run.parameters, x).softmax(2)
+        torch.testing.assert_close(run.errors[epoch], p - torch.nn.functional.one_hot(y, 3))
         wrong = 1 - p.gather(2, y.expand(len(p), -1)[..., None])[..., 0]
         return wrong >= wrong.median(1, keepdim=True).values, 0.5 + wrong
 
@@ -34,7 +35,7 @@ def test_one_choice_for_ever_is_a_plain_training(data):
     sees = torch.rand(2, 50, generator=torch.Generator().manual_seed(1)) < 0.6
     weights = torch.rand(2, 50, generator=torch.Generator().manual_seed(2))
     asked = []
-    always = lambda epoch, parameters: asked.append(epoch) or (sees, weights)
+    always = lambda epoch, run: asked.append(epoch) or (sees, weights)
     options = {"recipe": RECIPE, "seeds": SEEDS, "progress": False}
     anew = train_reselecting(MODEL, *data, *data, every=2, choose=always, **options)
     plain = train(MODEL, *data, *data, member_sees=sees, weights=weights, **options)
@@ -60,10 +61,10 @@ def test_a_killed_run_goes_on_after_its_last_stretch(data, tmp_path):
         pass
 
     def mortal(last):
-        def choose(epoch, parameters):
+        def choose(epoch, run):
             if epoch > last:
                 raise Killed
-            return hard_half(*data)(epoch, parameters)
+            return hard_half(*data)(epoch, run)
 
         return choose
 
