@@ -12,6 +12,8 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from lib.data import Dataset, load
+from lib.ensemble import Recipe, train
 from lib.models import Classifier, initialize
 
 LAYERS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}
@@ -52,6 +54,39 @@ def transferred(body: Classifier, outputs: int, *, seed: int) -> Classifier:
     model = fixed_statistics(body)
     model.head = initialize(nn.Linear(body.head.in_features, outputs), seed)
     return model
+
+
+def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0) -> Dataset:
+    """What to pretrain on where a task's classes ``taken`` come from the same data: all of its other classes.
+
+    Args:
+        n, n_test: rows, at most.
+
+    Example:
+        >>> other_classes("mnist-5k", [4, 9], n=400, n_test=80)
+        Dataset(mnist-5k: 400 training and 80 test examples of 1×28×28, 8 classes)
+    """
+    whole = load(name)
+    left = [c for c in range(len(whole.classes)) if c not in set(taken)]
+    if not left:
+        raise ValueError(f"taken leaves no class of {name}, which has {len(whole.classes)}; got {list(taken)}")
+    rows = [int(sum((y == c).sum() for c in left)) for y in (whole.y_train, whole.y_test)]
+    return load(name, classes=left, n_train=min(n, rows[0]), n_test=min(n_test, rows[1]), seed=seed)
+
+
+def pretrain(model: Classifier, images: Dataset, *, epochs: int, seed: int = 0, device="cpu", store=None):
+    """``model`` trained to tell the classes apart, and its test accuracy; SGD with momentum and a cosine schedule.
+
+    For 0 epochs the initial weights, drawn from ``seed``.
+    """
+    recipe = Recipe(lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=epochs, batch_size=50, schedule="cosine")
+    run = train(
+        model, images.x_train, images.y_train, images.x_test, images.y_test, recipe=recipe, seeds=[seed],
+        device=device, store=store, progress=False,
+    )  # fmt: skip
+    trained = copy.deepcopy(model)
+    trained.load_state_dict({name: value[0] for name, value in run.parameters.items()})
+    return trained, float(run.accuracy_test[0])
 
 
 def narrow_resnet(depth: int, *, width: int = 16, channels: int = 1, classes: int = 10) -> Classifier:

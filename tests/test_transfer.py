@@ -7,20 +7,29 @@ from torch import nn
 
 from lib.ensemble import Recipe, train
 from lib.gradients import NORMALIZATIONS
-from lib.models import Classifier
-from lib.transfer import FixedBatchNorm2d, as_imagenet, fixed_statistics, narrow_resnet, torchvision_resnet, transferred
+from lib.models import Classifier, initialize, mlp
+from lib.transfer import (
+    FixedBatchNorm2d,
+    as_imagenet,
+    fixed_statistics,
+    narrow_resnet,
+    other_classes,
+    pretrain,
+    torchvision_resnet,
+    transferred,
+)
 
 
 def small():
     body = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model = Classifier(body, nn.Linear(3, 4))
+    model = initialize(Classifier(body, nn.Linear(3, 4)), 0)
     model.body[1].running_mean.fill_(0.3)
     return model
 
 
 def test_statistics_stay_while_the_engine_trains():
     """And scale and shift do not."""
-    model, x = transferred(small(), 1, seed=0), torch.rand(6, 1, 5, 5)
+    model, x = transferred(small(), 1, seed=0), torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(0))
     state = {name: value[None] for name, value in model.state_dict().items()}
     run = train(
         model, x, torch.arange(6) % 2, recipe=Recipe(lr=0.1, epochs=3, batch_size=None, loss="mse"), seeds=[0],
@@ -36,6 +45,17 @@ def test_an_output_depends_on_its_own_example():
     torch.testing.assert_close(model(x)[:2], model(x[:2]))
     usual = small().train()
     assert (usual(x)[:2] - usual(x[:2])).abs().max() > 1e-4
+
+
+def test_pretraining_on_the_other_classes():
+    images = other_classes("mnist-5k", [4, 9], n=300, n_test=100)
+    assert set(images.classes) == set("01235678")
+    start, chance = pretrain(mlp(784, (16,), 8), images, epochs=0, seed=3)
+    trained, accuracy = pretrain(mlp(784, (16,), 8), images, epochs=4, seed=3)
+    assert torch.equal(start.head.weight, initialize(mlp(784, (16,), 8), 3).head.weight)
+    assert accuracy > 0.5 > chance and not torch.equal(trained.head.weight, start.head.weight)
+    with pytest.raises(ValueError, match="taken leaves no class of iris, which has 3"):
+        other_classes("iris", [0, 1, 2], n=10)
 
 
 def test_the_copy_is_a_copy():
