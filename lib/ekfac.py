@@ -46,7 +46,11 @@ def ekfac(objective: Objective) -> dict[str, Block]:
         else:
             found = [signal.gradient.square().sum((0, 1))]
         factors[name] = [old + new for old, new in zip(factors[name], found, strict=True)] if name in factors else found
-    bases = {name: [torch.linalg.eigh(f)[1] for f in pair] for name, pair in factors.items() if len(pair) == 2}
+    bases = {
+        name: [torch.linalg.eigh(f.double())[1].to(f.dtype) for f in pair]
+        for name, pair in factors.items()
+        if len(pair) == 2
+    }
     values, biased = {name: pair[0] for name, pair in factors.items() if len(pair) == 1}, {}
     for name, signal in layer_pieces(objective):
         if name not in bases:
