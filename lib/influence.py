@@ -31,7 +31,14 @@ from lib.example_gradients import along, gradient_rows, mean_square_norm
 from lib.lissa import Diverged, lissa
 from lib.objective import Objective, gradient, objective
 
-SOLVERS = ("exact", "gauss_newton", "cg", "lissa", "ekfac")
+OPTIONS = {
+    "exact": (),
+    "gauss_newton": (),
+    "cg": ("tol", "iterations", "precondition"),
+    "lissa": ("scale", "depth", "repeats", "batch_size", "seed"),
+    "ekfac": (),
+}
+SOLVERS = tuple(OPTIONS)
 PRECONDITIONERS = (None, "gauss_newton", "ekfac")
 DENSE = 4096  # parameters up to which a p × p matrix serves as a preconditioner unasked
 MARGIN = 1.1  # over a measured eigenvalue, in what we tell people to set
@@ -120,6 +127,9 @@ def inverse_hessian(
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    valid = OPTIONS[solver]
+    if unknown := [name for name in options if name not in valid]:
+        raise ValueError(f"solver {solver!r} takes {', '.join(valid) or 'no options'}; got {', '.join(unknown)}")
     if not damping >= 0:
         raise ValueError(f"damping must be at least 0, got {damping}")
     o = objective(model, x, y, weight_decay=weight_decay, loss=loss, reference=reference, device=device, dtype=dtype)
@@ -149,7 +159,7 @@ def influence(
         groups: bool ``(g, n)``: groups to score instead.
         options: of :func:`inverse_hessian`: ``weight_decay`` λ, ``damping`` δ, ``solver``, ``loss``
             (``cross_entropy`` or ``mse``), ``reference`` (w_ref by name), ``device``, ``dtype``; and of the solver:
-            ``tol, iterations`` (cg); ``scale, depth, repeats, batch_size, seed`` (lissa).
+            ``tol, iterations, precondition`` (cg); ``scale, depth, repeats, batch_size, seed`` (lissa).
 
     Returns:
         :class:`Influence`; ``on_loss (m, n)``, positive = removal raises the test loss = helpful.
@@ -250,8 +260,11 @@ def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | N
     if examples is None:
         return o.x, o.y, mix
     rows = torch.as_tensor(examples, device=o.x.device)
-    if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool or not len(rows):
-        raise ValueError(f"examples must be indices (r,), at least one; got {rows.dtype} {tuple(rows.shape)}")
+    fits = rows.ndim == 1 and not rows.is_floating_point() and rows.dtype != torch.bool and len(rows)
+    if not fits or not 0 <= rows.min() <= rows.max() < o.n:
+        raise ValueError(
+            f"examples must be indices (r,), at least one, from 0 to {o.n - 1}; got {rows.dtype} {tuple(rows.shape)}"
+        )
     return o.x[rows], o.y[rows], mix
 
 

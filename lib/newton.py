@@ -52,18 +52,29 @@ def newton(
     while slope.norm() > tol and step < steps:
         values, vectors = torch.linalg.eigh(hessian(o))
         down = vectors @ (vectors.T @ slope / (values.abs() + damping))
-        here, t, gain = value(o), 1.0, float(slope @ down)
-        while True:
-            moved = replace(o, weights={name: v[0] for name, v in named(w - t * down, o.weights).items()})
-            if value(moved) <= here - 1e-4 * t * gain or t < 1e-9:
-                break
-            t /= 2
-        if t < 1e-9 and float(gradient(moved).norm()) >= float(slope.norm()):
+        moved = _descend(o, w, slope, down)
+        if moved is None:
             break
-        o, w, slope, step = moved, w - t * down, gradient(moved), step + 1
+        o, w, slope, step = *moved, step + 1
     net = copy.deepcopy(o.model)
     net.load_state_dict(o.weights, strict=False)
     return Converged(net.train(model.training), float(slope.norm()), step, values)
+
+
+def _descend(o: Objective, w: Tensor, slope: Tensor, down: Tensor) -> tuple | None:
+    """The first of the steps 1, ½, ¼, … that will do; where L changes by rounding alone, by the gradient's norm."""
+    here, gain, t = value(o), float(slope @ down), 1.0
+    rounding = 100 * torch.finfo(w.dtype).eps * abs(here)
+    while t > 1e-9:
+        to = w - t * down
+        moved = replace(o, weights={name: v[0] for name, v in named(to, o.weights).items()})
+        fall = here - value(moved)
+        if fall > max(1e-4 * t * gain, rounding):
+            return moved, to, gradient(moved)
+        if abs(fall) <= rounding and (there := gradient(moved)).norm() < slope.norm():
+            return moved, to, there
+        t /= 2
+    return None
 
 
 def value(o: Objective) -> float:
