@@ -54,12 +54,13 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--only", action="append", default=[], metavar="NN", help="this notebook alone; repeat, or 03,04")
     add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter; VALUE is YAML")
     add("--save", action="store_true", help="write outputs back to notebooks/, figures/ and the README (laptop only)")
+    add("--html", action="store_true", help="also render what is executed as web pages, results/<profile>/html/")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
     if asked.test:
-        if asked.profile or asked.only or asked.p or asked.save:
+        if asked.profile or asked.only or asked.p or asked.save or asked.html:
             raise Refused("--test goes alone (pytest's own options after --)")
         return asked
     if asked.pytest:
@@ -161,6 +162,16 @@ def report(runs: Sequence[Run], profile: str, results: Path) -> None:
             print(f"\nFAILED {run.notebook.name} at {run.failure}\n  its notebook so far: {shown(run.executed)}")
 
 
+def render(profile: str, results: Path, folder: Path) -> Path:
+    """Web pages of all notebooks that were executed under a profile, now or before; returns the index."""
+    from lib import claims, pages
+
+    executed = [results / profile / "notebooks" / f"{notebook.name}.ipynb" for notebook in notebooks.find(folder)]
+    table = claims.summary(results, profile, folder / "claims.yaml")
+    found = [path for path in executed if path.exists()]
+    return pages.write(found, results / profile / "html", table, home=folder, profile=profile)
+
+
 def verdicts(table, width: int) -> str:
     """The frame of ``claims.summary`` for a terminal: a line a claim, cut at ``width``; how many of each verdict."""
     from lib.claim_tables import LOOKS
@@ -219,6 +230,8 @@ def _main(argv: list[str], folder: Path) -> int:
 
         for run in good:
             print(f"saved: {', '.join(shown(path) for path in publish.save(run, results, folder.parent))}")
+    if asked.html and good:
+        print(f"pages: {shown(render(asked.profile, results, folder))}")
     print(f"\n{len(good)} of {len(runs)} notebooks went well, in {duration(time.perf_counter() - start)}")
     return 0 if len(good) == len(runs) else 1
 

@@ -214,6 +214,7 @@ def test_only_takes_several_in_their_order(folder):
         (["--save", "--profile", "smoke"], "--save"),
         (["--save", "-p", "seed", "3"], "--save"),
         (["--test", "--only", "01"], "--test goes alone"),
+        (["--test", "--html"], "--test goes alone"),
     ],
 )
 def test_refused_before_anything_runs(folder, tmp_path, capsys, argv, valid):
@@ -300,6 +301,14 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     before = first.ipynb.read_bytes(), readme.read_bytes()
     assert study.main(["--only", "01", "--save"], folder) == 0
     assert before == (first.ipynb.read_bytes(), readme.read_bytes())
+
+
+def test_pages_of_what_went_well(folder, tmp_path, capsys):
+    first, _ = find(folder)
+    first.py.write_text(first.py.read_text() + "\n# %%\n1 / 0\n")
+    assert study.main(["--profile", "smoke", "--html"], folder) == 1
+    assert "html/index.html" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "results/smoke/html").iterdir()) == ["02_second.html", "index.html"]
 
 
 def test_a_notebook_that_leaves_out_a_claim_has_failed(folder, tmp_path):
