@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def matrix_product_rate(n: int = 3000, *, dtype=torch.float32, device="cpu", rep
             a @ b
         best = max(best, 2e-9 * n**3 / phases.seconds["product"])
     return best
+
+
+def best_seconds(work: Callable[[], object], *, repeats: int = 1) -> float:
+    """Least wall-clock seconds of some calls of ``work``.
+
+    Example:
+        >>> 0 <= best_seconds(lambda: None, repeats=3) < 1
+        True
+    """
+    spent = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - begun)
+    return min(spent)
 
 
 class Phases:

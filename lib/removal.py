@@ -68,9 +68,14 @@ class Kernels:
     residual: Tensor  # y − f(X), (n, k) float64
 
     @property
+    def eigenvalues(self) -> Tensor:
+        """Of Θ/n, ascending: those of the Gauss–Newton matrix of the mean loss that are not 0."""
+        return self.spectrum.values / len(self.residual)
+
+    @property
     def curvature(self) -> float:
-        """Largest eigenvalue of Θ/n: gradient descent on the mean loss diverges for lr above 2 over it."""
-        return self.spectrum.values[-1].item() / len(self.residual)
+        """The largest of them: gradient descent on the mean loss diverges for lr above 2 over it."""
+        return self.eigenvalues[-1].item()
 
 
 def kernels(training: Training, *, per_layer: int | None = None, seed: int = 0) -> Kernels:
