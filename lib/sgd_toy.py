@@ -34,6 +34,8 @@ def sgd_final_weights(
 ) -> Tensor:
     """Weights after SGD on ``½(w·x − y)²``, mean over the batch, from w = 0; every run shuffles anew each epoch.
 
+    Run r of one data set takes its rows in the same order as run r of another.
+
     Args:
         x, y: ``(n, p)`` and ``(n,)``, or ``(g, n, p)`` and ``(g, n)`` for g data sets side by side. The last batch of
             an epoch is smaller where n is no multiple of ``batch_size``.
@@ -55,16 +57,14 @@ def sgd_final_weights(
     sets = torch.cat([x, y[..., None]], -1).reshape(-1, *x.shape[-2:-1], x.shape[-1] + 1)  # (g, n, p + 1)
     groups, n, width = sets.shape
     generator = torch.Generator(x.device).manual_seed(seed)
-    rows = torch.arange(groups, device=x.device).repeat_interleave(runs)[:, None] * n  # (g·runs, 1)
-    flat = sets.reshape(-1, width)
-    w = x.new_zeros(groups * runs, width - 1)
+    w = x.new_zeros(groups, runs, width - 1)
     for _ in range(epochs):
-        order = torch.rand(groups * runs, n, generator=generator, device=x.device).argsort(1)
-        for batch in flat[rows + order].split(batch_size, 1):
+        order = torch.rand(runs, n, generator=generator, device=x.device).argsort(1)
+        for batch in sets[:, order].split(batch_size, 2):  # (g, runs, b, p + 1)
             features, targets = batch[..., :-1], batch[..., -1]
-            errors = torch.einsum("rbp,rp->rb", features, w) - targets
-            w = w - lr / batch.shape[1] * torch.einsum("rb,rbp->rp", errors, features)
-    return w.view(groups, runs, -1) if x.ndim == 3 else w
+            errors = (features * w[:, :, None]).sum(3) - targets
+            w = w - lr / batch.shape[2] * (errors[..., None] * features).sum(2)
+    return w if x.ndim == 3 else w[0]
 
 
 def gaussian(samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,3 +107,29 @@ def unique_information(with_it: Tensor, without_it: Tensor, replaced: Tensor) ->
 
 def _log_density(samples: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
     return torch.distributions.MultivariateNormal(*parameters).log_prob(samples)
+
+
+def information_of(
+    x: Tensor, y: Tensor, i: int, others: tuple[Tensor, Tensor], *, runs: int = 1000, seed: int = 0, **sgd
+) -> tuple[float, float]:
+    """``I(w; zᵢ | S₋ᵢ)`` and its leave-one-out bound for example i of a data set, in nats, by training on all of them.
+
+    Args:
+        x, y: the data S, ``(n, p)`` and ``(n,)``.
+        others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
+        runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
+
+    Raises:
+        ValueError: if there is no such example.
+
+    Cost: (g + 2)·runs trainings.
+    """
+    if not 0 <= i < len(y):
+        raise ValueError(f"i must be one of the {len(y)} examples, got {i}")
+    rest = torch.arange(len(y)) != i
+    in_its_place = [
+        (torch.cat([x[rest], z[None]]), torch.cat([y[rest], t[None]])) for z, t in zip(*others, strict=True)
+    ]
+    replaced_x, replaced_y = (torch.stack(part) for part in zip(*in_its_place, strict=True))
+    train = lambda x, y, stream: sgd_final_weights(x, y, runs=runs, seed=3 * seed + stream, **sgd)
+    return unique_information(train(x, y, 0), train(x[rest], y[rest], 1), train(replaced_x, replaced_y, 2))

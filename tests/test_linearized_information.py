@@ -17,7 +17,7 @@ from lib.information import (
 )
 from lib.leave_one_out import leave_one_out
 from lib.linearized import coefficients
-from lib.sgd_toy import gaussian, gaussian_kl, sgd_final_weights, two_gaussians, unique_information
+from lib.sgd_toy import gaussian, gaussian_kl, information_of, sgd_final_weights, two_gaussians, unique_information
 
 F64 = torch.float64
 
@@ -285,3 +285,19 @@ EYE = torch.eye(3, dtype=F64)
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_information_of_an_example_is_what_its_three_clouds_give():
+    x, y = two_gaussians(6, seed=0)
+    place = (torch.ones(4, 2, dtype=x.dtype), torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=x.dtype))
+    train = {"runs": 50, "epochs": 20}
+    rest = torch.arange(12) != 2
+    replaced = torch.stack([
+        sgd_final_weights(torch.cat([x[rest], place[0][g : g + 1]]), torch.cat([y[rest], place[1][g : g + 1]]),
+                          seed=17, **train) for g in range(4)
+    ])  # fmt: skip
+    clouds = sgd_final_weights(x, y, seed=15, **train), sgd_final_weights(x[rest], y[rest], seed=16, **train)
+    found = information_of(x, y, 2, place, seed=5, **train)
+    assert found == pytest.approx(unique_information(*clouds, replaced))
+    with pytest.raises(ValueError, match="i must be one of the 12 examples, got 12"):
+        information_of(x, y, 12, place)
