@@ -10,10 +10,6 @@ import torch
 from torch import Tensor
 
 from lib import ensemble
-from lib.craig import craig
-from lib.reselection import train_reselecting
-from lib.shards import key_of
-from lib.work import Work
 
 
 def ranks(score: Tensor, *, seed: int = 0) -> Tensor:
@@ -138,57 +134,6 @@ def retrain(
     )
     table = pd.DataFrame([name for name in plans for _ in seeds], columns=list(columns))
     return table.assign(kept=sees.sum(1).numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
-
-
-def retrain_craig(
-    model, data, shares, *, recipe, seeds, every: int, labels=None, balanced: bool = True, store=None, **options
-) -> pd.DataFrame:
-    """Train on weighted coresets that are chosen anew as training goes on, and report test accuracy.
-
-    At the start and after every few epochs, :func:`lib.craig.craig` (stochastic greedy) picks from each member's own
-    error vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n
-    examples and r are chosen: 1 on average, so that a batch estimates the gradient over all n.
-
-    Args:
-        model, data, recipe, seeds, labels: as in :func:`retrain`.
-        shares: of the rows, to train on; the lowest-valued rest is left out (Ki et al. 2023, F.2).
-        every: epochs from one choice to the next; 10 in the paper.
-        balanced: choose the same share of every class, to stand for that class.
-        store: a ``Store``; each finished share is kept (what lies between two choices is not).
-        options: passed on to ``ensemble.train``.
-
-    Returns:
-        A row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
-
-    Raises:
-        ValueError: as ``craig`` and ``ensemble.train``.
-
-    Cost: S · len(shares) trainings, and as many choices each as there are stretches.
-    """
-    seeds, y = [int(s) for s in seeds], data.y_train if labels is None else labels
-    sets = (data.x_train, y, data.x_test, data.y_test)
-    computed = {name: value for name, value in options.items() if name in ("device", "precision")}
-    work = Work(model, recipe, ensemble.Record(), *sets, **computed)
-    common = key_of(work) | {"function": "lib.pruning.retrain_craig", "every": every, "balanced": balanced}
-    rows = []
-    for share in map(float, shares):
-
-        def choose(epoch, run, share=share):
-            kept, weights = craig(
-                run.errors[epoch], share, y=y if balanced else None, method="stochastic", seed=1000 * epoch
-            )
-            return kept, weights * kept.sum(1, keepdim=True) / len(y)
-
-        def trained(choose=choose):
-            last = ensemble.Record(parameters=False)
-            run = train_reselecting(
-                model, *sets, recipe=recipe, seeds=seeds, every=every, choose=choose, record=last, **options
-            )
-            return {"accuracy": run.accuracy_test.numpy()}
-
-        found = trained() if store is None else store.cached(common | {"keep": share, "members": seeds}, trained)
-        rows += [(share, round(share * len(y)), *pair) for pair in zip(seeds, found["accuracy"], strict=True)]
-    return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy"])
 
 
 def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:

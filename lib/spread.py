@@ -34,7 +34,7 @@ def train_members(work: Work, members: Members, chunk: int, tick: Callable) -> d
     cores = _cores(work)
     groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
     with rounded_products(work.precision):
-        parts = _beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
+        parts = beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
     order = np.argsort(np.concatenate(groups))
     return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
@@ -57,7 +57,7 @@ def _cut(who: list[int], chunk: int, cores: int) -> list[list[int]]:
     return [part.tolist() for part in np.array_split(who, count)]
 
 
-def _beside(call: Callable, jobs: list, cores: int, one_core: bool, tick=lambda steps: None) -> list:
+def beside(call: Callable, jobs: list, cores: int, one_core: bool, tick=lambda steps: None) -> list:
     """``call(job, tick)`` for each job, on ``cores`` threads; the results in order. A failure stops the others."""
     workers, before = min(cores, len(jobs)), torch.get_num_threads()
     stop, lock = threading.Event(), threading.Lock()
@@ -118,7 +118,7 @@ def _fastest(work: Work, most: int) -> int:
     best, least, size = 1, math.inf, 1
     while size <= most:
         try:
-            seconds = max(_beside(lambda size, _: _time_step(work, size), [size] * _cores(work), _cores(work), True))
+            seconds = max(beside(lambda size, _: _time_step(work, size), [size] * _cores(work), _cores(work), True))
         except torch.OutOfMemoryError:
             break
         if seconds / size < 0.97 * least:

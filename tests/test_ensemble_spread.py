@@ -285,7 +285,7 @@ def test_a_failure_stops_the_other_threads():
             tick(1)
 
     with pytest.raises(RuntimeError, match="first"):
-        spread._beside(call, [0, 1, 2, 3], 2, True, ticks.append)
+        spread.beside(call, [0, 1, 2, 3], 2, True, ticks.append)
     assert len(ticks) < 1000
 
 
