@@ -18,7 +18,13 @@ PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text("utf8"))
 README = (REPO / "README.md").read_text("utf8")
 
 #: Import name where it is not the distribution's.
-DISTRIBUTION = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTION = {
+    "PIL": "pillow",
+    "bs4": "beautifulsoup4",
+    "curvlinops": "curvlinops-for-pytorch",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 #: Direct dependencies that nothing imports, and what they are for.
 TOOLS = {
     "dask": "what distributed schedules",
@@ -26,7 +32,6 @@ TOOLS = {
     "ipywidgets": "tqdm.auto's bars in Jupyter",
     "jinja2": "pandas.Styler",
     "jupyterlab": "reading and editing the notebooks",
-    "nbconvert": "notebooks as pages",
     "pre-commit": "the hooks",
     "ruff": "the hooks",
 }
