@@ -36,11 +36,12 @@ def hessian_product(
     x, y = (objective.x, objective.y) if rows is None else (objective.x[rows], objective.y[rows])
     one = _gauss_newton_product if gauss_newton else _newton_product
     together = max(1, min(len(vectors), WORKING // (8 * PASSES * objective.activation_bytes)))
+    room = max(WORKING, 16 * objective.p * x.element_size())  # batches that outweigh the copies of the weights
     out = torch.empty_like(vectors)
     with torch.no_grad():
         for into, block in zip(out.split(together), vectors.split(together), strict=True):
             tangents, total = named(block, objective.weights), 0
-            for some, label in objective.batches(x, y, times=PASSES * len(block)):
+            for some, label in objective.batches(x, y, times=PASSES * len(block), room=room):
                 total = total + flat(vmap(lambda v: one(objective, some, label, v))(tangents))  # noqa: B023
             into.copy_(total).div_(len(x)).add_(block, alpha=objective.weight_decay)
     return out
@@ -66,6 +67,21 @@ def hessian(objective: Objective) -> Tensor:
     identity = torch.eye(objective.p, dtype=objective.x.dtype, device=objective.x.device)
     h = hessian_product(objective, identity)
     return (h + h.T) / 2
+
+
+def example_hessians(objective: Objective) -> Tensor:
+    """``∇²ℓᵢ + λI`` of every training example, ``(n, p, p)``: for networks of a few hundred parameters."""
+    identity = named(torch.eye(objective.p, dtype=objective.x.dtype, device=objective.x.device), objective.weights)
+
+    def one(x, y):
+        product = lambda v: _newton_product(objective, x[None], y[None], v)
+        return torch.cat([part.flatten(1) for part in vmap(product)(identity).values()], 1)
+
+    with torch.no_grad():
+        pieces = objective.batches(objective.x, objective.y, times=PASSES * objective.p)
+        h = torch.cat([vmap(one)(*batch) for batch in pieces])
+    h.diagonal(dim1=1, dim2=2).add_(objective.weight_decay)
+    return h
 
 
 def gauss_newton_matrix(objective: Objective) -> Tensor:

@@ -11,7 +11,8 @@ the change upon removal: positive on a test loss = removal raises it = the examp
 The inverse is applied to all right-hand sides at once, and to as few of them as will do:
 
     exact          eigendecomposition of the whole H; p up to a few thousand
-    gauss_newton   the same with the Gauss–Newton matrix, which is never indefinite
+    gauss_newton   the Gauss–Newton matrix, which is never indefinite: likewise, or, where there are more parameters
+                   than outputs on the training examples, from the tangent kernel (``lib.gauss_newton``)
     cg             conjugate gradient; H + δI must be positive definite
     lissa          batches of examples; cheap and noisy (``lib.lissa``)
     ekfac          the Gauss–Newton matrix, a block a layer, in a Kronecker-factored basis (``lib.ekfac``)
@@ -25,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from lib.conjugate_gradient import Indefinite, conjugate_gradient
-from lib.curvature import extreme_eigenvalues, gauss_newton_matrix, hessian, hessian_product
+from lib.curvature import example_hessians, extreme_eigenvalues, gauss_newton_matrix, hessian, hessian_product
 from lib.ekfac import ekfac_inverse
 from lib.example_gradients import along, gradient_rows, mean_square_norm
+from lib.gauss_newton import kernel_inverse
 from lib.lissa import Diverged, lissa
 from lib.objective import Objective, gradient, objective
 
@@ -40,7 +42,8 @@ OPTIONS = {
 }
 SOLVERS = tuple(OPTIONS)
 PRECONDITIONERS = (None, "gauss_newton", "ekfac")
-DENSE = 4096  # parameters up to which a p × p matrix serves as a preconditioner unasked
+TABLE = 2**28  # bytes that all examples' own Hessians may take, for lissa on very small networks
+DENSE = 4096  # parameters up to which a p × p matrix serves unasked
 MARGIN = 1.1  # over a measured eigenvalue, in what we tell people to set
 
 
@@ -140,10 +143,11 @@ def inverse_hessian(
             f"removing one example changes it by ({one:.3g}); influence presumes less than 1: train on",
             stacklevel=3,
         )
-    if solver in ("exact", "gauss_newton"):
-        solve, values = _exact(o, damping, gauss_newton=solver == "gauss_newton", **options)
+    if solver == "exact" or (solver == "gauss_newton" and o.p <= max(DENSE, o.y.numel())):
+        solve, values = _exact(o, damping, gauss_newton=solver == "gauss_newton")
         return InverseHessian(o, solve, norm, one, values)
-    return InverseHessian(o, {"cg": _cg, "lissa": _lissa, "ekfac": _ekfac}[solver](o, damping, **options), norm, one)
+    by_name = {"gauss_newton": _kernel, "cg": _cg, "lissa": _lissa, "ekfac": _ekfac}
+    return InverseHessian(o, by_name[solver](o, damping, **options), norm, one)
 
 
 def influence(
@@ -330,6 +334,11 @@ def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 20
     return solve
 
 
+def _kernel(o: Objective, damping: float):
+    inverse = kernel_inverse(o, damping)
+    return lambda v: (inverse(v), {})
+
+
 def _ekfac(o: Objective, damping: float):
     inverse = ekfac_inverse(o, o.weight_decay + damping)
     return lambda v: (inverse(v), {})
@@ -345,7 +354,13 @@ def _lissa(
     batch_size: int = 10,
     seed: int = 0,
 ):
-    product = lambda v, rows=None: hessian_product(o, v, rows=rows)
+    few = o.n * o.p**2 * o.x.element_size() <= TABLE
+    each = example_hessians(o) if few else None
+
+    def product(v: Tensor, rows: Tensor | None = None) -> Tensor:
+        if few and rows is not None:
+            return v @ each[rows].mean(0)
+        return hessian_product(o, v, rows=rows)
 
     def highest(v: Tensor, draws: int = 5) -> float:
         """Of the batches, so that ``scale`` bounds each."""

@@ -72,9 +72,11 @@ class Objective:
         _check_labels(x, y, self.y.shape[1], self.loss, name)
         return x.to(like), None if y is None else targets(y, self.y.shape[1], like.dtype).to(like.device)
 
-    def batches(self, x: Tensor, *others: Tensor, times: int = 1) -> Iterator[tuple[Tensor, ...]]:
-        """Pieces of x (and what goes with it) whose activations, ``times`` over, fit into ``WORKING`` bytes."""
-        size = max(1, WORKING // max(1, times * self.activation_bytes))
+    def batches(
+        self, x: Tensor, *others: Tensor, times: int = 1, room: int | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Pieces of x (and what goes with it) whose activations, ``times`` over, fit into ``room`` bytes."""
+        size = max(1, (WORKING if room is None else room) // max(1, times * self.activation_bytes))
         yield from zip(*(value.split(size) for value in (x, *others)), strict=True)
 
 

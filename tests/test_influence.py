@@ -193,6 +193,24 @@ def test_lissa_of_equal_examples_is_a_neumann_series():
     torch.testing.assert_close(found.on_loss, exact)
 
 
+def test_lissa_on_the_examples_own_hessians_is_the_same(network, monkeypatch):
+    model, x, y, x_test, y_test = network
+    ask = lambda: influence(model, x, y, x_test, y_test, weight_decay=DECAY, solver="lissa", depth=20).on_loss
+    before = ask()
+    monkeypatch.setattr("lib.influence.TABLE", 0)
+    torch.testing.assert_close(ask(), before)
+
+
+def test_gauss_newton_from_the_kernel_is_the_same(network, monkeypatch):
+    model, x, y, x_test, y_test = network
+    ask = lambda: influence(model, x[:5], y[:5], x_test, y_test, weight_decay=DECAY, solver="gauss_newton").on_loss
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = ask()
+        monkeypatch.setattr("lib.influence.DENSE", 0)
+        torch.testing.assert_close(ask(), before)
+
+
 def test_divergent_lissa_names_settings_that_converge(network):
     model, x, y, x_test, y_test = network
     options = {"weight_decay": DECAY, "solver": "lissa", "depth": 200, "batch_size": 8}

@@ -1,5 +1,7 @@
 """Curvature against torch.func's whole Hessians, another library's operators, and hand-made matrices, in float64."""
 
+from dataclasses import replace
+
 import curvlinops
 import pytest
 import torch
@@ -10,10 +12,11 @@ from torch.nn import functional as F
 from lib import models
 from lib import objective as objectives
 from lib.conjugate_gradient import Indefinite, conjugate_gradient
-from lib.curvature import extreme_eigenvalues, gauss_newton_matrix, hessian_product
+from lib.curvature import example_hessians, extreme_eigenvalues, gauss_newton_matrix, hessian_product
 from lib.curvature import hessian as whole_hessian
 from lib.ekfac import ekfac_inverse
 from lib.example_gradients import along, gradient_rows, mean_square_norm
+from lib.gauss_newton import kernel_inverse
 from lib.lissa import Diverged, lissa
 from lib.newton import newton
 from lib.objective import flat, gradient, named, objective
@@ -92,6 +95,26 @@ def test_hessian_and_gauss_newton_matrix(case):
     some = torch.tensor([4, 1])
     part = hessian(lambda w: each(outputs(w))[some].mean() + DECAY / 2 * w @ w)(w)
     torch.testing.assert_close(hessian_product(o, v, rows=some), v @ part)
+
+
+def test_inverse_from_the_kernel(case):
+    o, *_, w = case
+    v = torch.randn(4, len(w), dtype=F64)
+    if isinstance(o.model, Gated):
+        with pytest.raises(ValueError, match="parameters in Linear, Conv2d"):
+            kernel_inverse(o, 0.2)
+        return
+    shifted = gauss_newton_matrix(o) + 0.2 * torch.eye(len(w), dtype=F64)
+    torch.testing.assert_close(kernel_inverse(o, 0.2)(v), torch.linalg.solve(shifted, v.T).T)
+    with pytest.raises(ValueError, match="singular, with more parameters than outputs: give damping"):
+        kernel_inverse(replace(o, weight_decay=0.0), 0.0)
+
+
+def test_hessians_of_each_example(case):
+    o, outputs, each, w = case
+    eye = torch.eye(len(w), dtype=F64)
+    expected = torch.stack([hessian(lambda w: each(outputs(w))[i])(w) for i in range(7)]) + DECAY * eye  # noqa: B023
+    torch.testing.assert_close(example_hessians(o), expected)
 
 
 def test_pieces_make_no_difference(case, monkeypatch):
