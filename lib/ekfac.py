@@ -13,6 +13,7 @@ that basis exact. Normalization layers have their diagonal.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -46,11 +47,7 @@ def ekfac(objective: Objective) -> dict[str, Block]:
         else:
             found = [signal.gradient.square().sum((0, 1))]
         factors[name] = [old + new for old, new in zip(factors[name], found, strict=True)] if name in factors else found
-    bases = {
-        name: [torch.linalg.eigh(f.double())[1].to(f.dtype) for f in pair]
-        for name, pair in factors.items()
-        if len(pair) == 2
-    }
+    bases = {name: [_eigenvectors(f) for f in pair] for name, pair in factors.items() if len(pair) == 2}
     values, biased = {name: pair[0] for name, pair in factors.items() if len(pair) == 1}, {}
     for name, signal in layer_pieces(objective):
         if name not in bases:
@@ -106,3 +103,11 @@ def _solve_block(block: Block, v: Tensor, shift: float) -> Tensor:
 def _with_one(signal: gradients.Signal) -> Tensor:
     a = signal.inputs
     return torch.cat([a, torch.ones_like(a[..., :1])], 2) if signal.bias else a
+
+
+def _eigenvectors(matrix: Tensor) -> Tensor:
+    """In double precision; by scipy where LAPACK's divide and conquer gives up (factors of low rank)."""
+    try:
+        return torch.linalg.eigh(matrix.double())[1].to(matrix.dtype)
+    except torch.linalg.LinAlgError:
+        return torch.from_numpy(scipy.linalg.eigh(matrix.double().cpu().numpy(), driver="ev")[1]).to(matrix)
