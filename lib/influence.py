@@ -25,26 +25,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lib.conjugate_gradient import Indefinite, conjugate_gradient
-from lib.curvature import example_hessians, extreme_eigenvalues, gauss_newton_matrix, hessian, hessian_product
-from lib.ekfac import ekfac_inverse
+from lib.curvature import extreme_eigenvalues, hessian_product
 from lib.example_gradients import along, gradient_rows, mean_square_norm
-from lib.gauss_newton import kernel_inverse
-from lib.lissa import Diverged, lissa
+from lib.inverses import check_options, inverse
 from lib.objective import Objective, gradient, objective
-
-OPTIONS = {
-    "exact": (),
-    "gauss_newton": (),
-    "cg": ("tol", "iterations", "precondition"),
-    "lissa": ("scale", "depth", "repeats", "batch_size", "seed"),
-    "ekfac": (),
-}
-SOLVERS = tuple(OPTIONS)
-PRECONDITIONERS = (None, "gauss_newton", "ekfac")
-TABLE = 2**28  # bytes that all examples' own Hessians may take, for lissa on very small networks
-DENSE = 4096  # parameters up to which a p × p matrix serves unasked
-MARGIN = 1.1  # over a measured eigenvalue, in what we tell people to set
 
 
 @dataclass(frozen=True)
@@ -65,9 +49,9 @@ class InverseHessian:
 
     objective: Objective
     solve: Callable[[Tensor], tuple[Tensor, dict]]
+    eigenvalues: Tensor | None
     gradient_norm: float
     one_example: float
-    eigenvalues: Tensor | None = None
 
     def on_loss(self, x_test: Tensor, y_test: Tensor, *, examples=None, groups=None) -> Influence:
         """:func:`influence` with this inverse."""
@@ -128,13 +112,7 @@ def inverse_hessian(
 
     Arguments and errors as for :func:`influence`.
     """
-    if solver not in SOLVERS:
-        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
-    valid = OPTIONS[solver]
-    if unknown := [name for name in options if name not in valid]:
-        raise ValueError(f"solver {solver!r} takes {', '.join(valid) or 'no options'}; got {', '.join(unknown)}")
-    if not damping >= 0:
-        raise ValueError(f"damping must be at least 0, got {damping}")
+    check_options(solver, damping, options)
     o = objective(model, x, y, weight_decay=weight_decay, loss=loss, reference=reference, device=device, dtype=dtype)
     norm, one = float(gradient(o).norm()), mean_square_norm(o) ** 0.5 / o.n
     if norm > one:
@@ -143,11 +121,7 @@ def inverse_hessian(
             f"removing one example changes it by ({one:.3g}); influence presumes less than 1: train on",
             stacklevel=3,
         )
-    if solver == "exact" or (solver == "gauss_newton" and o.p <= max(DENSE, o.y.numel())):
-        solve, values = _exact(o, damping, gauss_newton=solver == "gauss_newton")
-        return InverseHessian(o, solve, norm, one, values)
-    by_name = {"gauss_newton": _kernel, "cg": _cg, "lissa": _lissa, "ekfac": _ekfac}
-    return InverseHessian(o, by_name[solver](o, damping, **options), norm, one)
+    return InverseHessian(o, *inverse(o, solver, damping, **options), norm, one)
 
 
 def influence(
@@ -184,8 +158,8 @@ def influence(
         >>> influence(model, x, y, x[:1], y[:1], loss="mse").on_loss
         tensor([[ 0.5000, -0.5000]])
     """
-    inverse = inverse_hessian(model, x_train, y_train, **options)
-    return inverse.on_loss(x_test, y_test, examples=examples, groups=groups)
+    found = inverse_hessian(model, x_train, y_train, **options)
+    return found.on_loss(x_test, y_test, examples=examples, groups=groups)
 
 
 def parameter_change(
@@ -270,118 +244,3 @@ def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | N
             f"examples must be indices (r,), at least one, from 0 to {o.n - 1}; got {rows.dtype} {tuple(rows.shape)}"
         )
     return o.x[rows], o.y[rows], mix
-
-
-def _exact(o: Objective, damping: float, *, gauss_newton: bool):
-    values, vectors = torch.linalg.eigh((gauss_newton_matrix if gauss_newton else hessian)(o).double())
-    shifted = values + damping
-    rounding = 10 * torch.finfo(o.x.dtype).eps * float(values.abs().max())
-    if (zero := int((shifted.abs() <= rounding).sum())) or not values.isfinite().all():
-        raise ValueError(
-            f"the Hessian is singular: {zero} of {o.p} eigenvalues + damping are 0 to rounding ({rounding:.2g}); "
-            f"give damping, such as {max(1e-3 * float(values[-1]), MARGIN * -float(values[0])):.2g}"
-        )
-    if shifted[0] < 0:
-        warnings.warn(
-            f"{_indefinite(float(values[0]), damping)}; {int((shifted < 0).sum())} of {o.p} eigenvalues are negative "
-            "and the answer is that of a saddle point",
-            stacklevel=4,
-        )
-
-    def solve(v: Tensor) -> tuple[Tensor, dict]:
-        return ((v.double() @ vectors / shifted) @ vectors.T).to(v.dtype), {}
-
-    return solve, values
-
-
-def _indefinite(lowest: float, damping: float) -> str:
-    return (
-        f"H + δI is indefinite at damping {damping:.3g}: the most negative eigenvalue of H is {lowest:.3g}, "
-        f"a damping above {-lowest:.3g} (such as {-MARGIN * lowest:.3g}) would cure it"
-    )
-
-
-def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 200, precondition: str | None = "auto"):
-    if precondition == "auto":
-        precondition = "gauss_newton" if o.p <= DENSE and o.weight_decay + damping > 0 else None
-    if precondition not in PRECONDITIONERS:
-        raise ValueError(
-            f"precondition must be one of auto, {', '.join(map(str, PRECONDITIONERS))}, got {precondition!r}"
-        )
-    product, inverse = lambda v: hessian_product(o, v), None
-    if precondition == "gauss_newton":
-        g = gauss_newton_matrix(o)
-        g.diagonal().add_(damping)
-        factor = torch.linalg.cholesky(g)
-        inverse = lambda v: torch.cholesky_solve(v.T, factor).T
-    elif precondition == "ekfac":
-        inverse = ekfac_inverse(o, o.weight_decay + damping)
-
-    def solve(v: Tensor) -> tuple[Tensor, dict]:
-        try:
-            found, steps, residual = conjugate_gradient(
-                lambda d: product(d).add_(d, alpha=damping), v, tol=tol, iterations=iterations, precondition=inverse
-            )
-        except Indefinite:
-            lowest = extreme_eigenvalues(product, v[0])[0]
-            raise ValueError(_indefinite(lowest, damping)) from None
-        if residual > tol:
-            warnings.warn(
-                f"cg stopped after {steps} iterations at a residual of {residual:.2g} > {tol:.2g}", stacklevel=5
-            )
-        return found, {"iterations": steps, "residual": residual}
-
-    return solve
-
-
-def _kernel(o: Objective, damping: float):
-    inverse = kernel_inverse(o, damping)
-    return lambda v: (inverse(v), {})
-
-
-def _ekfac(o: Objective, damping: float):
-    inverse = ekfac_inverse(o, o.weight_decay + damping)
-    return lambda v: (inverse(v), {})
-
-
-def _lissa(
-    o: Objective,
-    damping: float,
-    *,
-    scale: float | None = None,
-    depth: int = 1000,
-    repeats: int = 1,
-    batch_size: int = 10,
-    seed: int = 0,
-):
-    few = o.n * o.p**2 * o.x.element_size() <= TABLE
-    each = example_hessians(o) if few else None
-
-    def product(v: Tensor, rows: Tensor | None = None) -> Tensor:
-        if few and rows is not None:
-            return v @ each[rows].mean(0)
-        return hessian_product(o, v, rows=rows)
-
-    def highest(v: Tensor, draws: int = 5) -> float:
-        """Of the batches, so that ``scale`` bounds each."""
-        generator = torch.Generator().manual_seed(seed + 1)
-        batches = [torch.randint(o.n, (batch_size,), generator=generator) for _ in range(draws)]
-        return max(extreme_eigenvalues(lambda d: product(d, rows), v[0], tol=0.1)[1] for rows in batches)  # noqa: B023
-
-    def solve(v: Tensor) -> tuple[Tensor, dict]:
-        s = MARGIN * highest(v) + damping if scale is None else scale
-        settings = {"depth": depth, "repeats": repeats, "batch_size": batch_size, "seed": seed}
-        try:
-            found = lissa(product, v, o.n, scale=s, damping=damping, **settings)
-        except Diverged as where:
-            lowest, batch = extreme_eigenvalues(product, v[0])[0], highest(v)
-            cure = max(damping, -MARGIN * lowest)
-            raise ValueError(
-                f"lissa diverged {where} with scale {s:.3g} and damping {damping:.3g}: the highest eigenvalue of a "
-                f"batch is {batch:.3g}, the lowest of H is {lowest:.3g}; take scale ≥ {MARGIN * batch + cure:.3g} and "
-                f"damping ≥ {cure:.3g}"
-            ) from None
-        left = (product(found) + damping * found - v).norm(dim=1) / v.norm(dim=1).clamp_min(1e-30)
-        return found, {"residual": float(left.max())}
-
-    return solve

@@ -42,6 +42,9 @@ def normalized():
 
 NETWORKS = {
     "dense": (lambda: models.mlp(6, (5, 4), 3, "tanh"), (2, 3)),
+    "deep": (lambda: models.mlp(4, (3, 2, 4), 3, "selu"), (2, 2)),
+    "without biases": (lambda: nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 3)), (4,)),
+    "linear": (lambda: nn.Linear(4, 3), (4,)),
     "convolutions": (lambda: models.small_cnn(1, 3, width=2), (1, 6, 6)),
     "normalized": (normalized, (1, 6, 6)),
     "other": (Gated, (6,)),
@@ -123,6 +126,7 @@ def test_pieces_make_no_difference(case, monkeypatch):
     ask = lambda: (hessian_product(o, v), along(o, o.x, o.y, v), gauss_newton_matrix(o), gradient(o))
     before = ask()
     monkeypatch.setattr(objectives, "WORKING", 1)
+    monkeypatch.setattr("lib.chain_hessian.BLOCK_BYTES", 1)
     for name in ("lib.curvature.WORKING", "lib.example_gradients.WORKING", "lib.example_gradients.ROWS_BYTES"):
         monkeypatch.setattr(name, 1)
     for one, other in zip(before, ask(), strict=True):
