@@ -6,6 +6,7 @@ G, the Gauss–Newton matrix (Schraudolph 2002), leaves out the curvature of the
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -17,6 +18,7 @@ from lib.chain_hessian import chain_hessian
 from lib.example_gradients import curvature_rows
 from lib.objective import WORKING, Objective, flat, named
 
+STRIPS = 4  # of columns, in which a symmetric product is computed
 PASSES = 6  # copies of the activations that a product holds for each vector
 
 
@@ -96,8 +98,11 @@ def gauss_newton_matrix(objective: Objective) -> Tensor:
     if layers := chain(objective.model):
         return chain_hessian(objective, layers, gauss_newton=True)
     g = torch.zeros(objective.p, objective.p, dtype=objective.x.dtype, device=objective.x.device)
+    ends = [objective.p * part // STRIPS for part in range(STRIPS + 1)]
     for rows in curvature_rows(objective):
-        g.addmm_(rows.T, rows)
+        for start, end in pairwise(ends):  # the upper triangle
+            g[:end, start:end].addmm_(rows[:, :end].T, rows[:, start:end])
+    g = torch.triu(g) + torch.triu(g, 1).T
     g.div_(objective.n).diagonal().add_(objective.weight_decay)
     return g
 
