@@ -130,3 +130,24 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
     right = (run.correct_train[:, 0] & judged).sum(1) / judged.sum(1)
     table = pd.DataFrame([{key: v for key, v in plan.items() if key not in ("train", "test")} for plan in plans])
     return table.assign(kept=sees.sum(1).numpy(), accuracy=right.double().numpy())
+
+
+def points(table: pd.DataFrame, strategy: str) -> pd.DataFrame:
+    """Test accuracy of one strategy in percentage points: a row a share removed, a column a seed."""
+    chosen = table[table.strategy == strategy]
+    if chosen.empty:
+        raise ValueError(f"strategy must be one of {', '.join(sorted(set(table.strategy)))}, got {strategy!r}")
+    return 100 * chosen.pivot_table(index="removed", columns="seed", values="accuracy")
+
+
+def gap(table: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Points by which one strategy is ahead of another, seed by seed; ``second="all"`` is with nothing removed.
+
+    Args:
+        table: from :func:`accuracies`, with columns ``strategy``, ``removed`` and ``seed``; networks that saw all
+            examples stand in it with ``removed`` = 0, under any strategy.
+    """
+    if second == "all":
+        whole = 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
+        return points(table, first) - whole
+    return (points(table, first) - points(table, second)).dropna(how="all")

@@ -1,9 +1,10 @@
+import pandas as pd
 import pytest
 import torch
 
 from lib import models
 from lib.ensemble import Recipe
-from lib.summarization import STRATEGIES, accuracies, kept, removal_order
+from lib.summarization import STRATEGIES, accuracies, gap, kept, points, removal_order
 from lib.tangent import changes, f_si, fitted, tangent
 
 TRAIN = {"lr": 0.05, "steps": 200}
@@ -22,7 +23,7 @@ def problem():
 def test_an_order_is_a_permutation_and_comes_again(problem, strategy):
     net, y = problem
     order = removal_order(net, y, strategy, **TRAIN, seed=1)
-    assert torch.equal(order.sort().values, torch.arange(40))
+    assert torch.equal(order.sort()[0], torch.arange(40))
     assert torch.equal(order, removal_order(net, y, strategy, **TRAIN, seed=1))
 
 
@@ -41,7 +42,7 @@ def test_iterative_is_bottom_at_first_and_the_definition_after(problem):
     for start in range(0, 20, 4):
         score = f_si(net.rows(left), y[left], **TRAIN)
         assert torch.equal(order[start : start + 4], left[score.argsort()[:4]])
-        left = left[score.argsort()[4:].sort().values]
+        left = left[score.argsort()[4:].sort()[0]]
 
 
 def test_joint_takes_what_the_group_misses_least(problem):
@@ -53,7 +54,7 @@ def test_joint_takes_what_the_group_misses_least(problem):
     for chosen in order[:10]:
         costs = torch.stack([(whole - fitted(net.rows(left[left != i]), y[left[left != i]], **_mean(left, 40)))
                              .square().sum() for i in left])  # fmt: skip
-        near = costs.sort().values[:3]
+        near = costs.sort()[0][:3]
         assert costs[left == chosen] <= near[2] * 1.05  # η/n of those kept, not of one fewer: nearly the same
         left = left[left != chosen]
 
@@ -99,6 +100,17 @@ def test_accuracies_are_counted_on_the_test_rows_alone():
     assert list(table.columns) == ["seed", "name", "kept", "accuracy"]
     assert table.kept.tolist() == [40, 40, 4]
     assert table.accuracy[0] <= 0.2 and table.accuracy[1] >= 0.8
+
+
+def test_gaps_are_seed_by_seed_in_points():
+    rows = [("random", 0.0, 0, 0.9), ("random", 0.0, 1, 0.8), ("random", 0.5, 0, 0.7), ("random", 0.5, 1, 0.6),
+            ("top", 0.5, 0, 0.6), ("top", 0.5, 1, 0.3)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["strategy", "removed", "seed", "accuracy"])
+    assert points(table, "top").loc[0.5].tolist() == pytest.approx([60, 30])
+    assert gap(table, "random", "top").loc[0.5].tolist() == pytest.approx([10, 30])
+    assert gap(table, "top", "all").loc[0.5].tolist() == pytest.approx([-30, -50])
+    with pytest.raises(ValueError, match="strategy must be one of random, top, got 'joint'"):
+        points(table, "joint")
 
 
 def test_refusals(problem):
