@@ -88,12 +88,16 @@ def kernels(training: Training, *, per_layer: int | None = None, seed: int = 0) 
 
 
 def paced(
-    model: nn.Module, x: Tensor, y: Tensor, x_val: Tensor, *, time: float, least: int = 50, weight_decay: float = 0.0
-) -> tuple[Training, Kernels]:
+    model: nn.Module, x: Tensor, y: Tensor, x_val: Tensor, *, time: float, least: int = 50, most: int = 20_000,
+    weight_decay: float = 0.0,
+) -> tuple[Training, Kernels]:  # fmt: skip
     """A training of length ηt = ``time`` in as few steps as keep η at most 1.25 over the curvature, but ``least``.
 
     Only ηt counts while η is far below 2 over the curvature; so a long training with a small η has the same end as a
     shorter one with a larger. The curvature is that of the linearized network, without decay, at the start.
+
+    Raises:
+        ValueError: where that takes more than ``most`` steps.
 
     Example:
         >>> x, y = 3 * torch.eye(4), torch.tensor([0, 1, 0, 1])  # curvature 9/4 + 1 with the bias
@@ -103,6 +107,11 @@ def paced(
     """
     known = kernels(Training(model, x, y, x_val, lr=1.0, steps=0))
     steps = max(least, math.ceil(time * known.curvature / 1.25))
+    if steps > most:
+        raise ValueError(
+            f"a training of length {time:g} at a curvature of {known.curvature:.3g} needs {steps:,} steps, more than "
+            f"most = {most:,}: is the network badly scaled, or its pretraining too short?"
+        )
     return Training(model, x, y, x_val, lr=time / steps, steps=steps, weight_decay=weight_decay), known
 
 

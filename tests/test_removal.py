@@ -81,6 +81,8 @@ def test_the_pace_keeps_the_length():
     assert many.steps == 10 * few.steps and removal.paced(model, x, y, x_val, time=1.0)[0].steps == 50
     first, second = (linearized(t, known).squared_weights for t in (few, many))
     torch.testing.assert_close(first, second, rtol=0.1, atol=0)
+    with pytest.raises(ValueError, match=r"needs .* steps, more than most = 60: is the network badly scaled"):
+        removal.paced(model, x, y, x_val, time=400.0, most=60)
 
 
 def test_several_outputs_are_one_hot():
