@@ -72,7 +72,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.ticker import NullFormatter
 
 from lib import data, models, plots, removal, stats, transfer
 from lib.claims import Ledger
@@ -229,6 +228,8 @@ for name, marker in zip(("MLP", "pretrained CNN", "ResNet-18"), "os^", strict=Tr
     ax.errorbar(per_layer, line.mean(1), reach, marker=marker, capsize=3, label=name)
 plots.reference(ax, 0.95, "well enough")
 ax.set(xscale="log", xlabel="coordinates kept of each parameter tensor", ylabel="Spearman with all weights")
+ax.set_xticks(per_layer, [f"{count:,}" for count in per_layer])
+ax.minorticks_off()
 ax.legend(loc="lower right")
 plots.save(fig, "01_projection", profile)
 
@@ -319,7 +320,7 @@ def scatters(weight_decay, quantity):
             ax.scatter(truth, guess, s=14, alpha=0.7, c=LOOKS[method], marker=MARKERS[method], label=method)
         ax.plot([truth.min(), truth.max()], [truth.min(), truth.max()], color="0.35", lw=0.9, zorder=0)
         ax.set(xscale="log", yscale="log", title=name, xlabel="retrained", ylabel="predicted")
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.tick_params(axis="x", which="both", labelsize=8, labelrotation=40)
     axes[0, 0].legend(fontsize=8)
     return fig
 
