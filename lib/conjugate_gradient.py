@@ -37,27 +37,28 @@ def conjugate_gradient(
         >>> conjugate_gradient(lambda v: 2 * v, torch.tensor([[2.0, 4.0]]))[0]
         tensor([[1., 2.]])
     """
-    apply = (lambda r: r) if precondition is None else precondition
-    x, r = torch.zeros_like(vectors), vectors.clone()
-    size = vectors.norm(dim=1).clamp_min(torch.finfo(vectors.dtype).tiny)
+    out, apply = torch.zeros_like(vectors), (lambda r: r) if precondition is None else precondition
+    on, bound = torch.arange(len(vectors), device=vectors.device), vectors.norm(dim=1)
+    bound.clamp_min_(torch.finfo(vectors.dtype).tiny)
+    x, r, worst, step = torch.zeros_like(vectors), vectors.clone(), 0.0, 0
     z = apply(r)
     d, rz = z.clone(), (r * z).sum(1)
-    step = 0
-    for step in range(1, iterations + 1):
-        on = (r.norm(dim=1) > tol * size).nonzero()[:, 0]
+    while True:
+        left = r.norm(dim=1) / bound
+        done = (left <= tol) | (step == iterations)
+        if done.any():
+            out[on[done]], worst = x[done], max(worst, float(left[done].max()))
+            on, bound, x, r, d, rz = (value[~done] for value in (on, bound, x, r, d, rz))
         if not len(on):
-            step -= 1
-            break
-        direction = d[on]
-        moved = product(direction)
-        curvature = (direction * moved).sum(1)
+            return out, step, worst
+        moved = product(d)
+        curvature = (d * moved).sum(1)
         if not (curvature > 0).all():
             raise Indefinite(f"dᵀAd = {float(curvature.min()):.3g} for a direction d")
-        alpha = (rz[on] / curvature)[:, None]
-        x[on] += alpha * direction
-        r[on] -= alpha * moved
-        z = apply(r[on])
-        new = (r[on] * z).sum(1)
-        d[on] = z + (new / rz[on])[:, None] * direction
-        rz[on] = new
-    return x, step, float((r.norm(dim=1) / size).max())
+        alpha = (rz / curvature)[:, None]
+        x.addcmul_(alpha, d)
+        r.addcmul_(alpha, moved, value=-1)
+        z, before = apply(r), rz
+        rz = (r * z).sum(1)
+        d.mul_((rz / before)[:, None]).add_(z)
+        step += 1
