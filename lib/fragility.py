@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import chi2
 from torch import Tensor, nn
 
 from lib.influence import InverseHessian
@@ -91,6 +92,7 @@ def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Calla
 def compare(
     model: nn.Module, weights: Mapping[str, Tensor], inverses: Sequence[InverseHessian], x_test: Tensor, y_test: Tensor,
     truths: Mapping[str, Callable], *, percentiles: Sequence[float] = (100,), top: int = 40, norms: bool = False,
+    also: Mapping[str, Sequence[InverseHessian]] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Predicted and true changes of r networks, one row a network, test example and removed training example.
 
@@ -102,9 +104,11 @@ def compare(
         percentiles: of the test losses, a test example for each.
         top: training examples of largest |influence| on each.
         norms: also ‖Δw‖, predicted (``norm``) and true (``norm: NAME``).
+        also: name → r further inverses, whose predictions for the same examples are further columns.
 
     Returns:
-        columns ``network, percentile, test, row, predicted`` and one of changes (nats) for each of ``truths``.
+        columns ``network, percentile, test, row, predicted`` and one of changes (nats) for each of ``truths``; the
+        rows of a test example stand in descending order of |predicted|.
 
     Cost: r solves, and r · top · (number of percentiles) removals for each truth, less those chosen twice.
     """
@@ -115,6 +119,9 @@ def compare(
         for percentile, test, score in zip(percentiles, tests, scores, strict=True):
             rows = most_influential(score, top)
             columns = {"network": r, "percentile": percentile, "test": test, "row": rows, "predicted": score[rows]}
+            for name, others in (also or {}).items():
+                one = slice(test, test + 1)
+                columns[name] = others[r].on_loss(x_test[one], y_test[one], examples=rows).on_loss[0]
             tables.append(pd.DataFrame(columns))
         removed.append(np.unique(np.concatenate([table.row for table in tables[-len(percentiles) :]])))
     most, n = max(map(len, removed)), inverses[0].objective.n
@@ -124,11 +131,12 @@ def compare(
     if norms:
         found = [inv.on_parameters(examples=rows, norms=True) for inv, rows in zip(inverses, removed, strict=True)]
         table["norm"] = [float(found[r][i]) for r, i in zip(table.network, at, strict=True)]
+    asked, which = np.unique(table.test, return_inverse=True)
     for name, truth in truths.items():
-        changes, sizes = truth(padded, x_test, y_test)
-        table[name] = changes[table.network.to_numpy(), at, table.test.to_numpy()].numpy()
+        changes, sizes = truth(padded, x_test[asked], y_test[asked])
+        table[name] = changes[table.network.tolist(), at, which].numpy()
         if norms:
-            table[f"norm: {name}"] = sizes[table.network.to_numpy(), at].numpy()
+            table[f"norm: {name}"] = sizes[table.network.tolist(), at].numpy()
     return table
 
 
@@ -136,7 +144,8 @@ def agreement(predicted, actual, *, seed: int = 0) -> dict:
     """Pearson and Spearman of predicted with true changes: each with its interval and its band of chance.
 
     The band is that of pairing the same values at random. Selection by |influence| does not bias it: were influence
-    unrelated to the truth, the selected examples would be a random draw. Where one side is constant all are 0.
+    unrelated to the truth, the selected examples would be a random draw. Where one side is constant the correlation is
+    0, and where too few values differ to resample them the interval is (−1, 1).
     """
     predicted, actual = np.asarray(predicted, float), np.asarray(actual, float)
     if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
@@ -144,7 +153,10 @@ def agreement(predicted, actual, *, seed: int = 0) -> dict:
                 (("", 0.0), ("_interval", (-1.0, 1.0)), ("_null", (-1.0, 1.0)))}  # fmt: skip
     found = {}
     for name, measure, plain in (("pearson", pearson, pearson_r), ("spearman", spearman, spearman_r)):
-        found[name], found[f"{name}_interval"] = measure(predicted, actual, seed=seed)
+        try:
+            found[name], found[f"{name}_interval"] = measure(predicted, actual, seed=seed)
+        except ValueError:  # the bootstrap, where nearly all values are equal
+            found[name], found[f"{name}_interval"] = float(plain(predicted, actual)), (-1.0, 1.0)
         found[f"{name}_null"] = permutation_band(plain, predicted, actual, seed=seed)
     return found
 
@@ -178,3 +190,45 @@ def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> d
     rho = spearman_r(values, np.broadcast_to(np.fromiter(sweep, float), values.shape)) if len(sweep) > 1 else values * 0
     ends = values[:, -1] - values[:, 0]
     return {"trend": (float(rho.mean()), t_interval(rho)), "ends": (float(ends.mean()), t_interval(ends))}
+
+
+def difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:
+    """``one − other`` of two independent ``(value, (low, high))``, its interval by Zou and Donner's (2008) MOVER.
+
+    Example:
+        >>> difference((0.5, (0.2, 0.9)), (0.5, (0.1, 0.8)))
+        (0.0, (-0.42426406871192857, 0.565685424949238))
+    """
+    (a, (a_low, a_high)), (b, (b_low, b_high)) = one, other
+    return a - b, (a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
+
+
+def mean_of(found: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
+    """Mean of independent ``(value, (low, high))``, with the interval that theirs give it."""
+    values, lows, highs = (np.array(part) for part in zip(*[(v, *interval) for v, interval in found], strict=True))
+    down, up = (float(np.sqrt(((end - values) ** 2).sum()) / len(values)) for end in (lows, highs))
+    return float(values.mean()), (float(values.mean()) - down, float(values.mean()) + up)
+
+
+def range_beyond_sampling(values, intervals, *, seed: int = 0) -> tuple[float, tuple[float, float]]:
+    """Largest − smallest of m correlations, less the range of m that differ by sampling alone.
+
+    Their errors are taken as normal on Fisher's z scale, with the widths of the intervals, about one common value.
+
+    Returns:
+        the excess, and the interval in which it lies for 95% of the ranges that sampling gives.
+    """
+    values = np.asarray(values, float)
+    z = np.arctanh(np.clip([(v, *i) for v, i in zip(values, intervals, strict=True)], -0.999, 0.999))
+    error = (z[:, 2] - z[:, 1]) / (2 * 1.96)
+    noise = np.random.default_rng(seed).standard_normal((4000, len(values))) * error
+    ranges = np.ptp(np.tanh(z[:, 0].mean() + noise), axis=1)
+    low, high = np.quantile(ranges, [0.025, 0.975])
+    return float(np.ptp(values) - ranges.mean()), (float(np.ptp(values) - high), float(np.ptp(values) - low))
+
+
+def spread_over_runs(values) -> tuple[float, tuple[float, float]]:
+    """Standard deviation over r runs, with its interval for normal values (χ²)."""
+    values = np.asarray(values, float)
+    s, r = float(values.std(ddof=1)), len(values)
+    return s, tuple(float(s * math.sqrt((r - 1) / chi2.ppf(q, r - 1))) for q in (0.975, 0.025))

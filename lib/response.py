@@ -137,7 +137,7 @@ class _Problem:
             both = vmap(grad_and_value(lambda w, t: self.objective(self.model, w, t)))
             parts = [both(w[at], self.target[who[at]]) for at in torch.arange(len(who)).split(AT_ONCE)]
         else:
-            parts = _each_on_a_core(self._one, [(w[e], self.target[who[e]]) for e in range(len(who))])
+            parts = each_on_a_core(self._one, [(w[e], self.target[who[e]]) for e in range(len(who))])
         return torch.cat([value for _, value in parts]), torch.cat([gradient for gradient, _ in parts])
 
     def _one(self, w: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,7 +206,8 @@ def _metric(model: nn.Module, x: Tensor, damping: float) -> Callable[[Tensor], T
     return lambda v: torch.cholesky_solve(v.double().T, factor).T.to(v.dtype)
 
 
-def _each_on_a_core(call: Callable, jobs: list) -> list:
+def each_on_a_core(call: Callable, jobs: list[tuple]) -> list:
+    """``call(*job)`` for each job, one on each of torch's threads at a time; the results in order."""
     cores = torch.get_num_threads()
     if cores == 1 or len(jobs) < 2:
         return [call(*job) for job in jobs]
