@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from lib.conjugate_gradient import Indefinite, conjugate_gradient
-from lib.curvature import example_hessians, extreme_eigenvalues, gauss_newton_matrix, hessian, hessian_product
+from lib.curvature import (
+    example_hessians,
+    extreme_eigenvalues,
+    gauss_newton_matrix,
+    hessian,
+    hessian_product,
+    highest_eigenvalue,
+)
 from lib.ekfac import ekfac_inverse
 from lib.gauss_newton import kernel_inverse
 from lib.lissa import Diverged, lissa
@@ -150,7 +157,7 @@ def _lissa(
         """Of the batches, so that ``scale`` bounds each."""
         generator = torch.Generator().manual_seed(seed + 1)
         batches = [torch.randint(o.n, (batch_size,), generator=generator) for _ in range(draws)]
-        return max(extreme_eigenvalues(lambda d: product(d, rows), v[0], tol=0.1)[1] for rows in batches)  # noqa: B023
+        return max(highest_eigenvalue(lambda d: product(d, rows), v[0], tol=0.1) for rows in batches)  # noqa: B023
 
     def solve(v: Tensor) -> tuple[Tensor, dict]:
         s = MARGIN * highest(v) + damping if scale is None else scale

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from lib import models
 from lib import objective as objectives
 from lib.conjugate_gradient import Indefinite, conjugate_gradient
-from lib.curvature import example_hessians, extreme_eigenvalues, gauss_newton_matrix, hessian_product
+from lib.curvature import (
+    example_hessians,
+    extreme_eigenvalues,
+    gauss_newton_matrix,
+    hessian_product,
+    highest_eigenvalue,
+)
 from lib.curvature import hessian as whole_hessian
 from lib.ekfac import ekfac_inverse
 from lib.example_gradients import along, gradient_rows, mean_square_norm
@@ -205,10 +211,25 @@ def test_lissa_is_its_series_and_knows_when_it_diverges():
         lissa(lambda d, rows: -d @ a, v, 1, scale=4.0, depth=500)
 
 
-def test_extreme_eigenvalues_of_a_large_diagonal():
-    values = torch.linspace(-1, 5, 300, dtype=F64)
-    found = extreme_eigenvalues(lambda v: v * values, torch.empty(300, dtype=F64), tol=1e-8)
-    assert found == pytest.approx((-1, 5), rel=1e-6)
+@pytest.mark.parametrize("kind", ["indefinite", "decay alone at the low end"])
+def test_extreme_eigenvalues_of_a_large_diagonal(kind):
+    torch.manual_seed(0)
+    values = {
+        "indefinite": torch.cat([-0.07 * torch.rand(500, dtype=F64) ** 4, torch.linspace(0, 50, 500, dtype=F64)]),
+        "decay alone at the low end": torch.cat([torch.full((2000,), 1e-3), torch.logspace(-2, 2, 200)]).double(),
+    }[kind]
+    count = 0
+
+    def product(v):
+        nonlocal count
+        count += 1
+        return v * values
+
+    low, high = extreme_eigenvalues(product, torch.empty(len(values), dtype=F64))
+    top = float(values.max())
+    assert low == pytest.approx(float(values.min()), abs=1e-4 * top) and high == pytest.approx(top, rel=1e-4)
+    assert count < 500  # where the lowest is but the decay, ARPACK's own tolerance would never be met
+    assert highest_eigenvalue(product, torch.empty(len(values), dtype=F64)) == pytest.approx(top, rel=1e-2)
 
 
 def test_newton_finds_the_optimum_of_a_deep_network():
