@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lib import ensemble
 from lib.craig import craig
+from lib.pruning import random_subsets
 from lib.reselection import train_reselecting
 from lib.shards import key_of, shard_size
 from lib.spread import beside
@@ -14,7 +15,7 @@ from lib.work import Work
 
 
 def retrain_craig(
-    model, data, shares, *, recipe, seeds, every: int, labels=None, balanced: bool = True, store=None, **options
+    model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, store=None, **options
 ) -> pd.DataFrame:
     """Train on coresets of several sizes with every seed, and report test accuracy; beside ``pruning.retrain``.
 
@@ -26,6 +27,7 @@ def retrain_craig(
         model, data, recipe, seeds, labels: as in ``pruning.retrain``; recipes with ``iterations`` compare with those.
         shares: of the rows, to train on, in (0, 1].
         every: epochs from one choice to the next; 10 in the paper.
+        control: choose as many at random instead, unweighted: what choosing anew does by itself.
         balanced: choose the same share of every class, to stand for that class.
         store: a ``Store``; each finished share is kept (what lies between two choices is not).
         options: passed on to ``ensemble.train``.
@@ -45,11 +47,16 @@ def retrain_craig(
     work = Work(model, recipe, ensemble.Record(parameters=False), *sets, **computed)
     question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
     keys = {share: key_of(work) | question | {"keep": share} for share in shares}
+    if control:
+        keys = {share: key | {"control": True} for share, key in keys.items()}
     found = {share: None if store is None else store.get(key) for share, key in keys.items()}
     missing = [share for share in shares if found[share] is None]
     together = max(1, shard_size(work) // len(seeds))  # shares trained at once
     for some in (missing[i : i + together] for i in range(0, len(missing), together)):
-        choose = lambda epoch, run, some=some: _choose(run.errors[epoch], some, y, balanced, epoch)
+
+        def choose(epoch, run, some=some):
+            return (_by_lot if control else _choose)(run.errors[epoch], some, y, balanced, epoch)
+
         run = train_reselecting(
             model, *sets, recipe=recipe, seeds=seeds * len(some), every=every, choose=choose, record=work.record,
             **options,
@@ -81,3 +88,9 @@ def _choose(errors: Tensor, shares: list[float], y: Tensor, balanced: bool, epoc
     chosen = beside(call, jobs, cores, one_core=True)
     kept, weights = (torch.cat(parts) for parts in zip(*chosen, strict=True))
     return kept, weights * kept.sum(1, keepdim=True) / errors.shape[1]
+
+
+def _by_lot(errors: Tensor, shares: list[float], y: Tensor, balanced: bool, epoch: int) -> tuple[Tensor, None]:
+    """Random rows in place of :func:`_choose`'s, other ones at every epoch; ``errors`` only say how many members."""
+    draws = range(1000 * epoch, 1000 * epoch + len(errors) // len(shares))
+    return torch.cat([random_subsets(len(y), share, draws, y=y if balanced else None) for share in shares]), None

@@ -17,6 +17,7 @@ from lib.store import results_folder
 #: Colour (Okabe and Ito), dash and marker of each score, the same in every notebook and readable in grey.
 LOOK = {
     "random": ("#7f7f7f", (0, (1, 1)), "x"),
+    "random anew": ("black", (0, (1, 3)), "+"),
     "CG": ("#0072b2", "-", "o"),
     "CG partial": ("#56b4e9", (0, (4, 1)), "h"),
     "CG features": ("#009e73", (0, (4, 1, 1, 1)), "D"),

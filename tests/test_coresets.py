@@ -59,3 +59,25 @@ def test_finished_shares_are_kept(blobs, tmp_path, monkeypatch):
     assert again.accuracy.tolist() == [*once.accuracy[2:], *once.accuracy[:2]]
     with pytest.raises(pytest.fail.Exception):
         retrain_craig(net, blobs, [0.5], every=3, store=store, **OPTIONS)
+
+
+def test_the_control_draws_other_rows_at_every_choice(blobs, tmp_path, monkeypatch):
+    drawn, train_on = [], coresets.train_reselecting
+
+    def watched(*data, choose, **options):
+        def remembered(epoch, run):
+            sees, weights = choose(epoch, run)
+            drawn.append(sees)
+            return sees, weights
+
+        return train_on(*data, choose=remembered, **options)
+
+    monkeypatch.setattr(coresets, "train_reselecting", watched)
+    store, net = Store(tmp_path), mlp(2, (8,), 2)
+    retrain_craig(net, blobs, [0.25], every=2, control=True, store=store, **OPTIONS)
+    assert len(drawn) == 3 and all((sees.sum(1) == 30).all() for sees in drawn)
+    overlap = (drawn[0] & drawn[1]).sum(1)
+    assert (overlap < 20).all() and not torch.equal(drawn[0][0], drawn[0][1])
+    assert all((sees[:, blobs.y_train == c].sum(1) == 15).all() for sees in drawn for c in (0, 1))
+    retrain_craig(net, blobs, [0.25], every=2, store=store, **OPTIONS)
+    assert len(list(tmp_path.glob("*.npz"))) == 2  # another question
