@@ -368,7 +368,7 @@ axes[0, 1].legend(fontsize=7, loc="lower left")
 plots.save(fig, "01_table", profile)
 
 # %% [markdown]
-# Recorded, by quantity, decay and network, with what chance would give: the correlation of the same numbers paired at random.
+# Recorded, by quantity, decay and network:
 
 # %%
 def recorded(names):
