@@ -60,14 +60,8 @@ class InverseHessian:
         solved, facts = self.solve(torch.cat(list(gradient_rows(o, *o.place(x_test, y_test)))))
         change = along(o, x, y, solved).T / o.n
         change = change if mix is None else change @ mix.T
-        return Influence(
-            change,
-            self.gradient_norm,
-            self.one_example,
-            self.eigenvalues,
-            facts.get("iterations"),
-            facts.get("residual"),
-        )
+        told = facts.get("iterations"), facts.get("residual")
+        return Influence(change, self.gradient_norm, self.one_example, self.eigenvalues, *told)
 
     def on_parameters(self, *, examples=None, groups=None, norms: bool = False) -> Tensor:
         """:func:`parameter_change` with this inverse."""
@@ -77,8 +71,8 @@ class InverseHessian:
         if mix is not None:
             columns = iter(mix.T.split(1))
             parts = [sum(torch.stack([next(columns)[0] for _ in rows], 1) @ rows for rows in parts)]
-        changes = [self.solve(rows)[0] / o.n for rows in parts]
-        return torch.cat([change.norm(dim=1) for change in changes] if norms else changes)
+        moved = lambda rows: self.solve(rows)[0] / o.n
+        return torch.cat([moved(rows).norm(dim=1) if norms else moved(rows) for rows in parts])
 
     def on_predictions(self, x_test: Tensor, *, examples=None, groups=None) -> Tensor:
         """:func:`prediction_change` with this inverse."""
