@@ -17,7 +17,13 @@ from lib import notebooks
 from lib.notebooks import REPO, Notebook, find
 
 #: The notebooks that there are; one that is added is added here, one that goes missing fails the suite.
-NAMES = ("01_linearization_accuracy", "03_long_tail_memorization", "04_cg_score_pruning", "05_data_diet")
+NAMES = (
+    "01_linearization_accuracy",
+    "02_unique_information",
+    "03_long_tail_memorization",
+    "04_cg_score_pruning",
+    "05_data_diet",
+)
 FOLDER = REPO / "notebooks"
 each = pytest.mark.parametrize("name", NAMES)
 
