@@ -791,7 +791,7 @@ attacks.groupby("ε")[["attacked", "adversarial", "the same before", "ratio"]].m
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.3))
-after, flags = published.iloc[0]["scores"]
+after, flags = attacks.iloc[(attacks["ε"] - epsilons[1]).abs().argmin()]["scores"]
 plots.two_histograms(axes[0], after.log10(), flags, "log₁₀ F-SI (nats)", ("plain", f"adversarial, ε = {epsilons[1]}"), bins=25)
 for column, colour, dash, marker in (("adversarial", "#0072b2", "-", "o"), ("the same before", "#d55e00", "--", "s")):
     plots.band(axes[1], attacks, "ε", column, column, color=colour, linestyle=dash, marker=marker)
