@@ -5,6 +5,7 @@
 G, the Gauss–Newton matrix (Schraudolph 2002), leaves out the curvature of the network itself and is never indefinite.
 """
 
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -17,6 +18,9 @@ from lib.batched import chain
 from lib.chain_hessian import chain_hessian
 from lib.example_gradients import curvature_rows
 from lib.objective import WORKING, Objective, flat, named
+
+# torch's own forward-mode derivatives use what torch has deprecated; it says so once, on the first product
+warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
 
 STRIPS = 4  # of columns, in which a symmetric product is computed
 SMALL = 40  # parameters up to which all eigenvalues are as easy
