@@ -1078,7 +1078,7 @@ ledger.table()
 #
 # <details><summary>Answer</summary>
 #
-# Each example then counts what it changes on itself, which is most of what it changes: memorizing becomes informative.
+# Next to nothing: the rank correlation is .98, after 2,000 steps and after infinitely many. An example counts what it changes on itself as well, but that is one term of 600, and it changes its neighbours among the training inputs as it changes those among the validation inputs. So no further rows are needed.
 #
 # ```python
 # own = Tangent(net.kernel, net.kernel, net.outputs)
