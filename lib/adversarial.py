@@ -1,5 +1,7 @@
 """Adversarial examples by the fast gradient sign method (Goodfellow et al., ICLR 2015)."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     For one output and targets 0 and 1 the direction is that of the cross-entropy too.
 
     Args:
-        model: taken in evaluation mode.
+        model: a copy is taken, in evaluation mode.
         x: ``(n, …)`` in [0, 1].
         y: labels ``(n,)``.
         epsilon: largest change of a pixel, at least 0.
@@ -34,7 +36,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     """
     if not epsilon >= 0:
         raise ValueError(f"epsilon must be at least 0, got {epsilon}")
-    model, moved = model.eval(), []
+    model, moved = copy.deepcopy(model).eval(), []
     for part, label in zip(x.split(block), y.split(block), strict=True):
         part = part.clone().requires_grad_()
         outputs = model(part)
@@ -46,8 +48,9 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
 
 def predicted(model: nn.Module, x: Tensor, *, block: int = 512) -> Tensor:
     """Labels that a network gives, ``(n,)``: the largest output, or for one output whether it is above ½."""
+    model = copy.deepcopy(model).eval()
     with torch.no_grad():
-        outputs = torch.cat([model.eval()(part) for part in x.split(block)])
+        outputs = torch.cat([model(part) for part in x.split(block)])
     return (outputs[:, 0] > 0.5).long() if outputs.shape[1] == 1 else outputs.argmax(1)
 
 

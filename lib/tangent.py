@@ -9,6 +9,7 @@ optimizer, and an example that is left out leaves the others' steps as they are 
 is ``loss="sum"`` with η/n, and a masked training of ``lib.ensemble``.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,7 +44,7 @@ class Tangent:
 
 
 def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None = None, seed: int = 0) -> Tangent:
-    """Linearize a network at its present weights.
+    """Linearize a network at its present weights, in evaluation mode.
 
     Args:
         x, x_val: training and other inputs, ``(n, …)`` and ``(m, …)``.
@@ -60,7 +61,7 @@ def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None
         (tensor([[2., 1.],
                 [1., 2.]]), tensor([[2., 2.]]))
     """
-    model = model.eval()
+    model = copy.deepcopy(model).eval()
     with torch.no_grad():
         outputs = torch.cat([model(part.to(next(model.parameters()))) for part in x.split(512)])
     if per_layer is None:

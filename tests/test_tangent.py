@@ -103,5 +103,6 @@ def test_bad_labels():
 def test_the_model_stays_as_it_is():
     model = nn.Sequential(nn.Flatten(), nn.Linear(6, 1)).double()
     before = [p.clone() for p in model.parameters()]
-    tangent(model, inputs(3), inputs(2))
+    tangent(model.train(), inputs(3), inputs(2))
+    assert model.training
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
