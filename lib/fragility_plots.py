@@ -72,7 +72,8 @@ def bars(ax, at, found: Sequence[Mapping], **how) -> None:
 
 def grid(results: Mapping[tuple, Mapping], names: Sequence[str], sets: Sequence[str], kinds: Sequence[str]) -> Figure:
     """A panel a data set, a row a network, a mark a kind: ``results[name, set, kind]`` are agreements."""
-    fig, axes = plt.subplots(1, len(sets), figsize=(6.5 * len(sets), 4.2), sharey=True)
+    fig, axes = plt.subplots(1, len(sets), figsize=(6.5 * len(sets), 4.2), sharey=True, squeeze=False)
+    axes = axes[0]
     for ax, where in zip(axes, sets, strict=True):
         for i, name in enumerate(names):
             for shift, kind, (colour, marker) in zip((0.22, 0, -0.22), kinds, PAIRS, strict=True):
