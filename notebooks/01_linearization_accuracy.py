@@ -616,7 +616,7 @@ ledger.record("ui.speed", ratios, n=count, note="LiSSA and the authors' procedur
 pd.DataFrame({"seconds": costs, "times ours": costs / costs.iloc[0]}).style.format("{:,.1f}")
 
 # %% [markdown]
-# Both ratios are far above the published 30, which a GPU gave: 1,000 products with a Hessian for each example are slower here than to train again, while one matrix power is cheap. (Other work ran on the machine meanwhile, and small steps such as LiSSA's suffer most from that; undisturbed, the ratios are smaller, but still in the hundreds.) One eigendecomposition for all examples saves another factor of 119 over the authors' procedure.
+# Both ratios are far above the published 30, which a GPU gave: 1,000 products with a Hessian for each example are slower here than to train again, while one matrix power is cheap. (Other work ran on the machine meanwhile, and small steps such as LiSSA's suffer most from that; undisturbed, they are smaller.) One eigendecomposition for all examples saves another factor of 119 over the authors' procedure.
 #
 # ## Where we deviate, and why
 #
