@@ -91,7 +91,6 @@ def _short(value: float) -> float:
 
 def refresh(chosen: Sequence[Notebook], seeds: int, file: Path = FILE) -> None:
     """Run the notebooks with as many seeds and rewrite their part of the file."""
-    everything = json.loads(file.read_text("utf8")) if file.exists() else {}
     for notebook in chosen:
         rules = {claim.id: claim.rule for claim in load_claims(notebook.folder / "claims.yaml").values()}
         values = notebooks.overrides(notebook, "smoke")
@@ -106,6 +105,7 @@ def refresh(chosen: Sequence[Notebook], seeds: int, file: Path = FILE) -> None:
                 records.append(
                     json.loads(Path(results, "smoke", "claims", f"{notebook.number}.json").read_text("utf8"))
                 )
+        everything = json.loads(file.read_text("utf8")) if file.exists() else {}  # now: others may be refreshing too
         everything[notebook.number] = {
             claim: expected(rules[claim], [record[claim] for record in records]) for claim in records[0]
         }
