@@ -115,6 +115,21 @@ def paced(
     return Training(model, x, y, x_val, lr=time / steps, steps=steps, weight_decay=weight_decay), known
 
 
+def stable(training: Training, known: Kernels) -> Training:
+    """The same length ηt in smaller steps, where its own would diverge at these kernels: few coordinates can have more
+    curvature than all.
+
+    Example:
+        >>> training, known = paced(nn.Linear(4, 1), torch.eye(4), torch.tensor([0, 1, 0, 1]), torch.eye(4), time=50.0)
+        >>> stable(training, known) is training
+        True
+    """
+    if training.lr * known.curvature < 2:
+        return training
+    steps = math.ceil(training.lr * training.steps * known.curvature / 1.25)
+    return replace(training, lr=training.lr * training.steps / steps, steps=steps)
+
+
 def linearized(training: Training, known: Kernels | None = None) -> Change:
     """All n examples, each left out of the linearized network's training (eq. 10 and 11).
 

@@ -75,7 +75,7 @@ from lib.costs import best_seconds
 from lib.influence import eigenvalue_range, gradient_norm
 from lib.leave_one_out import leave_one_out
 from lib.linearized import ntk
-from lib.removal import kernels, linearized, paced, retrained
+from lib.removal import kernels, linearized, paced, retrained, stable
 from lib.removal_accuracy import QUANTITIES, accuracy, correlation_gap, pair, published
 from lib.removal_influence import influence, influence_in_closed_form
 from lib.spectral_filter import spectral_filter
@@ -224,7 +224,7 @@ for name in ("MLP", "pretrained CNN", "ResNet-18"):
     whole = linearized(start, known).squared_predictions
     for count in per_layer:
         subsets = [kernels(start, per_layer=count, seed=draw) for draw in range(draws)]
-        kept[name, count] = [stats.spearman(linearized(start, part).squared_predictions, whole, seed=seed) for part in subsets]
+        kept[name, count] = [stats.spearman(linearized(stable(start, part), part).squared_predictions, whole, seed=seed) for part in subsets]
 
 # %% [markdown]
 # *Before you run: the MLP has one layer with 802,816 weights. Are 200 of them enough?*

@@ -1,6 +1,7 @@
 """Leaving examples out: by the engine, in closed form, by influence functions; against doing it by hand in float64."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from lib import removal
 from lib.models import initialize, mlp
-from lib.removal import Training, kernels, linearized, retrained
+from lib.removal import Training, kernels, linearized, retrained, stable
 from lib.removal_influence import influence, influence_in_closed_form
 from lib.store import Store
 
@@ -162,3 +163,13 @@ def test_influence_in_closed_form_says_what_it_cannot_do():
         influence_in_closed_form(known, damping=1.0, scale=0.1)
     with pytest.raises(ValueError, match="known must be of a network with one output, got 3"):
         influence_in_closed_form(kernels(task(initialize(nn.Linear(4, 3), 0))), damping=1.0)
+
+
+def test_fewer_coordinates_may_need_smaller_steps():
+    training = line(lr=1.0, steps=40)
+    known = kernels(training)
+    calm = replace(training, lr=1 / known.curvature)
+    assert stable(calm, known) is calm
+    slower = stable(replace(training, lr=3 / known.curvature), known)
+    assert slower.lr * slower.steps == pytest.approx(40 * 3 / known.curvature) and slower.lr * known.curvature <= 1.25
+    linearized(slower, known)
