@@ -23,6 +23,7 @@ NAMES = (
     "03_long_tail_memorization",
     "04_cg_score_pruning",
     "05_data_diet",
+    "06_influence_fragility",
 )
 FOLDER = REPO / "notebooks"
 each = pytest.mark.parametrize("name", NAMES)
