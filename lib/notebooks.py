@@ -209,7 +209,29 @@ def owned(notebook: Notebook) -> list[str]:
     return [claim.id for claim in claims if claim.notebook == notebook.number]
 
 
-def run(notebook: Notebook, profile: str, values: Mapping, results: Path, *, progress: bool = False) -> Run:
+def answers(notebook: Notebook) -> dict[int, list[str]]:
+    """The code in the folded answer of each exercise, by the exercise's number; empty where an answer is words alone.
+
+    Raises:
+        ValueError: if the exercises are not numbered from 1, or one has not one ``<details>``.
+    """
+    import jupytext
+
+    prose = "\n\n".join(cell.source for cell in jupytext.read(notebook.py).cells if cell.cell_type == "markdown")
+    section = re.split(r"^## ", prose.partition("\n## Exercises\n")[2], flags=re.M)[0]
+    found = {}
+    for exercise in re.split(r"^(?=\d+\. )", section, flags=re.M)[1:]:
+        number, folded = int(exercise.split(".")[0]), re.findall(r"<details>.*?</details>", exercise, re.S)
+        if number != len(found) + 1 or len(folded) != 1:
+            got = f"exercise {number} with {len(folded)} <details>"
+            raise ValueError(f"{notebook.name}: expected exercise {len(found) + 1} with one <details>, got {got}")
+        found[number] = re.findall(r"^```python\n(.*?)^```", folded[0], re.M | re.S)
+    return found
+
+
+def run(
+    notebook: Notebook, profile: str, values: Mapping, results: Path, *, progress: bool = False, exercises: bool = False
+) -> Run:
     """Execute a notebook in a new kernel, in its own folder, and check that each claim it owns was recorded.
 
     Files: ``<results>/<profile>/notebooks/NN_name.ipynb`` where all went well; else ``NN_name.failed.ipynb``, and the
@@ -219,6 +241,7 @@ def run(notebook: Notebook, profile: str, values: Mapping, results: Path, *, pro
         values: the parameters to inject, see :func:`overrides`.
         results: the root of results; the notebook finds it in ``$STUDY_RESULTS``.
         progress: show papermill's bar.
+        exercises: after its cells also run its :func:`answers`, each as a cell that starts with ``# exercise 2``.
     """
     import jupytext
     import nbformat
@@ -230,7 +253,10 @@ def run(notebook: Notebook, profile: str, values: Mapping, results: Path, *, pro
     for path in (done, failed, partial, claims, claims.with_suffix(".json.failed")):
         path.unlink(missing_ok=True)
     done.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(jupytext.read(notebook.py), partial)
+    cells = jupytext.read(notebook.py)
+    for number, blocks in answers(notebook).items() if exercises else ():
+        cells.cells += [nbformat.v4.new_code_cell(f"# exercise {number}\n{block}") for block in blocks]
+    nbformat.write(cells, partial)
     start = time.perf_counter()
     try:
         failure = _execute(notebook, partial, values, results, progress) or _unrecorded(notebook, claims)

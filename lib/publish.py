@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from lib import notebooks
 from lib.notebooks import REPO, Run
 
 BEGIN, END = "<!-- verdicts {} -->", "<!-- end of verdicts {} -->"
@@ -91,7 +92,7 @@ def _plain_styler(html: str) -> str:
 
 
 def save(run: Run, results: Path, repo: Path) -> list[Path]:
-    """Write a run back to the repository and return what was written.
+    """Write a run back to the repository and return what was written; a notebook without claims leaves the README.
 
     Raises:
         ValueError: if the run failed, or is not of the profile laptop.
@@ -100,17 +101,20 @@ def save(run: Run, results: Path, repo: Path) -> list[Path]:
 
     if run.failure or run.profile != "laptop":
         raise ValueError(f"only what went well with the profile laptop is saved, got {run}")
-    notebook, readme, figures = run.notebook, repo / "README.md", repo / "figures"
-    table = claims.summary(results, run.profile, notebook.folder / "claims.yaml")
-    block = claims.markdown(table[table.notebook == notebook.number])
-    text = put_between(readme.read_text("utf8"), notebook.number, block)
+    notebook, figures, texts = run.notebook, repo / "figures", {}
+    if notebooks.owned(notebook):
+        table = claims.summary(results, run.profile, notebook.folder / "claims.yaml")
+        block = claims.markdown(table[table.notebook == notebook.number])
+        readme = repo / "README.md"
+        texts[readme] = put_between(readme.read_text("utf8"), notebook.number, block)
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
-    readme.write_text(text, "utf8")
+    for path, text in texts.items():
+        path.write_text(text, "utf8")
     figures.mkdir(exist_ok=True)
     for old in figures.glob(f"{notebook.number}_*.png"):
         old.unlink()
     drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
-    return [notebook.ipynb, readme, *(Path(shutil.copy(new, figures)) for new in drawn)]
+    return [notebook.ipynb, *texts, *(Path(shutil.copy(new, figures)) for new in drawn)]
 
 
 def put_between(text: str, name: str, block: str) -> str:

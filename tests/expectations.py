@@ -90,8 +90,9 @@ def _short(value: float) -> float:
 
 
 def refresh(chosen: Sequence[Notebook], seeds: int, file: Path = FILE) -> None:
-    """Run the notebooks with as many seeds and rewrite their part of the file."""
-    for notebook in chosen:
+    """Run the notebooks with as many seeds and rewrite their part of the file; nothing is expected of one that owns
+    no claims."""
+    for notebook in filter(notebooks.owned, chosen):
         rules = {claim.id: claim.rule for claim in load_claims(notebook.folder / "claims.yaml").values()}
         values = notebooks.overrides(notebook, "smoke")
         first = values.get("seed", notebooks.parameters(notebook)["seed"].default)

@@ -114,6 +114,13 @@ def test_save_writes_notebook_figures_and_table(run, tmp_path):
     assert before == {path: path.read_bytes() for path in written}
 
 
+def test_save_leaves_the_readme_for_a_notebook_without_claims(run, tmp_path):
+    (tmp_path / "notebooks/claims.yaml").write_text("[]")
+    (tmp_path / "README.md").write_text("no markers")
+    assert [path.name for path in save(run, tmp_path / "results", tmp_path)] == ["04_small.ipynb", "04_new.png"]
+    assert (tmp_path / "README.md").read_text() == "no markers"
+
+
 @pytest.mark.parametrize("change", [{"failure": "cell [3] `x`: KeyError"}, {"profile": "smoke"}])
 def test_what_failed_or_is_of_another_profile_is_not_saved(run, tmp_path, change):
     with pytest.raises(ValueError, match="only what went well with the profile laptop"):

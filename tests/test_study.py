@@ -322,6 +322,89 @@ def test_a_notebook_that_leaves_out_a_claim_has_failed(folder, tmp_path):
     assert not stale.exists()
 
 
+def test_a_notebook_without_claims_runs_and_is_shown(folder, tmp_path, capsys):
+    notebook = write(folder, "03_guide", "", ())
+    body = notebook.py.read_text().replace('ledger = Ledger("03", profile, claims="claims.yaml")\n', "")
+    notebook.py.write_text(body)
+    assert notebooks.owned(notebook) == []
+    (tmp_path / "README.md").write_text("no markers")
+    assert study.main(["--only", "03", "--save", "--html"], folder) == 0
+    assert notebook.ipynb.exists() and (tmp_path / "results/laptop/html/03_guide.html").exists()
+    assert "1 of 1 notebooks went well" in capsys.readouterr().out
+
+
+EXERCISES = """
+# %% [markdown]
+# <details>A note that is no answer.
+
+# ```python
+# 1 / 0
+# ```
+# </details>
+#
+# ## Exercises
+#
+# 1. One.
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# (tmp := Path(os.environ["STUDY_RESULTS"], "answer")).write_text("one")
+# ```
+#
+# ```python
+# tmp.write_text(tmp.read_text() + ", two")
+# ```
+# </details>
+#
+# 2. Two.
+#
+# <details><summary>Answer</summary>
+#
+# Words.
+# </details>
+
+# %% [markdown]
+# 3. Three.
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# print(tmp.read_text())
+# unknown
+# ```
+# </details>
+#
+# ## Versions
+"""
+
+
+def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
+    notebook = write(folder, "03_teaches", EXERCISES, ())
+    blocks = notebooks.answers(notebook)
+    assert {number: len(code) for number, code in blocks.items()} == {1: 2, 2: 0, 3: 1}
+    values, results = {"profile": "smoke"}, tmp_path / "results"
+    body = notebook.py.read_text().replace('ledger = Ledger("03", profile, claims="claims.yaml")\n', "")
+    notebook.py.write_text(body)
+    assert not notebooks.run(notebook, "smoke", values, results).failure
+    assert not (results / "answer").exists()
+    run = notebooks.run(notebook, "smoke", values, results, exercises=True)
+    assert run.failure == "cell [6] `# exercise 3`: NameError: name 'unknown' is not defined"
+    assert (results / "answer").read_text() == "one, two"
+    notebook.py.write_text(body.replace("unknown", "tmp"))
+    assert not notebooks.run(notebook, "smoke", values, results, exercises=True).failure
+    assert notebook.py.read_text() == body.replace("unknown", "tmp")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("3. Three", "4. Three"), ("2. Two.", ""), ("Words.\n# </details>", "Words.")]
+)
+def test_exercises_are_numbered_and_have_an_answer_each(folder, old, new):
+    notebook = write(folder, "03_teaches", EXERCISES.replace(old, new), ())
+    with pytest.raises(ValueError, match=r"03_teaches: expected exercise \d with one <details>, got exercise \d with"):
+        notebooks.answers(notebook)
+
+
 @pytest.mark.parametrize("way", ["os._exit(3)", "raise SystemExit", "raise SystemExit(1)"])
 def test_a_notebook_that_ends_early_has_failed(folder, tmp_path, way):
     notebook = write(
