@@ -99,6 +99,42 @@ def leave_one_out(
     return LeaveOneOut(coefficients, squared, _predictions(cross_kernel, coefficients, k))
 
 
+def prediction_changes(
+    kernel, residual: Tensor, cross_kernel: Tensor, *, lr: float, steps: float, continuous: bool = False,
+    tol: float = 1e-10, turned: bool = False,
+) -> Tensor:  # fmt: skip
+    """``LeaveOneOut.predictions`` of a network with one output, ``(n, m)``, and nothing else: less work for few inputs.
+
+    Arguments and errors as in :func:`leave_one_out`, with ``loss="sum"`` and no decay.
+
+    Args:
+        residual: ``(n,)``.
+        turned: ``cross_kernel`` is already in the eigenbasis of the kernel, ``cross_kernel @ kernel.vectors``, which
+            pays where many residuals share a kernel.
+
+    Cost: an eigendecomposition (none if a ``Spectrum`` is given), then 2mn² + 4qn² operations for q = 14 poles or so,
+    where :func:`leave_one_out` takes 2n³ more.
+
+    Example:
+        >>> prediction_changes(torch.eye(2), torch.tensor([1.0, 2.0]), torch.ones(1, 2), lr=0.5, steps=1)
+        tensor([[0.5000],
+                [1.0000]], dtype=torch.float64)
+    """
+    kernel = spectrum(kernel)
+    residual = check_residual(residual, len(kernel.values)).to(kernel.values.device)
+    if residual.shape[1] != 1 or cross_kernel.ndim != 2 or cross_kernel.shape[1] != len(residual):
+        raise ValueError(
+            f"expected residual (n,) and cross_kernel (m, n) for n = {len(kernel.values)}, got "
+            f"{tuple(residual.shape)} and {tuple(cross_kernel.shape)}"
+        )
+    time = {"steps": steps, "continuous": continuous}
+    x = curvatures(kernel.values, lr=lr, weight_decay=0.0, **time)
+    fractions = poles(x[-1].item(), lr=lr, tol=tol, **time)
+    moved = _masked(x, kernel.vectors, kernel.vectors.T @ residual[:, 0], len(residual), 1, fractions)
+    cross = cross_kernel.to(moved)
+    return ((cross if turned else cross @ kernel.vectors) @ moved).T
+
+
 def _masked(x: Tensor, vectors: Tensor, along: Tensor, n: int, k: int, partial_fractions) -> Tensor:
     """``Vᵀ(α − α₋ᵢ)`` for every i, ``(N, n)``, for one filter; x the curvatures, along = Vᵀr."""
     z, c = (t.to(x.device) for t in partial_fractions)

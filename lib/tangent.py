@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lib.information import functional_sample_information
 from lib.jacobians import jacobians, ntk
-from lib.leave_one_out import leave_one_out
+from lib.leave_one_out import leave_one_out, prediction_changes
 from lib.linearized import F64, Spectrum, coefficients, spectrum
 
 
@@ -112,6 +112,46 @@ def f_si(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: floa
         tensor([0.0000, 0.5000], dtype=torch.float64)
     """
     return functional_sample_information(changes(net, y, lr=lr, steps=steps, weight_decay=weight_decay), sigma=sigma)
+
+
+def f_si_by_class(
+    net: Tangent, y: Tensor, *, classes: int, lr: float, steps: float, continuous: bool = False, sigma: float = 1.0
+) -> Tensor:
+    """F-SI summed over networks of one output, one a class, each told its class from the rest, ``(n,)`` float64.
+
+        Σ_c (1/2σ²) E_x (f^c(x) − f^c₋ᵢ(x))²        f^c fits 1[y = c], all from the same initial weights
+
+    With k outputs in one network the kernel has n·k rows; the k networks share one of n rows, as the classes do in the
+    CG-score. In the limit of infinite width the two are the same (the outputs' kernels are then alike and apart).
+
+    Args:
+        net: with one output.
+        y: labels ``(n,)``, or ``(r, n)`` for r labellings, which give ``(r, n)``.
+        classes: k. lr, steps: as in :func:`changes`. continuous: gradient flow for the time ηt, stable for any η.
+
+    Raises:
+        ValueError: for a network with more outputs, labels out of range, a step size at which training diverges.
+
+    Cost: an eigendecomposition of n rows, then per class and labelling 2mn² operations for m other inputs.
+
+    Example:
+        >>> net = Tangent(torch.eye(2), torch.ones(1, 2), torch.zeros(2, 1))
+        >>> f_si_by_class(net, torch.tensor([0, 1]), classes=2, lr=2.0, steps=1)  # each moves its own class alone, by 1
+        tensor([0.5000, 0.5000], dtype=torch.float64)
+    """
+    n = len(net.outputs)
+    if net.outputs.shape[1] != 1 or y.shape[-1:] != (n,):
+        raise ValueError(f"expected a network of one output and y (…, {n}), got {net.outputs.shape[1]} outputs and "
+                         f"y {tuple(y.shape)}")  # fmt: skip
+    cross, found = net.cross_kernel.to(F64) @ net.spectrum.vectors, []
+    for labels in y.reshape(-1, n):
+        goals = targets(labels, max(classes, 2)) - net.outputs.to(F64)
+        moved = (
+            prediction_changes(net.spectrum, goal, cross, lr=lr / n, steps=steps, continuous=continuous, turned=True)
+            for goal in goals.T
+        )
+        found.append(sum(functional_sample_information(each[..., None], sigma=sigma) for each in moved))
+    return torch.stack(found).view(y.shape)
 
 
 def fitted(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0) -> Tensor:
