@@ -16,6 +16,7 @@ import pandas as pd
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 
 from lib.claim_tables import LOOKS
@@ -116,13 +117,13 @@ def evidence(notebook: nbformat.NotebookNode, claims: Sequence[str]) -> dict[str
 
 
 def write(executed: Sequence[Path], folder: Path, summary: pd.DataFrame, *, home: Path, profile: str) -> Path:
-    """Write a page for every executed notebook and ``index.html``; returns the latter.
+    """Write a page for every executed notebook and every ``.md`` beside it, and ``index.html``; returns the latter.
 
     Args:
         executed: notebooks with outputs, ``NN_name.ipynb``, in order.
         folder: for the pages; made if need be.
         summary: :func:`lib.claims.summary` of the profile.
-        home: the folder that the notebooks' relative links start from.
+        home: the folder that the notebooks' relative links start from, with the ``.md`` files.
         profile: named on the index.
 
     Raises:
@@ -131,8 +132,15 @@ def write(executed: Sequence[Path], folder: Path, summary: pd.DataFrame, *, home
     if not executed:
         raise ValueError("executed must hold a notebook at least, got none")
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {path.name: path.with_suffix(".html").name for path in executed}
-    rows = []
+    documents = sorted(home.glob("*.md"))
+    pages = {path.name: path.with_suffix(".html").name for path in (*executed, *documents)}
+    rows, others = [], []
+    for path in documents:
+        text = new_notebook(cells=[new_markdown_cell(path.read_text("utf8"))])
+        links = pages | _elsewhere(text, home, folder, pages)
+        navigation = '<nav><a href="index.html">all notebooks</a></nav>'
+        (folder / pages[path.name]).write_text(page(text, links, navigation), "utf8")
+        others.append(f'<a href="{pages[path.name]}">{html.escape(_title(text) or path.stem)}</a>')
     for i, path in enumerate(executed):
         notebook = nbformat.read(path, as_version=4)
         ways = [("all notebooks", "index.html"), *((f"{executed[j].stem[:2]} {word}", pages[executed[j].name])
@@ -144,6 +152,7 @@ def write(executed: Sequence[Path], folder: Path, summary: pd.DataFrame, *, home
     index = folder / "index.html"
     title = "What is a training example worth?"
     note = f"<p>Executed notebooks of the profile <b>{html.escape(profile)}</b>, and what each claim came to.</p>"
+    note += f"<p>{' · '.join(others)}</p>" if others else ""
     index.write_text(whole(title, f"<h1>{title}</h1>{note}{''.join(rows)}"), "utf8")
     return index
 
@@ -159,10 +168,15 @@ def _elsewhere(notebook, home: Path, folder: Path, pages: Mapping[str, str]) -> 
     }
 
 
+def _title(notebook) -> str:
+    heading = bs4.BeautifulSoup(_markdown(notebook.cells[0].source), "html.parser").h1
+    return heading.get_text().removesuffix("¶") if heading else ""
+
+
 def _entry(notebook, target: str, claims: pd.DataFrame) -> str:
     """A notebook on the index: title, question, and its claims, each with a link to the cell that records it."""
     opening = bs4.BeautifulSoup(_markdown(notebook.cells[0].source), "html.parser")
-    title = opening.h1.get_text().removesuffix("¶") if opening.h1 else target
+    title = _title(notebook) or target
     question = next((p.get_text() for p in opening.find_all("p") if p.get_text().startswith("Question")), "")
     cells = evidence(notebook, list(claims.id))
     lines = "".join(

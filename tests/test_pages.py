@@ -54,6 +54,9 @@ def test_a_small_notebook_by_hand(tmp_path):
     paths = [folder / "04_a.ipynb", folder / "05_b.ipynb"]
     for path in paths:
         nbformat.write(small(), path)
+    (folder / "WORDS.md").write_text(
+        "# Words & signs\n\n$\\eta$: see [here](04_a.ipynb), [there](../README.md)\n", "utf8"
+    )
     table = pd.DataFrame([{"id": "a.b", "notebook": "04", "claim": "1 < 2", "ours": "3", "verdict": "reproduced"}])
     index = soup(pages.write(paths, tmp_path / "html", table, home=folder, profile="smoke"))
     page = soup(tmp_path / "html" / "04_a.html")
@@ -63,6 +66,9 @@ def test_a_small_notebook_by_hand(tmp_path):
     links = [link["href"] for link in page.find_all("a", class_=False)]
     assert links == ["index.html", "05_b.html", "05_b.html#end", "../README.md"]
     assert page.title.string == "04 · A title"
+    words = soup(tmp_path / "html" / "WORDS.html")
+    assert [link["href"] for link in words.find_all("a", class_=False)] == ["index.html", "04_a.html", "../README.md"]
+    assert words.find("math") is not None and index.find("a", string="Words & signs")["href"] == "WORDS.html"
     cell = nbformat.read(paths[0], as_version=4).cells[3].id
     assert index.find("a", string="a.b")["href"] == f"04_a.html#cell-id={cell}"
     assert page.find(id=f"cell-id={cell}") is not None
