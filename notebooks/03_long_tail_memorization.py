@@ -131,7 +131,7 @@ print(f"{slow.numel():,} influences by loop and by one product: largest differen
 #
 # Lemma 2.1 bounds the mean squared error of any estimate, for any training algorithm, by $\frac1{pt}+\frac1{(1-p)t}+\frac12e^{-pt/16}$ with $p=\min(m/n,1-m/n)$. Our made-up answers are near coin flips, the worst case.
 #
-# *Before you run: by how much do you expect a bound that must hold for everything to overshoot?*
+# **Predict.** By what factor does a bound that must hold for every training algorithm overshoot the squared error of these coin flips: hardly, by four, by a hundred?
 
 # %%
 grid, repeats = [50, 100, 200, 500, 1000, 2000, 4000], 10
@@ -215,7 +215,7 @@ summary(varied=(sees, right, right_test), easy=(sees_plain, right_plain, right_t
 # %% [markdown]
 # ## How much is memorized?
 #
-# *Before you run: both sets have ten classes and as many rows. What share of the clothes, and of the digits, has to be seen to be got right?*
+# **Predict.** Both sets have ten classes and as many rows. What share of the clothes, and what share of the digits, has to be seen to be got right (memorization of .25 or more)?
 
 # %%
 mem = mz.memorization(sees, right)
@@ -262,7 +262,7 @@ print(f"≥ 0.25: {share:.1%} of {clothes.name}, {memorized_plain.mean():.1%} of
 #
 # The paper's Figure 1: examples with memorization near 0, near ½ and near 1, of one class each. We draw those whose estimate is closest to the value, so nobody chose them.
 #
-# *Before you run: what will an example look like whose label the network gets right if and only if it has seen it?*
+# **Predict.** What will a shirt look like whose label the networks get right if and only if they have seen it: blurred, rare, or like something else?
 
 # %%
 def around(d, estimate, label, count=8):
@@ -296,7 +296,7 @@ print(note, f"({len(groups[0])} and {len(groups[1])} examples)")
 #
 # Remove all examples above a threshold and train on the rest, as long a training a row as before; beside it, remove as many at random, drawn anew for each network.
 #
-# *Before you run: the memorized ones are odd, ambiguous or mislabelled. Will the network miss them more than as many others?*
+# **Predict.** The memorized ones are odd, ambiguous or mislabelled. Will the network miss them more than as many others, or less? And will the answer be the same for those above .25 and for those above .9?
 
 # %%
 plans = {("all", 0.0): torch.ones(n, dtype=torch.bool)}
@@ -339,7 +339,7 @@ table.assign(difference=value)[["difference", "low", "high"]].style.format("{:+.
 #
 # If memorizing pays, some memorized training example must lift some test example of the same class. The paper's rule: $\mathrm{mem}_m(i)\ge 0.25$, $\mathrm{infl}_m(i,j)\ge 0.15$, $y_i=y'_j$. It looks through very many noisy estimates for large ones, and some are large by luck; the paper says so and gives no number. We give one: deal the subsets out to the networks anew. Each network keeps its answers and each example its number of networks, all true influences are now zero, and what still passes the threshold is luck.
 #
-# *Before you run: among this many candidates, how many lucky ones do you expect at the paper's threshold?*
+# **Predict.** Among this many candidates, how many pairs will pass the paper's threshold by luck alone: none, a few, as many as there are?
 
 # %%
 def pairs_and_luck(d, sees, right, right_test):
@@ -434,7 +434,7 @@ pd.DataFrame(found, index=["pairs", "test examples", "single"]) if found else "T
 #
 # Which pairs to show is fixed by the paper's appendix C: training examples sorted by their highest influence, five evenly spaced ones from top to bottom, and twice more their next in line. Each group of five columns starts with the training example and its memorization; then the four test examples that it influences most, with the influence. A ≈ marks near duplicates: one of the two is among the other's five nearest neighbours.
 #
-# *Before you run: the rows go from the strongest pairs to the weakest. In which row would you stop calling them twins?*
+# **Predict.** The rows go from the strongest pairs to the weakest. In which of the five will you stop calling them twins?
 
 # %%
 drawn, captions = [], []
@@ -477,7 +477,7 @@ print(f"cosine {closer.mean():+.3f} above the class; neighbours: {note}")
 #
 # $S_h$ is the training side of all pairs, $S'_h$ the test side. Train new networks with all rows and without $S_h$. Two arms that the paper does not have: without as many rows at random, and without the memorized examples that are in no pair.
 #
-# *Before you run: how much of the loss, in percent of it, will fall on the few test examples in $S'_h$?*
+# **Predict.** How much of the loss of accuracy will fall on the few test examples in $S'_h$: their share of the test set, about half, or nearly all?
 
 # %%
 training_side = torch.zeros(n, dtype=torch.bool)
@@ -531,7 +531,7 @@ print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part,
 #
 # Two halves of the networks are two independent estimates. At each threshold θ: the Jaccard similarity of what exceeds it in either half, and the mean difference of the two estimates there. The paper chose 0.15 because its halves, of 2,000 networks each, agreed to 0.7 or better.
 #
-# *Before you run: which will agree better between halves, memorization or influence?*
+# **Predict.** Of the pairs that one half of the networks finds, what share will the other half find again? And how fast does that share fall if each half has fewer networks?
 
 # %%
 halves = [slice(0, trials // 2), slice(trials // 2, trials)]
@@ -587,7 +587,7 @@ table.rename_axis("networks a half").style.format(precision=2).format("{:,.0f}",
 #
 # Fewer networks of each of several architectures, all on the same new subsets, compared with as many of the first ensemble. The curve of the same architecture is what agreement means at this number of networks.
 #
-# *Before you run: which will matter more for agreement, how deep a network is or how accurate?*
+# **Predict.** Which two networks will agree better on what is memorized, two of the same depth or two of the same accuracy?
 
 # %%
 few = slice(0, other_trials)
@@ -652,7 +652,7 @@ print(f"Spearman {rho:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] over {len(coup
 #
 # Retraining only the last layer is far cheaper: train one network on all rows, take its penultimate features, and run the same algorithm with linear models on them.
 #
-# *Before you run: the last layer is where labels enter, and it has enough parameters to memorize. How many examples will it memorize?*
+# **Predict.** The last layer is where labels enter, and it has parameters enough to memorize. Will it memorize as many examples as the whole network, half as many, or hardly any?
 
 # %%
 run = ensemble.train(model, images.x_train, images.y_train, recipe=recipe, seeds=[seed], device=device, store=store)
@@ -711,7 +711,7 @@ print(f"Jaccard {jaccard(*sums[:2]):.2f} between halves, {jaccard(*sums[2:]):.2f
 #
 # **Larger networks.** Later work (arXiv 2310.05337) trained networks of many sizes: most examples are memorized less by larger ones, a few more.
 #
-# *Before you run: more parameters, more room to memorize. Why might it be the other way round?*
+# **Predict.** More parameters give more room to memorize. Will mean memorization rise with the size of the network, or fall, and will most examples follow the mean?
 
 # %%
 by_size = torch.stack([mem_other[name] for name in sizes]).numpy()  # (sizes, n)
@@ -744,7 +744,7 @@ pd.DataFrame(columns, index=sizes).style.format(precision=3, na_rep="–")
 #
 # **The onion.** Removing the examples that are most at risk exposes others that had been safe (arXiv 2206.10469, for membership inference). We select the memorized by one half of the networks, remove them, and train new networks on 70% of what is left. Two things to compare with: the same examples before, as judged by the *other* half (which did not select), and a training set from which as many were removed at random.
 #
-# *Before you run: with the odd ones gone, will the rest be easier or harder to predict from each other?*
+# **Predict.** With the odd ones gone, will more of the rest be memorized than before, or fewer? And how does that compare with a training set that is smaller for no such reason?
 
 # %%
 def peeled(keep, first_seed):

@@ -184,7 +184,7 @@ norm = x.flatten(1).norm(dim=1)  # of the normalized input
 #
 # Half of the rows are kept, those with the highest scores, the scores being taken at different epochs. The pruned sets are trained for as many steps as the full one, with new seeds. Random halves, drawn anew for each seed, are the reference. Forgetting needs two visits at least.
 #
-# *Before you run: before the first step, a network knows nothing about clothes. Can its gradients?*
+# **Predict.** Before the first step a network knows nothing about clothes. Will the half with the largest gradients at that moment train a better network than a random half, or a worse one? And after how many epochs will the chosen half be worth as much as all rows?
 
 # %%
 plans = {("random", -1): pruning.random_subsets(n, 0.5, range(seeds)), ("full data", -1): torch.ones(n, dtype=torch.bool)}
@@ -246,7 +246,7 @@ print({name: int(count) for name, count in zip(images.classes, torch.bincount(y[
 #
 # Now all fractions, with each score where the paper takes it: GraNd at initialization, EL2N early, forgetting at the end. The norm of the input stands beside GraNd for the later work's sake.
 #
-# *Before you run: with a tenth of the rows left, would you rather have the hardest or random ones?*
+# **Predict.** With a tenth of the rows left, which network is right more often, the one that was trained on the hardest or the one that was trained on random ones, and by how many points?
 
 # %%
 chosen = {"EL2N": score("EL2N", early), "forgetting": score("forgetting", epochs), "GraNd": score("GraNd", 0), "input norm": norm}
@@ -311,6 +311,8 @@ pd.DataFrame({name: part.mean(axis=1) for name, part in rows.items()}).T.style.f
 # ### What GraNd at initialization measures
 #
 # In a network of one hidden layer, at initialization the softmax is near uniform, so all errors have nearly the same length, and what is left of the gradient's norm is the length of the hidden features, which is that of the input up to a factor. The later paper found the same for ResNet-18. For a convolutional network we need no training: this is initialization.
+#
+# **Predict.** How near 1 will the rank correlation of GraNd with the norm of the input be in the fully connected network, and how near in the convolutional one, whose weights look at small patches?
 
 # %%
 reduced = data.load(dataset, n_train=n_convolutional, n_test=n_test, seed=seed)
@@ -349,7 +351,7 @@ plots.save(fig, "05_grand_norm", profile);
 #
 # The paper averages each score over ten runs and finds one run's GraNd at initialization correlated by .75 with that mean. A run is part of its own mean, which flatters it; the held-out networks do not have this fault.
 #
-# *Before you run: for which score will a single run do?*
+# **Predict.** For which of three will one run agree least with the mean of ten: GraNd or EL2N in the fully connected network, or GraNd in the convolutional one? And where a single run ranks nearly as ten do, will it choose the half as well?
 
 # %%
 repeated = {
@@ -416,7 +418,7 @@ table.unstack().loc[[1, 2, 5, networks] if networks >= 5 else [1, networks]].sty
 #
 # Sort by score, leave out some of the highest, keep a window of fixed width below them, drop the rest. With right labels, and with 10% and 20% of the labels permuted (scores and trainings both see the noisy labels; the test labels are right).
 #
-# *Before you run: at 10% noise, will the best window leave out 10% of the examples, more, or fewer?*
+# **Predict.** At 10% noise, will the best window leave out a tenth of the examples, more, or fewer? And with right labels, any at all?
 
 # %%
 def slide(level):
@@ -516,6 +518,8 @@ pd.DataFrame(rows, index=["best − top window (points)", "95%", "left out by th
 # ## What happens to the score of a wrong label?
 #
 # At the first noise level: EL2N of the examples with right and with wrong labels (left), and of the corrupted examples before and after their labels were permuted (right), that is by the networks that saw the true labels and by those that saw the noisy ones.
+#
+# **Predict.** For what share of the corrupted examples will EL2N rise? And at which epoch will it tell wrong labels from right ones best: before the first step, early, or at the end?
 
 # %%
 level = noise_levels[0]
@@ -554,7 +558,7 @@ pd.DataFrame(rows).T.unstack(0).style.format("{:.3f}", na_rep="–").set_caption
 #
 # The data-dependent tangent kernel of some examples is the Gram matrix $K=\Psi\Psi^\top$ of the gradients of their logits; its velocity is the cosine distance between $K$ at the ends of two successive epochs. If the network were linear in its weights it would be 0. We take 100 examples next to each other in EL2N at twenty places along the axis, scores and kernels at the same epoch.
 #
-# *Before you run: where along the score axis do features change most, and what changes when the top is full of wrong labels?*
+# **Predict.** Where along the score axis does the kernel move fastest, at the easy end, in the middle or at the hard end? And where once the hard end is full of wrong labels?
 
 # %%
 def velocities(level, epoch):
@@ -617,6 +621,8 @@ print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[
 # ## When do two networks end in one valley?
 #
 # A parent is copied at some epoch, and two children train on to the end with different batches. If the error along the straight line between them stays below the line between their errors, they ended in one linearly connected valley. The barrier is how far it rises above, measured on the examples with the lowest, the highest and random scores.
+#
+# **Predict.** For children that part at the very start, on which examples will the error rise between them, and by how many points? And until which epoch of parting will the barrier last?
 
 # %%
 parents = {epoch: weights(epoch, runs[0.0]) for epoch in spawn}
@@ -668,6 +674,8 @@ risen.pivot_table(index="examples", columns="epoch", values="points").style.form
 # ## The extremes
 #
 # As in the paper, of each class the two examples with the lowest scores and the two with the highest, by GraNd at initialization and by early EL2N.
+#
+# **Predict.** At the top of which of the two will you see odd clothes, and what will the other one have there?
 
 # %%
 def extremes(values, share, drop):
@@ -702,6 +710,8 @@ pd.DataFrame(shares, index=["lowest-scored", "highest-scored"]).style.format("{:
 # ## Other architectures
 #
 # The same with a deeper network, all fractions, and with a convolutional one on fewer rows at two fractions (a step of it costs ten times one of the others on a CPU). Each is pruned by its own scores.
+#
+# **Predict.** With half of the rows kept by EL2N, will the deeper network gain more on a random half than the one above, or less? And the convolutional one?
 
 # %%
 deep = models.by_name(deeper, shape=tuple(x.shape[1:]), classes=k)
@@ -777,6 +787,8 @@ pd.DataFrame(rows).T.style.format("{:+.2f}").set_caption("gain over random, perc
 # ## Do the scores agree with each other?
 #
 # GraNd at initialization, early EL2N and forgetting over the whole training, as in the paper's Figure 12.
+#
+# **Predict.** Which of the three pairs will rank examples most alike, and which will have nothing to do with one another?
 
 # %%
 named_pairs = {"GraNd and EL2N": ("GraNd", "EL2N"), "GraNd and forgetting": ("GraNd", "forgetting"), "EL2N and forgetting": ("EL2N", "forgetting")}
@@ -809,7 +821,7 @@ pd.DataFrame({name: value.numpy() for name, value in every.items()}).corr("spear
 #
 # Memorization (notebook 03) asks whether a label is got right only if it was seen. The paper compares EL2N with it on the 1,015 examples of CIFAR-100 whose values were published, which are those in high-influence pairs, all with memorization of at least .25. We estimate memorization on the rows of notebook 03, by its recipe and with the same subsets (its stored networks are used where it has run), compute EL2N on these rows, and compare both on the selected examples and on all.
 #
-# *Before you run: what does selecting on one of two variables do to their correlation?*
+# **Predict.** The selected examples were selected for their memorization. Will its rank correlation with EL2N be higher among them than over all rows, lower, or gone?
 
 # %%
 clothes = data.load(dataset, n_train=n_memorization, n_test=n_test, seed=seed)
@@ -870,6 +882,8 @@ pd.DataFrame({name: stats.apart(by)[0] for name, by in both.items()}).T.style.fo
 # ## What the diet depends on
 #
 # Sizes and the learning rate are ours, not the paper's. How much do they matter? EL2N's gain over random halves, with other numbers of rows (epochs, and so steps, in proportion) and with other learning rates (for the scores and for the retrained networks).
+#
+# **Predict.** With an eighth of the rows, is the hardest half still the better one? And with a higher learning rate?
 
 # %%
 def gain_at_half(rows, rate):
@@ -929,8 +943,11 @@ ledger.table()
 # GraNd about doubles: the gradient of the first layer is the input times a signal, and the features double too. EL2N at initialization hardly moves, as long as the softmax stays near uniform. A score that a change of units moves cannot be about importance alone.
 #
 # ```python
-# before, twice = (grand(model, weights(0, runs[0.0]), scale * x[:500], y[:500]).mean(0) for scale in (1, 2))
-# print(f"GraNd grew by a factor of {float((twice / before).median()):.2f}")
+# born, truth = weights(0, runs[0.0]), torch.nn.functional.one_hot(y[:500], k)
+# errors = lambda scale: ensemble.predict(model, born, scale * x[:500]).softmax(2) - truth
+# by_scale = {"GraNd": [grand(model, born, scale * x[:500], y[:500]) for scale in (1, 2)], "EL2N": [el2n(errors(scale)) for scale in (1, 2)]}
+# for name, (once, twice) in by_scale.items():
+#     print(f"{name} changes by a factor of {float((twice.mean(0) / once.mean(0)).median()):.2f}")
 # ```
 # </details>
 #
