@@ -16,6 +16,8 @@
 # *Vitaly Feldman and Chiyuan Zhang, "What neural networks memorize and why: discovering the long tail via influence estimation", NeurIPS 2020.*
 #
 # **Question.** Which training labels does a network get right only because it has seen them, and does anything that it has not seen profit?
+#
+# *Symbols and scores: the [glossary](GLOSSARY.md).*
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables

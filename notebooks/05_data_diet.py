@@ -16,6 +16,8 @@
 # *Mansheej Paul, Surya Ganguli and Gintare Karolina Dziugaite, "Deep learning on a data diet: finding important examples early in training", NeurIPS 2021.*
 #
 # **Question.** How soon in training can one tell which half of the data is enough, and what do the hard examples do to the network meanwhile?
+#
+# *Symbols and scores: the [glossary](GLOSSARY.md).*
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables

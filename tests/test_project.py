@@ -189,6 +189,24 @@ def test_links_of_the_documents_lead_somewhere():
             assert (REPO / target).exists(), f"{document}: {target}"
 
 
+def test_the_glossary_names_every_score_and_what_there_is():
+    from lib.scored import SCORES
+
+    text = (REPO / "notebooks" / "GLOSSARY.md").read_text("utf8")
+    scores = text.split("\n## Scores\n")[1].split("\n## ")[0]
+    first = " ".join(re.findall(r"^\| ([^|]*) \|", scores, re.M))
+    known_as = {
+        "forgetting, epochs": "forgetting",
+        "TracIn": "TracIn's self-influence",
+        "influence": "influence on itself",
+    }
+    assert not [name for name in SCORES if known_as.get(name, name) not in first]
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (REPO / "notebooks" / target).exists(), target
+    for module in re.findall(r"`lib[./](\w+)(?:\.py)?`", text):
+        assert (REPO / "lib" / f"{module}.py").exists(), module
+
+
 def test_the_readme_lists_the_notebooks_and_has_a_place_for_their_verdicts():
     from lib.publish import put_between
 
