@@ -1,10 +1,10 @@
-"""Exact CG-scores of every training row of Fashion-MNIST, with its own labels and with 20, 50 and 80% label noise.
+"""All scores of every training row of Fashion-MNIST by original row, with standard errors, and CG-scores under noise.
 
-usage: python data/make_scores.py [--rows N] [--out FILE]
+usage: python data/make_scores.py [--only el2n,grand,…] [--rows N] [--out FILE]
 
-One factorization in float32 serves all four labellings: about 10 minutes on 2 cores, 9 GB of memory. Writes
-data/scores/fashion-mnist.parquet (scores of other kinds that the file holds stay) and its line in SHA256SUMS.
-Columns, one row a training example:
+Writes data/scores/fashion-mnist.parquet, column by column (what the file holds already stays), and its line in
+SHA256SUMS. On one core: `cg` 19 minutes and 9 GB of memory, all the others together about 25 minutes; a run that was
+killed goes on where it was. Columns, one row a training example:
 
     row                    original row, 0 … 59,999
     label                  class, 0 … 9
@@ -12,6 +12,12 @@ Columns, one row a training example:
     cg_quadratic, cg_partial, cg_diagonal
     label_noiseNN          label after NN% uniform noise, `lib.noise.uniform_noise(label, NN/100, k=10, seed=0)`
     cg_noiseNN, cg_partial_noiseNN    score and middle term under those labels (cg_diagonal does not depend on labels)
+    input_norm             and the scores that `lib.all_scores` computes, each with its standard error, NAME_stderr:
+    grand, grand_early, el2n, margin, forgetting, forgetting_epochs, loss, tracin      means over 10 networks
+    influence                                                                          over 4 of them
+    memorization, c_score                                        from 200 networks, each on 70% of the rows
+    f_si                   mean over 2 networks, for the 4,000 rows `load("fashion-mnist", n_train=4000)` alone, among
+                           themselves: all rows need the eigenvectors of a kernel of 60,000 rows (29 GB, a day); NaN
 """
 
 import argparse
@@ -19,31 +25,93 @@ import importlib.metadata
 import os
 import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from lib.all_scores import Settings, compute
 from lib.cg_score import cg_scores
 from lib.costs import matrix_product_rate, peak_bytes
-from lib.data import load
+from lib.data import Dataset, load
 from lib.noise import uniform_noise
 from lib.score_files import merge_scores
+from lib.store import Store
 
 NOISE, SEED = (20, 50, 80), 0
 OUT = Path(__file__).resolve().parent / "scores" / "fashion-mnist.parquet"
+SETTINGS = Settings(epochs=10, early=2, trial_epochs=10)  # the other defaults are those of notebook 07
+F_SI_ROWS = 4000
+COLUMNS = {
+    "input_norm": "input norm", "grand": "GraNd", "grand_early": "GraNd early", "el2n": "EL2N", "margin": "margin",
+    "forgetting": "forgetting", "forgetting_epochs": "forgetting, epochs", "loss": "loss", "tracin": "TracIn",
+    "influence": "influence", "f_si": "F-SI", "memorization": "memorization", "c_score": "C-score",
+}  # fmt: skip
+TOGETHER = (  # what is computed in one call and written at once, under the first one's name in the provenance
+    ("input_norm",),
+    ("f_si",),
+    ("grand", "grand_early", "el2n", "margin", "forgetting", "forgetting_epochs", "loss", "tracin", "influence"),
+    ("memorization", "c_score"),
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(["cg", *COLUMNS]), help="columns, by commas; default all of them")
     parser.add_argument("--rows", type=int, help="a stratified subset of so many rows (needs --out)")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if options.rows and options.out.resolve() == OUT:
         parser.error("--rows needs --out: the committed file holds all rows")
+    wanted = options.only.split(",")
+    if unknown := [name for name in wanted if name not in ("cg", *COLUMNS)]:
+        parser.error(f"--only takes {', '.join(['cg', *COLUMNS])}; got {', '.join(unknown)}")
 
     data = load("fashion-mnist", n_train=options.rows)
-    x, y, sha256, rows = data.x_train, data.y_train, data.sha256, data.rows_train.numpy()
+    if "cg" in wanted:
+        add_cg_scores(data, options.out)
+    for group in TOGETHER:
+        if names := [name for name in group if name in wanted]:
+            add_scores(names, data, options.out)
+
+
+def add_scores(names: list[str], data: Dataset, out: Path) -> None:
+    """Compute scores of one group with `lib.all_scores` and merge them into the file."""
+    if names == ["f_si"]:
+        data = load("fashion-mnist", n_train=min(F_SI_ROWS, len(data.y_train)))
+    before, begun, store = matrix_product_rate(), time.perf_counter(), Store()
+    scored = compute(
+        [COLUMNS[name] for name in names], data.x_train, data.y_train, x_val=data.x_test, seed=SEED,
+        settings=SETTINGS, store=store, shards=store,
+    )  # fmt: skip
+    columns = {}
+    for name in names:
+        one = scored[COLUMNS[name]]
+        columns[name] = one.values.float()
+        if one.stderr is not None:
+            columns[f"{name}_stderr"] = one.stderr.float()
+    made = {
+        "what": f"by data/make_scores.py with lib.all_scores: {', '.join(scored)}",
+        "settings": {**asdict(SETTINGS), "seed": SEED},
+        "seconds": {name: round(scored[COLUMNS[name]].seconds, 2) for name in names},
+        "seconds_all": time.perf_counter() - begun,
+        "trainings": {name: scored[COLUMNS[name]].trainings for name in names},
+        "matrix_product_gflops": {"before": before, "after": matrix_product_rate()},
+    }
+    if names == ["f_si"]:
+        made["rows"] = (
+            f"{len(data.y_train)} rows, load('fashion-mnist', n_train={F_SI_ROWS}), among themselves; the others are "
+            "NaN: the eigenvectors of a kernel of 60,000 rows in float64 take 29 GB and about 2·10¹⁵ operations, "
+            "which only a larger machine can fill"
+        )
+    write(out, columns, data, names[0], made)
+    print(f"{out.name}: {', '.join(names)} of {len(data.y_train)} rows in {made['seconds_all']:.0f} s", flush=True)
+
+
+def add_cg_scores(data: Dataset, out: Path) -> None:
+    """Exact CG-scores under the file's four labellings, from one factorization."""
+    x, y = data.x_train, data.y_train
     noisy = [uniform_noise(y, percent / 100, k=len(data.classes), seed=SEED)[0] for percent in NOISE]
     labellings = torch.stack([y, *noisy])
     before, begun = matrix_product_rate(), time.perf_counter()
@@ -57,29 +125,36 @@ def main() -> None:
         columns |= {f"cg_partial_noise{percent}": result.partial[i]}
     made = {
         "what": "exact CG-scores (Ki, Choi and Chung 2023), one class against the rest, by data/make_scores.py",
-        "dataset": data.name,
-        "dataset_sha256": sha256,
-        "n": len(y),
         "settings": {"dtype": "float32, refined once in float64", "jitter": 0.0, "noise": NOISE, "noise_seed": SEED},
         "seconds": {**result.seconds, "all": wall},
         "gflops": result.gflops,
         "matrix_product_gflops": {"before": before, "after": after},
-        "peak_bytes": peak_bytes(),
         "planned_bytes": result.planned_bytes,
         "largest_residual": result.residual,
         "largest_relative_error_of_diagonal": result.diagonal_error,
+    }
+    write(out, columns, data, "cg", made)
+    print(f"{out.name}: {len(y)} rows in {wall:.0f} s, peak {peak_bytes() / 1e9:.1f} GB")
+    for phase, seconds in result.seconds.items():
+        print(f"  {phase:8} {seconds:7.1f} s  {result.gflops[phase]:5.0f} GFLOP/s")
+    print(f"  matrix product before {before:.0f}, after {after:.0f} GFLOP/s; residual {result.residual:.1e}, ", end="")
+    print(f"relative error of the diagonal {result.diagonal_error:.1e}")
+
+
+def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> None:
+    """Merge columns into the file, with what is the same for all of them in the provenance."""
+    made |= {
+        "dataset": data.name,
+        "dataset_sha256": data.sha256,
+        "n": len(data.y_train),
+        "peak_bytes": peak_bytes(),
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pyarrow")},
     }
     arrays = {name: np.asarray(values) for name, values in columns.items()}
-    merge_scores(options.out, arrays, rows=rows, group="cg", made=made)
-    print(f"{options.out.name}: {len(y)} rows in {wall:.0f} s, peak {made['peak_bytes'] / 1e9:.1f} GB")
-    for phase, seconds in result.seconds.items():
-        print(f"  {phase:8} {seconds:7.1f} s  {result.gflops[phase]:5.0f} GFLOP/s")
-    print(f"  matrix product before {before:.0f}, after {after:.0f} GFLOP/s; residual {result.residual:.1e}, ", end="")
-    print(f"relative error of the diagonal {result.diagonal_error:.1e}")
+    merge_scores(out, arrays, rows=data.rows_train.numpy(), group=group, made=made)
 
 
 def _processor() -> str:

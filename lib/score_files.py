@@ -2,7 +2,7 @@
 
 A score computed elsewhere or later is merged in by original row; what is there stays. To read one,
 
-    pandas.read_parquet("data/scores/fashion-mnist.parquet").set_index("row")
+    read_scores("fashion-mnist")    # or pandas.read_parquet("data/scores/fashion-mnist.parquet").set_index("row")
 
 and ``provenance(path)`` for how each group of columns was made.
 """
@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from lib.sources import DATA
 
 KEY = b"provenance"
 
@@ -69,6 +71,42 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
 def provenance(path: str | Path) -> dict:
     """How the columns of a score file were made: group → dataset and its SHA-256, settings, versions, cost, checks."""
     return json.loads((pq.read_schema(path).metadata or {}).get(KEY, b"{}"))
+
+
+def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd.DataFrame:
+    """The scores of a data set that come with the study, a column a score.
+
+    Args:
+        name: of the data set, such as ``fashion-mnist``.
+        rows: original rows ``(n,)``, as ``Dataset.rows_train``; all rows by default.
+        folder: where the file is; default ``data/scores``.
+
+    Returns:
+        Indexed by ``row``, in the order of ``rows``; ``name_stderr`` stands beside ``name``.
+
+    Raises:
+        ValueError: if there is no such file (those there are are listed), it is not what its checksum says, or it
+            lacks a row.
+
+    Example:
+        >>> read_scores("fashion-mnist", [7, 3])[["label", "cg"]].index.tolist()
+        [7, 3]
+    """
+    folder = DATA / "scores" if folder is None else Path(folder)
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.parquet"))) or "none"
+        raise ValueError(f"name must be a data set with stored scores ({there}), got {name!r}")
+    sums = dict(line.split()[::-1] for line in path.with_name("SHA256SUMS").read_text().splitlines())
+    if sums.get(path.name) != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise ValueError(f"{path.name} is not what SHA256SUMS says: fetch it again, or make it with make_scores.py")
+    table = pd.read_parquet(path).set_index("row")
+    if rows is None:
+        return table
+    rows = np.asarray(rows)
+    if len(strange := np.setdiff1d(rows, table.index)):
+        raise ValueError(f"rows must be among the {len(table)} of {path.name}, got {strange[:5].tolist()} …")
+    return table.loc[rows]
 
 
 def _renew_checksum(path: Path) -> None:
