@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.SELU)
+ACTIVATE = {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}
 SELU_SCALE, SELU_FLOOR = 1.0507009873554805, 1.7580993408473766  # λ and λα of Klambauer et al. 2017
 
 aten = torch.ops.aten
@@ -111,7 +111,7 @@ class Layers:
             if bias is not None:
                 into.factors[bias].baddbmm_(self.ones, delta, beta=beta)
             if i:
-                delta = _times_slope(self.layers[i - 1][2], torch.bmm(delta, self.w.factors[weight].mT), h[i])
+                delta = times_slope(self.layers[i - 1][2], torch.bmm(delta, self.w.factors[weight].mT), h[i])
         return h[-1]
 
 
@@ -120,11 +120,11 @@ def _forward(layers: list, factors: dict[str, Tensor], x: Tensor) -> list[Tensor
     h = [x]
     for weight, bias, kind in layers:
         z = torch.bmm(h[-1], factors[weight]) if bias is None else torch.baddbmm(factors[bias], h[-1], factors[weight])
-        h.append(z if kind is None else {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}[kind](z))
+        h.append(z if kind is None else ACTIVATE[kind](z))
     return h
 
 
-def _times_slope(kind, delta: Tensor, h: Tensor) -> Tensor:
+def times_slope(kind, delta: Tensor, h: Tensor) -> Tensor:
     """``delta`` times the derivative of an activation whose output is ``h``."""
     if kind is nn.ReLU:
         return aten.threshold_backward.grad_input(delta, h, 0, grad_input=delta)
@@ -148,7 +148,7 @@ def chain(model: nn.Module) -> list | None:
         if type(leaf) is nn.Linear and width in (None, leaf.in_features):
             layers.append((names[id(leaf.weight)], None if leaf.bias is None else names[id(leaf.bias)], None))
             width = leaf.out_features
-        elif type(leaf) in ACTIVATIONS and layers and layers[-1][2] is None:
+        elif type(leaf) in ACTIVATE and layers and layers[-1][2] is None:
             layers[-1] = (*layers[-1][:2], type(leaf))
         else:
             return None

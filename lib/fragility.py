@@ -76,11 +76,10 @@ def by_retraining(model: nn.Module, again: Callable[[Tensor], Retrained]) -> Cal
 
 
 def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Callable[..., Response]) -> Callable:
-    """A ground truth for :func:`compare` from ``response(model, removed (g, n))``, one of ``lib.response``."""
+    """A ground truth for :func:`compare` from ``response(model, removed (r, g, n), weights)``, of ``lib.response``."""
 
     def truth(removed: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        found = [response(placed(model, weights, r), gone).parameters for r, gone in enumerate(removed)]
-        every = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+        every = dict(response(placed(model, weights), removed, weights).parameters)
         fixed = {name: weights[name] for name in weights if name not in every}  # running statistics
         every |= {name: value[:, None].expand(-1, removed.shape[1], *value.shape[1:]) for name, value in fixed.items()}
         moved = Retrained(every, dict(weights))

@@ -71,7 +71,9 @@ def test_for_a_linear_classifier_influence_foretells_everything(networks):
     model, weights, x, y = networks
     inverses = [inverse_hessian(fragility.placed(model, weights, r), x, y, weight_decay=0.05) for r in range(2)]
     truths = {
-        name: fragility.by_response(model, weights, lambda net, gone, f=f: f(net, x, y, gone, weight_decay=0.05))
+        name: fragility.by_response(
+            model, weights, lambda net, gone, w, f=f: f(net, x, y, gone, weights=w, weight_decay=0.05)
+        )
         for name, f in (("without", leave_out), ("proximal", proximal_bregman))
     }
     also = {"again": inverses}

@@ -119,11 +119,38 @@ def test_members_do_not_depend_on_each_other_and_any_network_goes(trained):
     assert leave_out(picture, x, y, removals([0, 1, 2], 20), weight_decay=DECAY).gradient_norm.max() < 1e-7
 
 
+@pytest.mark.parametrize("flat_rows", [True, False])
+def test_networks_side_by_side_are_networks_one_after_another(flat_rows):
+    """Chains have their own batched gradients and metric, other networks torch's: each against single calls."""
+    x, y = data()
+    model = mlp(3, (4, 3), 3, "tanh").double()
+    if not flat_rows:
+        model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double().eval()
+    g = torch.Generator().manual_seed(1)
+    stacked = {
+        name: torch.rand(2, *v.shape, generator=g).double() if v.is_floating_point() else v.expand(2, *v.shape)
+        for name, v in model.state_dict().items()
+    }
+    gone = torch.stack([removals([0, 1, 2], 20), removals([3, 4, 5], 20)])
+    rest = optimum(model, x, y, weights=stacked, weight_decay=DECAY)
+    assert rest.gradient_norm.max() < 1e-8 and rest.gradient_norm.shape == (2, 1)
+    stacked |= {name: value[:, 0] for name, value in rest.parameters.items()}
+    for find in (leave_out, proximal_bregman):
+        every = find(model, x, y, gone, weights=stacked, weight_decay=DECAY)
+        for r in range(2):
+            model.load_state_dict({name: value[r] for name, value in stacked.items()})
+            one = find(model, x, y, gone[r], weight_decay=DECAY)
+            for name, value in one.parameters.items():
+                torch.testing.assert_close(every.parameters[name][r], value, atol=1e-6, rtol=1e-5)
+
+
 def test_bad_input_is_named(trained):
     model, x, y = trained
     with pytest.raises(ValueError, match=r"weight_decay \+ damping must be positive for an optimum to exist, got 0"):
         leave_out(model, x, y, torch.eye(20, dtype=torch.bool), weight_decay=0.0)
     with pytest.raises(ValueError, match=r"removed must be bool \(g, 20\), got torch.bool \(3, 19\)"):
         leave_out(model, x, y, torch.zeros(3, 19, dtype=torch.bool), weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"removed must be bool \(g, 20\) or \(1, g, 20\), got torch.bool \(2, 1, 20\)"):
+        leave_out(model, x, y, torch.zeros(2, 1, 20, dtype=torch.bool), weight_decay=0.1)
     with pytest.raises(ValueError, match="weight_decay must be positive"):
         optimum(model, x, y, weight_decay=0.0)
