@@ -10,13 +10,15 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from lib import notebooks
+from lib.claim_tables import LOOKS
+from lib.criteria import Claim, load_claims
 from lib.notebooks import REPO, Run
 
 BEGIN, END = "<!-- verdicts {} -->", "<!-- end of verdicts {} -->"
@@ -92,7 +94,10 @@ def _plain_styler(html: str) -> str:
 
 
 def save(run: Run, results: Path, repo: Path) -> list[Path]:
-    """Write a run back to the repository and return what was written; a notebook without claims leaves the README.
+    """Write a run back to the repository and return what was written.
+
+    That is its notebook and figures, and where it owns claims its table in the README and what REPRODUCIBILITY.md, if
+    there is one, quotes of it.
 
     Raises:
         ValueError: if the run failed, or is not of the profile laptop.
@@ -107,6 +112,9 @@ def save(run: Run, results: Path, repo: Path) -> list[Path]:
         block = claims.markdown(table[table.notebook == notebook.number])
         readme = repo / "README.md"
         texts[readme] = put_between(readme.read_text("utf8"), notebook.number, block)
+        if (report := repo / "REPRODUCIBILITY.md").exists():
+            every = load_claims(notebook.folder / "claims.yaml").values()
+            texts[report] = quote(report.read_text("utf8"), texts[readme], every)
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
     for path, text in texts.items():
         path.write_text(text, "utf8")
@@ -115,6 +123,52 @@ def save(run: Run, results: Path, repo: Path) -> list[Path]:
         old.unlink()
     drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
     return [notebook.ipynb, *texts, *(Path(shutil.copy(new, figures)) for new in drawn)]
+
+
+def verdicts_in(readme: str) -> dict[str, tuple[str, str]]:
+    r"""What the README's tables say of each claim: claim → (ours, verdict).
+
+    Example:
+        >>> verdicts_in(r"| cg.noise | it finds \| them | curves | 0.9 [0.8, 1.0] | ● reproduced |")
+        {'cg.noise': ('0.9 [0.8, 1.0]', 'reproduced')}
+    """
+    rows = (
+        re.split(r" (?<!\\)\| ", line[2:-2]) for line in readme.splitlines() if re.match(r"\| \w+\.[\w.]+ \|", line)
+    )
+    return {row[0]: (row[3], row[4].split(maxsplit=1)[1]) for row in rows}
+
+
+def tally(readme: str, claims: Iterable[Claim]) -> str:
+    """How many claims of each paper came to which verdict, by the README's tables: a table."""
+    found, papers, everything = verdicts_in(readme), {}, list(claims)
+    for claim in everything:
+        papers.setdefault(claim.paper, []).append(claim)
+    shown = [name for name in LOOKS if name != "not run" or any(claim.id not in found for claim in everything)]
+    lines = [["paper", "notebooks", "claims", *shown], ["---"] * (3 + len(shown))]
+    for paper, own in (papers | {"all": everything}).items():
+        verdicts = [found[claim.id][1] if claim.id in found else "not run" for claim in own]
+        where = ", ".join(sorted({claim.notebook for claim in own})) if paper in papers else ""
+        lines.append([paper, where, str(len(own)), *(str(verdicts.count(name)) for name in shown)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def quote(text: str, readme: str, claims: Iterable[Claim]) -> str:
+    """The text with its table of counts and what it quotes of single claims as the README's tables have them.
+
+    A quotation stands between ``<!-- ours ID -->`` or ``<!-- ours ID: SETTING -->`` and ``<!-- -->``; it becomes a dash
+    where the README has none.
+    """
+    found = verdicts_in(readme)
+
+    def value(match):
+        claim, setting = match[2], match[3] or ""
+        ours = re.sub(r" \(n = [\d,]+\)$", "", found.get(claim, ("", ""))[0])
+        parts = (part[2:].rpartition(": ") for part in re.split(r"; (?=\S )", ours))
+        by_setting = {name: shown for name, _, shown in parts} if setting else {"": ours}
+        return f"{match[1]}{by_setting.get(setting) or '–'}<!-- -->"
+
+    text = re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", value, text)
+    return put_between(text, "of all papers", tally(readme, claims))
 
 
 def put_between(text: str, name: str, block: str) -> str:

@@ -7,7 +7,7 @@ from test_study import write
 
 from lib import publish
 from lib.notebooks import Run
-from lib.publish import put_between, save, scrub, tidy
+from lib.publish import put_between, quote, save, scrub, tidy
 
 PLACES = {"/data/me/study/": "", "/data/me/env/": "<python>/"}
 
@@ -112,6 +112,29 @@ def test_save_writes_notebook_figures_and_table(run, tmp_path):
     before = {path: path.read_bytes() for path in written}
     save(run, tmp_path / "results", tmp_path)
     assert before == {path: path.read_bytes() for path in written}
+
+
+def test_save_counts_the_verdicts(run, tmp_path):
+    report = tmp_path / "REPRODUCIBILITY.md"
+    report.write_text("so:\n<!-- verdicts of all papers -->\nold\n<!-- end of verdicts of all papers -->\n")
+    assert report in save(run, tmp_path / "results", tmp_path)
+    lines = report.read_text().splitlines()
+    assert lines[3] == "| paper | notebooks | claims | reproduced | partly | not reproduced | not decided here |"
+    assert lines[5:7] == ["| words | 04 | 1 | 1 | 0 | 0 | 0 |", "| all |  | 1 | 1 | 0 | 0 | 0 |"] and "old" not in lines
+
+
+def test_quotations_are_the_readmes():
+    row = "| a.b | c | d | ● 10%, x: y: 0.5 [0.4, 0.6]; ○ 20%: − | ● partly |\n"
+    row += "| a.c | c | d | 1.5 [1, 2] (n = 1,000) | – open |"
+    text = "<!-- verdicts of all papers --><!-- end of verdicts of all papers -->"
+    said = text + "so <!-- ours a.b: 10%, x: y -->old<!-- --> and <!-- ours a.c -->9<!-- -->."
+    new = quote(said, row, [])
+    assert new.endswith(
+        "so <!-- ours a.b: 10%, x: y -->0.5 [0.4, 0.6]<!-- --> and <!-- ours a.c -->1.5 [1, 2]<!-- -->."
+    )
+    assert quote(new, row, []) == new
+    for unknown in ("a.b: 30%", "a.b.c"):
+        assert quote(text + f"<!-- ours {unknown} -->9<!-- -->", row, []).endswith(f"<!-- ours {unknown} -->–<!-- -->")
 
 
 def test_save_leaves_the_readme_for_a_notebook_without_claims(run, tmp_path):
