@@ -54,6 +54,40 @@ def permuted_noise(y: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Te
     return noisy, noisy != y
 
 
+def paired_noise(y: Tensor, fraction: float, partner: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Class-dependent noise: ``round(fraction · n)`` labels become that of their class's partner.
+
+    Args:
+        partner: for each class 0…k−1 another one, ``(k,)``, such as :func:`nearest_class`.
+
+    Returns:
+        The noisy labels ``(n,)``, and ``flipped (n,)``, True where a label was replaced.
+
+    Example:
+        >>> paired_noise(torch.tensor([0, 1, 2]), 1.0, torch.tensor([2, 0, 1]), seed=0)[0]
+        tensor([2, 0, 1])
+    """
+    chosen, _ = _chosen(y, fraction, seed)
+    if partner.ndim != 1 or y.max() >= len(partner) or (partner == torch.arange(len(partner))).any():
+        raise ValueError(f"partner: expected another class for each of {int(y.max()) + 1}, got {partner.tolist()}")
+    noisy = y.clone()
+    noisy[chosen] = partner[y[chosen]].to(y.dtype)
+    return noisy, noisy != y
+
+
+def nearest_class(x: Tensor, y: Tensor) -> Tensor:
+    """For each class the other one whose mean example is nearest, ``(k,)``: with which one would confuse it.
+
+    Example:
+        >>> nearest_class(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([0, 1, 2]))
+        tensor([1, 0, 1])
+    """
+    means = torch.stack([x[y == c].flatten(1).mean(0) for c in range(int(y.max()) + 1)])
+    apart = torch.cdist(means, means)
+    apart.fill_diagonal_(torch.inf)
+    return apart.argmin(1)
+
+
 def _chosen(y, fraction, seed):
     """A random share of the rows, and the generator that chose them."""
     if y.ndim != 1 or not len(y) or y.dtype.is_floating_point or y.dtype == torch.bool:

@@ -1,0 +1,203 @@
+"""Many scores of the same examples beside each other: how they rank, whom they name, what they find, what they cost.
+
+Scores come as name → ``(n,)``, all turned so that high = hard (``Scored.hardness``).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats as distributions
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from lib.pruning import ranks
+from lib.stats import auroc
+
+
+def correlations(scores: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Spearman of every pair of scores, a row and a column a score; ties share their mean rank.
+
+    Raises:
+        ValueError: if a score holds NaN, is constant, or has another length.
+
+    Example:
+        >>> correlations({"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([1.0, 4.0, 9.0])}).loc["a"].tolist()
+        [1.0, 1.0]
+    """
+    matrix = _stacked(scores)
+    return pd.DataFrame(_spearman(matrix), index=list(scores), columns=list(scores)).round(12)
+
+
+def median_agreement(
+    scores: Mapping[str, Tensor], *, resamples: int = 400, seed: int = 0, level: float = 0.95
+) -> dict[str, tuple[float, tuple[float, float]]]:
+    """Median of each score's Spearman with the others, with its interval over examples: name → (value, (low, high)).
+
+    The interval is that of the basic bootstrap: all scores are ranked anew on each resample of the examples.
+
+    Cost: ``resamples`` rankings of every score.
+
+    Example:
+        >>> one = torch.arange(30.0)
+        >>> median_agreement({"a": one, "b": one, "c": -one}, resamples=20)["a"][0]
+        0.0
+    """
+    matrix, rng = _stacked(scores), np.random.default_rng(seed)
+    if len(matrix) < 2:
+        raise ValueError(f"scores must be at least two, got {list(scores)}")
+    value = _medians(_spearman(matrix))
+    drawn = np.array(
+        [_medians(_spearman(matrix[:, rng.integers(0, matrix.shape[1], matrix.shape[1])])) for _ in range(resamples)]
+    )
+    low, high = 2 * value - np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2], axis=0)
+    bounds = zip(np.clip(low, -1, 1).tolist(), np.clip(high, -1, 1).tolist(), strict=True)
+    return dict(zip(scores, zip(value.tolist(), bounds, strict=True), strict=True))
+
+
+def clustered(matrix: pd.DataFrame) -> list[str]:
+    """The names in an order in which scores that rank alike stand together: average linkage on 1 − correlation.
+
+    Example:
+        >>> rho = pd.DataFrame([[1, 0, 0.9], [0, 1, 0], [0.9, 0, 1]], index=list("abc"), columns=list("abc"))
+        >>> clustered(rho).index("b") in (0, 2)  # a and c stay together
+        True
+    """
+    apart = 1 - matrix.to_numpy(dtype=float)
+    np.fill_diagonal(apart, 0)
+    tree = linkage(squareform((apart + apart.T) / 2, checks=False), "average", optimal_ordering=True)
+    return [matrix.index[i] for i in leaves_list(tree)]
+
+
+def extremes(score: Tensor, share: float, *, highest: bool = True, seed: int = 0) -> Tensor:
+    """Positions of the ``round(share·n)`` highest (or lowest) scores, the most extreme first; ties drawn by the seed.
+
+    Example:
+        >>> extremes(torch.tensor([3.0, 1.0, 2.0, 4.0]), 0.5)
+        tensor([3, 0])
+    """
+    count = round(share * len(score))
+    if not 0 < share <= 1 or not count:
+        raise ValueError(f"share must be in (0, 1] and take at least one of {len(score)}, got {share}")
+    order = ranks(score.double(), seed=seed).argsort()
+    return order.flip(0)[:count] if highest else order[:count]
+
+
+def overlap(scores: Mapping[str, Tensor], share: float, *, highest: bool = True, seed: int = 0) -> pd.DataFrame:
+    """Which part of one score's extreme ``share`` is in another's; chance is ``share`` itself (:func:`overlap_chance`).
+
+    Example:
+        >>> one = torch.arange(10.0)
+        >>> overlap({"a": one, "b": -one}, 0.2).loc["a"].tolist()
+        [1.0, 0.0]
+    """
+    n = len(next(iter(scores.values())))
+    named = torch.zeros(len(scores), n)
+    for row, score in zip(named, scores.values(), strict=True):
+        row[extremes(score, share, highest=highest, seed=seed)] = 1
+    common = (named @ named.T / named[0].sum()).numpy()
+    return pd.DataFrame(common, index=list(scores), columns=list(scores))
+
+
+def overlap_chance(n: int, share: float, level: float = 0.95) -> tuple[float, float]:
+    """The band in which the overlap of two random choices lies (hypergeometric).
+
+    Example:
+        >>> low, high = overlap_chance(1000, 0.05)
+        >>> low <= 0.05 <= high
+        True
+    """
+    count = round(share * n)
+    low, high = distributions.hypergeom(n, count, count).interval(level)
+    return float(low / count), float(high / count)
+
+
+def precision(score: Tensor, marked: Tensor, *, seed: int = 0) -> float:
+    """Share of the marked among as many of the highest scores as there are marked; chance is their share of all.
+
+    Example:
+        >>> precision(torch.tensor([3.0, 1.0, 2.0, 4.0]), torch.tensor([True, False, False, True]))
+        1.0
+    """
+    if marked.dtype != torch.bool or marked.shape != score.shape or not marked.any():
+        raise ValueError(f"marked must be booleans {tuple(score.shape)}, some of them true; got {marked.dtype}")
+    found = extremes(score, int(marked.sum()) / len(marked), seed=seed)
+    return float(marked[found].double().mean())
+
+
+def detection(scores: Mapping[str, Tensor], marked: Mapping[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
+    """How well each score finds what is marked, in each of several labellings.
+
+    Args:
+        scores: name → ``(r, n)``.
+        marked: name of each of the r labellings → ``(n,)`` bool.
+
+    Returns:
+        A row a labelling and score: ``labels, score, auroc, low, high`` (95%), ``precision``.
+    """
+    rows = []
+    for r, (labels, truth) in enumerate(marked.items()):
+        for name, score in scores.items():
+            value, interval = auroc(score[r].numpy(), truth.numpy(), seed=seed)
+            rows.append((labels, name, value, *interval, precision(score[r], truth, seed=seed)))
+    return pd.DataFrame(rows, columns=["labels", "score", "auroc", "low", "high", "precision"])
+
+
+def frontier(cost, gain) -> np.ndarray:
+    """Which points nothing beats: no other is at least as good for less, or better for the same. ``(m,)`` bool.
+
+    Example:
+        >>> frontier([1.0, 2.0, 3.0], [0.5, 0.4, 0.9]).tolist()
+        [True, False, True]
+    """
+    cost, gain = np.asarray(cost, float), np.asarray(gain, float)
+    cheaper = (cost <= cost[:, None]) & (gain >= gain[:, None])
+    return ~(cheaper & ((cost < cost[:, None]) | (gain > gain[:, None]))).any(1)
+
+
+def guide(results: pd.DataFrame, budgets: Mapping[str, float]) -> pd.DataFrame:
+    """For each purpose and budget the score that does best in it, and those that cannot be told from it.
+
+    Args:
+        results: a row a purpose and way to score: ``purpose, score, seconds, value, low, high`` (95%).
+        budgets: name → seconds.
+
+    Returns:
+        A row a purpose, a column a budget: the best score with its value, then the others whose interval reaches that
+        value, the cheapest first; "–" where nothing fits into the budget.
+    """
+    lines = []
+    for purpose, rows in results.groupby("purpose", sort=False):
+        cells = {"purpose": purpose}
+        for budget, limit in budgets.items():
+            there = rows[rows.seconds <= limit].sort_values("value", ascending=False)
+            text = "–"
+            if len(there):
+                best = there.iloc[0]
+                level = there[(there.high >= best.value) & (there.score != best.score)].sort_values("seconds")
+                text = f"{best.score} {best.value:.2f}"
+                if others := list(dict.fromkeys(level.score)):
+                    text += f" (or {', '.join(others)})"
+            cells[budget] = text
+        lines.append(cells)
+    return pd.DataFrame(lines).set_index("purpose")
+
+
+def _stacked(scores: Mapping[str, Tensor]) -> np.ndarray:
+    matrix = [np.asarray(score, dtype=float) for score in scores.values()]
+    for name, row in zip(scores, matrix, strict=True):
+        if row.ndim != 1 or len(row) != len(matrix[0]) or not np.isfinite(row).all() or np.ptp(row) == 0:
+            raise ValueError(f"score {name!r} must be {len(matrix[0])} finite numbers that vary, got shape {row.shape}")
+    return np.array(matrix)
+
+
+def _spearman(matrix: np.ndarray) -> np.ndarray:
+    return np.corrcoef(distributions.rankdata(matrix, axis=1))
+
+
+def _medians(rho: np.ndarray) -> np.ndarray:
+    """Of each row, its diagonal left out."""
+    off = rho[~np.eye(len(rho), dtype=bool)].reshape(len(rho), -1)
+    return np.median(off, axis=1)
