@@ -20,6 +20,9 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 PROFILES = ("smoke", "laptop", "paper")
 TYPES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+#: glibc gives large arrays back to the system when they are freed and has their pages zeroed when it asks again. Kept
+#: instead, notebook 01 (all in its store) took 2 min 24 s in place of 3 min 9 s, 12 s in place of 146 s in the system.
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(10**12), "MALLOC_TOP_PAD_": str(2**28)}
 BAR = "      {bar:40} cell {n_fmt} of {total_fmt}, {elapsed}"
 
 
@@ -282,7 +285,7 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPO), os.environ.get("PYTHONPATH")])),
         "STUDY_RESULTS": str(results),
         "TQDM_DISABLE": "1",
-    }
+    } | {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     try:
         with _environ(environment):
             papermill.execute_notebook(

@@ -147,7 +147,7 @@ print(f"{len(some)} deletions against one eigendecomposition: largest difference
 # For large networks the authors compute $\Theta$ from 2,000 random coordinates of each layer. How well does the order of the examples survive, as the number grows? Here for three networks, each with the exact kernel of all its weights beside it. First the networks: an MLP with random weights, and a CNN and residual networks pretrained on the other classes, with a new last layer and with batch normalization that keeps its statistics.
 
 # %%
-store = Store()
+store = Store(profile=profile)
 shape = task.x_train[0].shape
 letters = transfer.other_classes(pretraining or dataset, [] if pretraining else classes, n=pretraining_rows, seed=seed)
 cnn = lambda outputs: models.cnn_unique_information(shape[0], shape[1], outputs)

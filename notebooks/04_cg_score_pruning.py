@@ -354,7 +354,7 @@ every_score = {
 sees = subsets_of_shares(len(y), c_shares, c_networks, seed)  # (networks, n)
 subsampled = ensemble.train(
     model, x, y, recipe=replace(recipe, iterations=None, epochs=epochs), seeds=range(len(sees)), member_sees=sees,
-    record=ensemble.Record(parameters=False), device=device, store=Store(),
+    record=ensemble.Record(parameters=False), device=device, store=Store(profile=profile),
 )
 c_score = c_scores(sees, subsampled.correct_train[:, 0])  # high = regular
 left_out = (~sees).sum(0)
@@ -453,7 +453,7 @@ for share in kept:
     for name, score in every_score.items():
         for drop in ("lowest", "highest"):
             plans[name, drop, share] = pruning.prune(score[0], share, drop=drop, y=y, seed=seed)
-settings = {"recipe": recipe, "seeds": range(seeds), "device": device, "store": Store()}
+settings = {"recipe": recipe, "seeds": range(seeds), "device": device, "store": Store(profile=profile)}
 pruned = pruning.retrain(model, images, plans, columns=("score", "drop", "keep"), **settings)
 print(f"{len(pruned)} networks of {steps:,} steps")
 
