@@ -183,3 +183,9 @@ def put_between(text: str, name: str, block: str) -> str:
     if not found or not closed or begin in rest or end in tail:
         raise ValueError(f"expected {begin} and {end} once each in the README")
     return f"{head}{begin}\n\n{block.strip()}\n\n{end}{tail}"
+
+
+if __name__ == "__main__":  # the report's figures after its text or the README was edited by hand
+    report, readme = (REPO / name for name in ("REPRODUCIBILITY.md", "README.md"))
+    claims = load_claims(REPO / "notebooks" / "claims.yaml").values()
+    report.write_text(quote(report.read_text("utf8"), readme.read_text("utf8"), claims), "utf8")

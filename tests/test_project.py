@@ -1,6 +1,7 @@
 """The files around the code, held to the code and to one another."""
 
 import ast
+import html
 import re
 import subprocess
 import sys
@@ -184,7 +185,7 @@ def test_the_commands_exist(document):
 
 
 def test_links_of_the_documents_lead_somewhere():
-    for document in ("README.md", "CONTRIBUTING.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (REPO / document).read_text("utf8")):
             assert (REPO / target).exists(), f"{document}: {target}"
 
@@ -214,6 +215,51 @@ def test_the_readme_lists_the_notebooks_and_has_a_place_for_their_verdicts():
         assert f"(notebooks/{notebook.name}.ipynb)" in README
         if notebooks.owned(notebook):
             assert put_between(README, notebook.number, "table")
+
+
+def test_the_report_says_what_the_tables_say():
+    """Its counts and quotations, its verdicts by paragraph, and no failure left out."""
+    from lib.criteria import load_claims
+    from lib.publish import quote, verdicts_in
+
+    text, claims, found = (REPO / "REPRODUCIBILITY.md").read_text("utf8"), load_claims(), verdicts_in(README)
+    assert quote(text, README, claims.values()) == text, "python -m lib.publish brings its figures up to date"
+    assert "–<!-- -->" not in text
+    said = {
+        "Held": "reproduced",
+        "Partly": "partly",
+        "Did not hold": "not reproduced",
+        "Not decided": "not decided here",
+    }
+    named = {}
+    for heading, paragraph in re.findall(r"^\*\*(.+?)\.\*\* (.*)$", text, re.M):
+        if heading in said:
+            named |= dict.fromkeys(re.findall(r"`(\w+\.[\w.]+)`", paragraph), said[heading])
+    assert {claim: found[claim][1] for claim in named} == named
+    failed = {claim for claim, (_, verdict) in found.items() if verdict in ("not reproduced", "not decided here")}
+    assert {claim for claim in failed if claims[claim].paper != "this study"} <= set(named)
+
+
+def test_the_readme_says_what_the_notebooks_say():
+    """Each verdict, with its values, stands in the committed outputs of the notebook."""
+    import json
+
+    from lib.criteria import load_claims
+    from lib.publish import verdicts_in
+
+    claims, outputs = load_claims(), {}
+    for claim, (ours, verdict) in verdicts_in(README).items():
+        (path,) = (REPO / "notebooks").glob(f"{claims[claim].notebook}_*.ipynb")
+        if path not in outputs:
+            data = [
+                o.get("data", {}) for c in json.loads(path.read_text("utf8"))["cells"] for o in c.get("outputs", [])
+            ]
+            tables = ["".join(one.get("text/html", "")) for one in data]
+            outputs[path] = next(table for table in tables if "T_claims" in table)
+        (row,) = [row for row in outputs[path].split("<tr>") if f"<code>{claim}</code>" in row]
+        assert f"{verdict}</td>" in row, claim
+        for part in re.split(r"; (?=\S )", re.sub(r" \(n = [\d,]+\)$", "", ours)):
+            assert html.escape(part) in row, claim
 
 
 def test_the_readme_maps_the_library():
