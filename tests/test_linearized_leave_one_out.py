@@ -203,3 +203,19 @@ def test_bad_input(change, message):
 def test_one_example_has_no_others_to_take_the_mean_of():
     with pytest.raises(ValueError, match="at least two examples with loss='mean', got one"):
         leave_one_out(torch.ones(1, 1), torch.ones(1), lr=0.1, steps=1, loss="mean")
+
+
+@pytest.mark.parametrize("time", [{"lr": 0.02, "steps": 50}, {"lr": 1.0, "steps": 0.7, "continuous": True}])
+def test_changes_of_predictions_alone(time):
+    from lib.leave_one_out import prediction_changes
+    from lib.linearized import spectrum
+
+    generator = torch.Generator().manual_seed(0)
+    rows, others = (torch.randn(m, 4, generator=generator, dtype=torch.float64) for m in (8, 3))
+    kernel, cross, residual = rows @ rows.T, others @ rows.T, torch.randn(8, generator=generator).double()
+    wanted = leave_one_out(kernel, residual, cross_kernel=cross, **time).predictions[..., 0]
+    torch.testing.assert_close(prediction_changes(kernel, residual, cross, **time), wanted)
+    known = spectrum(kernel)
+    torch.testing.assert_close(prediction_changes(known, residual, cross @ known.vectors, turned=True, **time), wanted)
+    with pytest.raises(ValueError, match=r"expected residual \(n,\) and cross_kernel \(m, n\) for n = 8"):
+        prediction_changes(kernel, residual, cross.T, **time)

@@ -106,3 +106,23 @@ def test_the_model_stays_as_it_is():
     tangent(model.train(), inputs(3), inputs(2))
     assert model.training
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_one_output_a_class_against_a_network_for_each_class():
+    from lib.tangent import f_si_by_class
+
+    net, y = tangent(network(1), inputs(9), inputs(4, seed=1)), torch.arange(9) % 3
+    alone = sum(f_si(net, (y == c).long(), lr=0.05, steps=30) for c in range(3))
+    torch.testing.assert_close(f_si_by_class(net, y, classes=3, lr=0.05, steps=30), alone)
+    both = f_si_by_class(net, torch.stack([y, y.flip(0)]), classes=3, lr=0.05, steps=30)
+    torch.testing.assert_close(both[0], alone)
+    limit = f_si_by_class(net, y, classes=3, lr=1e-4, steps=15_000)
+    flow = f_si_by_class(net, y, classes=3, lr=1.0, steps=1.5, continuous=True)
+    torch.testing.assert_close(flow, limit, rtol=1e-3, atol=0)
+
+
+def test_one_output_a_class_is_refused_for_more_outputs():
+    from lib.tangent import f_si_by_class
+
+    with pytest.raises(ValueError, match="a network of one output and y .*, got 3 outputs"):
+        f_si_by_class(tangent(network(3), inputs(9), inputs(4)), torch.arange(9) % 3, classes=3, lr=0.1, steps=1)

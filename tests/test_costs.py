@@ -1,0 +1,19 @@
+import time
+
+import pytest
+import torch
+
+from lib.costs import measured
+
+
+def test_seconds_and_memory_of_the_work_alone():
+    held = torch.ones(20_000_000)  # 80 MB that were there before
+    result, seconds, peak = measured(lambda: (time.sleep(0.2), (torch.ones(10_000_000) + 1).sum())[1])
+    assert result == 2e7 and 0.2 <= seconds < 2
+    assert 60e6 < peak < 250e6  # 40 MB and their sum with one, 40 MB again
+    assert len(held) == 20_000_000
+
+
+def test_what_fails_fails():
+    with pytest.raises(ValueError, match="no"):
+        measured(lambda: (_ for _ in ()).throw(ValueError("no")))
