@@ -57,7 +57,7 @@ def ekfac(objective: Objective) -> dict[str, Block]:
         if a.shape[1] == 1:
             new = delta[:, :, 0].square().sum(1).T @ a[:, 0].square()
         else:
-            new = (delta.mT @ a[:, None]).square().sum((0, 1))
+            new = (delta.mT.flatten(1, 2) @ a).square_().sum(0).unflatten(0, (delta.shape[1], -1)).sum(0)
         values[name] = values.get(name, 0) + new
     return {
         name: Block(*bases.get(name, (None, None)), values[name] / objective.n, biased.get(name, False))

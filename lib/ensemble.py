@@ -178,9 +178,11 @@ def _apply(what: str, model: nn.Module, parameters: dict, x: Tensor, device: str
         precision = "float64"
     layers, out = chain(model), []
     x = x.to(device, getattr(torch, precision))
-    for at in range(0, members, chunk or 8):
-        part = {name: value[at : at + (chunk or 8)] for name, value in parameters.items()}
-        net = group(model, len(next(iter(part.values()))), precision=precision, device=device, layers=layers)
+    size, net = (chunk or 8) if layers or torch.device(device).type != "cpu" else 1, None
+    for at in range(0, members, size):
+        part = {name: value[at : at + size] for name, value in parameters.items()}
+        if net is None or len(next(iter(part.values()))) < size:
+            net = group(model, min(size, members - at), precision=precision, device=device, layers=layers)
         for name, view in {**net.w.views, **net.buffers}.items():
             view.copy_(part[name])
         out.append(torch.cat([getattr(net, what)(x[i : i + ROWS]).cpu() for i in range(0, len(x), ROWS)], 1))

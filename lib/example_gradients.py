@@ -74,7 +74,7 @@ def layer_pieces(objective: Objective) -> Iterator[tuple[str, gradients.Signal]]
         ValueError: for layers other than Linear, Conv2d and BatchNorm.
     """
     order = gradients.layer_order(objective.model, {**objective.weights, **objective.buffers}, objective.x)
-    for some, label in _pieces(objective, objective.x, objective.y, objective.y.shape[1], objective.n):
+    for some, label in _pieces(objective, objective.x, objective.y, objective.y.shape[1], objective.n, copies=2):
         yield from zip(order, _signals(objective, some, label, curvature=True), strict=True)
 
 
@@ -114,8 +114,9 @@ def _module(o: Objective, name: str):
     return o.model.get_submodule(name)
 
 
-def _pieces(o: Objective, x: Tensor, y: Tensor | None, outputs: int, room: int) -> Iterator[tuple]:
-    size = max(1, min(len(x), room, WORKING // (4 * outputs * o.activation_bytes)))
+def _pieces(o: Objective, x: Tensor, y: Tensor | None, outputs: int, room: int, copies: int = 4) -> Iterator[tuple]:
+    """Examples whose activations, ``copies`` of them for each output, fit into ``WORKING``."""
+    size = max(1, min(len(x), room, WORKING // (copies * outputs * o.activation_bytes)))
     yield from zip(x.split(size), [None] * len(x) if y is None else y.split(size), strict=y is not None)
 
 

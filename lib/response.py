@@ -12,8 +12,8 @@ words: *the proximal response is leave-one-out among examples whose labels are t
 Hessian at w₀ is the damped Gauss–Newton matrix, and its first Newton step the influence function.
 
 Each removal from each network is a member of one batched L-BFGS whose first metric is the Gauss–Newton matrix at w₀, so
-that its first step is nearly the influence function; w stays in the basin of w₀. The change is in the weights' own unit;
-**a positive change of a test loss means that the removed examples were helpful**.
+that its first step is nearly the influence function; w stays in the basin of w₀. The change is in the weights' own
+unit; **a positive change of a test loss means that the removed examples were helpful**.
 """
 
 import copy
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lib.batched import ACTIVATE, times_slope, chain
+from lib.batched import ACTIVATE, chain, times_slope
 from lib.jacobians import jacobians
 
 MEMORY = 12  # pairs that L-BFGS keeps
@@ -192,7 +192,7 @@ class _Problem:
 
     def __init__(self, nets: _Networks, y: Tensor, removed: Tensor, decay: float, *, proximal: bool = False):
         self.nets, self.decay, self.evaluations = nets, decay, 0
-        (r, self.g, _), outputs = removed.shape, nets.outputs()
+        self.g, outputs = removed.shape[1], nets.outputs()
         own = nn.functional.one_hot(y, outputs.shape[-1]).to(outputs)
         target = outputs.softmax(-1)[:, None] if proximal else own
         self.target = (target - removed[..., None] * own).flatten(0, 1)  # (r·g, n, k)

@@ -150,7 +150,7 @@ def test_bad_input_is_named(trained):
         leave_out(model, x, y, torch.eye(20, dtype=torch.bool), weight_decay=0.0)
     with pytest.raises(ValueError, match=r"removed must be bool \(g, 20\), got torch.bool \(3, 19\)"):
         leave_out(model, x, y, torch.zeros(3, 19, dtype=torch.bool), weight_decay=0.1)
-    with pytest.raises(ValueError, match=r"removed must be bool \(g, 20\) or \(1, g, 20\), got torch.bool \(2, 1, 20\)"):
+    with pytest.raises(ValueError, match=r"bool \(g, 20\) or \(1, g, 20\), got torch.bool \(2, 1, 20\)"):
         leave_out(model, x, y, torch.zeros(2, 1, 20, dtype=torch.bool), weight_decay=0.1)
     with pytest.raises(ValueError, match="weight_decay must be positive"):
         optimum(model, x, y, weight_decay=0.0)
