@@ -36,6 +36,10 @@ LOOK = {
 }
 
 
+#: Colours of classes, where there are few enough to tell them apart.
+CLASSES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999933")
+
+
 def style() -> None:
     """Set the study's style; call once at the top of a notebook."""
     sns.set_theme(context="notebook", style="ticks", palette=[look[0] for look in LOOK.values()][1:])
@@ -176,3 +180,29 @@ def detection(ax: Axes, scores: dict, marked) -> None:
         ax.plot(examined, found(score), **look(name) | {"marker": ""})
     ax.plot([0, 1], [0, 1], **look("random") | {"marker": ""})
     ax.set(xlabel="share examined, highest scores first", ylabel="share of marked found")
+
+
+def projection(ax: Axes, x, y, classes, marked: dict | None = None, *, names=None) -> None:
+    """Feature vectors in their first two principal components, a colour and a marker a class.
+
+    Args:
+        x: ``(n, d)``, standardized.
+        y: labels ``(n,)``.
+        classes: their names.
+        marked: name → positions that get a ring of their own.
+        names: a short text an example, written beside the marked ones where they are at most 12.
+    """
+    centred = np.asarray(x, float) - np.asarray(x, float).mean(0)
+    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
+    place, share = centred @ axes[:2].T, lengths**2 / (lengths**2).sum()
+    if place.shape[1] < 2:
+        place, share = np.column_stack([place, np.zeros(len(place))]), np.append(share, 0.0)
+    for c, name in enumerate(classes):
+        own, colour, marker = np.asarray(y) == c, CLASSES[c % len(CLASSES)], "osD^v<>ph*"[c // len(CLASSES) % 10]
+        ax.scatter(*place[own].T, s=12, alpha=0.5, color=colour, marker=marker, label=name, lw=0)
+    for (name, where), colour in zip((marked or {}).items(), ("black", "#d55e00", "#882255"), strict=False):
+        ax.scatter(*place[where].T, s=70, facecolors="none", edgecolors=colour, lw=1.3, label=name)
+        for i in where if names is not None and len(where) <= 12 else ():
+            ax.annotate(names[i], place[i], textcoords="offset points", xytext=(5, 4), fontsize=7)
+    ax.set(xlabel=f"first component ({share[0]:.0%} of the variance)", ylabel=f"second ({share[1]:.0%})")
+    ax.legend()
