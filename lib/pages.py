@@ -107,13 +107,18 @@ def whole(title: str, body: str) -> str:
 
 
 def evidence(notebook: nbformat.NotebookNode, claims: Sequence[str]) -> dict[str, str]:
-    """Where each claim is recorded: claim → id of the last cell that names it, or else of the table of claims."""
+    """Where each claim is recorded: claim → id of the last cell that names it, or else of the table of claims.
+
+    Of the cells that name it, those that record something come first.
+    """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    table = [cell.id for cell in cells if "ledger.table(" in cell.source][-1:]
-    named = {
-        name: [cell.id for cell in cells if re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)] for name in claims
-    }
-    return {name: found[-1] for name in claims if (found := named[name] or table)}
+    table = [cell for cell in cells if "ledger.table(" in cell.source]
+    found = {}
+    for name in claims:
+        named = [cell for cell in cells if re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)]
+        if best := [cell for cell in named if ".record(" in cell.source] or named or table:
+            found[name] = best[-1].id
+    return found
 
 
 def write(executed: Sequence[Path], folder: Path, summary: pd.DataFrame, *, home: Path, profile: str) -> Path:

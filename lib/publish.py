@@ -109,7 +109,7 @@ def save(run: Run, results: Path, repo: Path) -> list[Path]:
     notebook, figures, texts = run.notebook, repo / "figures", {}
     if notebooks.owned(notebook):
         table = claims.summary(results, run.profile, notebook.folder / "claims.yaml")
-        block = claims.markdown(table[table.notebook == notebook.number])
+        block = verdict_block(notebook, table[table.notebook == notebook.number])
         readme = repo / "README.md"
         texts[readme] = put_between(readme.read_text("utf8"), notebook.number, block)
         if (report := repo / "REPRODUCIBILITY.md").exists():
@@ -123,6 +123,25 @@ def save(run: Run, results: Path, repo: Path) -> list[Path]:
         old.unlink()
     drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
     return [notebook.ipynb, *texts, *(Path(shutil.copy(new, figures)) for new in drawn)]
+
+
+def verdict_block(notebook: notebooks.Notebook, table) -> str:
+    """The README's table of a notebook: its rows of ``claims.summary``, and the section that has the evidence."""
+    import jupytext
+
+    from lib import claims
+    from lib.pages import evidence
+
+    cells, section, sections = jupytext.read(notebook.py).cells, "", {}
+    for i, cell in enumerate(cells):
+        cell.id = str(i)
+        if cell.cell_type == "markdown":
+            section = (re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE) or [section])[-1]
+        sections[cell.id] = section.strip()
+    cell_of = evidence(nbformat.v4.new_notebook(cells=cells), list(table.id))
+    place = {name: f"[{sections[cell]}](notebooks/{notebook.name}.ipynb)" for name, cell in cell_of.items()}
+    columns = ("id", "claim", "published", "ours", "verdict", "evidence in section")
+    return claims.markdown(table.assign(**{columns[-1]: table.id.map(place)}), columns)
 
 
 def verdicts_in(readme: str) -> dict[str, tuple[str, str]]:
