@@ -17,7 +17,7 @@ from lib.data import Dataset
 from lib.notebooks import REPO
 from lib.publish import verdicts_in
 
-HATCHES = ("", "//", "..", "")  # beside the colours, for grey
+HATCHES = ("", "//", "..", "xx", "")  # beside the colours, for grey
 
 
 def verdict_counts(readme: str | Path = REPO / "README.md") -> pd.DataFrame:

@@ -22,6 +22,7 @@ from lib.criteria import Claim, load_claims
 from lib.notebooks import REPO, Run
 
 BEGIN, END = "<!-- verdicts {} -->", "<!-- end of verdicts {} -->"
+ALL = "of all papers"  # the name between such markers of the table of counts
 
 
 def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> NotebookNode:
@@ -111,9 +112,10 @@ def save(run: Run, results: Path, repo: Path) -> list[Path]:
         table = claims.summary(results, run.profile, notebook.folder / "claims.yaml")
         block = verdict_block(notebook, table[table.notebook == notebook.number])
         readme = repo / "README.md"
-        texts[readme] = put_between(readme.read_text("utf8"), notebook.number, block)
+        every = load_claims(notebook.folder / "claims.yaml").values()
+        text = put_between(readme.read_text("utf8"), notebook.number, block)
+        texts[readme] = put_between(text, ALL, tally(text, every))
         if (report := repo / "REPRODUCIBILITY.md").exists():
-            every = load_claims(notebook.folder / "claims.yaml").values()
             texts[report] = quote(report.read_text("utf8"), texts[readme], every)
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
     for path, text in texts.items():
@@ -187,7 +189,7 @@ def quote(text: str, readme: str, claims: Iterable[Claim]) -> str:
         return f"{match[1]}{by_setting.get(setting) or '–'}<!-- -->"
 
     text = re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", value, text)
-    return put_between(text, "of all papers", tally(readme, claims))
+    return put_between(text, ALL, tally(readme, claims))
 
 
 def put_between(text: str, name: str, block: str) -> str:
@@ -204,7 +206,8 @@ def put_between(text: str, name: str, block: str) -> str:
     return f"{head}{begin}\n\n{block.strip()}\n\n{end}{tail}"
 
 
-if __name__ == "__main__":  # the report's figures after its text or the README was edited by hand
+if __name__ == "__main__":  # counts and quotations after the README or the report was edited by hand
     report, readme = (REPO / name for name in ("REPRODUCIBILITY.md", "README.md"))
-    claims = load_claims(REPO / "notebooks" / "claims.yaml").values()
-    report.write_text(quote(report.read_text("utf8"), readme.read_text("utf8"), claims), "utf8")
+    every, text = load_claims(REPO / "notebooks" / "claims.yaml").values(), readme.read_text("utf8")
+    readme.write_text(put_between(text, ALL, tally(text, every)), "utf8")
+    report.write_text(quote(report.read_text("utf8"), text, every), "utf8")

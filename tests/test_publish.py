@@ -99,7 +99,10 @@ def run(tmp_path):
     Ledger("04", "laptop", results, tmp_path / "notebooks/claims.yaml").record("a.one", 1e-9)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/04_old.png").write_bytes(b"old")
-    (tmp_path / "README.md").write_text("<!-- verdicts 04 -->\n<!-- end of verdicts 04 -->\n")
+    markers = [
+        f"<!-- {what} {name} -->" for name in ("of all papers", "04") for what in ("verdicts", "end of verdicts")
+    ]
+    (tmp_path / "README.md").write_text("\n".join(markers))
     return Run(notebook, "laptop", 3.0, path)
 
 
