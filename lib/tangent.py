@@ -145,7 +145,7 @@ def f_si_by_class(
                          f"y {tuple(y.shape)}")  # fmt: skip
     cross, found = net.cross_kernel.to(F64) @ net.spectrum.vectors, []
     for labels in y.reshape(-1, n):
-        goals = targets(labels, max(classes, 2)) - net.outputs.to(F64)
+        goals = targets(labels.to(net.outputs.device), max(classes, 2)) - net.outputs.to(F64)
         moved = (
             prediction_changes(net.spectrum, goal, cross, lr=lr / n, steps=steps, continuous=continuous, turned=True)
             for goal in goals.T
