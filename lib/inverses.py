@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.conjugate_gradient import Indefinite, conjugate_gradient
+from lib.conjugate_gradient import Indefinite, block_conjugate_gradient, conjugate_gradient
 from lib.curvature import (
     example_hessians,
     extreme_eigenvalues,
@@ -21,6 +21,7 @@ from lib.curvature import (
 )
 from lib.ekfac import ekfac_inverse
 from lib.gauss_newton import kernel_inverse
+from lib.input_span import input_span
 from lib.lissa import Diverged, lissa
 from lib.objective import Objective
 
@@ -36,6 +37,7 @@ PRECONDITIONERS = (None, "gauss_newton", "ekfac")
 TABLE = 2**28  # bytes that all examples' own Hessians may take, for lissa on very small networks
 DENSE = 4096  # parameters up to which a p × p matrix serves unasked
 SPECTRUM = 1024  # of these, up to which the eigenvalues come with it; beyond, a factor in a thirtieth of the time
+BLOCK = 32  # vectors that conjugate gradient solves for from one space
 MARGIN = 1.1  # over a measured eigenvalue, in what we tell people to set
 
 Solve = Callable[[Tensor], tuple[Tensor, dict]]
@@ -118,29 +120,49 @@ def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 20
             f"precondition must be one of auto, {', '.join(map(str, PRECONDITIONERS))}, got {precondition!r}"
         )
     product, inverse = lambda v: hessian_product(o, v), None
+    if precondition is None:
+        return _block_cg(o, damping, tol, iterations)
     if precondition == "gauss_newton":
         g = gauss_newton_matrix(o).double()
         g.diagonal().add_(damping)
         factor = torch.linalg.cholesky(g).to(o.x.dtype)
         inverse = lambda v: torch.cholesky_solve(v.T, factor).T
-    elif precondition == "ekfac":
+    else:
         inverse = ekfac_inverse(o, o.weight_decay + damping)
+    solve = lambda v: conjugate_gradient(
+        lambda d: product(d).add_(d, alpha=damping), v, tol=tol, iterations=iterations, precondition=inverse
+    )
+    return lambda v: _told(solve, product, v, damping, tol)
 
-    def solve(v: Tensor) -> tuple[Tensor, dict]:
-        try:
-            found, steps, residual = conjugate_gradient(
-                lambda d: product(d).add_(d, alpha=damping), v, tol=tol, iterations=iterations, precondition=inverse
-            )
-        except Indefinite:
-            lowest = extreme_eigenvalues(product, v[0])[0]
-            raise ValueError(_indefinite(lowest, damping)) from None
-        if residual > tol:
-            warnings.warn(
-                f"cg stopped after {steps} iterations at a residual of {residual:.2g} > {tol:.2g}", stacklevel=5
-            )
-        return found, {"iterations": steps, "residual": residual}
 
-    return solve
+def _block_cg(o: Objective, damping: float, tol: float, iterations: int) -> Solve:
+    shift = o.weight_decay + damping
+    span = input_span(o) if shift > 0 else None
+    inner = o if span is None else span.inner
+    product = lambda v: hessian_product(inner, v)
+    shifted = lambda d: product(d).add_(d, alpha=damping)
+    solve = lambda v: block_conjugate_gradient(shifted, v, tol=tol, iterations=iterations)
+
+    def all_blocks(v: Tensor) -> tuple[Tensor, dict]:
+        seen = v if span is None else span.down(v)
+        found, facts = zip(*[_told(solve, product, part, damping, tol) for part in seen.split(BLOCK)], strict=True)
+        found = torch.cat(found)
+        if span is not None:
+            found = span.up(found - seen / shift).add_(v, alpha=1 / shift)  # v / shift is right across the span
+        return found, {name: max(each[name] for each in facts) for name in facts[0]}
+
+    return all_blocks
+
+
+def _told(solve: Callable, product: Callable, v: Tensor, damping: float, tol: float) -> tuple[Tensor, dict]:
+    """A solution and what there is to say of it."""
+    try:
+        found, steps, residual = solve(v)
+    except Indefinite:
+        raise ValueError(_indefinite(extreme_eigenvalues(product, v[0])[0], damping)) from None
+    if residual > tol:
+        warnings.warn(f"cg stopped after {steps} iterations at a residual of {residual:.2g} > {tol:.2g}", stacklevel=6)
+    return found, {"iterations": steps, "residual": residual}
 
 
 def _kernel(o: Objective, damping: float):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lib import models
 from lib import objective as objectives
-from lib.conjugate_gradient import Indefinite, conjugate_gradient
+from lib.conjugate_gradient import Indefinite, block_conjugate_gradient, conjugate_gradient
 from lib.curvature import (
     example_hessians,
     extreme_eigenvalues,
@@ -23,6 +23,8 @@ from lib.curvature import hessian as whole_hessian
 from lib.ekfac import ekfac_inverse
 from lib.example_gradients import along, gradient_rows, mean_square_norm
 from lib.gauss_newton import kernel_inverse
+from lib.input_span import input_span
+from lib.inverses import inverse
 from lib.lissa import Diverged, lissa
 from lib.objective import flat, gradient, named, objective
 
@@ -213,6 +215,38 @@ def test_conjugate_gradient(preconditioned):
     torch.testing.assert_close(conjugate_gradient(lambda d: d @ a, v, tol=1e-10)[0][0], x[0])  # nothing to solve
     with pytest.raises(Indefinite, match="dᵀAd = -"):
         conjugate_gradient(lambda d: -d @ a, v)
+
+
+def test_block_conjugate_gradient():
+    a, v = definite()
+    x, steps, residual = block_conjugate_gradient(lambda d: d @ a, v, tol=1e-10)
+    torch.testing.assert_close(x, torch.linalg.solve(a, v.T).T)
+    assert residual <= 1e-10 and steps <= 4  # 12 dimensions, 5 at a time
+    x[0], v[0], x[1], v[1] = 0, 0, x[2], v[2]  # nothing to solve, and a vector twice
+    torch.testing.assert_close(block_conjugate_gradient(lambda d: d @ a, v, tol=1e-10)[0], x)
+    many = torch.randn(30, 12, dtype=F64, generator=torch.Generator().manual_seed(1))  # more than dimensions
+    torch.testing.assert_close(
+        block_conjugate_gradient(lambda d: d @ a, many, tol=1e-10)[0].T, torch.linalg.solve(a, many.T)
+    )
+    assert block_conjugate_gradient(lambda d: d @ a, v, tol=1e-10, iterations=1)[1] == 1
+    with pytest.raises(Indefinite, match="dᵀAd = -"):
+        block_conjugate_gradient(lambda d: -d @ a, v)
+
+
+@pytest.mark.parametrize("shape", [(20,), (1, 4, 5)])
+def test_a_network_in_the_span_of_its_inputs(shape):
+    """With fewer examples than inputs: products, and an inverse, of the whole matrix from the smaller one."""
+    torch.manual_seed(0)
+    x, y = torch.randn(7, *shape, dtype=F64), torch.arange(7) % 3
+    o = objective(models.mlp(20, (4,), 3, "tanh").double(), x, y, weight_decay=0.3)
+    span, v, h = input_span(o), torch.randn(5, o.p, dtype=F64), whole_hessian(o)
+    assert span.inner.p == 7 * 4 + 4 + 4 * 3 + 3
+    seen, across = span.down(v), v - span.up(span.down(v))
+    torch.testing.assert_close(span.up(hessian_product(span.inner, seen)) + 0.3 * across, v @ h)
+    shift = 2 * float(torch.linalg.eigvalsh(h).abs().max())
+    solve, _ = inverse(o, "cg", shift, precondition=None, tol=1e-12)
+    torch.testing.assert_close(solve(v)[0], torch.linalg.solve(h + shift * torch.eye(o.p, dtype=F64), v.T).T)
+    assert input_span(objective(models.mlp(5, (4,), 3).double(), x.flatten(1)[:, :5], y)) is None
 
 
 def test_lissa_is_its_series_and_knows_when_it_diverges():
