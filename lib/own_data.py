@@ -14,7 +14,7 @@ from lib import ensemble, models
 from lib.all_scores import SCORES, Settings, compute
 from lib.budget import Item, plan, rows_that_fit, shrunk
 from lib.checkup import standardized
-from lib.costs import free_bytes, measured
+from lib.costs import best_seconds, free_bytes, matrix_product_rate
 from lib.data import Dataset
 from lib.score_groups import trial_recipe
 from lib.shards import digest
@@ -145,49 +145,67 @@ def make_plan(
         "settings": asdict(settings), "threads": torch.get_num_threads(), "device": device,
     }  # fmt: skip
     work = lambda: measure(names, x, y, settings, device=device) | {"left": 60 * minutes - time.perf_counter() + begun}
-    kept = work() if store is None else store.cached(key, work)
-    cost = {name: float(value) for name, value in kept.items()}
+    kept = None if store is None else store.get(key)
+    cost = {name: float(value) for name, value in (work() if kept is None else kept).items()}
     left = RESERVE * cost["left"]
     n, k = len(x), int(y.max()) + 1
-    steps = lambda part: settings.trial_epochs * -(-round(part * n) // settings.batch_size) * cost["step"]
+    one = lambda part: cost["training"] + settings.trial_epochs * part * n / settings.batch_size * cost["step"]
     items = []
     if cost["CG"] and cost["CG"] <= left / 3 and 4.0 * n**2 <= free_bytes() / 2:
-        items.append(Item("CG", EXACT, 1, 1, cost["CG"], 3))
+        items.append(Item("CG", EXACT, 1, 1, cost["CG"], 2))
     elif cost["CG"]:  # blocks of 2n/k rows for k classes, and as much again for what is around them
-        items.append(Item("CG", "draws of a subsample", 10, 1, cost["CG"] * min(1.0, 16 / k**2), 3))
+        items.append(Item("CG", "draws of a subsample", 10, 1, cost["CG"] * min(1.0, 16 / k**2), 2))
     if cost["F-SI"]:
         items.append(Item("F-SI", "computation", 1, 1, cost["F-SI"], 3))
-    if cost["networks"]:
-        items.append(Item("runs", "networks", networks, 2, cost["networks"]))
-    items.append(Item("judges", "networks", trials, min(LEAST, trials), len(y) * steps(settings.share)))
-    items.append(Item("pruning", "seeds", seeds, 2, plans * steps(1.0)))
+    if any(SCORES[name].group == "runs" for name in names):
+        items.append(Item("runs", "networks", networks, 2, len(y) * one(1.0) + cost["reading"]))
+    items.append(Item("judges", "networks", trials, min(LEAST, trials), len(y) * one(settings.share)))
+    items.append(Item("pruning", "seeds", seeds, 2, plans * one(1.0)))
     rows = rows_that_fit(items, n, left, fewest=50 * k)
-    return rows, plan(shrunk(items, rows / n), left)
+    table = plan(shrunk(items, rows / n), left)
+    if store is not None and kept is None:  # a plan that failed is measured anew
+        store.put(key, {name: np.array(value) for name, value in cost.items()})
+    return rows, table
 
 
 def measure(names: list[str], x: Tensor, y: Tensor, settings: Settings, *, device: str = "cpu") -> dict[str, float]:
     """Seconds of each kind of work, from short trials; what was not asked for is 0.
 
+    Times are taken at two sizes, so that what every call costs once is not counted a thousand times.
+
     Returns:
-        ``step`` (of one of many networks), ``networks`` (one training under every labelling, with the scores read from
-        it), ``CG`` (a factorization) and ``F-SI``, for all n rows.
+        ``step`` (of one of many networks), ``training`` (what one costs beside its steps: starting it, and looking at
+        all examples at its end), ``reading`` (the scores of one network), ``CG`` and ``F-SI``, for all n rows.
     """
-    model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=int(y.max()) + 1)
-    short = replace(trial_recipe(settings), epochs=None, iterations=20)
-    options = {"seeds": range(8), "record": ensemble.Record(parameters=False), "device": device, "chunk": 8}
-    go = lambda: ensemble.train(model, x, y[0], recipe=short, progress=False, **options)
-    go()  # the first call of anything is slow
-    cost = {"step": 1 / go().steps_per_second, "networks": 0.0, "CG": 0.0, "F-SI": 0.0}
-    fewer = replace(settings, networks=4, curvatures=2, jitter=JITTER)
-    for key, group, most, power in (("networks", "runs", 500, 1), ("CG", "cg", 1500, 3), ("F-SI", "f_si", 400, 3)):
-        own = [name for name in names if SCORES[name].group == group]
-        if own:
-            some = _few(y[0], most)
-            work = lambda own=own, some=some: compute(
-                own, x[some], y[:, some], settings=fewer, device=device, classes=int(y.max()) + 1, progress=False
-            )
-            _, seconds, _ = measured(work, device=device)
-            cost[key] = seconds * (len(x) / len(some)) ** power / (fewer.networks if group == "runs" else 1)
+    n, k = len(x), int(y.max()) + 1
+    model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
+    options = {"record": ensemble.Record(parameters=False), "device": device, "chunk": 8, "progress": False}
+
+    def trained(steps: int) -> float:
+        recipe = replace(trial_recipe(settings), epochs=None, iterations=steps)
+        return best_seconds(lambda: ensemble.train(model, x, y[0], recipe=recipe, seeds=range(8), **options), repeats=2)
+
+    def computed(own: list[str], most: int, **fewer) -> tuple[float, int]:
+        some = _few(y[0], most)
+        how = {"settings": replace(settings, jitter=JITTER, **fewer), "device": device, "classes": k, "progress": False}
+        return best_seconds(lambda: compute(own, x[some], y[:, some], **how), repeats=2), len(some)
+
+    short, long = trained(5), trained(35)
+    cost = {"step": max((long - short) / 30 / 8, 1e-7), "reading": 0.0, "CG": 0.0, "F-SI": 0.0}
+    cost["training"] = max(short / 8 - 5 * cost["step"], 0.0)
+    of = {group: [name for name in names if SCORES[name].group == group] for group in ("runs", "cg", "f_si")}
+    if of["runs"]:
+        fewer = {"networks": 4, "curvatures": 2, "epochs": 1, "early": 1}
+        (one, few), (two, many) = (computed(of["runs"], size, **fewer) for size in (250, 500))
+        if many > few:
+            steps = len(y) * 4 * (many - few) / settings.batch_size * cost["step"]
+            cost["reading"] = max(two - one - steps, 0.0) / (many - few) * n / 4
+    if of["cg"]:  # what grows with n² from the trial, and (2/3)n³ operations at the rate of matrix products
+        seconds, rows = computed(of["cg"], 1000)
+        cost["CG"] = seconds * (n / rows) ** 2 + 2e-9 / 3 * n**3 / matrix_product_rate(1000, device=device)
+    if of["f_si"]:
+        seconds, rows = computed(of["f_si"], 400)
+        cost["F-SI"] = seconds * (n / rows) ** 3
     return cost
 
 

@@ -118,10 +118,15 @@ def _drawn(names, inputs, y, draws, settings, seed, device) -> dict[str, Scored]
 
 
 def directions(examples: Tensor, x: Tensor) -> Tensor:
-    """What the CG-score is given: pictures, or standardized features and a constant coordinate, in double precision."""
-    if examples.ndim == 4:
+    """What the CG-score is given: pictures, or standardized features and a constant coordinate, in double precision.
+
+    Pictures get that coordinate too where one of them is empty (all zero), and so has no direction.
+    """
+    pictures = examples.ndim == 4
+    if pictures and examples.flatten(1).any(1).all():
         return examples
-    return torch.cat([x.double(), torch.ones(len(x), 1, dtype=torch.float64)], 1)
+    flat = (examples if pictures else x).flatten(1).double()
+    return torch.cat([flat, torch.ones(len(x), 1, dtype=torch.float64)], 1)
 
 
 def columns(scored: dict[str, Scored], suggested: pd.DataFrame, flags: pd.DataFrame) -> dict[str, np.ndarray]:

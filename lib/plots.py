@@ -190,19 +190,22 @@ def projection(ax: Axes, x, y, classes, marked: dict | None = None, *, names=Non
         y: labels ``(n,)``.
         classes: their names.
         marked: name → positions that get a ring of their own.
-        names: a short text an example, written beside the marked ones where they are at most 12.
+        names: a short text an example, written beside the marked ones where they are at most 25.
     """
     centred = np.asarray(x, float) - np.asarray(x, float).mean(0)
-    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
+    some = np.random.default_rng(0).permutation(len(centred))[:5000]  # as many as fix two directions
+    _, lengths, axes = np.linalg.svd(centred[some], full_matrices=False)
     place, share = centred @ axes[:2].T, lengths**2 / (lengths**2).sum()
     if place.shape[1] < 2:
         place, share = np.column_stack([place, np.zeros(len(place))]), np.append(share, 0.0)
+    few = len(classes) <= 12
     for c, name in enumerate(classes):
         own, colour, marker = np.asarray(y) == c, CLASSES[c % len(CLASSES)], "osD^v<>ph*"[c // len(CLASSES) % 10]
-        ax.scatter(*place[own].T, s=12, alpha=0.5, color=colour, marker=marker, label=name, lw=0)
+        ax.scatter(*place[own].T, s=12, alpha=0.5, color=colour, marker=marker, label=name if few else None, lw=0)
     for (name, where), colour in zip((marked or {}).items(), ("black", "#d55e00", "#882255"), strict=False):
         ax.scatter(*place[where].T, s=70, facecolors="none", edgecolors=colour, lw=1.3, label=name)
-        for i in where if names is not None and len(where) <= 12 else ():
+        for i in where if names is not None and len(where) <= 25 else ():
             ax.annotate(names[i], place[i], textcoords="offset points", xytext=(5, 4), fontsize=7)
     ax.set(xlabel=f"first component ({share[0]:.0%} of the variance)", ylabel=f"second ({share[1]:.0%})")
-    ax.legend()
+    if few or marked:
+        ax.legend()

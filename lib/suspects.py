@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from lib import stats
@@ -169,3 +170,18 @@ def precision_at(measured: Probe, rate: float) -> float:
     found, alarms = measured.found[0], measured.alarms[0]
     every = rate * found + (1 - rate) * alarms
     return rate * found / every if every else float("nan")
+
+
+def most_wrong(flags: int, measured: Probe) -> float:
+    """The most wrong labels that some number of flags leaves room for, were they found as easily as the flipped ones.
+
+    The number u for which no more than ``flags`` Poisson events of mean u have a chance of 5%, over the lower end of
+    the share found; infinite where nothing was surely found.
+
+    Example:
+        >>> surely = (1.0, (1.0, 1.0))
+        >>> round(most_wrong(0, Probe(surely, surely, surely, surely)), 2)
+        3.0
+    """
+    low = measured.found[1][0]
+    return float(chi2.ppf(0.95, 2 * (flags + 1)) / 2 / low) if low > 0 else float("inf")

@@ -257,9 +257,20 @@ def test_a_plan_is_measured_once(tmp_path):
         own_data.make_plan(names, x, labels, SMALL, **wish | {"seeds": 1})
 
 
+def test_a_plan_that_failed_is_measured_anew(tmp_path, monkeypatch):
+    x, y = clusters()
+    wish = {"minutes": 1, "begun": time.perf_counter(), "trials": 30, "networks": 3, "seeds": 2, "plans": 4}
+    cost = {"step": 10.0, "training": 0.0, "reading": 0.0, "CG": 0.0, "F-SI": 0.0}
+    monkeypatch.setattr(own_data, "measure", lambda *a, **k: cost)
+    with pytest.raises(ValueError, match="minutes: the least that makes sense"):
+        own_data.make_plan(["memorization"], x, y[None], SMALL, **wish, store=Store(tmp_path))
+    cost["step"] = 1e-6
+    own_data.make_plan(["memorization"], x, y[None], SMALL, **wish, store=Store(tmp_path))
+
+
 def test_an_expensive_factorization_becomes_draws(monkeypatch):
     x, y = clusters()
-    cost = {"step": 1e-6, "networks": 0.0, "CG": 400.0, "F-SI": 0.0}
+    cost = {"step": 1e-6, "training": 0.0, "reading": 0.0, "CG": 400.0, "F-SI": 0.0}
     monkeypatch.setattr(own_data, "measure", lambda *a, **k: cost)
     wish = {"minutes": 10, "begun": time.perf_counter(), "trials": 30, "networks": 3, "seeds": 2, "plans": 4}
     rows, plan = own_data.make_plan(["CG"], x, y[None], SMALL, **wish)
@@ -348,6 +359,14 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
     torch.testing.assert_close(one.votes.probability, judges[1].votes.probability)
     direct = compute(["CG"], own_scores.directions(x, ready), labels, settings=how)["CG"]
     assert torch.equal(scored["CG"].hardness, direct.hardness)
+
+
+def test_empty_pictures_do_not_stop_the_scores():
+    x, y = torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    assert own_scores.directions(x, x) is x
+    x[[7, 8]] = 0.0
+    scored = compute(["CG"], own_scores.directions(x, x), y, settings=Settings(jitter=own_data.JITTER))["CG"]
+    assert scored.hardness.isfinite().all()
 
 
 def test_drawn_scores_are_near_the_exact_ones():
