@@ -3,7 +3,7 @@
 usage: python data/make_scores.py [--only el2n,grand,…] [--rows N] [--out FILE]
 
 Writes data/scores/fashion-mnist.parquet, column by column (what the file holds already stays), and its line in
-SHA256SUMS. On one core: `cg` 19 minutes and 9 GB of memory, all the others together about 25 minutes; a run that was
+SHA256SUMS. On two cores `cg` takes 10 minutes and 9 GB of memory; on one, all the others together 15 minutes; a run that was
 killed goes on where it was. Columns, one row a training example:
 
     row                    original row, 0 … 59,999
