@@ -3,8 +3,8 @@
 usage: python data/make_scores.py [--only el2n,grand,…] [--rows N] [--out FILE]
 
 Writes data/scores/fashion-mnist.parquet, column by column (what the file holds already stays), and its line in
-SHA256SUMS. On two cores `cg` takes 10 minutes and 9 GB of memory; on one, all the others together 15 minutes; a run that was
-killed goes on where it was. Columns, one row a training example:
+SHA256SUMS. On two cores `cg` takes 10 minutes and 9 GB of memory; on one, all the others together take 15 minutes. A
+run that was killed goes on where it was. Columns, one row a training example:
 
     row                    original row, 0 … 59,999
     label                  class, 0 … 9
