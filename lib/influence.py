@@ -13,7 +13,7 @@ The inverse is applied to all right-hand sides at once, and to as few of them as
     exact          eigendecomposition of the whole H; p up to a few thousand
     gauss_newton   the Gauss–Newton matrix, which is never indefinite: likewise, or, where there are more parameters
                    than outputs on the training examples, from the tangent kernel (``lib.gauss_newton``)
-    cg             conjugate gradient; H + δI must be positive definite
+    cg             conjugate gradient for all at once; H + δI must be positive definite
     lissa          batches of examples; cheap and noisy (``lib.lissa``)
     ekfac          the Gauss–Newton matrix, a block a layer, in a Kronecker-factored basis (``lib.ekfac``)
 """
