@@ -1,6 +1,7 @@
 """The study on one page: what all scores say of one picture, and what came of all claims (notebook 00)."""
 
 import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,11 +25,12 @@ def verdict_counts(readme: str | Path = REPO / "README.md") -> pd.DataFrame:
     """How many claims of each notebook came to which verdict in the committed runs, by the README's tables.
 
     Returns:
-        a row a notebook that owns claims (``"04"``), a column a verdict.
+        a row a notebook that owns claims (``"04 · CG-score"``, as the README calls it), a column a verdict.
     """
-    found = verdicts_in(Path(readme).read_text("utf8"))
-    every = load_claims().values()
-    notebook = pd.Series([claim.notebook for claim in every], name="notebook")
+    text = Path(readme).read_text("utf8")
+    found, every = verdicts_in(text), load_claims().values()
+    title = {name[:2]: name for name in re.findall(r"\[(\d\d · [^]]+)\]\(notebooks/", text)}
+    notebook = pd.Series([title.get(claim.notebook, claim.notebook) for claim in every], name="notebook")
     verdict = pd.Series([found.get(claim.id, ("", "not run"))[1] for claim in every], name="verdict")
     return pd.crosstab(notebook, verdict).reindex(columns=_shown(verdict), fill_value=0)
 
@@ -67,8 +69,8 @@ def chart(counts: pd.DataFrame) -> Figure:
                 ax.text(start + one / 2, y, one, ha="center", va="center", fontsize=8, backgroundcolor="white")
         left += width
     ax.invert_yaxis()
-    ax.set(xlabel="claims", ylabel="notebook")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=len(counts.columns))
+    ax.set(xlabel="claims")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.2), ncols=len(counts.columns))
     return fig
 
 
@@ -96,7 +98,7 @@ def score_card(images: Dataset, chosen: Mapping[str, int], percentile: pd.DataFr
             right.text(x, value + 3, "–" if np.isnan(value) else f"{value:.0f}", ha="center", fontsize=7)
         right.set(ylim=(0, 125), yticks=[0, 50, 100])
         right.tick_params(axis="x", labelbottom=row == list(chosen.values())[-1], labelsize=8, rotation=20)
-    fig.supylabel("percentile among all rows", x=0.99, ha="right", fontsize=8)
+    axes[0, 1].set_title("percentile among all rows", loc="right", fontsize=9)
     return fig
 
 
