@@ -16,6 +16,8 @@
 # *Nohyun Ki, Hoyong Choi and Hye Won Chung, "Data valuation without training of a model", ICLR 2023.*
 #
 # **Question.** Can one matrix factorization, with no network trained, tell which examples a network can do without, and which of them carry a wrong label?
+#
+# *Symbols and scores: the [glossary](GLOSSARY.md).*
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -136,7 +138,7 @@ print(f"{len(few)} deletions against one factorization: largest relative differe
 #
 # Two classes of 1,000 points in 3,000 dimensions, with means $\pm e_1$ and covariance $I/4$; then the same with 10% of the labels flipped.
 #
-# *Before you run: only the first coordinate tells the classes apart. Will a point with a large first coordinate score high or low?*
+# **Predict.** Only the first coordinate tells the classes apart. Will a point with a large first coordinate score high or low? And where will the flipped points stand?
 
 # %%
 generator = torch.Generator().manual_seed(seed)
@@ -195,7 +197,7 @@ cg_clean = cg.score[0]
 print(f"{len(y):,} rows, {len(labels)} labellings, {cg_seconds:.1f} s")
 
 # %% [markdown]
-# *Before you run: which classes do you expect to have similar pictures and low scores, and which a wide spread?*
+# **Predict.** Which class will have the lowest scores, and which the highest? And what stands at the top of the class that you know best?
 
 # %%
 def extremes(c, drop, share):
@@ -250,7 +252,7 @@ plots.save(fig, "04_classes", profile)
 #
 # The paper could not factorize everything. It keeps the examples of a class and, for each of them, a few of the others (one to four), and averages over draws. We compare with the exact scores of the same rows.
 #
-# *Before you run: does averaging more draws bring the subsampled score to the exact one, or only to a limit that depends on the ratio?*
+# **Predict.** Does averaging more draws bring the subsampled score to the exact one, or only to a limit that depends on the ratio? How high is that limit at one to one?
 
 # %%
 small = data.load(dataset, n_train=n_small, n_test=k, seed=seed)
@@ -308,6 +310,8 @@ table.style.format("{:.3f}").set_caption("Spearman of each term with the score")
 # ## Scores that need training
 #
 # For comparison we train networks, all of them as one ensemble: for each labelling (clean, then each noise level) a few seeds. On the way we record every example's correctness and loss after each epoch, the error vectors after a fifth of the training (for EL2N, at the 20th of 100 epochs in the paper), and the weights at several epochs (for features and for TracIn).
+#
+# **Predict.** How well will a score that trains nothing agree with these, and with which best: EL2N, forgetting or the C-score? (The table follows in a few cells.)
 
 # %%
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
@@ -392,7 +396,7 @@ for claim, found in [("cg.correlations", direct), ("cg.correlations.inverse", ad
 #
 # The same formula runs on any representation. We take the features of the last hidden layer of the clean networks at several epochs (duplicated feature vectors would make $H$ singular, hence the small jitter), and compare with the scores of the pictures and with the trained ones.
 #
-# *Before you run: with training, will the feature score move towards the picture score or towards EL2N?*
+# **Predict.** As training goes on, will the feature score come nearer to EL2N, or go away from it?
 
 # %%
 watchers = min(networks, 3)  # networks whose features are scored
@@ -444,7 +448,7 @@ every_score["CG features"] = torch.stack([scores.mean(0) for scores in (trace[te
 #
 # Drop a share of the examples, lowest scores first or highest scores first, the same share of every class; train what is left for as many steps as the full set takes; test. Random choice, drawn anew for each seed, is the reference. Every network of the experiment is one member of one ensemble.
 #
-# *Before you run: with a tenth of the data left, would you rather keep the highest or the lowest scores?*
+# **Predict.** With a tenth of the data left, which network is right more often, the one that keeps the highest scores or the one that keeps the lowest? And how much can be dropped before the highest lose to random ones?
 
 # %%
 plans = {("full data", "–", 1.0): torch.ones(len(y), dtype=torch.bool)}
@@ -531,7 +535,7 @@ table.style.format("{:+.2f}").set_caption("percentage points")
 #
 # with gradients over the last layer, averaged here over our networks; the validation rows are a part of the test rows, as in the paper. **CRAIG** keeps the examples whose gradients at the logits, $p-\mathrm{onehot}(y)$, lie nearest to the others', weighs each by how many it stands for, and chooses anew as training goes on. It alone can change its mind.
 #
-# *Before you run: TracIn knows test examples, CRAIG follows the network. Which of the two will beat a score that saw neither?*
+# **Predict.** TracIn knows test examples, CRAIG follows the network. Which of the two will beat a score that saw neither?
 
 # %%
 rates = learning_rates(recipe, checked, len(y))
@@ -616,6 +620,8 @@ table.style.format("{:+.2f}", na_rep="–").set_caption("percentage points")
 # ### Another architecture
 #
 # The paper repeats the experiment with DenseNet-BC-100 and a fine-tuned vision transformer. Here a small DenseNet-BC (the same blocks, fewer and narrower) is trained on fewer rows; the transformer's pretrained weights cannot be had without a download, so that half stays open.
+#
+# **Predict.** With a tenth as many rows, will the highest scores still be the better choice?
 
 # %%
 less = data.load(dataset, n_train=second_n, n_test=min(n_test, 2000), seed=seed)
@@ -645,7 +651,7 @@ densely.pivot_table(index="keep", columns="score", values="accuracy", aggfunc=["
 #
 # A share of the labels is replaced, each by one of the other classes at random. Left: scores of right and wrong labels. Right: examine the examples from the highest score down; which share of the wrong labels has been found? The oracle finds nothing else.
 #
-# *Before you run: at 80% noise, each class holds more strangers than members. Will the score still find them?*
+# **Predict.** At 20% noise, which will find more wrong labels, the score or a network that trains on them? At 80%, where each class holds more strangers than members, will either still find them?
 
 # %%
 stored = pd.read_parquet(STORED)  # exact scores of all 60,000 rows of Fashion-MNIST, see "What it costs"
@@ -744,6 +750,8 @@ table.assign(published=[11796 / 12000, 44538 / 48000, 10776 / 12000]).style.form
 # ## Which half to keep when labels are wrong
 #
 # A window holds half of the data, from an offset upwards in score, at the first noise level. Low offsets leave out the hard examples and all wrong labels; high offsets take them in.
+#
+# **Predict.** At which offset is accuracy highest, and how many points are lost once the window takes in the wrong labels?
 
 # %%
 plans = {("CG", offset): pruning.window(cg.score[1], 0.5, offset, y=labels[1], seed=seed) for offset in offsets}
@@ -778,6 +786,8 @@ print(f"best offset {points.mean(axis=1).idxmax():.0%};", {name: f"{v:+.1f} poin
 # ## Are high scores learned later?
 #
 # Ten groups by score, from the lowest to the highest tenth, watched while the clean networks train.
+#
+# **Predict.** Will the ten loss curves keep their order throughout, and will the highest tenth be fitted at the end? On which groups will the kernel (next section) turn fastest?
 
 # %%
 group = pruning.ranks(cg_clean, seed=seed) * 10 // len(y)
@@ -864,6 +874,8 @@ print(f"mean kernel velocity: {mean[0].mean():.4f} in the lowest group, {mean[9]
 # ## What it costs
 #
 # The paper inverts one matrix a class and a draw. We time that procedure on our rows (one draw, as its Table 4 does), beside our exact scores and the trainings.
+#
+# **Predict.** With three others for each example in place of one, how many times as long will the paper's way take? Will the exact scores take longer?
 
 # %%
 def papers_way(ratio):
@@ -930,8 +942,8 @@ ledger.table()
 # It collapses: what the original said is now said by its copy as well, so removing it frees almost nothing.
 #
 # ```python
-# few_x, few_y = x[:500], y[:500]
-# copy = (few_x[:1] + 0.01 * torch.rand_like(few_x[:1])).clamp(0, 1)
+# few_x, few_y, g = x[:500], y[:500], torch.Generator().manual_seed(0)
+# copy = (few_x[:1] + 0.01 * torch.rand(few_x[:1].shape, generator=g)).clamp(0, 1)
 # alone = cg_score.cg_scores(few_x, few_y).score[0]
 # with_copy = cg_score.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, few_y[:1]])).score[0]
 # print(f"{alone:.2f} alone, {with_copy:.2f} beside its copy")
@@ -945,19 +957,25 @@ ledger.table()
 # Both: two like pictures with unlike labels pull the function in two directions, and removing either relieves it.
 #
 # ```python
-# contradiction = torch.cat([few_y, (few_y[:1] + 1) % k])
-# print(cg_score.cg_scores(torch.cat([few_x, copy]), contradiction).score[[0, -1]])
+# few_x, few_y, g = x[:500], y[:500], torch.Generator().manual_seed(0)
+# copy = (few_x[:1] + 0.01 * torch.rand(few_x[:1].shape, generator=g)).clamp(0, 1)
+# contradiction = cg_score.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, (few_y[:1] + 1) % k])).score
+# print(f"{contradiction[0]:.0f} and {contradiction[-1]:.0f}; the median of all is {contradiction.median():.2f}")
 # ```
 # </details>
 #
-# 3. Make every picture twice as bright. Before you run it: which scores change?
+# 3. Make every picture twice as bright. Guess first: which scores change? And if every picture gets a grey background?
 #
 # <details><summary>Answer</summary>
 #
-# None. Inputs are scaled to unit length first, so only directions count.
+# Twice as bright, none: inputs are scaled to unit length first, so only directions count. A grey background brings all directions closer together: the scores are nearly three times as high, but the ranks hardly change (Spearman .94).
 #
 # ```python
-# torch.testing.assert_close(cg_score.cg_scores(2 * few_x, few_y).score, cg_score.cg_scores(few_x, few_y).score, rtol=1e-3, atol=1e-3)
+# few_x, few_y = x[:500], y[:500]
+# plain = cg_score.cg_scores(few_x, few_y).score
+# for name, pictures in {"twice as bright": 2 * few_x, "grey background": few_x + 0.5}.items():
+#     score = cg_score.cg_scores(pictures, few_y).score
+#     print(f"{name}: median {score.median() / plain.median():.3f} times as high, Spearman {stats.spearman(score, plain)[0]:.3f}")
 # ```
 # </details>
 #
@@ -968,9 +986,23 @@ ledger.table()
 # It rises: fitting noise moves the network further, and each example carries more of it.
 #
 # ```python
-# shuffled = few_y[torch.randperm(500, generator=torch.Generator().manual_seed(0))]
+# few_x, few_y = x[:500], y[:500]
+# shuffled = few_y[torch.randperm(len(few_y), generator=torch.Generator().manual_seed(0))]
 # for name, these in {"clean": few_y, "shuffled": shuffled}.items():
-#     print(name, round(float(cg_score.cg_scores(few_x, these).score.mean()), 2))
+#     print(f"{name}: mean score {cg_score.cg_scores(few_x, these).score.mean():.2f}")
+# ```
+# </details>
+#
+# 5. The score is $d_i$ times a squared leave-one-out residual. Search for the wrong labels with either factor alone. Which does the work?
+#
+# <details><summary>Answer</summary>
+#
+# The residual. Alone it finds even more of the wrong labels than the score (AUROC .98 against .95 at 20%): $d_i$ says how far a picture is from all others, whatever their labels, and finds nothing (.49).
+#
+# ```python
+# factors = {"CG": cg.score[1], "residual": cg.score[1] / cg.diagonal[1], "d": cg.diagonal[1]}
+# print({name: f"AUROC of wrong labels {stats.auroc(score, wrong[1])[0]:.3f}" for name, score in factors.items()})
+# print({name: f"Spearman with EL2N {stats.spearman(score, every_score['EL2N'][1])[0]:.2f}" for name, score in factors.items()})
 # ```
 # </details>
 
