@@ -21,18 +21,20 @@ from lib.tangent import f_si_by_class, tangent
 from lib.tracin import learning_rates, tracin_self
 
 
-def standardized(x: Tensor) -> Tensor:
+def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     """Each channel (or feature) centred at its mean and divided by its standard deviation; constant ones become 0.
+
+    Mean and deviation are those of ``like``, the training rows, where x are others.
 
     Example:
         >>> standardized(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
         tensor([[-1.,  0.],
                 [ 1.,  0.]])
     """
-    over = [0, *range(2, x.ndim)]
-    centred = x - x.mean(over, keepdim=True)
-    spread = centred.square().mean(over, keepdim=True).sqrt()
-    return centred / torch.where(spread > 1e-8, spread, 1.0)
+    like, over = x if like is None else like, [0, *range(2, x.ndim)]
+    mean = like.mean(over, keepdim=True)
+    spread = (like - mean).square().mean(over, keepdim=True).sqrt()
+    return (x - mean) / torch.where(spread > 1e-8, spread, 1.0)
 
 
 class Task(NamedTuple):
@@ -83,7 +85,7 @@ def from_linearization(task: Task, names: list[str]) -> dict[str, Scored]:
         some = torch.randperm(len(x), generator=torch.Generator().manual_seed(task.seed))[: s.tangent_inputs]
         others = x[some]
     else:
-        others = standardized(torch.cat([task.x, task.x_val]))[len(x) :][: s.tangent_inputs]
+        others = standardized(task.x_val[: s.tangent_inputs], task.x)
 
     def one(number):
         net = models.initialize(models.mlp(x[0].numel(), (s.tangent_width,), 1), 1000 * task.seed + number)

@@ -105,6 +105,7 @@ def test_pictures_are_standardized_by_channel(xy):
     z = standardized(x)
     torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(z.square().mean((0, 2, 3)), torch.ones(2))
+    torch.testing.assert_close(standardized(x[3:5], x), z[3:5])
     assert compute(["EL2N", "CG"], x, torch.arange(20) % 2, **QUIET)["EL2N"].values.shape == (20,)
 
 
