@@ -96,7 +96,7 @@ def true_changes(net: Net, removed: Tensor, tests=slice(None), *, scratch: bool 
     again = retrain(
         net.model, net.images.x_train, net.images.y_train, removed, seeds=[net.seed], progress=False,
         recipe=net.recipe if scratch else net.again, weights=None if scratch else net.weights,
-        store=net.setting.store, device=net.setting.device,
+        store=net.setting.store, device=net.setting.device, wide=True,
     )  # fmt: skip
     return loss_changes(net.model, again, net.images.x_test[tests], net.images.y_test[tests])[0]
 

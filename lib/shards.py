@@ -51,7 +51,7 @@ def key_of(work: Work) -> dict:
     The network is known by its text and by what it computes from fixed weights, to six digits. What was not asked for
     is not named, so that a new option leaves the shards of old questions valid.
     """
-    asked = {"span": None if (work.start, work.stop) == (0, None) else list(work.span())}
+    asked = {"span": None if (work.start, work.stop) == (0, None) else list(work.span()), "wide": work.wide or None}
     record = {name: value for name, value in asdict(work.record).items() if name not in ("visits", "state") or value}
     model = copy.deepcopy(work.model).double().cpu()
     model.load_state_dict({name: value.double() for name, value in fresh(work.model, 0).items()})

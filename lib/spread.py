@@ -18,12 +18,13 @@ import torch
 from lib.costs import free_bytes
 from lib.descent import train_group
 from lib.feed import Feed
-from lib.groups import Plain, rounded_products
+from lib.groups import Plain, Widened, rounded_products
 from lib.optimizer import Optimizer
 from lib.recording import ROWS, targets
 from lib.work import Members, Work, step_counts, step_range
 
 FREE_SHARE = 0.5  # of the free memory that groups may take
+WIDE = 8  # networks with convolutions that go as one
 
 
 def train_members(work: Work, members: Members, chunk: int, tick: Callable) -> dict[str, np.ndarray]:
@@ -91,6 +92,8 @@ def choose_chunk(work: Work, members: Members) -> int:
     net = work.group(1)
     if isinstance(net, Plain):
         return 1
+    if isinstance(net, Widened):
+        return WIDE
     limit = max(1, min(len(members.seeds), _fitting(work, net)))
     if total_steps(work, members) < 20_000:
         return min(8, limit)

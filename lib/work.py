@@ -30,6 +30,7 @@ class Work:
     layers: list | None = None  # ``lib.batched.chain(model)``
     start: int = 0  # epoch at whose end training begins
     stop: int | None = None  # and ends; the recipe's last
+    wide: bool = False  # networks with convolutions as one network of many channels
 
     def epochs(self) -> int:
         """The last epoch; the same for all members."""
@@ -49,7 +50,8 @@ class Work:
 
     def group(self, size: int):
         """That many networks, their parameters zero."""
-        return group(self.model, size, precision=self.precision, device=self.device, layers=self.layers)
+        how = {"precision": self.precision, "device": self.device, "layers": self.layers, "wide": self.wide}
+        return group(self.model, size, **how)
 
 
 @dataclass(frozen=True)
