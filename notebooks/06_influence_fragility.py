@@ -16,6 +16,8 @@
 # *Samyadeep Basu, Phillip Pope and Soheil Feizi, "Influence functions in deep learning are fragile", ICLR 2021.*
 #
 # **Question.** An influence function foretells, without training anything, how a prediction would change if one training example were gone. For which networks, examples and test points does retraining agree?
+#
+# *Symbols and scores: the [glossary](GLOSSARY.md).*
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
