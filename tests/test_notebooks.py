@@ -128,6 +128,19 @@ def test_the_skeleton(name):
     assert text(name).metadata["kernelspec"]["name"] == "python3"
 
 
+@each
+def test_it_asks_its_reader(name):
+    """Guesses before the experiments, and exercises whose answers run (with the notebook, in ``test_smoke``)."""
+    prose = "\n".join(cell.source for cell in text(name).cells if cell.cell_type == "markdown")
+    assert "(GLOSSARY.md)" in prose
+    if name == START:
+        return
+    assert len(re.findall(r"^\*\*Predict\.\*\* ", prose, re.M)) >= 3
+    answers = notebooks.answers(Notebook(FOLDER, name))
+    assert 3 <= len(answers) <= 5
+    assert sum(map(bool, answers.values())) > len(answers) / 2
+
+
 # --- what is committed -----------------------------------------------------------------------------------------------
 
 
