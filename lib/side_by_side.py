@@ -88,6 +88,8 @@ def extremes(score: Tensor, share: float, *, highest: bool = True, seed: int = 0
 def overlap(scores: Mapping[str, Tensor], share: float, *, highest: bool = True, seed: int = 0) -> pd.DataFrame:
     """Which part of one score's extreme ``share`` is in another's; chance is ``share`` itself (:func:`overlap_chance`).
 
+    Ties are drawn for each score anew: two scores that leave many rows tied do not agree on which of them to name.
+
     Example:
         >>> one = torch.arange(10.0)
         >>> overlap({"a": one, "b": -one}, 0.2).loc["a"].tolist()
@@ -95,8 +97,8 @@ def overlap(scores: Mapping[str, Tensor], share: float, *, highest: bool = True,
     """
     n = len(next(iter(scores.values())))
     named = torch.zeros(len(scores), n)
-    for row, score in zip(named, scores.values(), strict=True):
-        row[extremes(score, share, highest=highest, seed=seed)] = 1
+    for number, score in enumerate(scores.values()):
+        named[number, extremes(score, share, highest=highest, seed=seed + number)] = 1
     common = (named @ named.T / named[0].sum()).numpy()
     return pd.DataFrame(common, index=list(scores), columns=list(scores))
 

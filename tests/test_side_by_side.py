@@ -56,6 +56,7 @@ def test_extremes_and_overlap():
     both = {"a": score, "b": torch.tensor([5.0, 4.0, 1.0, 2.0, 3.0])}
     assert sbs.overlap(both, 0.4).to_numpy().tolist() == [[1, 0.5], [0.5, 1]]
     ties = torch.zeros(1000)
+    assert sbs.overlap({"a": ties, "b": ties}, 0.05).loc["a", "b"] < 0.2  # nothing to agree on
     assert len(set(sbs.extremes(ties, 0.05, seed=0).tolist()) & set(range(50))) < 20  # drawn, not by row
 
 
