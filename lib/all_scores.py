@@ -20,7 +20,7 @@ from lib.scored import SCORES, Scored, Settings
 
 __all__ = ["SCORES", "Scored", "Settings", "compute", "standardized"]
 
-VERSION = {"f_si": 2}  # of what is kept in a store by group, 1 otherwise; raise it when a result changes
+VERSION = {"f_si": 3}  # of what is kept in a store, by group, 2 otherwise; raise it when a result changes
 
 
 def compute(
@@ -97,7 +97,7 @@ def _digest(value: Tensor | None) -> str:
 
 def _key(task: Task, group: str, names: list[str]) -> dict:
     data = {"x": _digest(task.x), "y": _digest(task.y), "x_val": _digest(task.x_val), "classes": task.k}
-    made = {"function": "all_scores", "version": VERSION.get(group, 1), "group": group, "names": names}
+    made = {"function": "all_scores", "version": VERSION.get(group, 2), "group": group, "names": names}
     data["seed"] = task.seed
     return made | data | {"settings": asdict(task.settings), "device": task.device}
 

@@ -1,5 +1,6 @@
 """What a computation costs: memory free before it starts, seconds and operations by phase, the peak of memory."""
 
+import ctypes
 import gc
 import os
 import sys
@@ -100,6 +101,15 @@ class Phases:
             self._inner[-1] += spent
 
 
+def _give_back_freed() -> None:
+    """Return freed memory to the system where the C library can, so that what is taken next is seen to grow."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # not glibc
+        pass
+
+
 class Measured(NamedTuple):
     """What a computation gave and what it cost."""
 
@@ -116,7 +126,7 @@ def measured(work: Callable[[], object], *, device="cpu") -> Measured:
         True
     """
     gpu, process, seen, done = torch.device(device).type == "cuda", psutil.Process(), [0], threading.Event()
-    gc.collect()
+    _give_back_freed()
     before = torch.cuda.memory_allocated(device) if gpu else process.memory_info().rss
     if gpu:
         torch.cuda.reset_peak_memory_stats(device)

@@ -163,12 +163,13 @@ def guide(results: pd.DataFrame, budgets: Mapping[str, float]) -> pd.DataFrame:
     """For each purpose and budget the score that does best in it, and those that cannot be told from it.
 
     Args:
-        results: a row a purpose and way to score: ``purpose, score, seconds, value, low, high`` (95%).
+        results: a row a purpose and way to score: ``purpose, score, seconds, value, low, high`` (95%), and ``chance``,
+            the value that needs no score.
         budgets: name → seconds.
 
     Returns:
         A row a purpose, a column a budget: the best score with its value, then the others whose interval reaches that
-        value, the cheapest first; "–" where nothing fits into the budget.
+        value, the cheapest first; "–" where nothing in the budget is better than chance.
     """
     lines = []
     for purpose, rows in results.groupby("purpose", sort=False):
@@ -176,7 +177,7 @@ def guide(results: pd.DataFrame, budgets: Mapping[str, float]) -> pd.DataFrame:
         for budget, limit in budgets.items():
             there = rows[rows.seconds <= limit].sort_values("value", ascending=False)
             text = "–"
-            if len(there):
+            if len(there) and there.iloc[0].low > there.iloc[0].chance:
                 best = there.iloc[0]
                 level = there[(there.high >= best.value) & (there.score != best.score)].sort_values("seconds")
                 text = f"{best.score} {best.value:.2f}"

@@ -14,6 +14,13 @@ def test_seconds_and_memory_of_the_work_alone():
     assert len(held) == 20_000_000
 
 
+def test_memory_that_was_freed_before_counts_again():
+    many = [torch.ones(10_000) for _ in range(3_000)]  # 120 MB in small pieces, which the allocator keeps when freed
+    del many
+    work = lambda: [torch.ones(10_000) for _ in range(2_000)]
+    assert measured(work).peak_bytes > 60e6
+
+
 def test_what_fails_fails():
     with pytest.raises(ValueError, match="no"):
         measured(lambda: (_ for _ in ()).throw(ValueError("no")))

@@ -92,9 +92,10 @@ def test_the_guide_names_the_best_and_its_equals_within_a_budget():
         ("find", "B", 5.0, 0.9, 0.85, 0.95),
         ("find", "C", 4.0, 0.88, 0.8, 0.96),
     ]
-    table = pd.DataFrame(rows, columns=["purpose", "score", "seconds", "value", "low", "high"])
-    found = sbs.guide(table, {"none": 0.5, "little": 2.0, "much": 10.0}).loc["find"]
-    assert found.tolist() == ["–", "A 0.70", "B 0.90 (or C)"]
+    columns = ["purpose", "score", "seconds", "value", "low", "high"]
+    table, budgets = pd.DataFrame(rows, columns=columns).assign(chance=0.5), {"none": 0.5, "little": 2.0, "much": 10.0}
+    assert sbs.guide(table, budgets).loc["find"].tolist() == ["–", "A 0.70", "B 0.90 (or C)"]
+    assert sbs.guide(table.assign(chance=0.7), budgets).loc["find"].tolist() == ["–", "–", "B 0.90 (or C)"]
 
 
 @pytest.mark.parametrize(
