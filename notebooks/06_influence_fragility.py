@@ -716,17 +716,17 @@ print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence a
 
 # %%
 resnet = cells["table", deep, dataset, True]
-of_groups = {"small_cnn": cases_of.grouped(small, group_sizes, groups), deep: cases_of.grouped(resnet, group_sizes[1::2], groups)}
+of_groups = {"small CNN": cases_of.grouped(small, group_sizes, groups), "ResNet-18": cases_of.grouped(resnet, group_sizes[1::2], groups)}
 
 # %% [markdown]
 # Judged along the sizes:
 
 # %%
-line = of_groups["small_cnn"]
+line = of_groups["small CNN"]
 rho, trend, ends = verdicts.sweep([r["spearman"] for r in line.values()], [r["spearman_interval"] for r in line.values()])
 last_first = line[group_sizes[-1]]["spearman"] - line[group_sizes[0]]["spearman"]
 ledger.record("if.group", {"trend": rho, "ends": last_first}, interval={"trend": trend, "ends": ends}, n=groups)
-value, interval = fragility.mean_of([(r["spearman"], r["spearman_interval"]) for r in of_groups[deep].values()])
+value, interval = fragility.mean_of([(r["spearman"], r["spearman_interval"]) for r in of_groups["ResNet-18"].values()])
 ledger.record("if.group.deep", value, interval=interval, n=groups)
 
 # %% [markdown]
@@ -801,7 +801,7 @@ board |= {f"Iris, tanh, width {widths[-1]}": over_inits(curves["if.iris.width"][
 # %%
 board |= {f"small CNN, {name}": (part.spearman.mean(), stats.t_interval(part.spearman), tuple(np.mean(part.spearman_null.tolist(), 0))) for name, part in selected.items()}
 entry = lambda r: (r["spearman"], r["spearman_interval"], r["spearman_null"])
-board |= {"small CNN, proximal response": entry(to_pbrf), "small CNN, eight test images": entry(pair["small"]), f"{deep}, eight test images": entry(pair["deep"])}
+board |= {"small CNN, proximal response": entry(to_pbrf), "small CNN, eight test images": entry(pair["small"]), "ResNet-18, eight test images": entry(pair["deep"])}
 board |= {f"{title}, {which}": entry(results[full[title], dataset, which]) for title in published if title != "small CNN" for which in ("A, decay", "B, decay")}
 board |= {f"{name}, groups of {size}": entry(line[size]) for name, line in of_groups.items() for size in (min(line), max(line))}
 
