@@ -63,8 +63,9 @@ def listed() -> dict[str, str]:
 
 
 def present() -> list[str]:
-    """The data files that lie here, without downloads and licences."""
+    """The data files that lie here, without downloads, licences, and folders with sums of their own (scores)."""
     folders = [f for f in sorted(HERE.iterdir()) if f.is_dir() and f.name[0] not in "._" and f.name != "downloads"]
+    folders = [folder for folder in folders if not (folder / "SHA256SUMS").exists()]
     files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file() and f.name != "LICENSE"]
     return [f.relative_to(HERE).as_posix() for f in files]
 
