@@ -292,7 +292,8 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     first, second = find(folder)
     second.py.write_text(second.py.read_text() + "\n# %%\n1 / 0\n")
     readme = tmp_path / "README.md"
-    readme.write_text("".join(f"<!-- verdicts {n} -->\n<!-- end of verdicts {n} -->\n" for n in ("of all papers", "01", "02")))
+    names = ("of all papers", "01", "02")
+    readme.write_text("".join(f"<!-- verdicts {name} -->\n<!-- end of verdicts {name} -->\n" for name in names))
     assert study.main(["--save"], folder) == 1
     assert first.ipynb.exists() and not second.ipynb.exists()
     assert notebooks.difference(first) == ""
