@@ -980,7 +980,7 @@ ledger.table()
 # flat = lambda rows, own: torch.cat([g.flatten(1) for g in vmap(grad(loss), (None, 0, 0))(state, rows, own).values()], 1)
 # batch, other = flat(x[:100], y[:100]), flat(images.x_test[:1], images.y_test[:1])[0]
 # share = (batch @ other).abs() / (batch.norm(dim=1) * other.norm())
-# print(f"the change reaches {float(share.median()):.2f} of the bound in the median, at most {float(share.max()):.2f}")
+# print(f"the change reaches {float(share.median()):.1%} of the bound in the median, at most {float(share.max()):.0%}")
 # ```
 # </details>
 #
@@ -988,7 +988,7 @@ ledger.table()
 #
 # <details><summary>Answer</summary>
 #
-# Easy classes lose most: on our rows 84 of 800 trousers are kept and 141 bags, but 723 shirts and 740 coats. And EL2N is right about that: with as many of every class the network is three points worse. Notebook 04 balances the classes, as its paper does, which may be part of why EL2N gains less there.
+# Easy classes lose most: on our rows 84 of 800 trousers are kept and 141 bags, but more than 720 each of the shirts and the coats. And EL2N is right about that: with as many of every class the network is three points worse. Notebook 04 balances the classes, as its paper does, which may be part of why EL2N gains less there.
 #
 # ```python
 # mask = pruning.prune(chosen["EL2N"], 0.5, drop="lowest")
