@@ -6,6 +6,7 @@ What the studies of Basu, Pope and Feizi (2021, sections 5.2 and 5.3, appendix 9
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import pandas as pd
 import torch
@@ -39,11 +40,10 @@ class Setting:
 
 @dataclass
 class Net:
-    """A trained network."""
+    """A trained network. The inverse Hessian stays behind when it goes to another process, and is made again there."""
 
     model: nn.Module
     weights: dict[str, Tensor]  # name → (1, …)
-    inverse: InverseHessian
     recipe: ensemble.Recipe
     again: ensemble.Recipe
     images: Dataset
@@ -51,13 +51,22 @@ class Net:
     seed: int
     losses: Tensor  # (m,) of the test examples
     fitted: float  # share of its labels
-    seconds: float  # that the inverse Hessian and one test example's influences took
+    gradient_ratio: float = 0.0  # norm of the gradient in units of one example's share: influence presumes below 1
+    seconds: float = 0.0  # that the inverse Hessian and one test example's influences took
     table: pd.DataFrame | None = field(default=None, repr=False)
 
-    @property
-    def gradient_ratio(self) -> float:
-        """Norm of the objective's gradient in units of what one example contributes: influence presumes below 1."""
-        return self.inverse.gradient_norm / self.inverse.one_example
+    @cached_property
+    def inverse(self) -> InverseHessian:
+        """The Gauss–Newton matrix's up to 5,000 parameters, EK-FAC's beyond."""
+        few = sum(p.numel() for p in self.model.parameters()) <= 5_000
+        return inverse_hessian(
+            fragility.placed(self.model, self.weights), self.images.x_train, self.images.y_train,
+            weight_decay=self.recipe.weight_decay, damping=self.setting.damping,
+            solver="gauss_newton" if few else "ekfac",
+        )  # fmt: skip
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "inverse"}
 
     def scores(self, tests, **which) -> Tensor:
         """Influences on the losses of test examples, ``(tests, n)``."""
@@ -69,8 +78,7 @@ def fit(
 ) -> Net:  # fmt: skip
     """Train ``lib.models.by_name(name)``, from ``initial`` weights if given, with ``changes`` to the recipe.
 
-    A change of optimizer holds for the retraining too, at a tenth of its learning rate. The inverse Hessian is the
-    Gauss–Newton matrix's up to 5,000 parameters, EK-FAC's beyond.
+    A change of optimizer holds for the retraining too, at a tenth of its learning rate.
     """
     x, y = images.x_train, images.y_train
     model = models.by_name(name, shape=tuple(x.shape[1:]), classes=len(images.classes))
@@ -79,16 +87,13 @@ def fit(
     run = ensemble.train(model, x, y, recipe=recipe, seeds=[seed], initial=initial, **options)
     own = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
     again = part_of(recipe, setting.share, len(y), schedule="constant", **own)
-    begin, few = time.perf_counter(), sum(p.numel() for p in model.parameters()) <= 5_000
-    inverse = inverse_hessian(
-        fragility.placed(model, run.parameters), x, y, weight_decay=weight_decay, damping=setting.damping,
-        solver="gauss_newton" if few else "ekfac",
-    )  # fmt: skip
-    inverse.on_loss(images.x_test[:1], images.y_test[:1])
-    seconds = time.perf_counter() - begin
     losses = losses_on(model, run.parameters, images.x_test, images.y_test)[0]
-    fitted = float(run.accuracy_train[0])
-    return Net(model, run.parameters, inverse, recipe, again, images, setting, seed, losses, fitted, seconds)
+    net = Net(model, run.parameters, recipe, again, images, setting, seed, losses, float(run.accuracy_train[0]))
+    begin = time.perf_counter()
+    net.inverse.on_loss(images.x_test[:1], images.y_test[:1])
+    net.seconds = time.perf_counter() - begin
+    net.gradient_ratio = net.inverse.gradient_norm / net.inverse.one_example
+    return net
 
 
 def true_changes(net: Net, removed: Tensor, tests=slice(None), *, scratch: bool = False) -> Tensor:

@@ -77,7 +77,8 @@ from lib import fragility_plots as draw
 from lib import influence_cases as cases_of
 from lib.claims import Ledger
 from lib.influence import influence, inverse_hessian
-from lib.response import each_on_a_core, leave_out, optimum, proximal_bregman
+from lib.processes import each_in_a_process
+from lib.response import leave_out, optimum, proximal_bregman
 from lib.retraining import losses_on, removals, retrain
 from lib.store import Store
 
@@ -207,10 +208,14 @@ def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_ne
         also["LiSSA"] = inverse(solver="lissa", depth=lissa_depth)
     tested = (flowers_test, kinds_test, truths)
     table = fragility.compare(model, weights, exact, *tested, top=most, norms=True, also=also)
-    return SimpleNamespace(table=table, exact=exact, also=also)
+    facts = pd.DataFrame({
+        "gradient norm": [inv.gradient_norm for inv in exact], "one flower": [inv.one_example for inv in exact],
+        "lowest": [float(inv.eigenvalues[0]) for inv in exact], "highest": [float(inv.eigenvalues[-1]) for inv in exact],
+    })
+    return SimpleNamespace(table=table, facts=facts)
 
 # %% [markdown]
-# All settings at once, one on each core:
+# All settings, each in a process on a core of its own:
 
 # %%
 checked = sorted({depths[0], depths[(len(depths) - 1) // 2], depths[-1]})  # depths with all ground truths
@@ -224,7 +229,7 @@ for act in ("relu", "tanh"):
 sought |= {("width", "tanh", width): ((width,), "tanh", decay) for width in widths}
 heavy = sorted(sought, key=lambda key: -len(sought[key][0]) * (1 + 3 * len(sought[key][4:5] and sought[key][4])))
 start = time.perf_counter()
-cases = dict(zip(heavy, each_on_a_core(iris_case, [sought[key] for key in heavy]), strict=True))
+cases = dict(zip(heavy, each_in_a_process(iris_case, [sought[key] for key in heavy]), strict=True))
 cases |= {("decay", act, decay): cases["depth", act, depths[0]] for act in ("relu", "tanh")}  # the same networks
 print(f"{len(cases)} settings, {iris_networks} networks each, {time.perf_counter() - start:.0f} s")
 
@@ -234,9 +239,8 @@ print(f"{len(cases)} settings, {iris_networks} networks each, {time.perf_counter
 # %%
 rest = pd.DataFrame({
     key: {
-        "gradient / one flower": np.median([inv.gradient_norm / inv.one_example for inv in case.exact]),
-        "gradient norm": np.median([inv.gradient_norm for inv in case.exact]),
-        "lowest eigenvalue": np.median([float(inv.eigenvalues[0]) for inv in case.exact]),
+        "gradient / one flower": (case.facts["gradient norm"] / case.facts["one flower"]).median(),
+        "gradient norm": case.facts["gradient norm"].median(), "lowest eigenvalue": case.facts.lowest.median(),
     }
     for key, case in sorted(cases.items()) if key[0] == "decay" or (key[0] == "depth" and key[2] in checked)
 }).T
@@ -292,7 +296,7 @@ plots.save(fig, "06_iris_norms", profile)
 def sweep(kind, act, settings, measure):
     return {s: measure(cases[kind, act, s]) for s in settings}
 
-tops = lambda case: np.array([float(inv.eigenvalues[-1]) for inv in case.exact])
+tops = lambda case: case.facts.highest.to_numpy()
 gaps = lambda case: fragility.spearman_by_network(case.table.groupby("network").head(iris_top), "norm", "norm: from the optimum")
 
 # %% [markdown]
@@ -482,7 +486,7 @@ def with_decays(s, lambdas):
     shorter = {"initial": first.weights, "epochs": architectures["small_cnn"] // 2, "lr": lr / 5}
     return {lam: cases_of.compared(fit("small_cnn", digits, lam, s, **shorter)) for lam in lambdas}
 
-strengths = each_on_a_core(with_decays, [(seed, decays)] + [(seed + i, decays[-2:]) for i in range(1, decay_inits)])
+strengths = each_in_a_process(with_decays, [(seed, decays)] + [(seed + i, decays[-2:]) for i in range(1, decay_inits)])
 ends = {lam: np.array([cases_of.agreed(nets[lam])["spearman"] for nets in strengths]) for lam in decays[-2:]}
 print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std(ddof=1):.2f} over initializations" for lam, v in ends.items()})
 
@@ -555,7 +559,7 @@ plan |= {("decay", lam, s): (deep, images, lam, s) for lam in deep_decays[1:] fo
 # %%
 start, size = time.perf_counter(), list(architectures).index
 heavy = sorted(plan, key=lambda key: -size(plan[key][0]))
-cells = dict(zip(heavy, each_on_a_core(cell, [plan[key] for key in heavy]), strict=True))
+cells = dict(zip(heavy, each_in_a_process(cell, [plan[key] for key in heavy]), strict=True))
 print(f"{len(cells)} networks, {sum(len(net.table) for net in cells.values()):,} comparisons, {time.perf_counter() - start:.0f} s")
 
 # %% [markdown]
@@ -638,7 +642,7 @@ plots.save(fig, "06_table1", profile)
 # %%
 facts = pd.DataFrame({
     (name, "decay" if decays_it else "no decay"): {
-        "parameters": net.inverse.objective.p, "gradient / one image": net.gradient_ratio,
+        "parameters": sum(p.numel() for p in net.model.parameters()), "gradient / one image": net.gradient_ratio,
         "labels fitted": net.fitted, "influence (s)": net.seconds,
     }
     for (name, where, decays_it), net in ((key[1:], net) for key, net in cells.items() if key[0] == "table") if where == dataset

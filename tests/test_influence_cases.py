@@ -1,5 +1,7 @@
 """One image network at a time, on digits so few that everything can be done again by hand."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,13 @@ def test_a_fit_is_the_training_and_the_influence_that_it_says(net, images, setti
     torch.testing.assert_close(net.scores(slice(2)), expected)
     torch.testing.assert_close(net.losses, losses_on(net.model, net.weights, images.x_test, images.y_test)[0])
     assert net.gradient_ratio == pytest.approx(inverse.gradient_norm / inverse.one_example)
+
+
+def test_in_another_process_it_has_the_same_influences(net):
+    there = pickle.loads(pickle.dumps(net))
+    assert "inverse" not in there.__dict__ and there.gradient_ratio == net.gradient_ratio
+    with pytest.warns(UserWarning, match="no optimum"):
+        torch.testing.assert_close(there.scores([3]), net.scores([3]))
 
 
 def test_another_optimizer_holds_for_the_retraining_too(images, setting):
