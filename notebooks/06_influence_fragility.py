@@ -286,7 +286,7 @@ fig = draw.norms(tables, "from the optimum")
 plots.save(fig, "06_iris_norms", profile)
 
 # %% [markdown]
-# At rest (tanh with decay) the predicted lengths lie near the line, 1.5 times too long in the median; in the other panels about three times, as the first table of this section lets expect. Decay helps tanh: Spearman .87 with it and .68 without. For ReLU the means are .66 and .57, and single initializations run from −.06 to .99 with decay and from −.24 to 1.00 without. The published .97 and .508 are both well within that spread.
+# At rest (tanh with decay) the predicted lengths lie near the line, 1.5 times too long in the median; in the other panels about three times, as the first table of this section lets expect. Decay helps tanh: Spearman .87 with it and .63 without. For ReLU the means are .73 and .67, a gain of .06 [−.05, .18] and not of the published .46. And single initializations of ReLU run from −.06 to 1.00 with decay and from −.26 to 1.00 without: the published .97 and .508 are both well within that spread, and .97 is not its mean.
 #
 # ### Depth and width
 #
@@ -329,7 +329,7 @@ fig = draw.sweeps([
 plots.save(fig, "06_iris_depth_width", profile)
 
 # %% [markdown]
-# The curvature grows twentyfold with depth, as published, and the Taylor approximation gets worse. For ReLU the agreement falls, from .66 to .33; for tanh from .87 to .64, where the interval still holds 0. Width changes nothing: .65 at 8 and .69 at 50, against .82 and .56. The correlations of single networks spread over most of the scale: one initialization, as in a single curve, could have shown almost any trend.
+# The curvature grows twentyfold with depth, as published, and the Taylor approximation gets worse. For ReLU the agreement falls, from .73 to .25. For tanh it ends lower, .87 at one layer and .66 at eight, without a trend between: from two layers to seven it stays near .75. Width changes nothing: .73 at 8 and .70 at 50, against .82 and .56. The correlations of single networks spread over most of the scale: one initialization, as in a single curve, could have shown almost any trend.
 #
 # ### Stochastic estimation
 #
@@ -345,6 +345,8 @@ ledger.record("if.iris.solver", value, interval=interval, n=iris_networks, note=
 print("Spearman with retraining, exact minus LiSSA:", {name: f"{v:+.3f}" for name, v in value.items()})
 
 # %% [markdown]
+# In one layer the noise costs nothing that 28 initializations can show (.02 [−.07, .11]); in eight it costs .24 [.09, .38], which is more than a little.
+#
 # ### Which ground truth?
 #
 # Four answers to "what if the flower were gone", against two predictions: influence with the whole Hessian, and with the Gauss–Newton matrix. The **proximal Bregman response** (Bae et al. 2022) asks for the weights that forget one example while changing the predictions on the others, and the weights, as little as possible. It is defined at any weights, optimum or not, and its linearization is the influence function with the Gauss–Newton matrix.
@@ -372,7 +374,7 @@ pbrf = {name: (v.mean(), stats.t_interval(v)) for name, v in pbrf.items()}
 print(f"Spearman of the two retrainings: ReLU {same.mean():.2f},", {name: f"tanh {v.mean():.2f}" for name, v in between.items()})
 
 # %% [markdown]
-# The rows differ in the prediction, the columns in the question. The whole Hessian foretells retraining *from the optimum*, .87, .78 and .64; about retraining *from scratch* it says something for one layer (.78) and little for four or eight (.19, .12). The two kinds of retraining agree for one hidden layer (.90 with ReLU, .85 with tanh) and hardly for deeper networks (.16, .09): there the paper's stand-in for leave-one-out is another quantity. The Gauss–Newton matrix foretells the proximal response, .90, .48 and .71, as later work says.
+# The rows differ in the prediction, the columns in the question. The whole Hessian foretells retraining *from the optimum*, .87, .77 and .66; about retraining *from scratch* it says something for one layer (.75) and little for four or eight (.26, .08). The two kinds of retraining agree for one hidden layer (.91 with ReLU, .86 with tanh) and hardly for deeper networks (.26, .11): there the paper's stand-in for leave-one-out is another quantity. The Gauss–Newton matrix foretells the proximal response, .89, .53 and .62, as later work says.
 #
 # ## The small CNN on digits
 #
@@ -524,7 +526,7 @@ ledger.record("if.pbrf", value, interval=interval, n=iris_networks, note=f"small
 print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['spearman']:.2f}, with retraining {to_loo['spearman']:.2f}")
 
 # %% [markdown]
-# Agreement is best at λ = 0.01 (.53) and low below .001. But the network that was trained on at λ = 0.001 reaches only .19 where the first one, at the same λ, reaches .44 in the line above: more training alone moves the correlation as much as a factor of ten in decay. On the same points influence agrees with the proximal response at .63.
+# From this initialization agreement is best at λ = 0.01 (.53) and low below .001; over twelve, .01 and .1 do not differ (.51 and .50). And the network that was trained on at λ = 0.001 reaches only .19 where the first one, at the same λ, reaches .44 in the line above: more training alone moves the correlation as much as a factor of ten in decay. On the same points influence agrees with the proximal response at .62.
 #
 # ## From LeNet to ResNet-50
 #
@@ -635,7 +637,7 @@ fig = draw.grid(results, list(architectures), list(sets), ("A, decay", "B, decay
 plots.save(fig, "06_table1", profile)
 
 # %% [markdown]
-# On the digits LeNet (.81) and ResNet-18 (.55) reach the published Pearson, the small CNN (.49) stays below its .95, and ResNet-50 and VGG13 cannot be told from chance. Against the paper, the small CNN agrees better at the median test image than at the highest loss, and decay helps ResNet-18 alone. On Fashion-MNIST hardly a cell stands clear of its band. Of all 36 Spearman correlations 39% lie within the band of chance, and most intervals are too wide to order two architectures.
+# On the digits LeNet (.81) and ResNet-18 (.55) reach the published Pearson, the small CNN (.49) stays below its .95, and ResNet-50 and VGG13 cannot be told from chance. Against the paper, the small CNN agrees better at the median test image than at the highest loss, and decay helps ResNet-18 alone. On Fashion-MNIST hardly a cell stands clear of its band. Of all 36 Spearman correlations 36% lie within the band of chance, and most intervals are too wide to order two architectures.
 #
 # The gradient at the trained weights, in units of one image's share (influence presumes less than 1), the share of labels it fits, and the seconds that the influences took (Table 2; one core each):
 
@@ -710,7 +712,7 @@ influence_says = [fragility.agreement(both.predicted, both[name], seed=seed)["sp
 print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence agrees with them at {influence_says[0]:.2f} and {influence_says[1]:.2f}")
 
 # %% [markdown]
-# Three initializations of LeNet give .23 to .79, and four optimizers .38 to .82: as much as lies between architectures above. More decay does not help the ResNet. And LeNet's two retrainings agree at .18 only: influence foretells training on from where the network is (.79), not training anew (.15).
+# Five initializations of LeNet give .23 to .79, and four optimizers .38 to .82: as much as lies between architectures above. More decay does not help the ResNet (.68, .70 and .68 at .001, .03 and .075), and from .01 to .1 it does not harm the small CNN. And LeNet's two retrainings agree at .17 only: influence foretells training on from where the network is (.79), not training anew (.17).
 #
 # ## Groups, and several test points
 #
@@ -755,7 +757,7 @@ plots.save(fig, "06_groups", profile)
 print({name: f"several test images, top {top}: Pearson {r['pearson']:.2f}, Spearman {r['spearman']:.2f}" for name, r in pair.items()})
 
 # %% [markdown]
-# For the ResNet the agreement falls with the size of the group, from .81 for pairs to .29 for forty images, far above the published .01 to .21 for small groups; the small CNN shows no trend. Over several test images together the small CNN reaches .75 and .71 (.91 and .78 published), and the ResNet, at .52 and .87, is not the poor case that it is in the paper.
+# For the ResNet the agreement falls with the size of the group, from .73 for pairs to .43 for forty images, far above the published .01 to .21; the small CNN shows no trend, about .5 at each size. Over several test images together the small CNN reaches .75 and .71 (.91 and .78 published), and the ResNet, at .52 and .87, is not the poor case that it is in the paper.
 #
 # ## The most influential pictures
 #
