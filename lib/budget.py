@@ -28,7 +28,7 @@ def plan(items: list[Item], seconds: float) -> pd.DataFrame:
     """How much of each item fits in some seconds.
 
     Returns:
-        Indexed by ``what``: ``unit, wished, planned, each`` (seconds a unit), ``seconds`` (of the planned).
+        Indexed by ``what``: ``unit, wished, least, planned, each`` (seconds a unit), ``seconds`` (of the planned).
 
     Raises:
         ValueError: if the least of everything does not fit; says how many minutes would do.
@@ -52,8 +52,8 @@ def plan(items: list[Item], seconds: float) -> pd.DataFrame:
     lines = []
     for item in items:
         planned = item.least + math.floor(granted * (item.wished - item.least) + 1e-9)
-        lines.append((item.what, item.unit, item.wished, planned, item.seconds, planned * item.seconds))
-    columns = ["what", "unit", "wished", "planned", "each", "seconds"]
+        lines.append((item.what, item.unit, item.wished, item.least, planned, item.seconds, planned * item.seconds))
+    columns = ["what", "unit", "wished", "least", "planned", "each", "seconds"]
     return pd.DataFrame(lines, columns=columns).set_index("what")
 
 
@@ -91,7 +91,7 @@ class Clock:
     def blocks(self, what: str, size: int, *, patience: float = 1.5) -> Iterator[range]:
         """The planned units of an item in blocks, until they are done or have taken ``patience`` times as planned.
 
-        The first block is always given; what it takes between two blocks counts as the item's time.
+        The least of the item is always given. What is done between two blocks counts as the item's time.
         """
         total, limit = int(self.planned.planned[what]), patience * float(self.planned.seconds[what])
         begun, at = time.perf_counter(), 0
@@ -100,7 +100,7 @@ class Clock:
             yield range(at, end)
             at = end
             self.spent[what], self.done[what] = time.perf_counter() - begun, at
-            if self.spent[what] > limit:
+            if self.spent[what] > limit and at >= self.planned.least[what]:
                 break
 
     def run(self, what: str, work: Callable[[], object]):
