@@ -83,7 +83,7 @@ fig.suptitle(f"{shown}: lowest scores{' ' * 50}highest scores", fontsize=10)
 plots.save(fig, "00_extremes", profile)
 
 # %% [markdown]
-# Read it row by row. *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. *GraNd* before training has nearly the pictures of *input norm*: pale ones at the left, dark ones at the right, whatever they show (notebook 05 follows this up). *Forgetting* and *memorization* have ties at the left, all the pictures that were never forgotten or never in doubt. *F-SI* calls plain grey shirts uninformative and pictures with a print informative: it asks what an example changes for *others*.
+# Read it row by row. *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. *GraNd* before training has nearly the pictures of *input norm*: pale ones at the left, dark ones at the right, whatever they show (notebook 05 follows this up). The left of *forgetting* is an arbitrary choice among thousands that were never forgotten, and the left of *memorization* is noise below zero, where networks that had not seen the picture did a little better. *F-SI* calls plain grey shirts uninformative and pictures with a print informative: it asks what an example changes for *others*.
 
 # %% [markdown]
 # ## One picture, all scores
@@ -100,7 +100,13 @@ fig = score_card(images, chosen, percentile)
 plots.save(fig, "00_cards", profile)
 
 # %% [markdown]
-# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization has it in the lower half. So it is with the highest EL2N, a dress among the T-shirts. Memorization asks whether a network gets the label right *because it saw the example*, and these labels it never gets right, seen or not, in the few epochs that these networks train. The sandal with the highest memorization looks like a boot: seen, it is learned; unseen, it is called a boot. Hard, wrong, and memorized are three different things, and a single "value" cannot tell them apart.
+# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So it is with the highest EL2N, a dress among the T-shirts. (Most rows have a memorization of exactly 0 and share a middling percentile.) What memorization and the C-score, the share of right answers by networks that had not seen the picture, say of these rows:
+
+# %%
+scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]].set_axis(list(chosen)).round(3)
+
+# %% [markdown]
+# Memorization asks whether a network gets the label right *because it saw the example*, and the labels of the first two no network gets right, seen or not, in the few epochs that these networks train. The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong, and memorized are three different things, and a single "value" cannot tell them apart.
 #
 # How well do the scores agree over all rows that have all of them? Rank correlations with three of them:
 

@@ -528,7 +528,7 @@ bought_for = pd.concat(offers, ignore_index=True)
 bought_for.pivot_table(index="score", columns=["purpose", "runs"], values="value", sort=False).style.format("{:.2f}", na_rep="–")
 
 # %% [markdown]
-# Each line is a score with ever more runs; the steps are what one can buy at best for a given time. Points inside the steps are dominated: something cheaper does as well or better.
+# Each line is a score with ever more runs (a few tenths of a second are noisy, so that fewer runs may seem to take longer); the steps are what one can buy at best for a given time. Points inside the steps are dominated: something cheaper does as well or better.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(13, 5))

@@ -59,7 +59,6 @@ def test_a_card_shows_percentiles_and_says_where_there_is_none():
     assert said == [["0", "–"], ["100", "2"]]
 
 
-@pytest.mark.skipif(not START.exists(), reason="notebook 00 is not there")
 def test_the_first_page_counts_as_the_tables_do():
     """Executed again after another notebook was saved: ./run_all.sh --only 00 --save."""
     outputs = [output for cell in nbformat.read(START, as_version=4).cells for output in cell.get("outputs", [])]
