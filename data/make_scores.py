@@ -1,10 +1,10 @@
-"""All scores of every training row of Fashion-MNIST by original row, with standard errors, and CG-scores under noise.
+"""All scores of every training row of a data set by original row, with standard errors, and CG-scores under noise.
 
-usage: python data/make_scores.py [--only el2n,grand,…] [--rows N] [--out FILE]
+usage: python data/make_scores.py [--data NAME] [--only el2n,grand,…] [--rows N] [--out FILE]
 
-Writes data/scores/fashion-mnist.parquet, column by column (what the file holds already stays), and its line in
-SHA256SUMS. On two cores `cg` takes 10 minutes and 9 GB of memory; on one, all the others together take 15 minutes. A
-run that was killed goes on where it was. Columns, one row a training example:
+Writes data/scores/NAME.parquet, fashion-mnist by default, column by column (what the file holds already stays), and
+its line in SHA256SUMS. For 60,000 rows `cg` takes 10 minutes and 9 GB of memory on two cores; on one, all the others
+together take 15 minutes. A run that was killed goes on where it was. Columns, one row a training example:
 
     row                    original row, 0 … 59,999
     label                  class, 0 … 9
@@ -12,6 +12,7 @@ run that was killed goes on where it was. Columns, one row a training example:
     cg_quadratic, cg_partial, cg_diagonal
     label_noiseNN          label after NN% uniform noise, `lib.noise.uniform_noise(label, NN/100, k=10, seed=0)`
     cg_noiseNN, cg_partial_noiseNN    score and middle term under those labels (cg_diagonal does not depend on labels)
+    cg_prime               CG′, the kernel in place of its inverse (section 3.2; large = learnt fast)
     input_norm             and the scores that `lib.all_scores` computes, each with its standard error, NAME_stderr:
     grand, grand_early, el2n, margin, forgetting, forgetting_epochs, loss, tracin      means over 10 networks
     influence                                                                          over 4 of them
@@ -30,17 +31,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pandas import DataFrame
 
 from lib.all_scores import Settings, compute
-from lib.cg_score import cg_scores
+from lib.cg_score import cg_prime, cg_scores
+from lib.consistency import published_c_scores
 from lib.costs import matrix_product_rate, peak_bytes
 from lib.data import Dataset, load
 from lib.noise import uniform_noise
 from lib.score_files import merge_scores
+from lib.sources import DATA
+from lib.stats import spearman
 from lib.store import Store
 
 NOISE, SEED = (20, 50, 80), 0
-OUT = Path(__file__).resolve().parent / "scores" / "fashion-mnist.parquet"
 SETTINGS = Settings(epochs=10, early=2, trial_epochs=10)  # the other defaults are those of notebook 07
 F_SI_ROWS = 4000
 COLUMNS = {
@@ -58,28 +62,39 @@ TOGETHER = (  # what is computed in one call and written at once, under the firs
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default=",".join(["cg", *COLUMNS]), help="columns, by commas; default all of them")
+    known = ["cg", "cg_prime", *COLUMNS]
+    parser.add_argument(
+        "--data", default="fashion-mnist", help="what lib.data.load takes: a name, or the path of an .npz"
+    )
+    parser.add_argument("--only", default=",".join(known), help="columns, by commas; default all of them")
     parser.add_argument("--rows", type=int, help="a stratified subset of so many rows (needs --out)")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, help="default data/scores/NAME.parquet")
+    parser.add_argument("--c-scores", help="published C-scores to set beside CG and CG′: a file of lib.published.FILES")
+    parser.add_argument("--c-scores-folder", type=Path, help="where they lie, or are to be kept")
+    parser.add_argument("--note", default="", help="what a reader must know of the data, for the provenance")
     options = parser.parse_args()
-    if options.rows and options.out.resolve() == OUT:
+    if options.rows and not options.out:
         parser.error("--rows needs --out: the committed file holds all rows")
     wanted = options.only.split(",")
-    if unknown := [name for name in wanted if name not in ("cg", *COLUMNS)]:
-        parser.error(f"--only takes {', '.join(['cg', *COLUMNS])}; got {', '.join(unknown)}")
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"--only takes {', '.join(known)}; got {', '.join(unknown)}")
 
-    data = load("fashion-mnist", n_train=options.rows)
+    data = load(options.data, n_train=options.rows)
+    out = options.out or DATA / "scores" / f"{data.name}.parquet"
+    note = {"note": options.note} if options.note else {}
     if "cg" in wanted:
-        add_cg_scores(data, options.out)
+        add_cg_scores(data, out, note)
+    if "cg_prime" in wanted:
+        published = {"file": options.c_scores, "folder": options.c_scores_folder} if options.c_scores else {}
+        add_cg_prime(data, out, note, published)
     for group in TOGETHER:
         if names := [name for name in group if name in wanted]:
-            add_scores(names, data, options.out)
+            part = load(options.data, n_train=min(F_SI_ROWS, len(data.y_train))) if names == ["f_si"] else data
+            add_scores(names, part, out, note)
 
 
-def add_scores(names: list[str], data: Dataset, out: Path) -> None:
+def add_scores(names: list[str], data: Dataset, out: Path, note: dict) -> None:
     """Compute scores of one group with `lib.all_scores` and merge them into the file."""
-    if names == ["f_si"]:
-        data = load("fashion-mnist", n_train=min(F_SI_ROWS, len(data.y_train)))
     before, begun, store = matrix_product_rate(), time.perf_counter(), Store()
     scored = compute(
         [COLUMNS[name] for name in names], data.x_train, data.y_train, x_val=data.x_test, seed=SEED,
@@ -88,10 +103,10 @@ def add_scores(names: list[str], data: Dataset, out: Path) -> None:
     columns = {}
     for name in names:
         one = scored[COLUMNS[name]]
-        columns[name] = one.values.float()
+        columns[name] = one.values.float()  # noqa: PD011 - a tensor
         if one.stderr is not None:
             columns[f"{name}_stderr"] = one.stderr.float()
-    made = {
+    made = note | {
         "what": f"by data/make_scores.py with lib.all_scores: {', '.join(scored)}",
         "settings": {**asdict(SETTINGS), "seed": SEED},
         "seconds": {name: round(scored[COLUMNS[name]].seconds, 2) for name in names},
@@ -101,7 +116,7 @@ def add_scores(names: list[str], data: Dataset, out: Path) -> None:
     }
     if names == ["f_si"]:
         made["rows"] = (
-            f"{len(data.y_train)} rows, load('fashion-mnist', n_train={F_SI_ROWS}), among themselves; the others are "
+            f"{len(data.y_train)} rows, load('{data.name}', n_train={F_SI_ROWS}), among themselves; the others are "
             "NaN: the eigenvectors of a kernel of 60,000 rows in float64 take 29 GB and about 2·10¹⁵ operations, "
             "which only a larger machine can fill"
         )
@@ -109,7 +124,7 @@ def add_scores(names: list[str], data: Dataset, out: Path) -> None:
     print(f"{out.name}: {', '.join(names)} of {len(data.y_train)} rows in {made['seconds_all']:.0f} s", flush=True)
 
 
-def add_cg_scores(data: Dataset, out: Path) -> None:
+def add_cg_scores(data: Dataset, out: Path, note: dict) -> None:
     """Exact CG-scores under the file's four labellings, from one factorization."""
     x, y = data.x_train, data.y_train
     noisy = [uniform_noise(y, percent / 100, k=len(data.classes), seed=SEED)[0] for percent in NOISE]
@@ -123,7 +138,7 @@ def add_cg_scores(data: Dataset, out: Path) -> None:
     for i, percent in enumerate(NOISE, start=1):
         columns |= {f"label_noise{percent}": labellings[i].to(torch.int8), f"cg_noise{percent}": result.score[i]}
         columns |= {f"cg_partial_noise{percent}": result.partial[i]}
-    made = {
+    made = note | {
         "what": "exact CG-scores (Ki, Choi and Chung 2023), one class against the rest, by data/make_scores.py",
         "settings": {"dtype": "float32, refined once in float64", "jitter": 0.0, "noise": NOISE, "noise_seed": SEED},
         "seconds": {**result.seconds, "all": wall},
@@ -141,7 +156,32 @@ def add_cg_scores(data: Dataset, out: Path) -> None:
     print(f"relative error of the diagonal {result.diagonal_error:.1e}")
 
 
-def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> None:
+def add_cg_prime(data: Dataset, out: Path, note: dict, published: dict) -> None:
+    """CG′; and, where C-scores are published, how it and the file's CG-scores rank beside them (Table 1 of the paper).
+
+    The published scores themselves are not copied: only their correlations go into the provenance.
+    """
+    begun = time.perf_counter()
+    columns = {"cg_prime": cg_prime(data.x_train, data.y_train)}
+    made = note | {
+        "what": "CG′, the kernel in place of its inverse (Ki et al. 2023, section 3.2), by data/make_scores.py",
+        "settings": {"dtype": "float32"},
+        "seconds": {"all": time.perf_counter() - begun},
+    }
+    table = write(out, columns, data, "cg_prime", made)
+    if published:
+        c = published_c_scores(published["file"], data.rows_train, data.y_train, folder=published["folder"])
+        found = {name: spearman(table[name].to_numpy(), -c.numpy(), seed=SEED) for name in ("cg", "cg_prime")}
+        made["published_c_scores"] = {
+            "file": published["file"],
+            "spearman": {name: {"value": value, "interval": interval} for name, (value, interval) in found.items()},
+            "sign": "C-scores turned: high = irregular",
+        }
+        write(out, columns, data, "cg_prime", made)
+    print(f"{out.name}: CG′ of {len(data.y_train)} rows in {made['seconds']['all']:.0f} s")
+
+
+def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> DataFrame:
     """Merge columns into the file, with what is the same for all of them in the provenance."""
     made |= {
         "dataset": data.name,
@@ -154,7 +194,7 @@ def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> No
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pyarrow")},
     }
     arrays = {name: np.asarray(values) for name, values in columns.items()}
-    merge_scores(out, arrays, rows=data.rows_train.numpy(), group=group, made=made)
+    return merge_scores(out, arrays, rows=data.rows_train.numpy(), group=group, made=made)
 
 
 def _processor() -> str:

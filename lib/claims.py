@@ -25,7 +25,8 @@ class Ledger:
     """The claims that one notebook owns, and what it found.
 
     Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, null, note,
-    criterion, findings, verdict, profile, versions}}``. A new ledger starts that file afresh.
+    criterion, findings, verdict, profile, versions}}``. A ledger's first record starts that file afresh; to open one
+    loses nothing.
 
     Args:
         notebook: its number, ``"04"``; a name such as ``"04_cg_score_pruning"`` is cut to it.
@@ -53,7 +54,6 @@ class Ledger:
         if not self.owned:
             raise ValueError(f"notebook must be one of {sorted(set(self._owners.values()))}, got {notebook!r}")
         self.path = _file(results, profile, self.notebook)
-        self._write()
 
     def record(
         self,

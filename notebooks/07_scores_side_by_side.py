@@ -504,7 +504,8 @@ plans = {
     (name, "hardest", share): pruning.prune(known(versions[share][0][name].hardness), 0.5, drop="lowest", seed=seed)
     for share in shares_of_runs for name in cut
 }
-halved = pd.concat([pruning.retrain(model, normal, plans, **retraining), pruned[pruned.score == "random"]])
+retrained = [pruning.retrain(model, normal, plans, **retraining)] if plans else []
+halved = pd.concat([*retrained, pruned[pruned.score == "random"]])
 
 # %% [markdown]
 # What each version offers: purpose, score, seconds, and what one gets for them.

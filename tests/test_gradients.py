@@ -2,22 +2,11 @@
 
 import pytest
 import torch
+from stacked import draw
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
 from lib import gradients, models
-
-
-def draw(model, runs=2, seed=0):
-    """Random stacked states in float64, running statistics too."""
-    g = torch.Generator().manual_seed(seed)
-    stack = {}
-    for name, value in model.state_dict().items():
-        noise = torch.randn(runs, *value.shape, dtype=torch.float64, generator=g)
-        stack[name] = 0.5 + noise.abs() if "running_var" in name else 0.3 * noise
-        if not value.is_floating_point():
-            stack[name] = value.expand(runs, *value.shape)
-    return stack
 
 
 def jacobian(model, state, x):

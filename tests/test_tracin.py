@@ -1,5 +1,6 @@
 import pytest
 import torch
+from stacked import draw
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
@@ -8,17 +9,6 @@ from lib.recipe import Recipe, Record
 from lib.tracin import learning_rates, tracin, tracin_mean, tracin_self
 
 RATES = {1: 0.3, 4: 0.05}
-
-
-def draw(model, runs=2, seed=0):
-    """Random stacked states in float64, running statistics too."""
-    g, stack = torch.Generator().manual_seed(seed), {}
-    for name, value in model.state_dict().items():
-        noise = torch.randn(runs, *value.shape, dtype=torch.float64, generator=g)
-        stack[name] = 0.5 + noise.abs() if "running_var" in name else 0.3 * noise
-        if not value.is_floating_point():
-            stack[name] = value.expand(runs, *value.shape)
-    return stack
 
 
 def written_out(model, state, x, y, only=""):

@@ -1,0 +1,15 @@
+"""Parameters for tests: drawn at random, several runs of a model in one stack."""
+
+import torch
+
+
+def draw(model, runs=2, seed=0):
+    """Random stacked states in float64, running statistics too."""
+    g = torch.Generator().manual_seed(seed)
+    stack = {}
+    for name, value in model.state_dict().items():
+        noise = torch.randn(runs, *value.shape, dtype=torch.float64, generator=g)
+        stack[name] = 0.5 + noise.abs() if "running_var" in name else 0.3 * noise
+        if not value.is_floating_point():
+            stack[name] = value.expand(runs, *value.shape)
+    return stack
