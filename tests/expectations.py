@@ -31,6 +31,7 @@ from lib.notebooks import REPO, Notebook
 
 FILE = Path(__file__).parent / "expected" / "smoke.json"
 MEASURED = ("reproduced", "partly", "not reproduced")  # verdicts on a cost that was measured
+DOWNLOADED = {"lt.pairs.published"}  # decided wherever the authors' page can be reached, or was
 LEVEL = 0.95
 
 
@@ -108,7 +109,9 @@ def refresh(chosen: Sequence[Notebook], seeds: int, file: Path = FILE) -> None:
                 )
         everything = json.loads(file.read_text("utf8")) if file.exists() else {}  # now: others may be refreshing too
         everything[notebook.number] = {
-            claim: expected(rules[claim], [record[claim] for record in records]) for claim in records[0]
+            claim: expected(rules[claim], [record[claim] for record in records])
+            | ({"or": list(MEASURED)} if claim in DOWNLOADED else {})
+            for claim in records[0]
         }
         file.write_text(json.dumps(dict(sorted(everything.items())), indent=1, ensure_ascii=False) + "\n", "utf8")
 
