@@ -423,7 +423,7 @@ table = pd.DataFrame({name: rows.groupby("runs")[["own", "others"]].mean().stack
 table.unstack().loc[[1, 2, 5, networks] if networks >= 5 else [1, networks]].style.format("{:.3f}").set_caption("Spearman, by runs averaged")
 
 # %% [markdown]
-# In the fully connected network one run knows the ranks: Spearman .95 for GraNd and .96 for EL2N with the mean of ten, hardly less with ten *other* runs. In the LeNet it is .72, and .69 with others, close to the published .75, although the ten runs spread too much for our criterion to decide. So "one run is not enough" depends on the network; initializations of a convolutional one differ more.
+# In the fully connected network one run knows the ranks: Spearman .95 for GraNd and .96 for EL2N with the mean of ten, hardly less with ten *other* runs. In the LeNet, over ten sets of ten initializations, it is .73 for GraNd, and .69 with another set's mean, close to the published .75. So "one run is not enough" depends on the network; initializations of a convolutional one differ more.
 #
 # But the right panel warns against reading much into a rank correlation: the half that a single run's EL2N chooses is no better than a random half, in spite of its .96, while the mean of ten is 1.7 points better. What matters is who is near the border, and a run's own accidents decide that. Two runs bring most of the gain, five nearly all.
 #
