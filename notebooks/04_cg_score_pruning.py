@@ -434,11 +434,18 @@ for claim, found in [("cg.correlations", direct), ("cg.correlations.inverse", ad
 # %%
 watchers = min(networks, 3)  # networks whose features are scored
 
+def with_directions(hidden):
+    """Features; an example to which no unit responds gets a direction of its own, at right angles to all others."""
+    silent = (hidden == 0).all(1)
+    own = torch.zeros(len(hidden), int(silent.sum()))
+    own[silent] = torch.eye(own.shape[1])
+    return torch.cat([hidden, own], 1)
+
 def feature_scores(epoch, row):
     members = slice(row * networks, row * networks + watchers)
     weights = {name: value[members] for name, value in watched.checkpoints[epoch].items()}
     hidden = ensemble.features(model, weights, x, device=device)
-    return torch.stack([cg_score.cg_scores(h, labels[row], jitter=1e-4, device=device).score for h in hidden])
+    return torch.stack([cg_score.cg_scores(with_directions(h), labels[row], jitter=1e-4, device=device).score for h in hidden])
 
 trace = {epoch: feature_scores(epoch, 0) for epoch in moments}  # under the true labels
 
