@@ -15,6 +15,10 @@ from torch.linalg import solve_triangular
 Tick = Callable[[float], object]  # told the operations done since the last call
 
 
+class NotPositiveDefinite(ValueError):
+    """The matrix has no Cholesky factor in the precision it is held in."""
+
+
 def bounds(panel: Tensor) -> tuple[int, int]:
     """First row of a panel and the first row after it."""
     return panel.shape[1] - panel.shape[0], panel.shape[1]
@@ -30,11 +34,11 @@ def edges(n: int, block: int, cut: int = 0) -> list[int]:
 
 
 def refuse_singular(chol: Tensor, info: Tensor, rows: Tensor) -> None:
-    """ValueError if a factor ``(…, m, m)`` failed, or a squared pivot is all rounding; names its row of ``(…, m)``."""
+    """NotPositiveDefinite if a factor ``(…, m, m)`` failed, or a squared pivot is all rounding; names its row of ``(…, m)``."""
     bad = ~(chol.diagonal(dim1=-2, dim2=-1).square() > 16 * torch.finfo(chol.dtype).eps)
     bad |= torch.arange(1, chol.shape[-1] + 1, device=chol.device) == info[..., None]
     if bad.any():
-        raise ValueError(
+        raise NotPositiveDefinite(
             f"the Gram matrix is not positive definite in {chol.dtype}: the rows before row {int(rows[bad][0])} nearly "
             "determine it; drop it, or give jitter, such as 1e-6"
         )
@@ -53,7 +57,7 @@ def factorize(
         names: what to call the rows in an error; default their numbers.
 
     Raises:
-        ValueError: if H is not positive definite in this precision; names the row where that shows.
+        NotPositiveDefinite: in this precision; names the row where that shows.
     """
     panels = []
     for lo, hi in itertools.pairwise(starts):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lib import cg_subsampling
+from lib.blocked_cholesky import NotPositiveDefinite
 from lib.cg_exact import PROBES, exact, exact_operations, one_vs_rest
 from lib.costs import Phases, free_bytes
 from lib.gram import F64, gram_block, refuse_twins, relu_gram, unit_rows
@@ -74,7 +75,8 @@ def cg_scores(
             times as many rows drawn from the others, or all of them where there are no more.
         runs: draws to average over, with ``negatives``; a draw depends on ``seed``, class and run alone.
         seed: of the draws, at least 0.
-        dtype: float32 or float64; by default float64 where x is, else float32.
+        dtype: float32 or float64; by default float64 where x is or where H is not positive definite in float32 (rows
+            that nearly coincide), else float32.
         device: where to compute, "cpu" or "cuda"; by default where x is. Results return to where x is.
         jitter: added to the diagonal of H (which is ½), for data with duplicates.
         block: rows in a panel of the factor; by default n/4 up to 1,000 (4,096 on a GPU).
@@ -99,7 +101,14 @@ def cg_scores(
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     labellings = _labellings(x, y)
     _check_options(labellings, negatives, runs, dtype, jitter, block)
-    dtype = dtype or (F64 if x.dtype == F64 else torch.float32)
+    if dtype is None and x.dtype != F64:
+        options = {"negatives": negatives, "runs": runs, "seed": seed, "jitter": jitter, "block": block}
+        options |= {"device": device, "progress": progress}
+        try:
+            return cg_scores(x, y, dtype=torch.float32, **options)
+        except NotPositiveDefinite:
+            dtype = F64
+    dtype = dtype or F64
     device = torch.device(device or x.device)
     block = block or (4096 if device.type == "cuda" else min(1000, max(256, len(x) // 4)))
     if negatives is not None and all(q == rest for *_, q, rest in cg_subsampling.tasks(labellings, negatives)):

@@ -445,7 +445,7 @@ def feature_scores(epoch, row):
     members = slice(row * networks, row * networks + watchers)
     weights = {name: value[members] for name, value in watched.checkpoints[epoch].items()}
     hidden = ensemble.features(model, weights, x, device=device)
-    return torch.stack([cg_score.cg_scores(with_directions(h), labels[row], jitter=1e-4, device=device).score for h in hidden])
+    return torch.stack([cg_score.cg_scores(with_directions(h), labels[row], jitter=1e-4, device=device).score.float() for h in hidden])
 
 trace = {epoch: feature_scores(epoch, 0) for epoch in moments}  # under the true labels
 

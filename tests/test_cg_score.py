@@ -282,6 +282,16 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"not positive definite in torch.float64: the rows before row \d+"):
             cg_scores(x.double() + 0, torch.arange(12) // 6, negatives=negatives)
 
+    @pytest.mark.parametrize("negatives", [None, 1])
+    def test_what_float32_cannot_factorize_is_computed_in_float64(self, negatives):
+        x = torch.randn(4, 20, generator=torch.Generator().manual_seed(0)).repeat(5, 1)  # few directions, many rows
+        given = {"y": torch.arange(20) // 10, "jitter": 1e-6, "negatives": negatives}
+        found = cg_scores(x, **given).score
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found, cg_scores(x.double(), **given).score)
+        with pytest.raises(ValueError, match="not positive definite in torch.float32"):
+            cg_scores(x, **given, dtype=torch.float32)
+
     def test_classes(self):
         x, y = problem()
         with pytest.raises(ValueError, match=r"at least two classes, got only \[4\]"):
