@@ -34,7 +34,7 @@ def edges(n: int, block: int, cut: int = 0) -> list[int]:
 
 
 def refuse_singular(chol: Tensor, info: Tensor, rows: Tensor) -> None:
-    """NotPositiveDefinite if a factor ``(…, m, m)`` failed, or a squared pivot is all rounding; names its row of ``(…, m)``."""
+    """NotPositiveDefinite if a factor ``(…, m, m)`` failed or a squared pivot is all rounding; names its row."""
     bad = ~(chol.diagonal(dim1=-2, dim2=-1).square() > 16 * torch.finfo(chol.dtype).eps)
     bad |= torch.arange(1, chol.shape[-1] + 1, device=chol.device) == info[..., None]
     if bad.any():
