@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-BLOCK = 512  # training examples in one matrix product
+BLOCK = 256  # training examples in one matrix product: what follows it then stays near the cache
 
 
 class Estimate(NamedTuple):
@@ -101,7 +101,7 @@ def influence(member_sees: Tensor, correct_test: Tensor) -> Estimate:
     Raises:
         ValueError: if the two are not boolean matrices with one number of rows, or t ≥ 2²⁴ (counts in float32).
 
-    Cost: 2·t·n·n′ operations in float32 products of 512 training examples, 16·n·n′ bytes for the result.
+    Cost: 2·t·n·n′ operations in float32 products of 256 training examples, 16·n·n′ bytes for the result.
 
     Example:
         >>> sees = torch.tensor([[True, False], [False, True]])

@@ -21,7 +21,8 @@ and core, against 38 one after another), ``torch.compile`` (37, and 40 s to comp
 products (36; 30 and less in groups; only those over few positions gain, see ``lib.convolution``), bfloat16 weights
 instead of autocast (no faster, rougher sums). In float32 the plain loop of the CNN already reaches nearly half of the
 product rate on both cores, so a factor of two is not there; in bfloat16 it is. For the MLP a factor of ten would be
-nearly three times the product rate: the loop reaches a quarter of it where nothing else runs.
+nearly three times the product rate: the loop reaches a quarter of it where nothing else runs. Beside a busy process
+the factor is 6, and 11 in bfloat16.
 
 Writes ``results/benchmarks/ensemble.json``.
 """
