@@ -887,10 +887,14 @@ both = {name: {where: rank_agreement(value[rows], mem.value[rows]) for where, ro
 
 # %%
 value, interval = both["EL2N@4"]["selected"]
-band = stats.permutation_band(stats.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
-note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N@4"]["all"][0])
+if value is None:
+    shown, note = "", "too few examples are in high-influence pairs to rank them"
+else:
+    band = stats.permutation_band(stats.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
+    note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N@4"]["all"][0])
+    shown = f"EL2N@4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; "
 ledger.record("dd.memorization", value, interval=interval, n=int(selected.sum()), note=f"{trials:,} networks; {note}")
-print(f"{int(selected.sum())} selected of {n_memorization:,}; EL2N@4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; {note}")
+print(f"{int(selected.sum())} selected of {n_memorization:,}; {shown}{note}")
 pd.DataFrame({name: stats.apart(by)[0] for name, by in both.items()}).T.style.format("{:.2f}", na_rep="–").set_caption("Spearman with memorization")
 
 # %% [markdown]
