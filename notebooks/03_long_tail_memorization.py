@@ -222,6 +222,8 @@ summary(varied=(sees, right, right_test), easy=(sees_plain, right_plain, right_t
 # %%
 mem = mz.memorization(sees, right)
 mem_plain = mz.memorization(sees_plain, right_plain)
+if (most := int((mem.value >= 0.5).sum())) < 10:
+    raise ValueError(f"dataset: {most} of {n:,} examples of {clothes.name} are memorized (≥ .5), too few to study; take harder data or more of them")
 
 # %% [markdown]
 # The distribution of the estimates, and the share of examples above each threshold.
@@ -274,6 +276,7 @@ def around(d, estimate, label, count=8):
 
 shown = [(clothes, mem, 6), (digits, mem_plain, 5)]
 for d, estimate, label in shown:
+    label %= len(d.classes)
     rows = around(d, estimate, label)
     captions = [f"{estimate.value[i]:.2f}" for i in rows]
     titles = [f"{d.classes[label]}, near {level}" for level in (0, 0.5, 1)]

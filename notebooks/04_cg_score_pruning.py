@@ -372,6 +372,7 @@ prime = cg_score.cg_prime(x, y, device=device)
 targets = {name: every_score[name][0] for name in ("EL2N", "forgetting")} | {"C-score": -c_score}
 if published_scores:
     targets["published C-score"] = -published_c_scores(published_scores, images.rows_train, y)
+targets = {name: target for name, target in targets.items() if len(target.unique()) > 1}  # easy data are never forgotten
 agreement, advantage = {}, {}
 for name, target in targets.items():
     agreement[name], agreement[f"{name}, CG′"] = (stats.spearman(score, target, seed=seed) for score in (cg_clean, prime))
@@ -461,10 +462,11 @@ trace = {epoch: feature_scores(epoch, 0) for epoch in moments}  # under the true
 rows = [
     (epoch, name, run, spearmanr(score, other[0])[0])
     for epoch in moments for run, score in enumerate(trace[epoch]) for name, other in every_score.items()
+    if len(other[0].unique()) > 1
 ]
 curve = pd.DataFrame(rows, columns=["epoch", "score", "run", "spearman"])
 fig, ax = plt.subplots(figsize=(6, 3.4))
-for name in every_score:
+for name in curve.score.unique():
     plots.band(ax, curve[curve.score == name], "epoch", "spearman", name)
 ax.set(xlabel="epoch at which the features are taken", ylabel="Spearman with the feature score", xscale="log")
 ax.set_xticks(moments, moments)
