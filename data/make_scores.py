@@ -45,6 +45,7 @@ from lib.stats import spearman
 from lib.store import Store
 
 NOISE, SEED = (20, 50, 80), 0
+SCORES = DATA / "scores"
 SETTINGS = Settings(epochs=10, early=2, trial_epochs=10)  # the other defaults are those of notebook 07
 F_SI_ROWS = 4000
 COLUMNS = {
@@ -73,14 +74,14 @@ def main() -> None:
     parser.add_argument("--c-scores-folder", type=Path, help="where they lie, or are to be kept")
     parser.add_argument("--note", default="", help="what a reader must know of the data, for the provenance")
     options = parser.parse_args()
-    if options.rows and not options.out:
-        parser.error("--rows needs --out: the committed file holds all rows")
+    if options.rows and (not options.out or options.out.resolve().parent == SCORES.resolve()):
+        parser.error("--rows needs --out elsewhere: the committed files hold all rows")
     wanted = options.only.split(",")
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"--only takes {', '.join(known)}; got {', '.join(unknown)}")
 
     data = load(options.data, n_train=options.rows)
-    out = options.out or DATA / "scores" / f"{data.name}.parquet"
+    out = options.out or SCORES / f"{data.name}.parquet"
     note = {"note": options.note} if options.note else {}
     if "cg" in wanted:
         add_cg_scores(data, out, note)
@@ -170,6 +171,8 @@ def add_cg_prime(data: Dataset, out: Path, note: dict, published: dict) -> None:
     }
     table = write(out, columns, data, "cg_prime", made)
     if published:
+        if "cg" not in table:
+            raise SystemExit(f"--c-scores compares with cg, which {out.name} lacks: --only cg first")
         c = published_c_scores(published["file"], data.rows_train, data.y_train, folder=published["folder"])
         found = {name: spearman(table[name].to_numpy(), -c.numpy(), seed=SEED) for name in ("cg", "cg_prime")}
         made["published_c_scores"] = {

@@ -140,6 +140,8 @@ def test_the_command_makes_such_a_file(tmp_path, monkeypatch):
     np.testing.assert_allclose(table.el2n.loc[images.rows_train.numpy()], again.values, rtol=1e-3)
     refused = subprocess.run([*command, "--only", "cg,fame"], capture_output=True, text=True)
     assert refused.returncode == 2 and "got fame" in refused.stderr
+    refused = subprocess.run([*command[:-1], FILE], capture_output=True, text=True)
+    assert refused.returncode == 2 and "--rows needs --out elsewhere" in refused.stderr
 
 
 def test_reading_refuses_what_is_not_there(tmp_path):
