@@ -90,7 +90,7 @@ def test_cifar10_has_exact_scores_of_all_rows_and_what_they_were_compared_with()
 def test_the_correlations_with_the_published_c_scores_are_recomputed():
     cifar, made = read_scores("cifar10"), provenance(FILE.with_name("cifar10.parquet"))["cg_prime"]
     said = made["published_c_scores"]
-    labels, rows = torch.from_numpy(cifar.label.to_numpy()).long(), torch.arange(50_000)
+    labels, rows = torch.tensor(cifar.label.to_numpy()).long(), torch.arange(50_000)
     c = published_c_scores(said["file"], rows, labels, folder=PUBLISHED).numpy()
     for name, one in said["spearman"].items():
         assert scipy.stats.spearmanr(cifar[name], -c)[0] == pytest.approx(one["value"], abs=1e-6)
