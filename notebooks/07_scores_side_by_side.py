@@ -547,7 +547,7 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fon
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
-# The CG-score is not the cheapest: GraNd before training costs a sixth of it, being a glance at untrained networks. All others cost more, from EL2N (1.1 times as much) over loss and forgetting (3.3 times) and F-SI (24 times) to memorization and the C-score (58 times): the statement holds for eight of nine. In units of this small network, CG costs three trainings. It grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores (`data/scores`), where EL2N took a quarter of a minute on one.
+# The CG-score is not the cheapest: GraNd before training costs an eighth of it, being a glance at untrained networks. All others cost more, from EL2N (1.1 times as much) over loss and forgetting (3.3 times) and F-SI (24 times) to memorization and the C-score (29 times): the statement holds for eight of nine. In units of this small network, CG costs three trainings. It grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores (`data/scores`), where EL2N took a quarter of a minute on one.
 #
 # To find wrong labels, EL2N after four epochs of *one* network is nearly all that there is to be had (.98); nothing dearer is much better. To choose half of the rows one network's EL2N is not enough (−.9 points), three are (+1.0), and the loss of a single network at the end of its training, or its influence, is worth 1.9 and 2.1. CG is close to these at the price of three trainings. Memorization, C-score and F-SI are dominated here: what they are good for is not ranking, but saying what would happen without an example.
 #
