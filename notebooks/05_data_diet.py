@@ -36,7 +36,7 @@ augment: str = ""  # "", "crop", "flip" or "crop_flip"
 early: int = 4  # the epoch at which EL2N is taken, not after the first drop of the learning rate
 moments: list = [0, 1, 2, 4, 8, 12]  # epochs at which scores are taken for pruning
 networks: int = 10  # trainings averaged in a score
-initializations: int = 100  # networks that are not trained, in sets of as many, for the experiment on averaging
+initializations: int = 100  # untrained networks for the experiment on averaging, in sets of the number above, at least two
 seeds: int = 5  # retrainings of every pruned set
 kept: list = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9]  # shares of the training rows kept
 kept_convolutional: list = [0.5, 0.8]  # the same for the convolutional network
@@ -323,8 +323,9 @@ fewer = dataclasses.replace(reduced, x_train=(reduced.x_train - mean) / spread, 
 cnn = models.by_name(convolutional, shape=tuple(x.shape[1:]), classes=k)
 
 def at_initialization(net, x, y):
-    """GraNd of networks before their first step, (initializations, n)."""
-    born = [{name: value.clone() for name, value in models.initialize(net, i).state_dict().items()} for i in range(initializations)]
+    """GraNd of whole sets of networks before their first step, (runs, n)."""
+    count = networks * max(2, initializations // networks)
+    born = [{name: value.clone() for name, value in models.initialize(net, i).state_dict().items()} for i in range(count)]
     return grand(net, {name: torch.stack([state[name] for state in born]) for name in born[0]}, x, y, device=device)
 
 # %% [markdown]
