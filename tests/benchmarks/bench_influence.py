@@ -19,8 +19,8 @@ the rate of a square float32 product on the same threads is said too. Writes ``r
 
 Found on two quiet cores, n = 500, m = 20 (seconds): H⁻¹ ours 0.78, dattri 35, the loop 6.4 (23 beside other work);
 agreement of ours 9·10⁻⁶, of dattri 2·10⁻⁶, of the loop 10⁻⁴. EK-FAC ours 0.23, kronfluence 18 (exact labels; agreement
-9·10⁻⁷) and 3.6 (sampled). Exact inverse ours 0.18, dattri 0.50 (3·10⁻⁸). Our products take a fifth of our time at the machine's rate; the rest are the
-orthogonal bases of the block, and memory.
+9·10⁻⁷) and 3.6 (sampled). Exact inverse ours 0.18, dattri 0.50 (3·10⁻⁸). Our products take a fifth of our time at the
+machine's rate; the rest are the orthogonal bases of the block, and memory.
 
 Tried and lost, on one core: curvlinops 3.0.1's Hessian operator for our products (1.1 to 1.8 times the time: it holds
 vectors as columns); products with an MLP's Hessian written out, without automatic differentiation (no faster: both run
