@@ -10,10 +10,10 @@ together take 15 minutes. A run that was killed goes on where it was. Columns, o
     label                  class, 0 … 9
     cg                     CG-score (Ki et al. 2023, eq. 2), = the sum of its three terms (eq. 6):
     cg_quadratic, cg_partial, cg_diagonal
-    label_noiseNN          label after NN% uniform noise, `lib.noise.uniform_noise(label, NN/100, k=10, seed=0)`
+    label_noiseNN          label after NN% uniform noise, `lib.data.noise.uniform_noise(label, NN/100, k=10, seed=0)`
     cg_noiseNN, cg_partial_noiseNN    score and middle term under those labels (cg_diagonal does not depend on labels)
     cg_prime               CG′, the kernel in place of its inverse (section 3.2; large = learnt fast)
-    input_norm             and the scores that `lib.all_scores` computes, each with its standard error, NAME_stderr:
+    input_norm             and the scores that `lib.catalogue` computes, each with its standard error, NAME_stderr:
     grand, grand_early, el2n, margin, forgetting, forgetting_epochs, loss, tracin      means over 10 networks
     influence                                                                          over 4 of them
     memorization, c_score                                        from 200 networks, each on 70% of the rows
@@ -33,15 +33,13 @@ import numpy as np
 import torch
 from pandas import DataFrame
 
-from lib.all_scores import Settings, compute
-from lib.cg_score import cg_prime, cg_scores
-from lib.consistency import published_c_scores
+from lib.catalogue import Settings, compute
 from lib.costs import matrix_product_rate, peak_bytes
-from lib.data import Dataset, load
-from lib.noise import uniform_noise
-from lib.score_files import merge_scores
-from lib.sources import DATA
-from lib.stats import spearman
+from lib.data.datasets import DATA, Dataset, load
+from lib.data.noise import uniform_noise
+from lib.data.score_files import merge_scores, published_c_scores
+from lib.scores.complexity_gap import cg_prime, cg_scores
+from lib.statistics import spearman
 from lib.store import Store
 
 NOISE, SEED = (20, 50, 80), 0
@@ -65,12 +63,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ["cg", "cg_prime", *COLUMNS]
     parser.add_argument(
-        "--data", default="fashion-mnist", help="what lib.data.load takes: a name, or the path of an .npz"
+        "--data", default="fashion-mnist", help="what lib.data.datasets.load takes: a name, or the path of an .npz"
     )
     parser.add_argument("--only", default=",".join(known), help="columns, by commas; default all of them")
     parser.add_argument("--rows", type=int, help="a stratified subset of so many rows (needs --out)")
     parser.add_argument("--out", type=Path, help="default data/scores/NAME.parquet")
-    parser.add_argument("--c-scores", help="published C-scores to set beside CG and CG′: a file of lib.published.FILES")
+    parser.add_argument(
+        "--c-scores", help="published C-scores to set beside CG and CG′: a file of lib.data.score_files.FILES"
+    )
     parser.add_argument("--c-scores-folder", type=Path, help="where they lie, or are to be kept")
     parser.add_argument("--note", default="", help="what a reader must know of the data, for the provenance")
     options = parser.parse_args()
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def add_scores(names: list[str], data: Dataset, out: Path, note: dict) -> None:
-    """Compute scores of one group with `lib.all_scores` and merge them into the file."""
+    """Compute scores of one group with `lib.catalogue` and merge them into the file."""
     before, begun, store = matrix_product_rate(), time.perf_counter(), Store()
     scored = compute(
         [COLUMNS[name] for name in names], data.x_train, data.y_train, x_val=data.x_test, seed=SEED,
@@ -108,7 +108,7 @@ def add_scores(names: list[str], data: Dataset, out: Path, note: dict) -> None:
         if one.stderr is not None:
             columns[f"{name}_stderr"] = one.stderr.float()
     made = note | {
-        "what": f"by data/make_scores.py with lib.all_scores: {', '.join(scored)}",
+        "what": f"by data/make_scores.py with lib.catalogue: {', '.join(scored)}",
         "settings": {**asdict(SETTINGS), "seed": SEED},
         "seconds": {name: round(scored[COLUMNS[name]].seconds, 2) for name in names},
         "seconds_all": time.perf_counter() - begun,

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lib.stats import t_interval
+from lib.statistics import t_interval
 from lib.store import results_folder
 
 #: Colour (Okabe and Ito), dash and marker of each score, the same in every notebook and readable in grey.

@@ -17,7 +17,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "mnist-5k"  # the easier task: a name that lib.data.load knows, or the path of an .npz
+dataset: str = "mnist-5k"  # the easier task: a name that lib.data.datasets.load knows, or the path of an .npz
 classes: list = [4, 9]  # its two classes
 n: int = 800  # training rows of the task, for the MLP
 n_cnn: int = 100  # training rows of the convolutional networks
@@ -71,16 +71,30 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import data, models, plots, removal, stats, transfer
-from lib.claims import Ledger
+from experiments import linearization
+from experiments.linearization import (
+    QUANTITIES,
+    accuracy,
+    correlation_gap,
+    influence,
+    influence_in_closed_form,
+    kernels,
+    linearized,
+    paced,
+    pair,
+    published,
+    retrained,
+    stable,
+)
+from lib import plots, statistics
 from lib.costs import best_seconds
-from lib.influence import eigenvalue_range, gradient_norm
-from lib.leave_one_out import leave_one_out
-from lib.linearized import ntk
-from lib.removal import kernels, linearized, paced, retrained, stable
-from lib.removal_accuracy import QUANTITIES, accuracy, correlation_gap, pair, published
-from lib.removal_influence import influence, influence_in_closed_form
-from lib.spectral_filter import spectral_filter
+from lib.data import datasets
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.numerics.gradients import ntk
+from lib.numerics.spectral_filter import spectral_filter
+from lib.scores.influence import eigenvalue_range, gradient_norm
+from lib.scores.unique_information import leave_one_out
 from lib.store import Store
 
 # %% [markdown]
@@ -97,8 +111,8 @@ ledger.criteria()
 # Two tasks of two classes: fours and nines, as in the paper, and for its cats and dogs a pair of garments that is hard to tell apart.
 
 # %%
-task = data.load(dataset, classes=classes, n_train=n, n_test=n_val, seed=seed)
-hard = data.load(hard_dataset, classes=hard_classes, n_train=n_hard, n_test=min(n_hard, 2000), seed=seed)
+task = datasets.load(dataset, classes=classes, n_train=n, n_test=n_val, seed=seed)
+hard = datasets.load(hard_dataset, classes=hard_classes, n_train=n_hard, n_test=min(n_hard, 2000), seed=seed)
 shown = [part.x_train[part.y_train == c][:10] for part in (task, hard) for c in (0, 1)]
 fig = plots.pictures(torch.cat(shown), titles=task.classes + hard.classes, size=0.55)
 plots.save(fig, "01_data", profile)
@@ -151,11 +165,11 @@ print(f"{len(some)} deletions against one eigendecomposition: largest difference
 # %%
 store = Store(profile=profile)
 shape = task.x_train[0].shape
-letters = transfer.other_classes(pretraining or dataset, [] if pretraining else classes, n=pretraining_rows, seed=seed)
+letters = linearization.other_classes(pretraining or dataset, [] if pretraining else classes, n=pretraining_rows, seed=seed)
 cnn = lambda outputs: models.cnn_unique_information(shape[0], shape[1], outputs)
-body, right = transfer.pretrain(cnn(len(letters.classes)), letters, epochs=pretraining_epochs, seed=seed, store=store)
+body, right = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=pretraining_epochs, seed=seed, store=store)
 mlp = lambda width: models.initialize(models.mlp(task.x_train[0].numel(), (width,), 1), seed)
-scratch, pretrained = models.initialize(cnn(1), seed), transfer.transferred(body, 1, seed=seed)
+scratch, pretrained = models.initialize(cnn(1), seed), models.transferred(body, 1, seed=seed)
 print(f"CNN pretrained on {letters.name}, {len(letters.classes)} classes: {right:.0%} right")
 
 
@@ -165,12 +179,12 @@ print(f"CNN pretrained on {letters.name}, {len(letters.classes)} classes: {right
 # %%
 def resnet(depth):
     if resnet_weights:
-        return transfer.transferred(transfer.torchvision_resnet(depth, weights=resnet_weights), 1, seed=seed)
-    garments = transfer.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
-    net = transfer.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes))
-    net, right = transfer.pretrain(net, garments, epochs=resnet_epochs, seed=seed, store=store)
+        return models.transferred(models.torchvision_resnet(depth, weights=resnet_weights), 1, seed=seed)
+    garments = linearization.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
+    net = models.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes))
+    net, right = linearization.pretrain(net, garments, epochs=resnet_epochs, seed=seed, store=store)
     print(f"ResNet-{depth}, width {resnet_width}: {sum(p.numel() for p in net.parameters()):,} weights, {right:.0%} right")
-    return transfer.transferred(net, 1, seed=seed)
+    return models.transferred(net, 1, seed=seed)
 
 residual_networks = {f"ResNet-{depth}": resnet(depth) for depth in (18, 50)}
 
@@ -178,10 +192,10 @@ residual_networks = {f"ResNet-{depth}": resnet(depth) for depth in (18, 50)}
 # Each network gets its task, the published length of training $\eta t$, and the examples that are left out in turn. What counts for the closed form is the product $\eta t$: many small steps end where fewer larger ones do, as long as $\eta$ stays well below two over the curvature (the largest eigenvalue of $\Theta/n$). `paced` takes as few steps as that allows.
 
 # %%
-few = data.load(dataset, classes=classes, n_train=n_cnn, n_test=n_val, seed=seed)
-fewer = data.load(hard_dataset, classes=hard_classes, n_train=n_resnet, n_test=n_val, seed=seed)
+few = datasets.load(dataset, classes=classes, n_train=n_cnn, n_test=n_val, seed=seed)
+fewer = datasets.load(hard_dataset, classes=hard_classes, n_train=n_resnet, n_test=n_val, seed=seed)
 if resnet_weights:
-    enlarged = {f"x_{part}": transfer.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")}
+    enlarged = {f"x_{part}": models.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")}
     fewer = replace(fewer, **enlarged)
 
 # %% [markdown]
@@ -226,7 +240,7 @@ for name in ("MLP", "pretrained CNN", "ResNet-18"):
     whole = linearized(start, known).squared_predictions
     for count in per_layer:
         subsets = [kernels(start, per_layer=count, seed=draw) for draw in range(draws)]
-        kept[name, count] = [stats.spearman(linearized(stable(start, part), part).squared_predictions, whole, seed=seed) for part in subsets]
+        kept[name, count] = [statistics.spearman(linearized(stable(start, part), part).squared_predictions, whole, seed=seed) for part in subsets]
 
 # %% [markdown]
 # **Predict.** The MLP has one layer with 802,816 weights. Will 200 of them keep the order of the examples (a Spearman correlation above .95), or 2,000? And in a residual network, with its many small layers?
@@ -249,7 +263,7 @@ plots.save(fig, "01_projection", profile)
 
 # %%
 judged = {name: sorted(found)[len(found) // 2] for (name, count), found in kept.items() if count == per_layer[-1]}
-value, interval = stats.apart(judged)
+value, interval = statistics.apart(judged)
 note = f"{per_layer[-1]:,} coordinates a tensor; median of {draws} choices; {len(task.y_train)}, {n_cnn} and {n_resnet} examples"
 ledger.record("ui.projection", value, interval=interval, n=n_resnet, note=note)
 
@@ -307,7 +321,7 @@ def study(name, weight_decay):
     start, known, some = starts[name]
     task = replace(start, weight_decay=weight_decay)
     truth, trained = retrained(task, some, device=device, store=store)
-    end = kernels(removal.at(task, trained))
+    end = kernels(linearization.at(task, trained))
     closed = lambda exact, **options: influence_in_closed_form(
         end, weight_decay=weight_decay, damping=damping(weight_decay, exact), **options
     )[some]
@@ -416,14 +430,14 @@ gaps = {
     f"{quantity}, λ = 0, {name}": correlation_gap(*(of(name, 0.0, m, quantity) for m in ("linearization", "LiSSA")), seed=seed)
     for quantity in QUANTITIES for name in ("MLP", "pretrained CNN")
 }
-value, interval = stats.apart(gaps)
+value, interval = statistics.apart(gaps)
 ledger.record("ui.table1.influence", value, interval=interval, n=left_out_cnn, note=f"{left_out_mlp} left out of the MLP")
 
 # %% [markdown]
 # And the order of the networks:
 
 # %%
-value, interval = stats.apart({
+value, interval = statistics.apart({
     "MLP − CNN from scratch": correlation_gap(of("MLP"), of("CNN from scratch"), seed=seed),
     "pretrained CNN − CNN from scratch": correlation_gap(of("pretrained CNN"), of("CNN from scratch"), seed=seed),
     "pretrained CNN, λ = 1000 − λ = 0": correlation_gap(of("pretrained CNN", decay), of("pretrained CNN"), seed=seed),
@@ -496,7 +510,7 @@ def accuracy_of(model, images, length, weight_decay=0.0):
     found = {"retrained": retrained(start, some, device=device, store=store)[0], "linearization": linearized(start, known)[some]}
     return accuracy(found, seed=seed)
 
-small = data.load(dataset, classes=classes, n_train=n_sweep, n_test=n_val, seed=seed)
+small = datasets.load(dataset, classes=classes, n_train=n_sweep, n_test=n_val, seed=seed)
 sweep = lambda units, run: models.initialize(models.mlp(small.x_train[0].numel(), (units,), 1), run)
 swept = pd.concat([
     accuracy_of(sweep(units, run), small, time_mlp).assign(width=units, run=run) for units in widths for run in range(width_seeds)
@@ -534,13 +548,13 @@ swept.groupby(["quantity", "width"])[["pearson", "spearman", "off"]].mean().unst
 # **Predict.** Must the network be good at its first task before the linearization of its fine-tuning holds, or will a few epochs do?
 
 # %%
-lesser = data.load(dataset, classes=classes, n_train=n_lengths, n_test=n_val, seed=seed)
+lesser = datasets.load(dataset, classes=classes, n_train=n_lengths, n_test=n_val, seed=seed)
 longer = []
 for epochs in lengths:
-    body, right = transfer.pretrain(cnn(len(letters.classes)), letters, epochs=epochs, seed=seed, store=store)
+    body, right = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=epochs, seed=seed, store=store)
     for weight_decay in (0.0, decay):
         length = time_pretrained if epochs else time_cnn
-        rows = accuracy_of(transfer.transferred(body, 1, seed=seed), lesser, length, weight_decay)
+        rows = accuracy_of(models.transferred(body, 1, seed=seed), lesser, length, weight_decay)
         longer.append(rows.assign(epochs=epochs, right=right, λ=round(1000 * weight_decay)))
 longer = pd.concat(longer)
 

@@ -21,7 +21,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "fashion-mnist"  # the larger set, a name that lib.data.load knows, or the path of an .npz
+dataset: str = "fashion-mnist"  # the larger set, a name that lib.data.datasets.load knows, or the path of an .npz
 pair: list = [2, 4]  # two of its classes, for the binary task "garments"
 digits: str = "mnist-5k"  # the set of digits of the binary task "digits"
 digit_pair: list = [4, 9]  # two of its classes
@@ -85,17 +85,29 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from lib import data, ensemble, models, neighbours, noise, plots, sgd_toy, stats, steady_state, text
-from lib import information as si
-from lib.adversarial import successes
-from lib.claims import Ledger
-from lib.composition import drawn, one_form
-from lib.jacobians import jacobians
-from lib.leave_one_out import leave_one_out
+from experiments import unique_information
+from experiments.unique_information import (
+    STRATEGIES,
+    accuracies,
+    drawn,
+    gap,
+    kept,
+    one_form,
+    points,
+    removal_order,
+    successes,
+)
+from lib import plots, rankings, statistics
+from lib.data import datasets, noise, text
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.networks.models import narrow_resnet, transferred
+from lib.numerics.gradients import jacobians
+from lib.scores import unique_information as si
+from lib.scores.unique_information import Tangent, f_si, leave_one_out, tangent, targets
 from lib.store import Store
-from lib.summarization import STRATEGIES, accuracies, gap, kept, points, removal_order
-from lib.tangent import Tangent, f_si, tangent, targets
-from lib.transfer import narrow_resnet, transferred
+from lib.training import ensemble
+from lib.training.recipe import Recipe
 
 plots.style()
 store = Store(profile=profile)
@@ -111,9 +123,9 @@ ledger.criteria()
 def pooled(d):
     return torch.cat([d.x_train, d.x_test]), torch.cat([d.y_train, d.y_test])
 
-whole = data.load(dataset, seed=seed)
-two_garments = data.load(dataset, n_train=2 * n, n_test=n + n_val, classes=pair, seed=seed)
-two_digits = data.load(digits, classes=digit_pair, seed=seed)
+whole = datasets.load(dataset, seed=seed)
+two_garments = datasets.load(dataset, n_train=2 * n, n_test=n + n_val, classes=pair, seed=seed)
+two_digits = datasets.load(digits, classes=digit_pair, seed=seed)
 tasks = {"digits": (*pooled(two_digits), n_digits, n_val_digits), "garments": (*pooled(two_garments), n, n_val)}
 names = {"digits": two_digits.classes, "garments": two_garments.classes}
 k = len(whole.classes)
@@ -173,7 +185,7 @@ def slow_f_si(net, y):
     return (trained(everything) - without).square().mean(1) / 2
 
 # %% [markdown]
-# The library takes all left-out examples at once from one eigendecomposition (`lib.leave_one_out`). Both ways on a few rows, and the second form of the same number: by weights, with the Fisher information of the validation inputs as $\Sigma^{-1}$.
+# The library takes all left-out examples at once from one eigendecomposition (`lib.scores.unique_information`). Both ways on a few rows, and the second form of the same number: by weights, with the Fisher information of the validation inputs as $\Sigma^{-1}$.
 
 # %%
 x, y, *_ = tasks["digits"]
@@ -202,7 +214,7 @@ def scored(x, y, val, classes, s):
     net = tangent(network(x, 1 if classes == 2 else classes, s), x, val)
     wrong, flipped = noise.uniform_noise(y, 0.1, k=classes, seed=seed + s)
     right, noisy = (f_si(net, labels, lr=lr, steps=steps) for labels in (y, wrong))
-    return {"score": right, "noisy": noisy, "flipped": flipped, "regular": neighbours.label_agreement(x, y), "y": y, "x": x}
+    return {"score": right, "noisy": noisy, "flipped": flipped, "regular": rankings.label_agreement(x, y), "y": y, "x": x}
 
 # %% [markdown]
 # All seeds of the three tasks:
@@ -214,7 +226,7 @@ for task, (x, y, *_) in tasks.items():
         train, val, _ = split(task, s)
         every[task].append(scored(x[train], y[train], x[val], 2, s))
 for s in tqdm(range(seeds_ten), desc="ten classes"):
-    ten = data.load(dataset, n_train=n_ten, n_test=n_val_ten, seed=seed + s)
+    ten = datasets.load(dataset, n_train=n_ten, n_test=n_val_ten, seed=seed + s)
     every["ten classes"].append(scored(ten.x_train, ten.y_train, ten.x_test, k, s))
 
 # %% [markdown]
@@ -254,7 +266,7 @@ plots.save(fig, "02_extremes", profile)
 # %%
 def over_seeds(values):
     values = np.array([float(value) for value in values])
-    return float(values.mean()), stats.t_interval(values)
+    return float(values.mean()), statistics.t_interval(values)
 
 def regularity_gap(found):
     order, twentieth = found["score"].argsort(), max(1, len(found["y"]) // 20)
@@ -263,7 +275,7 @@ def regularity_gap(found):
 below = {task: over_seeds((f["score"] < f["score"].mean()).double().mean() for f in found) for task, found in every.items()}
 gaps = {task: over_seeds(map(regularity_gap, found)) for task, found in every.items()}
 for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps}.items():
-    value, interval = stats.apart(values)
+    value, interval = statistics.apart(values)
     ledger.record(claim, value, interval=interval, n=seeds, note=f"ten classes: {seeds_ten} seeds")
     print(claim, {task: round(v, 2) for task, v in value.items()})
 
@@ -278,10 +290,10 @@ for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps
 
 # %%
 def auc(score, flags):
-    return stats.auroc(score.numpy(), flags.numpy(), seed=seed)[0]
+    return statistics.auroc(score.numpy(), flags.numpy(), seed=seed)[0]
 
 even = {task: over_seeds(auc(f["score"], f["y"] == 1) for f in every[task]) for task in tasks}
-value, interval = stats.apart(even)
+value, interval = statistics.apart(even)
 ledger.record("ui.rare_class.even", value, interval=interval, n=seeds)
 print({task: round(v, 3) for task, v in value.items()})
 
@@ -341,8 +353,8 @@ def built(name, classes):
 
 # %%
 def pretrained(name, classes):
-    d = data.load(dataset, n_train=n_pretrain, n_test=1000, classes=classes, seed=seed)
-    recipe = ensemble.Recipe(
+    d = datasets.load(dataset, n_train=n_pretrain, n_test=1000, classes=classes, seed=seed)
+    recipe = Recipe(
         lr=0.05 if name == "DenseNet" else 0.02, momentum=0.9, schedule="cosine", epochs=epochs_pretrain
     )
     body = built(name, len(d.classes))
@@ -363,7 +375,7 @@ body = {name: pretrained(name, others) for name in bodies}
 
 # %%
 def on_task(name, s, head):
-    d = data.load(dataset, n_train=n_body, n_test=n_val_body, classes=pair, seed=seed + s)
+    d = datasets.load(dataset, n_train=n_body, n_test=n_val_body, classes=pair, seed=seed + s)
     net = tangent(transferred(body[name], 1, seed=head), d.x_train, d.x_test, per_layer=per_layer, seed=seed)
     return net, d.y_train, d.x_train
 
@@ -411,7 +423,7 @@ def over_pairs(matrix):
 heads = [np.corrcoef(a, b)[0, 1] for a, b in zip(scores[:, 0], other_head, strict=True)]
 found = {what: over_seeds(map(over_pairs, stack)) for what, stack in matrices.items()}
 found |= {"heads": over_seeds(heads), "finite lengths": over_seeds(over_pairs(m[:-1, :-1]) for m in matrices["lengths"])}
-value, interval = stats.apart(found)
+value, interval = statistics.apart(found)
 ledger.record("ui.dependence", value, interval=interval, n=runs)
 print({what: f"{v:.3f} [{low:.3f}, {high:.3f}]" for what, (v, (low, high)) in found.items()})
 
@@ -444,7 +456,7 @@ print(f"two architectures share {10 * value:.1f} of their ten most informative e
 
 # %%
 def from_source(name, box):
-    x, y = pooled(data.load(name, seed=seed))
+    x, y = pooled(datasets.load(name, seed=seed))
     rows = drawn(y, {c: (n_source + n_val_source) // 10 for c in range(10)}, seed=seed)
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     return one_form(x[rows], box=box), y[rows]
@@ -454,7 +466,7 @@ def from_source(name, box):
 
 # %%
 two = [from_source(name, box) for name, box in zip(sources, boxes, strict=True)]
-errors = [1 - float(neighbours.label_agreement(x[:n_source], y[:n_source], k=1).mean()) for x, y in two]
+errors = [1 - float(rankings.label_agreement(x[:n_source], y[:n_source], k=1).mean()) for x, y in two]
 harder = int(errors[1] > errors[0])
 x, val = (torch.cat([part[0][rows] for part in two]) for rows in (slice(n_source), slice(n_source, None)))
 y, source = torch.cat([part[1][:n_source] for part in two]), torch.arange(2 * n_source) // n_source
@@ -470,8 +482,8 @@ for name, setting in zip((bodies[0], bodies[-1]), ("ResNet", "DenseNet"), strict
     net = tangent(transferred(pretrained(name, None), 10, seed=seed), x, val, per_layer=per_layer, seed=seed)
     by_source[setting] = f_si(net, y, lr=0.0001, steps=20000)
     del net
-found = {setting: stats.auroc(score.numpy(), (source == harder).numpy(), seed=seed) for setting, score in by_source.items()}
-value, interval = stats.apart(found)
+found = {setting: statistics.auroc(score.numpy(), (source == harder).numpy(), seed=seed) for setting, score in by_source.items()}
+value, interval = statistics.apart(found)
 ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {sources[harder]}")
 
 # %% [markdown]
@@ -505,7 +517,7 @@ def noisy_run(run, s):
 # %%
 noisy = every | {"pretrained ResNet": [noisy_run(run, s) for s, run in enumerate(nets)]}
 found = {task: over_seeds(auc(f["noisy"], f["flipped"]) for f in results) for task, results in noisy.items()}
-value, interval = stats.apart(found)
+value, interval = statistics.apart(found)
 ledger.record("ui.mislabelled", value, interval=interval, n=seeds, note=f"ten classes {seeds_ten} seeds, ResNet {runs}")
 
 # %% [markdown]
@@ -549,7 +561,7 @@ dropped = {task: [one for s in tqdm(range(seeds), desc=task) for one in orders(t
 # Every share of every strategy and seed is a network, and all networks of a task are members of one ensemble. Test rows were seen neither by the scores nor by the training.
 
 # %%
-recipe = ensemble.Recipe(
+recipe = Recipe(
     lr=lr_retrain, momentum=0.9, schedule="cosine", iterations=iterations, batch_size=64, loss="mse"
 )
 
@@ -590,7 +602,7 @@ def draw(ax, table, title):
     for strategy in table.strategy.unique():
         plots.band(ax, table[(table.strategy == strategy) & (table.removed > 0)], "removed", "accuracy", strategy, **LINES[strategy])
     full = table[table.removed == 0].accuracy
-    plots.reference(ax, full.mean(), "all", interval=stats.t_interval(full.to_numpy()))
+    plots.reference(ax, full.mean(), "all", interval=statistics.t_interval(full.to_numpy()))
     plots.reference(ax, 0.5, "chance")
     ax.set(xlabel="share of the training examples dropped", title=title, ylim=(min(0.45, table.accuracy.min()), 1.01))
 
@@ -621,7 +633,7 @@ def compared(first, second, shares, tables=curves):
     return {
         f"{task}, drop {share:.0%}": found
         for task, table in rows.items()
-        for share, found in stats.over_rows(table[table.index.isin(shares)]).items()
+        for share, found in statistics.over_rows(table[table.index.isin(shares)]).items()
     }
 
 # %% [markdown]
@@ -637,14 +649,14 @@ questions = {
     "ui.summarize.joint": ("joint", "random", (0.6, 0.8, 0.9, 0.95)),
 }
 for claim, question in questions.items():
-    value, interval = stats.apart(compared(*question))
+    value, interval = statistics.apart(compared(*question))
     ledger.record(claim, value, interval=interval, n=seeds)
 
 # %% [markdown]
 # As a table:
 
 # %%
-table = {f"{first} − {second}": stats.apart(compared(first, second, removed))[0] for first, second, _ in questions.values()}
+table = {f"{first} − {second}": statistics.apart(compared(first, second, removed))[0] for first, second, _ in questions.values()}
 pd.DataFrame(table).filter(regex=r"drop (20|40|60|80|90|95)%", axis=0).style.format("{:+.1f}", na_rep="–").set_caption("points of test accuracy")
 
 # %% [markdown]
@@ -685,11 +697,11 @@ plots.save(fig, "02_transfer", profile)
 
 # %%
 found = compared("bottom", "top", (0.2, 0.4, 0.6), second)
-value, interval = stats.apart({key.removeprefix("digits, "): pair for key, pair in found.items()})
+value, interval = statistics.apart({key.removeprefix("digits, "): pair for key, pair in found.items()})
 ledger.record("ui.summarize.transfer", value, interval=interval, n=seeds)
 by_seed = lambda table, s: points(table, s).loc[removed_transfer]
 apart = {s: (by_seed(second["digits"], s) - by_seed(curves["digits"], s)).mean() for s in STRATEGIES}
-value, interval = stats.apart({strategy: over_seeds(moved) for strategy, moved in apart.items()})
+value, interval = statistics.apart({strategy: over_seeds(moved) for strategy, moved in apart.items()})
 ledger.record("ui.summarize.transfer.same", value, interval=interval, n=seeds)
 print("two hidden layers − one, points:", {strategy: round(v, 1) for strategy, v in value.items()})
 
@@ -751,7 +763,7 @@ plots.save(fig, "02_subclass", profile)
 # %%
 def fine_tuned(d, s):
     start = transferred(body[bodies[0]], 1, seed=seed + s)
-    recipe = ensemble.Recipe(lr=0.002, momentum=0.9, epochs=10, batch_size=50, loss="mse")
+    recipe = Recipe(lr=0.002, momentum=0.9, epochs=10, batch_size=50, loss="mse")
     run = ensemble.train(
         start, d.x_train, d.y_train, recipe=recipe, seeds=[seed + s], store=store, device=device,
         initial={name: value[None] for name, value in start.state_dict().items()},
@@ -764,7 +776,7 @@ def fine_tuned(d, s):
 
 # %%
 def attacked(s):
-    d = data.load(dataset, n_train=n_attacked, n_test=n_val_body, classes=pair, seed=seed + s)
+    d = datasets.load(dataset, n_train=n_attacked, n_test=n_val_body, classes=pair, seed=seed + s)
     tuned, fresh = fine_tuned(d, s), transferred(body[bodies[0]], 1, seed=seed + 500 + s).eval()
     kept_at = {"per_layer": per_layer, "seed": seed}
     own, other = jacobians(fresh, d.x_train, **kept_at), jacobians(fresh, d.x_test, **kept_at)
@@ -886,12 +898,12 @@ plots.save(fig, "02_text", profile)
 
 # %%
 def toy(spread, many):
-    points_x, points_y = sgd_toy.two_gaussians(seed=seed, spread=spread)
-    fresh_x, fresh_y = sgd_toy.two_gaussians(toy_draws, seed=seed + 7000, spread=spread)
+    points_x, points_y = unique_information.two_gaussians(seed=seed, spread=spread)
+    fresh_x, fresh_y = unique_information.two_gaussians(toy_draws, seed=seed + 7000, spread=spread)
     pick = torch.randperm(2 * toy_draws, generator=torch.Generator().manual_seed(seed))[:toy_draws]
     some = torch.randperm(80, generator=torch.Generator().manual_seed(seed))[:many].tolist()
     place, sgd = (fresh_x[pick], fresh_y[pick]), {"runs": toy_runs, "epochs": toy_epochs}
-    return np.array([sgd_toy.information_of(points_x, points_y, i, place, seed=seed + i, **sgd) for i in some])
+    return np.array([unique_information.information_of(points_x, points_y, i, place, seed=seed + i, **sgd) for i in some])
 
 # %% [markdown]
 # The bound minus the information, example by example:
@@ -899,11 +911,11 @@ def toy(spread, many):
 # %%
 values = toy(0.5, toy_examples)  # (examples, 2)
 slack = values[:, 1] - values[:, 0]
-ledger.record("ui.toy", slack.mean(), interval=stats.t_interval(slack), n=toy_examples, note="interval over examples")
+ledger.record("ui.toy", slack.mean(), interval=statistics.t_interval(slack), n=toy_examples, note="interval over examples")
 print(f"information {values[:, 0].mean():.2f} nats on average, bound {values[:, 1].mean():.2f}, over {toy_examples} examples")
 
 # %% [markdown]
-# Here the average of the bound is no larger than that of the information. No contradiction: the inequality is a theorem about the average over what might have stood in the example's place (our test of `lib.sgd_toy` holds it), the gap is then the divergence between the marginal and training without the example, and that is small when one point of 80 hardly moves the marginal. Thirty draws make the marginal a little lumpy, which adds to the information. The published pair is another thing, one example, and an uncommon one:
+# Here the average of the bound is no larger than that of the information. No contradiction: the inequality is a theorem about the average over what might have stood in the example's place (our test of `experiments.unique_information` holds it), the gap is then the divergence between the marginal and training without the example, and that is small when one point of 80 hardly moves the marginal. Thirty draws make the marginal a little lumpy, which adds to the information. The published pair is another thing, one example, and an uncommon one:
 #
 # How much hangs on the Gaussians: the same with narrower and with wider classes, a quarter as many examples each. The published pair is the star.
 
@@ -916,7 +928,7 @@ pairs = {spread: values if spread == 0.5 else toy(spread, toy_examples // 4) for
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.6))
-points_x, points_y = sgd_toy.two_gaussians(seed=seed)
+points_x, points_y = unique_information.two_gaussians(seed=seed)
 for label, colour, marker in ((1, "#0072b2", "o"), (-1, "#d55e00", "s")):
     axes[0].scatter(*points_x[points_y == label].T, s=14, c=colour, marker=marker, label=f"target {label:+d}")
 axes[0].set(xlabel="first coordinate", ylabel="second coordinate", title="the data")
@@ -958,7 +970,7 @@ goal, decay, batch = 2.0 * y[some].double() - 1, 0.01, 5
 # %%
 def steady(keep, rate):
     """Minimum and steady-state covariance of SGD on these rows."""
-    best = steady_state.minimum(j[keep], goal[keep], weight_decay=decay)
+    best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
     spread = si.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
     return best, si.sgd_covariance(si.hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
 
@@ -974,15 +986,15 @@ system = torch.kron(h, torch.eye(11).double()) + torch.kron(torch.eye(11).double
 defined = torch.linalg.solve(system, (rate / batch * spread).flatten()).view(11, 11)
 without = [steady(rows != i, rate) for i in rows]
 information = si.sample_information(torch.stack([best - w for w, _ in without]), covariance=sigma)
-divergence = torch.stack([sgd_toy.gaussian_kl((best, defined), (w, defined)) for w, _ in without])
+divergence = torch.stack([unique_information.gaussian_kl((best, defined), (w, defined)) for w, _ in without])
 sgd_error = float((divergence / information - 1).abs().max())
 
 # %% [markdown]
 # Then Langevin, without decay: $\mathrm{SI}=\frac{b}{\eta\sigma^2 n}\,\frac{r_i^2\,h_i}{(1-h_i)^2}$ with residuals $r$ and leverages $h$ of plain least squares.
 
 # %%
-h0, best0 = si.hessian(j, outputs=1), steady_state.minimum(j, goal)
-delta = torch.stack([best0 - steady_state.minimum(j[rows != i], goal[rows != i]) for i in rows])
+h0, best0 = si.hessian(j, outputs=1), unique_information.minimum(j, goal)
+delta = torch.stack([best0 - unique_information.minimum(j[rows != i], goal[rows != i]) for i in rows])
 langevin = si.sample_information(delta, precision=si.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
 leverage = (j @ torch.linalg.inv(j.T @ j) * j).sum(1)
 cook = batch / (rate * 0.3**2 * 200) * (goal - j @ best0) ** 2 * leverage / (1 - leverage) ** 2
@@ -999,7 +1011,7 @@ ledger.record("ui.sgd", {"SGD": sgd_error, "Langevin": langevin_error}, n=200)
 def simulated_ratio(r):
     """Sample information with the covariance of simulated SGD over that with the Lyapunov equation's, (n,)."""
     long = {"burn": int(50 / r), "steps": 2000, "every": 20, "seed": seed}
-    cloud = steady_state.sgd_wander(j, goal, lr=r, batch_size=batch, weight_decay=decay, **long)
+    cloud = unique_information.sgd_wander(j, goal, lr=r, batch_size=batch, weight_decay=decay, **long)
     moved = torch.stack([best - w for w, _ in without])
     by = [si.sample_information(moved, covariance=c) for c in (cloud.T.cov(), steady(rows >= 0, r)[1])]
     return by[0] / by[1]
@@ -1009,7 +1021,7 @@ def simulated_ratio(r):
 
 # %%
 ratio = {f"η = {r}": over_seeds(simulated_ratio(r)) for r in rates}
-value, interval = stats.apart(ratio)
+value, interval = statistics.apart(ratio)
 ledger.record("ui.sgd.simulation", {key: v - 1 for key, v in value.items()}, n=200,
               interval={key: (low - 1, high - 1) for key, (low, high) in interval.items()})  # fmt: skip
 
@@ -1017,8 +1029,8 @@ ledger.record("ui.sgd.simulation", {key: v - 1 for key, v in value.items()}, n=2
 # And the full divergence, each side with its own covariance:
 
 # %%
-full = torch.stack([sgd_toy.gaussian_kl((best, sigma), own) for own in without])
-rho, rho_interval = stats.spearman(information.numpy(), full.numpy(), seed=seed)
+full = torch.stack([unique_information.gaussian_kl((best, sigma), own) for own in without])
+rho, rho_interval = statistics.spearman(information.numpy(), full.numpy(), seed=seed)
 ledger.record("ui.sgd.constant", rho, interval=rho_interval, n=200)
 print(f"Spearman of the information with the full divergence {rho:.3f}")
 

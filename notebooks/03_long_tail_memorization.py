@@ -21,13 +21,13 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "fashion-mnist"  # the varied data: a name that lib.data.load knows, or the path of an .npz
+dataset: str = "fashion-mnist"  # the varied data: a name that lib.data.datasets.load knows, or the path of an .npz
 n: int = 2000  # training rows
 n_test: int = 10000  # test rows
 contrast: str = "mnist-5k"  # the easy data to compare with
 n_contrast: int = 2000  # its training rows
 n_test_contrast: int = 1000  # its test rows
-architecture: str = "mlp-128"  # the network, a name that lib.models.by_name knows
+architecture: str = "mlp-128"  # the network, a name that lib.networks.models.by_name knows
 contrast_architecture: str = "mlp-128"  # the network on the easy data
 trials: int = 4000  # networks, each trained on a random 70% of the rows
 contrast_trials: int = 1000  # networks on the easy data
@@ -66,13 +66,18 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import data, ensemble, models, plots, pruning, stats
-from lib import memorization as mz
-from lib.agreement import compare, consistency, displayed_examples, overlap
-from lib.claims import Ledger
-from lib.neighbours import are_neighbours, cosine, label_agreement
-from lib.published import Unavailable, published
+from experiments import pruning
+from experiments.long_tail import compare, consistency, displayed_examples, overlap
+from lib import plots, statistics
+from lib.data import datasets
+from lib.data.score_files import Unavailable, published
+from lib.ledger.ledger import Ledger
+from lib.networks import models, stacked
+from lib.rankings import are_neighbours, cosine, label_agreement
+from lib.scores import memorization as mz
 from lib.store import Store
+from lib.training import ensemble
+from lib.training.recipe import Recipe, Record
 
 plots.style()
 ledger, store = Ledger("03", profile), Store(profile=profile)
@@ -84,8 +89,8 @@ ledger.criteria()
 # Two sets of ten classes and the same number of training rows: clothes, which vary, and digits, which vary little. Pixels are centred at the mean training image and divided by their standard deviation before training; pictures are shown as they are.
 
 # %%
-clothes = data.load(dataset, n_train=n, n_test=n_test, seed=seed)
-digits = data.load(contrast, n_train=n_contrast, n_test=n_test_contrast, seed=seed)
+clothes = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
+digits = datasets.load(contrast, n_train=n_contrast, n_test=n_test_contrast, seed=seed)
 for d in (clothes, digits):
     fig = plots.pictures(d.x_train[torch.linspace(0, len(d.y_train) - 1, 12).long()], columns=12, size=0.6, titles=[d.name])
     plots.save(fig, f"03_data_{d.name}", profile)
@@ -142,7 +147,7 @@ errors = np.array([[squared(*made_up(t, repeat)) for repeat in range(repeats)] f
 bounds = np.array([mz.squared_error_bound(t, 100, 70) for t in grid])
 ratios = errors / bounds[:, None]
 worst = ratios.mean(1).argmax()
-interval = stats.t_interval(ratios[worst])
+interval = statistics.t_interval(ratios[worst])
 ledger.record("lt.estimator.bound", ratios[worst].mean(), interval=interval, n=repeats, note=f"worst at t = {grid[worst]}")
 
 # %% [markdown]
@@ -184,7 +189,7 @@ def fit(d, sees, recipe, *, network=architecture, first_seed=0):
     model = models.by_name(network, shape=tuple(d.x_train.shape[1:]), classes=len(d.classes))
     run = ensemble.train(
         model, d.x_train, d.y_train, d.x_test, d.y_test, recipe=recipe, member_sees=sees, device=device, store=store,
-        seeds=range(first_seed, first_seed + len(sees)), record=ensemble.Record(parameters=False),
+        seeds=range(first_seed, first_seed + len(sees)), record=Record(parameters=False),
     )  # fmt: skip
     return run.correct_train[:, -1], run.correct_test[:, -1]
 
@@ -193,8 +198,8 @@ def fit(d, sees, recipe, *, network=architecture, first_seed=0):
 
 # %%
 schedule = {"momentum": 0.9, "schedule": "warmup_linear"}
-recipe = ensemble.Recipe(lr=lr, epochs=epochs, batch_size=batch_size, augment=augment or None, **schedule)
-contrast_recipe = ensemble.Recipe(lr=contrast_lr, epochs=contrast_epochs, batch_size=contrast_batch_size, **schedule)
+recipe = Recipe(lr=lr, epochs=epochs, batch_size=batch_size, augment=augment or None, **schedule)
+contrast_recipe = Recipe(lr=contrast_lr, epochs=contrast_epochs, batch_size=contrast_batch_size, **schedule)
 images, plain = standardized(clothes), standardized(digits)
 sees = mz.subsets(n, round(0.7 * n), trials, seed)
 sees_plain = mz.subsets(n_contrast, round(0.7 * n_contrast), contrast_trials, seed)
@@ -246,7 +251,7 @@ plots.save(fig, "03_memorization", profile);
 
 # %%
 memorized, memorized_plain = (mem.value >= 0.25).numpy(), (mem_plain.value >= 0.25).numpy()
-share, interval = stats.share(memorized)
+share, interval = statistics.share(memorized)
 gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 
 # %% [markdown]
@@ -256,7 +261,7 @@ gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 flags = memorized.astype(float), memorized_plain.astype(float)
 note = f"{n:,} rows, {architecture}; standard error of an estimate at most {mem.error.nan_to_num().max():.3f}"
 ledger.record("lt.fraction", share, interval=interval, n=n, note=note)
-interval, note = stats.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {memorized_plain.mean():.1%} of {contrast}"
+interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {memorized_plain.mean():.1%} of {contrast}"
 ledger.record("lt.fraction.mnist", gap(*flags), interval=interval, n=n, note=note)
 ledger.record("lt.fraction.imagenet", None)
 print(f"≥ 0.25: {share:.1%} of {clothes.name}, {memorized_plain.mean():.1%} of {digits.name}")
@@ -292,7 +297,7 @@ for d, estimate, label in shown:
 typical = label_agreement(clothes.x_train, clothes.y_train).numpy()
 groups = typical[(mem.value <= 0.05).numpy()], typical[(mem.value >= 0.5).numpy()]
 note = "neighbours with the same label: {:.2f} of 1 where memorization ≤ 0.05, {:.2f} where ≥ 0.5".format(*(g.mean() for g in groups))
-interval = stats.bootstrap_interval(gap, *groups, seed=seed)
+interval = statistics.bootstrap_interval(gap, *groups, seed=seed)
 ledger.record("lt.fraction.atypical", gap(*groups), interval=interval, n=sum(map(len, groups)), note=note)
 print(note, f"({len(groups[0])} and {len(groups[1])} examples)")
 
@@ -321,7 +326,7 @@ fig, (ax, left) = plt.subplots(2, 1, figsize=(6, 4.6), sharex=True, height_ratio
 whole = reduced[reduced.removed == "all"].accuracy.to_numpy()
 plots.band(ax, reduced[reduced.removed == "memorized"], "threshold", "accuracy", "memorization", label="without the memorized")
 plots.band(ax, reduced[reduced.removed == "random"], "threshold", "accuracy", "random", label="without as many at random")
-plots.reference(ax, whole.mean(), "all rows", interval=stats.t_interval(whole))
+plots.reference(ax, whole.mean(), "all rows", interval=statistics.t_interval(whole))
 left.plot(thresholds, reduced[reduced.removed == "memorized"].groupby("threshold").kept.first() / n, marker=".", color="0.35")
 left.set(ylim=(0, 1.05), xlabel="memorization above which examples are removed", ylabel="share kept")
 ax.set(ylabel="test accuracy")
@@ -334,7 +339,7 @@ plots.save(fig, "03_marginal", profile);
 # %%
 lost = 100 * pruning.gain(reduced, {"removed": "random"}, {"removed": "memorized"}, by="threshold")
 value = {f"≥ {threshold:g}": v.mean() for threshold, v in lost.iterrows()}
-interval = {f"≥ {threshold:g}": stats.t_interval(v) for threshold, v in lost.iterrows()}
+interval = {f"≥ {threshold:g}": statistics.t_interval(v) for threshold, v in lost.iterrows()}
 ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="intervals over trainings, paired by seed")
 table = pd.DataFrame(interval, index=["low", "high"]).T
 table.assign(difference=value)[["difference", "low", "high"]].style.format("{:+.2f}").set_caption("random − memorized, points")
@@ -397,7 +402,7 @@ plots.save(fig, "03_pairs_histogram", profile);
 in_pair = np.isin(np.arange(n_test), pairs.test)
 in_pair_plain = np.isin(np.arange(n_test_contrast), pairs_plain.test)
 lucky = np.quantile(null.test_examples, [0.025, 0.975]) / n_test
-share, interval = stats.share(in_pair)
+share, interval = statistics.share(in_pair)
 note = f"{len(pairs)} pairs, {null.pairs.mean():.1f} expected by luck"
 ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=note)
 
@@ -406,7 +411,7 @@ ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=n
 
 # %%
 single = np.unique(pairs.test, return_counts=True)[1] == 1
-value, interval = stats.share(single) if len(single) else (None, None)
+value, interval = statistics.share(single) if len(single) else (None, None)
 ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f"{single.sum()} of {len(single)} test examples")
 
 # %% [markdown]
@@ -414,7 +419,7 @@ ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f
 
 # %%
 flags = in_pair.astype(float), in_pair_plain.astype(float)
-interval, note = stats.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {in_pair_plain.mean():.1%}"
+interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {in_pair_plain.mean():.1%}"
 ledger.record("lt.pairs.mnist", gap(*flags), interval=interval, n=n_test, note=note)
 
 # %% [markdown]
@@ -470,9 +475,9 @@ closer = (similarity[i, j] - ((similarity * mates).sum(1) / mates.sum(1))[i]).nu
 # %%
 twins = are_neighbours(clothes.x_train, clothes.x_test, i, j).numpy()
 strong = (pairs.influence >= 0.4).to_numpy()
-interval, note = stats.bootstrap_interval(np.mean, closer, seed=seed), f"cosine in a pair {similarity[i, j].mean():.3f}"
+interval, note = statistics.bootstrap_interval(np.mean, closer, seed=seed), f"cosine in a pair {similarity[i, j].mean():.3f}"
 ledger.record("lt.visual", closer.mean(), interval=interval, n=len(pairs), note=note)
-value, interval = stats.share(twins[strong]) if strong.any() else (None, None)
+value, interval = statistics.share(twins[strong]) if strong.any() else (None, None)
 note = f"{twins[strong].sum()} of {strong.sum()} pairs; of all pairs {twins.mean():.0%}"
 ledger.record("lt.visual.duplicates", value, interval=interval, n=int(strong.sum()), note=note)
 print(f"cosine {closer.mean():+.3f} above the class; neighbours: {note}")
@@ -505,7 +510,7 @@ rows = {
     (arm, where): {
         "rows removed": int((~arms[arm][0]).sum()),
         "accuracy": f"{accuracy[arm, where].mean():.2f} ± {accuracy[arm, where].std(ddof=1):.2f}",
-        "fall (points)": "" if arm == "all rows" else "{:.2f} [{:.2f}, {:.2f}]".format(v.mean(), *stats.t_interval(v)),
+        "fall (points)": "" if arm == "all rows" else "{:.2f} [{:.2f}, {:.2f}]".format(v.mean(), *statistics.t_interval(v)),
     }
     for (arm, where), v in falls.items()
 }
@@ -517,16 +522,16 @@ pd.DataFrame.from_dict(rows, orient="index")
 # %%
 fall, fall_on = falls["without Sₕ", "all test examples"], falls["without Sₕ", "S′ₕ"]
 note = f"{int(training_side.sum())} of {n:,} rows removed"
-ledger.record("lt.utility", fall.mean(), interval=stats.t_interval(fall), n=retrainings, note=note)
+ledger.record("lt.utility", fall.mean(), interval=statistics.t_interval(fall), n=retrainings, note=note)
 note = f"{in_pair.sum()} of {n_test:,} test examples"
-ledger.record("lt.utility.influenced", fall_on.mean(), interval=stats.t_interval(fall_on), n=retrainings, note=note)
+ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.t_interval(fall_on), n=retrainings, note=note)
 
 # %% [markdown]
 # How much of the fall lies on $S'_h$?
 
 # %%
 part, ratio = fall_on * in_pair.mean(), lambda a, b, axis=-1: a.sum(axis) / b.sum(axis)
-interval = stats.bootstrap_interval(ratio, part, fall, paired=True, seed=seed)
+interval = statistics.bootstrap_interval(ratio, part, fall, paired=True, seed=seed)
 note = f"{part.mean():.2f} of {fall.mean():.2f} points; by chance {in_pair.mean():.0%}"
 ledger.record("lt.utility.share", ratio(part, fall), interval=interval, null=(0.0, in_pair.mean()), n=retrainings, note=note)
 print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part, fall):.0%} of the fall")
@@ -551,9 +556,9 @@ twice = lambda both, one, other, axis=-1: 2 * both.sum(axis) / (one.sum(axis) + 
 # Jaccard similarity is the pairs in both halves over the pairs in either; the share found again is a gentler count of the same. Both intervals are over test examples.
 
 # %%
-interval, note = stats.bootstrap_interval(jaccard, both, either, paired=True, seed=seed), f"{trials // 2:,} networks a half"
+interval, note = statistics.bootstrap_interval(jaccard, both, either, paired=True, seed=seed), f"{trials // 2:,} networks a half"
 ledger.record("lt.consistency", jaccard(both, either), interval=interval, n=len(shared), note=note)
-interval, note = stats.bootstrap_interval(twice, both, one, other, paired=True, seed=seed), f"{len(first)} and {len(second)} pairs"
+interval, note = statistics.bootstrap_interval(twice, both, one, other, paired=True, seed=seed), f"{len(first)} and {len(second)} pairs"
 ledger.record("lt.consistency.pairs", twice(both, one, other), interval=interval, n=len(shared), note=note)
 print(f"Jaccard {jaccard(both, either):.2f}; {twice(both, one, other):.0%} found again ({note})")
 
@@ -566,7 +571,7 @@ rows, at = i.unique(return_inverse=True)
 estimates = [mz.influence(sees[half][:, rows], right_test[half]) for half in halves]
 differences = (estimates[0].value - estimates[1].value).abs()[at, j].numpy()
 noise = math.sqrt(2 / math.pi) * (estimates[0].error.square() + estimates[1].error.square()).sqrt()[at, j].numpy()
-interval, note = stats.bootstrap_interval(np.mean, differences, seed=seed), f"binomial noise alone makes {noise.mean():.4f}"
+interval, note = statistics.bootstrap_interval(np.mean, differences, seed=seed), f"binomial noise alone makes {noise.mean():.4f}"
 ledger.record("lt.consistency.difference", differences.mean(), interval=interval, n=len(differences), note=note)
 print(f"mean difference {differences.mean():.4f} [{interval[0]:.4f}, {interval[1]:.4f}]; {note}")
 
@@ -634,8 +639,8 @@ plots.save(fig, "03_architectures", profile);
 couples = list(itertools.combinations(others, 2))
 apart = np.array([abs(accuracies[a] - accuracies[b]) for a, b in couples])
 unlike = np.array([consistency(mem_other[a], mem_other[b], [0.25]).difference[0] for a, b in couples])
-rho, interval = stats.spearman(apart, unlike, seed=seed)
-band = stats.permutation_band(stats.spearman_r, apart, unlike, seed=seed)
+rho, interval = statistics.spearman(apart, unlike, seed=seed)
+band = statistics.permutation_band(statistics.spearman_r, apart, unlike, seed=seed)
 note = f"{len(others)} architectures; intervals take their pairs as independent"
 ledger.record("lt.consistency.architectures", rho, interval=interval, null=band, n=len(couples), note=note)
 
@@ -661,7 +666,7 @@ print(f"Spearman {rho:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] over {len(coup
 
 # %%
 run = ensemble.train(model, images.x_train, images.y_train, recipe=recipe, seeds=[seed], device=device, store=store)
-hidden = [ensemble.features(model, run.parameters, x, device=device)[0] for x in (images.x_train, images.x_test)]
+hidden = [stacked.features(model, run.parameters, x, device=device)[0] for x in (images.x_train, images.x_test)]
 layer = standardized(dataclasses.replace(clothes, x_train=hidden[0], x_test=hidden[1]))
 half = halves[0]
 right_last, right_test_last = fit(layer, sees[half], dataclasses.replace(recipe, augment=None), network="linear")
@@ -695,7 +700,7 @@ plots.save(fig, "03_last_layer", profile);
 
 # %%
 flags = (mem_half[0] >= 0.25).double().numpy(), (mem_last >= 0.25).double().numpy()
-interval = stats.bootstrap_interval(gap, *flags, paired=True, seed=seed)
+interval = statistics.bootstrap_interval(gap, *flags, paired=True, seed=seed)
 note = f"{int(flags[0].sum())} against {int(flags[1].sum())} examples"
 ledger.record("lt.last_layer", gap(*flags), interval=interval, n=n, note=note)
 
@@ -706,7 +711,7 @@ ledger.record("lt.last_layer", gap(*flags), interval=interval, n=n, note=note)
 tables = [t.reindex(range(n_test), fill_value=0) for t in (shared, overlap(first, pairs_last))]
 sums = [table[c].to_numpy(float) for table in tables for c in ("both", "either")]
 apart = lambda a, b, c, d, axis=-1: jaccard(a, b, axis) - jaccard(c, d, axis)
-interval = stats.bootstrap_interval(apart, *sums, paired=True, seed=seed)
+interval = statistics.bootstrap_interval(apart, *sums, paired=True, seed=seed)
 note = f"{int(sums[2].sum())} of the last layer's {len(pairs_last)} pairs are among the network's {len(first)}"
 ledger.record("lt.last_layer.pairs", apart(*sums), interval=interval, n=n_test, note=note)
 print(f"Jaccard {jaccard(*sums[:2]):.2f} between halves, {jaccard(*sums[2:]):.2f} with the last layer; {note}")
@@ -722,15 +727,15 @@ print(f"Jaccard {jaccard(*sums[:2]):.2f} between halves, {jaccard(*sums[2:]):.2f
 by_size = torch.stack([mem_other[name] for name in sizes]).numpy()  # (sizes, n)
 moved = by_size[-1] - by_size[0]
 rng, steps = np.random.default_rng(seed), np.arange(len(sizes), dtype=float)
-trend = [stats.spearman_r(by_size[:, rng.integers(0, n, n)].mean(1), steps) for _ in range(2000)]
-value = {"trend": float(stats.spearman_r(by_size.mean(1), steps)), "ends": moved.mean()}
+trend = [statistics.spearman_r(by_size[:, rng.integers(0, n, n)].mean(1), steps) for _ in range(2000)]
+value = {"trend": float(statistics.spearman_r(by_size.mean(1), steps)), "ends": moved.mean()}
 value["share of the moving that fall"] = np.mean(moved[moved != 0] < 0)  # shown, not judged
 
 # %% [markdown]
 # The verdict needs the trend and the ends; the table shows what else changes with size.
 
 # %%
-interval = {"trend": tuple(np.quantile(trend, [0.025, 0.975])), "ends": stats.bootstrap_interval(np.mean, moved, seed=seed)}
+interval = {"trend": tuple(np.quantile(trend, [0.025, 0.975])), "ends": statistics.bootstrap_interval(np.mean, moved, seed=seed)}
 note = f"from {sizes[0]} to {sizes[-1]}; interval over examples"
 ledger.record("lt.followups", value, interval=interval, n=n, note=note)
 
@@ -773,7 +778,7 @@ common = rest & at_random
 arms = {"before": (after[rest], before[rest]), "random removal": (after[common], control[common])}
 flags = {name: tuple((side >= 0.25).double().numpy() for side in both) for name, both in arms.items()}
 value = {s: gap(*f) for s, f in flags.items()}
-interval = {s: stats.bootstrap_interval(gap, *f, paired=True, seed=seed) for s, f in flags.items()}
+interval = {s: statistics.bootstrap_interval(gap, *f, paired=True, seed=seed) for s, f in flags.items()}
 ledger.record("lt.followups.onion", value, interval=interval, n=int(rest.sum()), note=f"{int((~rest).sum())} of {n:,} rows removed")
 rows = {s: [len(f[0]), f[0].mean(), f[1].mean()] for s, f in flags.items()}
 columns = ["examples", "≥ 0.25, memorized removed", "≥ 0.25, compared with"]

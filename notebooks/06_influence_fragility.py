@@ -21,7 +21,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "mnist-5k"  # the images of the paper's first columns, a name that lib.data.load knows or an .npz
+dataset: str = "mnist-5k"  # the images of the paper's first columns, a name that lib.data.datasets.load knows or an .npz
 second_dataset: str = "fashion-mnist"  # the images of its last columns, CIFAR-10 in the paper
 side: int = 16  # images are scaled to side × side
 iris_networks: int = 28  # initializations of every Iris network
@@ -71,15 +71,21 @@ import pandas as pd
 import torch
 from torch.nn.functional import interpolate
 
-from lib import data, ensemble, fragility, models, neighbours, plots, stats, verdicts
-from lib import fragility_plots as draw
-from lib import influence_cases as cases_of
-from lib.claims import Ledger
-from lib.influence import influence, inverse_hessian
-from lib.processes import each_in_a_process
-from lib.response import leave_out, optimum, proximal_bregman
-from lib.retraining import losses_on, removals, retrain
+from experiments import fragility
+from experiments import fragility as cases_of
+from experiments import fragility_plots as draw
+from experiments.response import leave_out, optimum, proximal_bregman
+from lib import plots, rankings, statistics
+from lib.data import datasets
+from lib.ledger import verdicts
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.scores.influence import influence, inverse_hessian
 from lib.store import Store
+from lib.training import ensemble
+from lib.training.parallel import each_in_a_process
+from lib.training.recipe import Recipe
+from lib.training.retraining import losses_on, removals, retrain
 
 plots.style()
 store, quiet = Store(profile=profile), {"progress": False}
@@ -98,14 +104,14 @@ def smaller(images):
     scale = lambda x: interpolate(x, size=(side, side), mode="bilinear", antialias=True).clamp(0, 1)
     return replace(images, x_train=scale(images.x_train), x_test=scale(images.x_test))
 
-digits = smaller(data.load(dataset, n_train=n_small, n_test=n_test, seed=seed))
-sets = {name: smaller(data.load(name, n_train=n_deep, n_test=n_test, seed=seed)) for name in (dataset, second_dataset)}
+digits = smaller(datasets.load(dataset, n_train=n_small, n_test=n_test, seed=seed))
+sets = {name: smaller(datasets.load(name, n_train=n_deep, n_test=n_test, seed=seed)) for name in (dataset, second_dataset)}
 
 # %% [markdown]
 # The flowers, and the first images of both sets:
 
 # %%
-iris = data.load("iris", seed=seed)
+iris = datasets.load("iris", seed=seed)
 centre, spread = iris.x_train.mean(0), iris.x_train.std(0)
 flowers, flowers_test = (((x - centre) / spread).double() for x in (iris.x_train, iris.x_test))
 kinds, kinds_test = iris.y_train, iris.y_test
@@ -152,7 +158,7 @@ assert float((fast.on_loss[0] / slow - 1).abs().max()) < 1e-6
 # %%
 gone = leave_out(linear, flowers, kinds, torch.eye(len(kinds), dtype=torch.bool), weight_decay=decay)
 truth = losses_on(linear, gone.parameters, *question[2:])[:, 0] - losses_on(linear, found_linear.parameters, *question[2:])[0]
-print(f"Spearman with retraining, linear classifier, all {len(kinds)} flowers: {stats.spearman(slow, truth, seed=seed)[0]:.3f}")
+print(f"Spearman with retraining, linear classifier, all {len(kinds)} flowers: {statistics.spearman(slow, truth, seed=seed)[0]:.3f}")
 print(f"gradient norm at the optimum {fast.gradient_norm:.0e}; one flower's share {fast.one_example:.0e}")
 
 # %% [markdown]
@@ -168,7 +174,7 @@ print(f"gradient norm at the optimum {fast.gradient_norm:.0e}; one flower's shar
 double = {"precision": "float64", "progress": False, "store": store}
 
 def iris_weights(model, activation, lam, starts):
-    learn = ensemble.Recipe(
+    learn = Recipe(
         lr=0.01, optimizer="adam", schedule="cosine", iterations=iris_steps, batch_size=None, weight_decay=lam
     )
     first = fragility.wide_start(model, starts, activation)
@@ -186,7 +192,7 @@ def iris_weights(model, activation, lam, starts):
 def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_networks):
     model, starts = models.mlp(4, hidden, 3, activation), range(seed, seed + networks)
     learn, first, weights = iris_weights(model, activation, lam, starts)
-    again = ensemble.Recipe(lr=0.05, momentum=0.9, iterations=iris_again, batch_size=None, weight_decay=lam)
+    again = Recipe(lr=0.05, momentum=0.9, iterations=iris_again, batch_size=None, weight_decay=lam)
     inverse = lambda **how: [
         inverse_hessian(fragility.placed(model, weights, r), flowers, kinds, weight_decay=lam, **how)
         for r in range(len(starts))
@@ -259,7 +265,7 @@ def spearmans(case, truth="from the optimum", predicted="predicted"):
 by_decay = {(act, lam): spearmans(cases["decay", act, lam]) for act in ("relu", "tanh") for lam in (decay, 0.0)}
 names = {"ReLU": "relu", "tanh": "tanh"}
 gains = {name: by_decay[act, decay] - by_decay[act, 0.0] for name, act in names.items()}
-value, interval = stats.apart({name: (gain.mean(), stats.t_interval(gain)) for name, gain in gains.items()})
+value, interval = statistics.apart({name: (gain.mean(), statistics.t_interval(gain)) for name, gain in gains.items()})
 ledger.record("if.iris.decay", value, interval=interval, n=iris_networks)
 
 # %% [markdown]
@@ -269,7 +275,7 @@ ledger.record("if.iris.decay", value, interval=interval, n=iris_networks)
 plain = by_decay["relu", decay]
 band = tuple(np.mean([a for a in fragility.agreements(
     cases["decay", "relu", decay].table.groupby("network").head(iris_top), "from the optimum").spearman_null], axis=0))
-ledger.record("if.iris.decay.value", plain.mean(), interval=stats.t_interval(plain), null=band, n=iris_networks)
+ledger.record("if.iris.decay.value", plain.mean(), interval=statistics.t_interval(plain), null=band, n=iris_networks)
 shown = {f"{act}, decay {lam:g}": {"mean": v.mean(), "lowest": v.min(), "highest": v.max()} for (act, lam), v in by_decay.items()}
 pd.DataFrame(shown).T.style.format("{:.2f}").set_caption("Spearman over initializations")
 
@@ -309,7 +315,7 @@ curves = {
     "if.iris.width": sweep("width", "tanh", widths, spearmans),
 }
 for claim, curve in curves.items():
-    value, interval = stats.apart(fragility.trend_and_ends(curve, log=claim.endswith("curvature")))
+    value, interval = statistics.apart(fragility.trend_and_ends(curve, log=claim.endswith("curvature")))
     ledger.record(claim, value, interval=interval, n=iris_networks)
     print(claim, {key: f"{v:+.2f}" for key, v in value.items()})
 
@@ -338,7 +344,7 @@ plots.save(fig, "06_iris_depth_width", profile)
 # %%
 shallow_deep = {"shallow": cases["depth", "tanh", checked[0]], "deep": cases["depth", "tanh", checked[-1]]}
 lost = {name: spearmans(case) - spearmans(case, predicted="LiSSA") for name, case in shallow_deep.items()}
-value, interval = stats.apart({name: (v.mean(), stats.t_interval(v)) for name, v in lost.items()})
+value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) for name, v in lost.items()})
 ledger.record("if.iris.solver", value, interval=interval, n=iris_networks, note=f"LiSSA with {lissa_depth} terms")
 print("Spearman with retraining, exact minus LiSSA:", {name: f"{v:+.3f}" for name, v in value.items()})
 
@@ -365,10 +371,10 @@ agreed.style.format("{:.2f}").background_gradient(cmap="Greys", vmin=0, vmax=1.4
 
 # %%
 same = spearmans(cases["depth", "relu", depths[0]], "from scratch", "from the optimum")
-agree = {"Iris": (same.mean(), stats.t_interval(same))}
+agree = {"Iris": (same.mean(), statistics.t_interval(same))}
 between = {name: spearmans(case, "from scratch", "from the optimum") for name, case in deepened.items()}
 pbrf = {name: spearmans(case, "proximal Bregman", "Gauss–Newton") - spearmans(case, "from scratch", "Gauss–Newton") for name, case in deepened.items()}
-pbrf = {name: (v.mean(), stats.t_interval(v)) for name, v in pbrf.items()}
+pbrf = {name: (v.mean(), statistics.t_interval(v)) for name, v in pbrf.items()}
 print(f"Spearman of the two retrainings: ReLU {same.mean():.2f},", {name: f"tanh {v.mean():.2f}" for name, v in between.items()})
 
 # %% [markdown]
@@ -379,7 +385,7 @@ print(f"Spearman of the two retrainings: ReLU {same.mean():.2f},", {name: f"tanh
 # The all-convolutional network of Koh and Liang (2,616 parameters), the one case where influence was known to work. For this one we leave out *every* training image once, so that any choice of points and test points can be looked at afterwards. Retraining from the optimum, 6% of the steps.
 
 # %%
-learn = ensemble.Recipe(lr=lr, optimizer="adam", schedule="cosine", epochs=1, batch_size=batch_size)
+learn = Recipe(lr=lr, optimizer="adam", schedule="cosine", epochs=1, batch_size=batch_size)
 again = {"lr": lr_again, "optimizer": "sgd", "momentum": 0.9}
 study = cases_of.Setting(learn, share, again, damping, top, store, device, seed)
 
@@ -433,7 +439,7 @@ selected = {name: pd.DataFrame(rows) for name, rows in found.items()}
 # %%
 for claim, other in [("if.mnist.selection", "30th percentile"), ("if.mnist.selection.decay", "top, no decay")]:
     gain = selected["top"].spearman - selected[other].spearman
-    ledger.record(claim, gain.mean(), interval=stats.t_interval(gain), n=small_tests, note=f"{most} points")
+    ledger.record(claim, gain.mean(), interval=statistics.t_interval(gain), n=small_tests, note=f"{most} points")
     print(f"top − {other}: {gain.mean():+.2f}")
 tops_found = selected["top"]
 excess, interval = fragility.range_beyond_sampling(tops_found.spearman, tops_found.spearman_interval, seed=seed)
@@ -455,7 +461,7 @@ for k in sorted({max(5, round(most * part)) for part in (0.1, 0.2, 0.4, 0.6, 0.8
     for test in order(small):
         ranked = fragility.most_influential(scores[test], n_small)
         for name, part in (("most influential", ranked[:k]), ("least influential", ranked[-k:])):
-            rows.append((k, name, float(stats.spearman_r(scores[test, part].numpy(), small_truth[part, test].numpy()))))
+            rows.append((k, name, float(statistics.spearman_r(scores[test, part].numpy(), small_truth[part, test].numpy()))))
 curve = pd.DataFrame(rows, columns=["points", "kind", "spearman"])
 
 # %% [markdown]
@@ -517,8 +523,8 @@ moved_by = losses_on(small.model, nearby.parameters, digits.x_test, digits.y_tes
 
 # %%
 to_pbrf, to_loo = (fragility.agreement(scores[test, rows], truth, seed=seed) for truth in (moved_by, small_truth[rows, test]))
-pbrf["small CNN"] = stats.spearman_difference(moved_by, small_truth[rows, test], scores[test, rows])
-value, interval = stats.apart(pbrf)
+pbrf["small CNN"] = statistics.spearman_difference(moved_by, small_truth[rows, test], scores[test, rows])
+value, interval = statistics.apart(pbrf)
 ledger.record("if.pbrf", value, interval=interval, n=iris_networks, note=f"small CNN: interval over {top} training points")
 print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['spearman']:.2f}, with retraining {to_loo['spearman']:.2f}")
 
@@ -609,11 +615,11 @@ one = lambda title, which: (lambda r: (r["pearson"], r["pearson_interval"]))(res
 # %%
 main = {title: one(title, "A, decay") for title in published}
 bands = {title: results[full[title], dataset, "A, decay"]["pearson_null"] for title in published}
-value, interval = stats.apart(main)
+value, interval = statistics.apart(main)
 ledger.record("if.table1", value, interval=interval, null=bands, n=top)
 versus = {"if.table1.median": ("A, decay", "B, decay"), "if.table1.decay": ("A, decay", "A, no decay")}
 for claim, (better, worse) in versus.items():
-    value, interval = stats.apart({title: fragility.difference(one(title, better), one(title, worse)) for title in published})
+    value, interval = statistics.apart({title: fragility.difference(one(title, better), one(title, worse)) for title in published})
     ledger.record(claim, value, interval=interval, n=top)
 
 # %% [markdown]
@@ -621,7 +627,7 @@ for claim, (better, worse) in versus.items():
 
 # %%
 inside = [not (r["spearman"] > r["spearman_null"][1] or r["spearman"] < r["spearman_null"][0]) for r in results.values()]
-value, interval = stats.share(np.array(inside))
+value, interval = statistics.share(np.array(inside))
 ledger.record("if.null", value, interval=interval, n=len(inside))
 ledger.record("if.cifar100", None)
 ledger.record("if.imagenet", None)
@@ -661,7 +667,7 @@ facts.style.format({"parameters": "{:,.0f}", "gradient / one image": "{:.1f}", "
 first = lambda name: cases_of.agreed(cells["table", name, dataset, True])
 runs = {name: [first(name)] + [cases_of.agreed(cells["init", name, s]) for s in others] for name in ("small_cnn", "lenet", deep)}
 varied = {title: fragility.spread_over_runs([r["spearman"] for r in runs[full[title]]]) for title in ("small CNN", "LeNet")}
-value, interval = stats.apart(varied)
+value, interval = statistics.apart(varied)
 ledger.record("if.init", value, interval=interval, n=inits)
 print("standard deviation over initializations:", {title: round(v, 2) for title, v in value.items()})
 
@@ -671,7 +677,7 @@ print("standard deviation over initializations:", {title: round(v, 2) for title,
 # %%
 table = pd.DataFrame(by_optimizer).T
 means = {kind: table[kind.lower()].astype(float) for kind in ("Pearson", "Spearman")}
-value, interval = stats.apart({kind: (v.mean(), stats.t_interval(v)) for kind, v in means.items()})
+value, interval = statistics.apart({kind: (v.mean(), statistics.t_interval(v)) for kind, v in means.items()})
 null = {kind: tuple(np.mean(table[f"{kind.lower()}_null"].tolist(), axis=0)) for kind in means}
 ledger.record("if.optimizer", value, interval=interval, null=null, n=len(optimizers))
 print({name: f"Pearson {r['pearson']:.2f}, Spearman {r['spearman']:.2f}" for name, r in by_optimizer.items()})
@@ -685,7 +691,7 @@ for lam in deep_decays[1:]:
     strong[lam] = np.array([cases_of.agreed(cells["decay", lam, s])["spearman"] for s in (seed, *others)])
 gain = strong[deep_decays[-1]] - strong[deep_decays[-2]]
 gains = {"deep": gain, "small CNN": ends[decays[-2]] - ends[decays[-1]]}
-value, interval = stats.apart({name: (v.mean(), stats.t_interval(v)) for name, v in gains.items()})
+value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) for name, v in gains.items()})
 ledger.record("if.decay_factor", value, interval=interval, n=inits, note=f"small CNN: {decay_inits} initializations")
 print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std():.2f}" for lam, v in strong.items()})
 
@@ -701,9 +707,9 @@ plots.save(fig, "06_choices", profile)
 
 # %%
 both = cells["table", "lenet", dataset, True].table.query("percentile == 100")
-agree["LeNet"] = stats.spearman(both.retrained, both["from scratch"], seed=seed)
+agree["LeNet"] = statistics.spearman(both.retrained, both["from scratch"], seed=seed)
 chance = fragility.agreement(both.retrained, both["from scratch"], seed=seed)["spearman_null"]
-value, interval = stats.apart(agree)
+value, interval = statistics.apart(agree)
 ledger.record("if.ground_truth", value, interval=interval, null={"LeNet": chance, "Iris": band}, n=top)
 influence_says = [fragility.agreement(both.predicted, both[name], seed=seed)["spearman"] for name in ("retrained", "from scratch")]
 print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence agrees with them at {influence_says[0]:.2f} and {influence_says[1]:.2f}")
@@ -738,11 +744,11 @@ ledger.record("if.group.deep", value, interval=interval, n=groups)
 # %%
 pair = {"small": cases_of.together(small, small_truth), "deep": cases_of.together(resnet)}
 as_found = lambda which, kind: (pair[which][kind.lower()], pair[which][f"{kind.lower()}_interval"])
-value, interval = stats.apart({kind: as_found("small", kind) for kind in ("Pearson", "Spearman")})
+value, interval = statistics.apart({kind: as_found("small", kind) for kind in ("Pearson", "Spearman")})
 null = {kind: pair["small"][f"{kind.lower()}_null"] for kind in value}
 ledger.record("if.multi_test", value, interval=interval, null=null, n=top)
 versus = {kind: fragility.difference(as_found("small", kind), as_found("deep", kind)) for kind in value}
-value, interval = stats.apart(versus)
+value, interval = statistics.apart(versus)
 ledger.record("if.multi_test.deep", value, interval=interval, n=top)
 
 # %% [markdown]
@@ -778,11 +784,11 @@ plots.save(fig, "06_pictures", profile)
 # Two test images a row, each followed by its five. A number for it: for which share of test images are the five closer to the test image, in the cosine of their pixels, than the images of its class are on average?
 
 # %%
-likeness = neighbours.cosine(images.x_test[tested], images.x_train)
+likeness = rankings.cosine(images.x_test[tested], images.x_train)
 of_class = images.y_test[tested][:, None] == images.y_train
 average = (likeness * of_class).sum(1) / of_class.sum(1)
 alike = likeness.gather(1, five).mean(1) > average
-value, interval = stats.share(alike.numpy())
+value, interval = statistics.share(alike.numpy())
 ledger.record("if.visual", value, interval=interval, n=pictured)
 print(f"closer than the class on average: {value:.0%} of {pictured} test images")
 
@@ -792,7 +798,7 @@ print(f"closer than the class on average: {value:.0%} of {pictured} test images"
 # Everything above on one scale: Spearman of predicted and true change, its interval, and the band of chance. Dark marks clear it.
 
 # %%
-over_inits = lambda v: (v.mean(), stats.t_interval(v), band)
+over_inits = lambda v: (v.mean(), statistics.t_interval(v), band)
 board = {f"Iris, {act}, {'decay' if lam else 'no decay'}": over_inits(v) for (act, lam), v in by_decay.items()}
 board |= {f"Iris, tanh, depth {depth}": over_inits(curves["if.iris.depth"][depth]) for depth in checked[1:]}
 board |= {f"Iris, tanh, depth {depth}: proximal response": over_inits(spearmans(cases["depth", "tanh", depth], "proximal Bregman", "Gauss–Newton")) for depth in checked}
@@ -802,7 +808,7 @@ board |= {f"Iris, tanh, width {widths[-1]}": over_inits(curves["if.iris.width"][
 # And the image networks:
 
 # %%
-board |= {f"small CNN, {name}": (part.spearman.mean(), stats.t_interval(part.spearman), tuple(np.mean(part.spearman_null.tolist(), 0))) for name, part in selected.items()}
+board |= {f"small CNN, {name}": (part.spearman.mean(), statistics.t_interval(part.spearman), tuple(np.mean(part.spearman_null.tolist(), 0))) for name, part in selected.items()}
 entry = lambda r: (r["spearman"], r["spearman_interval"], r["spearman_null"])
 board |= {"small CNN, proximal response": entry(to_pbrf), "small CNN, eight test images": entry(pair["small"]), "ResNet-18, eight test images": entry(pair["deep"])}
 board |= {f"{title}, {which}": entry(results[full[title], dataset, which]) for title in published if title != "small CNN" for which in ("A, decay", "B, decay")}

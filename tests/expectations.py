@@ -25,9 +25,9 @@ from pathlib import Path
 
 from scipy.stats import t as student
 
-from lib import notebooks
-from lib.criteria import load_claims
-from lib.notebooks import REPO, Notebook
+from lib.ledger.claims import load_claims
+from lib.study import notebooks
+from lib.study.notebooks import REPO, Notebook
 
 FILE = Path(__file__).parent / "expected" / "smoke.json"
 MEASURED = ("reproduced", "partly", "not reproduced")  # verdicts on a cost that was measured
@@ -121,6 +121,6 @@ if __name__ == "__main__":
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
-    from lib.study import select
+    from lib.study.runner import select
 
     refresh(select(notebooks.find(REPO / "notebooks"), asked.only), asked.seeds)

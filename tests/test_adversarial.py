@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib import models
-from lib.adversarial import fgsm, predicted, successes
+from experiments.unique_information import fgsm, predicted, successes
+from lib.networks import models
 
 
 def test_on_a_linear_model_it_is_the_closed_form():

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.agreement import compare, consistency, displayed_examples, overlap
-from lib.memorization import high_influence_pairs, subsets
+from experiments.long_tail import compare, consistency, displayed_examples, overlap
+from lib.scores.memorization import high_influence_pairs, subsets
 
 
 def draw(*shape, seed=0):

@@ -3,13 +3,14 @@ import dataclasses
 import pytest
 import torch
 
-from lib import ensemble, models
-from lib.all_scores import SCORES, Settings, compute, standardized
-from lib.cg_score import cg_scores
-from lib.data_diet import el2n, forgetting, grand
-from lib.memorization import held_out_accuracy, memorization, subsets
-from lib.score_groups import recipe, trial_recipe
+from lib.catalogue import SCORES, Settings, compute, recipe, standardized, trial_recipe
+from lib.networks import models
+from lib.scores.complexity_gap import cg_scores
+from lib.scores.data_diet import el2n, forgetting, grand
+from lib.scores.memorization import held_out_accuracy, memorization, subsets
 from lib.store import Store
+from lib.training import ensemble
+from lib.training.recipe import Record
 
 SMALL = Settings(
     architecture="mlp-8", epochs=3, early=1, networks=4, curvatures=2, trials=12, trial_epochs=2, tangent_width=16
@@ -47,10 +48,10 @@ def test_every_score_has_values_errors_costs_and_a_direction(every):
 def test_the_values_are_those_of_the_single_functions(xy, every):
     x, y = xy
     net, z = models.by_name("mlp-8", shape=(5,), classes=3), standardized(x)
-    record = ensemble.Record(errors_at=(1,), visits=True, checkpoints_at=(0,), loss="final")
+    record = Record(errors_at=(1,), visits=True, checkpoints_at=(0,), loss="final")
     run = ensemble.train(net, z, y, recipe=recipe(SMALL), seeds=range(4), record=record, progress=False)
     sees = subsets(60, 42, 12, 0)
-    record = ensemble.Record(parameters=False)
+    record = Record(parameters=False)
     trial = ensemble.train(
         net, z, y, recipe=trial_recipe(SMALL), seeds=range(12), member_sees=sees, record=record, progress=False
     ).correct_train[:, -1]

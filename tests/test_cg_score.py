@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from lib import blocked_cholesky, cg_score, cg_subsampling
-from lib.cg_score import cg_prime, cg_scores, relu_gram
-from lib.data import load
+from lib.data.datasets import load
+from lib.numerics import cholesky
+from lib.scores import complexity_gap
+from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
 
 
 def problem(n=40, d=9, k=3, seed=0):
@@ -149,7 +150,7 @@ class TestSubsampled:
     def one_draw(self, x, y, label, *, negatives, seed, run):
         """The definition on the rows of one draw, for its positives, dense in float64."""
         members = int((y == label).sum())
-        rows = cg_subsampling.draw(y, label, round(negatives * members), seed=seed, run=run)
+        rows = complexity_gap.draw(y, label, round(negatives * members), seed=seed, run=run)
         signs = torch.where(y[rows] == label, 1.0, -1.0).double()
         inverse = torch.linalg.inv(relu_gram(x[rows]))
         return rows[-members:], ((inverse @ signs) ** 2 / inverse.diagonal())[-members:]
@@ -157,8 +158,8 @@ class TestSubsampled:
     @pytest.mark.parametrize("dense", [0, 2048])  # in panels, several at a time
     @pytest.mark.parametrize("keep", [False, True])
     def test_is_the_exact_score_of_the_draw(self, monkeypatch, dense, keep):
-        monkeypatch.setattr(cg_subsampling, "DENSE", dense)
-        monkeypatch.setattr(cg_score, "_plan", lambda *problem: (0, keep))
+        monkeypatch.setattr(complexity_gap, "DENSE", dense)
+        monkeypatch.setattr(complexity_gap, "_plan", lambda *problem: (0, keep))
         x, y = problem(n=90, d=20)
         result = cg_scores(x, y, negatives=1.5, runs=3, seed=4, block=16 if dense == 0 else None)
         for run in range(3):
@@ -199,7 +200,7 @@ class TestSubsampled:
 
     def test_draws_come_without_replacement_from_the_others(self):
         y = torch.arange(60) % 3
-        rows = cg_subsampling.draw(y, 1, 25, seed=0, run=0)
+        rows = complexity_gap.draw(y, 1, 25, seed=0, run=0)
         assert (y[rows[:25]] != 1).all() and (y[rows[25:]] == 1).all() and len(rows.unique()) == 45
 
     def test_converges_to_the_exact_score_as_runs_and_negatives_grow(self, fashion):
@@ -231,21 +232,21 @@ class TestBlockedCholesky:
         g = torch.Generator().manual_seed(0)
         a, b = (torch.randn(n, m, dtype=torch.float64, generator=g) for m in (n + 5, 3))
         h, done = a @ a.T, []
-        starts = blocked_cholesky.edges(n, block, cut)
+        starts = cholesky.edges(n, block, cut)
         fill = lambda lo, hi, out: out.copy_(h[lo:hi, :hi])
-        panels = blocked_cholesky.factorize(fill, starts, dtype=h.dtype, device="cpu", tick=done.append)
+        panels = cholesky.factorize(fill, starts, dtype=h.dtype, device="cpu", tick=done.append)
         lower = torch.linalg.cholesky(h)
         for panel in panels:
-            lo, hi = blocked_cholesky.bounds(panel)
+            lo, hi = cholesky.bounds(panel)
             torch.testing.assert_close(panel.tril(lo), lower[lo:hi, :hi], rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(blocked_cholesky.solve(panels, b), torch.linalg.solve(h, b), rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(cholesky.solve(panels, b), torch.linalg.solve(h, b), rtol=1e-7, atol=1e-9)
         tail = torch.linalg.inv(lower[cut:, cut:]).square().sum(0)
-        torch.testing.assert_close(blocked_cholesky.inverse_diagonal(panels, cut, done.append), tail)
+        torch.testing.assert_close(cholesky.inverse_diagonal(panels, cut, done.append), tail)
         assert sum(done) == pytest.approx((n**3 + (n - cut) ** 3) / 3)
 
     def test_holds_half_of_the_matrix(self):
         fill = lambda lo, hi, out: out.copy_(torch.eye(hi)[lo:])
-        panels = blocked_cholesky.factorize(fill, blocked_cholesky.edges(640, 32), dtype=torch.float32, device="cpu")
+        panels = cholesky.factorize(fill, cholesky.edges(640, 32), dtype=torch.float32, device="cpu")
         assert sum(panel.numel() for panel in panels) == 640 * (640 + 32) / 2
 
 
@@ -330,13 +331,13 @@ class TestBadInput:
 
     def test_too_little_memory_is_told_before_anything_is_computed(self, monkeypatch):
         x, y = torch.rand(1, 784).expand(30_000, -1), torch.arange(30_000) % 10  # duplicates: computing would say so
-        monkeypatch.setattr(cg_score, "free_bytes", lambda device: 1_600_000_000)
+        monkeypatch.setattr(complexity_gap, "free_bytes", lambda device: 1_600_000_000)
         with pytest.raises(
             MemoryError, match=r"need 2\.\d GB on cpu, where 1\.6 GB are free; .*negatives=\d, runs=10"
         ) as e:
             cg_scores(x, y)
         assert re.search(r"fits in (\d\.\d) GB", str(e.value))[1] < "1.7"
-        monkeypatch.setattr(cg_score, "free_bytes", lambda device: 100_000_000)
+        monkeypatch.setattr(complexity_gap, "free_bytes", lambda device: 100_000_000)
         with pytest.raises(MemoryError, match="no subsampled call fits either"):
             cg_scores(x, y, negatives=3)
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from lib import ensemble, models
-from lib.children import children
-from lib.recipe import Recipe, Record
+from lib.networks import models
+from lib.training import ensemble
+from lib.training.recipe import Recipe, Record
+from lib.training.retraining import children
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from lib import claims as ledger_module
-from lib.claim_tables import LOOKS, number
-from lib.claims import Ledger, load_claims, markdown, summary
-from lib.criteria import CLAIMS, criterion
-from lib.verdicts import VERDICTS
+from lib.ledger import ledger as ledger_module
+from lib.ledger.claims import CLAIMS, criterion, load_claims
+from lib.ledger.ledger import Ledger, summary
+from lib.ledger.tables import LOOKS, markdown, number
+from lib.ledger.verdicts import VERDICTS
 
 ROWS = """
 ui.table1 ui.table1.order ui.speed ui.fsi.examples ui.rare_class ui.sources ui.mislabelled ui.summarize

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lib.composition import drawn, one_form
+from experiments.unique_information import drawn, one_form
 
 
 def test_counts_are_kept_and_rows_differ_by_seed():

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib import published
-from lib.cg_score import cg_prime, cg_scores
-from lib.consistency import c_scores, published_c_scores, subsets_of_shares
-from lib.ensemble import Recipe, train
-from lib.models import mlp
-from lib.stats import spearman_r
+from lib.data import score_files
+from lib.data.score_files import published_c_scores
+from lib.networks.models import mlp
+from lib.scores.complexity_gap import cg_prime, cg_scores
+from lib.scores.memorization import c_scores, subsets_of_shares
+from lib.statistics import spearman_r
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -63,7 +65,7 @@ def file(tmp_path, monkeypatch):
     """Five scores, as if published."""
     path = tmp_path / "five.npz"
     np.savez(path, labels=np.array([0, 1, 0, 1, 1]), scores=np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
-    monkeypatch.setitem(published.FILES, path.name, ("file:", published.pooch.file_hash(path)))
+    monkeypatch.setitem(score_files.FILES, path.name, ("file:", score_files.pooch.file_hash(path)))
     return {"file": path.name, "folder": tmp_path}
 
 

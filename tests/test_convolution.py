@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lib import convolution
-from lib.convolution import as_products, fold, patches
-from lib.models import resnet18
+from lib.networks import stacked
+from lib.networks.models import resnet18
+from lib.networks.stacked import as_products, fold, patches
 
 SHAPES = [(64, 256, 5, 3, 1, 0), (3, 64, 6, 3, 2, 1), (16, 64, 4, 1, 2, 0), (5, 70, 8, 4, 2, 1), (8, 64, 3, 3, 1, 2)]
 
@@ -45,8 +45,8 @@ def test_gradients_by_finite_differences():
 
 def test_which_convolutions_step_aside(monkeypatch):
     calls = []
-    product = convolution._Product.apply
-    monkeypatch.setattr(convolution._Product, "apply", lambda *a: calls.append(1) or product(*a))
+    product = stacked._Product.apply
+    monkeypatch.setattr(stacked._Product, "apply", lambda *a: calls.append(1) or product(*a))
     many = torch.rand(11, 64, 10, 10)
     others = [
         nn.Conv2d(64, 63, 3), nn.Conv2d(64, 64, 3, groups=2), nn.Conv2d(64, 64, 3, dilation=2),

@@ -3,13 +3,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lib import coresets
-from lib.coresets import retrain_craig
-from lib.craig import craig
-from lib.ensemble import Recipe, Record, predict, train
-from lib.models import mlp
-from lib.pruning import retrain
+from experiments import pruning
+from experiments.pruning import retrain, retrain_craig
+from lib.networks.models import mlp
+from lib.networks.stacked import predict
+from lib.scores.craig import craig
 from lib.store import Store
+from lib.training import retraining
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe, Record
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_finished_shares_are_kept(blobs, tmp_path, monkeypatch):
     store, net = Store(tmp_path), mlp(2, (8,), 2)
     once = retrain_craig(net, blobs, [0.2, 0.5], every=2, store=store, **OPTIONS)
     assert len(list(tmp_path.glob("*.npz"))) == 2
-    monkeypatch.setattr(coresets, "train_reselecting", lambda *_, **__: pytest.fail("trained what the store has"))
+    monkeypatch.setattr(pruning, "train_reselecting", lambda *_, **__: pytest.fail("trained what the store has"))
     again = retrain_craig(net, blobs, [0.5, 0.2], every=2, store=store, **OPTIONS)
     assert again.accuracy.tolist() == [*once.accuracy[2:], *once.accuracy[:2]]
     with pytest.raises(pytest.fail.Exception):
@@ -62,7 +64,7 @@ def test_finished_shares_are_kept(blobs, tmp_path, monkeypatch):
 
 
 def test_the_control_draws_other_rows_at_every_choice(blobs, tmp_path, monkeypatch):
-    drawn, train_on = [], coresets.train_reselecting
+    drawn, train_on = [], retraining.train_reselecting
 
     def watched(*data, choose, **options):
         def remembered(epoch, run):
@@ -72,7 +74,7 @@ def test_the_control_draws_other_rows_at_every_choice(blobs, tmp_path, monkeypat
 
         return train_on(*data, choose=remembered, **options)
 
-    monkeypatch.setattr(coresets, "train_reselecting", watched)
+    monkeypatch.setattr(pruning, "train_reselecting", watched)
     store, net = Store(tmp_path), mlp(2, (8,), 2)
     retrain_craig(net, blobs, [0.25], every=2, control=True, store=store, **OPTIONS)
     assert len(drawn) == 3 and all((sees.sum(1) == 30).all() for sees in drawn)

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from lib.craig import craig
+from lib.scores.craig import craig
 
 
 def draw(n, k=3, runs=1, seed=0):

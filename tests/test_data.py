@@ -23,8 +23,9 @@ import sklearn.datasets
 import torch
 import torchvision
 
-from lib import sources
-from lib.data import Dataset, binary, load, permuted_noise, uniform_noise
+from lib.data import datasets
+from lib.data.datasets import Dataset, binary, load
+from lib.data.noise import permuted_noise, uniform_noise
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -165,7 +166,7 @@ def test_mnist_5k_holds_500_upright_digits_of_each_class():
 
 
 def test_a_damaged_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "DATA", tmp_path)
+    monkeypatch.setattr(datasets, "DATA", tmp_path)
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz is missing; `python data/make_data.py`"):
         load("fashion-mnist")
     (tmp_path / "fashion-mnist").mkdir()
@@ -610,7 +611,7 @@ def test_a_refused_connection_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(sources, "TIMEOUT", 0.2)
+    monkeypatch.setattr(datasets, "TIMEOUT", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -704,7 +705,7 @@ def test_usps(server, tmp_path, monkeypatch):
     np.testing.assert_allclose(data.x_train.flatten(1), (x + 1) / 2, atol=1 / 255)
 
 
-@pytest.mark.parametrize(("kind", "split"), sources.DOWNLOADED.values(), ids=list(sources.DOWNLOADED))
+@pytest.mark.parametrize(("kind", "split"), datasets.DOWNLOADED.values(), ids=list(datasets.DOWNLOADED))
 def test_every_downloadable_name_is_known_to_torchvision(kind, split):
     assert split is None or split in getattr(torchvision.datasets, kind).splits
     assert issubclass(getattr(torchvision.datasets, kind), torchvision.datasets.VisionDataset)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from lib import ensemble, models
-from lib.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.networks import models, stacked
+from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
 
 
 def written_out(model, parameters, x, y, loss="cross_entropy"):
@@ -72,7 +72,7 @@ def test_the_last_layer_holds_a_part_of_the_gradient():
     parameters, x, y = initial(model, [0, 1]), torch.rand(6, 1, 16, 16, dtype=torch.float64), torch.arange(6) % 4
     part, whole = grand_last_layer(model, parameters, x, y), grand(model, parameters, x, y)
     assert (part < whole).all()
-    for e, features in enumerate(ensemble.features(model, parameters, x)):
+    for e, features in enumerate(stacked.features(model, parameters, x)):
         head = {name: parameters[name][e : e + 1] for name in ("head.weight", "head.bias")}
         torch.testing.assert_close(part[e : e + 1], written_out(models.mlp(84, (), classes=4), head, features, y))
 

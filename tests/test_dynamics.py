@@ -4,21 +4,15 @@ from stacked import draw
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
-from lib import gradients, models
-from lib.dynamics import (
-    cosine_distance,
-    error_barrier,
-    errors_on_segment,
-    kernel_velocity,
-    tangent_kernel,
-    with_statistics,
-)
+from experiments.dynamics import error_barrier, errors_on_segment, kernel_velocity, with_statistics
+from lib.networks import models, stacked
+from lib.numerics.gradients import cosine_distance, tangent_kernel
 
 
 def by_definition(model, parameters, x):
     """ΨΨᵀ from the Jacobian written out, for each run."""
     kernels = []
-    for state in gradients.members(model, parameters):
+    for state in stacked.members(model, parameters):
         trained = {name: state[name] for name, _ in model.named_parameters()}
         logits = lambda p, row, state=state: functional_call(model, {**state, **p}, (row[None],))[0]
         rows = vmap(jacrev(logits), (None, 0))(trained, x)
@@ -121,7 +115,7 @@ def test_statistics_are_those_of_the_rows():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2))
     parameters, x = draw(model), 2 + torch.randn(60, 3, dtype=torch.float64)
     fresh = with_statistics(model, parameters, x)
-    for e, state in enumerate(gradients.members(model, parameters)):
+    for e, state in enumerate(stacked.members(model, parameters)):
         z = x @ state["0.weight"].T + state["0.bias"]
         torch.testing.assert_close(fresh["1.running_mean"][e], z.mean(0))
         torch.testing.assert_close(fresh["1.running_var"][e], z.var(0))

@@ -9,9 +9,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from lib import batched, groups
-from lib.ensemble import Recipe, Record, features, predict, train
-from lib.models import initialize, mlp, small_cnn
+from lib.networks.models import initialize, mlp, small_cnn
+from lib.networks.stacked import Plain, Stacked, chain, features, loss_gradient, losses, predict, rounded_products
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe, Record
 
 SEED = 5
 
@@ -383,7 +384,7 @@ def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
     x, y = data
     options = {"dtype": torch.float64, "device": "cpu"}
     for model in (conv(), small_cnn(classes=4)):
-        plain, stacked = (kind(model, 3, **options) for kind in (groups.Plain, groups.Stacked))
+        plain, stacked = (kind(model, 3, **options) for kind in (Plain, Stacked))
         plain.w.buffer.copy_(torch.randn(len(plain.w.buffer), generator=torch.Generator().manual_seed(1)) / 4)
         stacked.w.buffer.copy_(plain.w.buffer)
         index = torch.randint(0, 50, (3, 10), generator=torch.Generator().manual_seed(2))
@@ -403,8 +404,8 @@ def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
 def test_loss_gradient_is_the_derivative_of_the_losses(loss):
     f = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
     target = nn.functional.one_hot(torch.randint(0, 4, (2, 5)), 4) if loss == "cross_entropy" else torch.randn(2, 5, 4)
-    (derivative,) = torch.autograd.grad(batched.losses(f, target, loss).sum(), f)
-    torch.testing.assert_close(batched.loss_gradient(f.detach(), target, loss), derivative)
+    (derivative,) = torch.autograd.grad(losses(f, target, loss).sum(), f)
+    torch.testing.assert_close(loss_gradient(f.detach(), target, loss), derivative)
 
 
 def test_only_chains_are_taken_for_chains():
@@ -423,8 +424,8 @@ def test_only_chains_are_taken_for_chains():
         nn.Sequential(nn.Linear(6, 4, bias=False), nn.SELU(), nn.Linear(4, 3)),
     ]
     others = [Skip(), nn.Sequential(twice, nn.ReLU(), twice), conv(), nn.Sequential(nn.Linear(6, 4), nn.ReLU())]
-    assert all(batched.chain(model) for model in chains)
-    assert not any(batched.chain(model) for model in others)
+    assert all(chain(model) for model in chains)
+    assert not any(chain(model) for model in others)
 
 
 def digits():
@@ -456,10 +457,10 @@ def test_bfloat16_is_as_accurate_within_the_spread_over_seeds():
 def test_products_are_rounded_only_while_they_are_asked_to_be():
     a = torch.rand(256, 256, generator=torch.Generator().manual_seed(0))
     exact, before = a @ a, torch.backends.mkldnn.matmul.fp32_precision
-    with groups.rounded_products("float32"):
+    with rounded_products("float32"):
         assert torch.equal(a @ a, exact)
-    with groups.rounded_products("bfloat16"):
-        with groups.rounded_products("bfloat16"):  # another thread's, say
+    with rounded_products("bfloat16"):
+        with rounded_products("bfloat16"):  # another thread's, say
             pass
         rounded = a @ a
         assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"

@@ -15,12 +15,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lib import ensemble, shards, spread
-from lib.batched import chain
-from lib.ensemble import Recipe, Record, train
-from lib.models import mlp, small_cnn
+from lib.networks.models import mlp, small_cnn
+from lib.networks.stacked import chain
 from lib.store import Store
-from lib.work import Members, Work
+from lib.training import ensemble, loop, parallel
+from lib.training.ensemble import train
+from lib.training.recipe import Members, Recipe, Record, Work
 
 RECIPE = Recipe(lr=0.1, momentum=0.9, batch_size=20, epochs=6)
 
@@ -49,7 +49,7 @@ def same(one, other):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_MEMBERS", 4)
+    monkeypatch.setattr(parallel, "SHARD_MEMBERS", 4)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_store_gives_back_what_it_was_given(tmp_path, small_shards, undisturbe
     same(go(store=Store(tmp_path)), undisturbed)
     assert len(list(tmp_path.glob("*.npz"))) == 6
     forbidden = lambda *_: pytest.fail("trained what the store has")
-    monkeypatch.setattr(shards, "train_members", forbidden)
+    monkeypatch.setattr(parallel, "train_members", forbidden)
     again = go(store=Store(tmp_path), chunk=3)
     same(again, undisturbed)
     assert again.steps_per_second == 0
@@ -101,7 +101,7 @@ def test_the_key_of_a_question_does_not_know_later_options():
     x, y, sees = problem()
     model, seeds = mlp(64, (32,), 4), [3, 4]
     work, members = Work(model, RECIPE, Record(), x, y), Members(seeds, sees[:2])
-    key = shards.key_of(work)
+    key = parallel.key_of(work)
     assert list(key) == ["function", "version", "data", "model", "outputs", "recipe", "record", "masked", "precision",
                          "device"]  # fmt: skip
     assert key["record"] == {
@@ -115,14 +115,14 @@ def test_the_key_of_a_question_does_not_know_later_options():
         "lr", "epochs", "iterations", "batch_size", "optimizer", "momentum", "nesterov", "betas", "alpha", "eps",
         "weight_decay", "decay_to", "schedule", "milestones", "gamma", "warmup", "loss", "augment",
     }  # fmt: skip
-    assert shards._digest_members(members) == shards.digest(torch.tensor(seeds), sees[:2], None)
+    assert parallel._digest_members(members) == parallel.digest(torch.tensor(seeds), sees[:2], None)
     initial = {"b": torch.ones(2, 3), "a": torch.zeros(2, 3)}
-    started = shards.digest(torch.tensor(seeds), None, None, initial["a"], initial["b"]) + ":a:b"
-    assert shards._digest_members(Members(seeds, initial=initial)) == started
+    started = parallel.digest(torch.tensor(seeds), None, None, initial["a"], initial["b"]) + ":a:b"
+    assert parallel._digest_members(Members(seeds, initial=initial)) == started
     others = [replace(work, start=1), replace(work, stop=3), replace(work, record=Record(visits=True))]
-    assert len({str(shards.key_of(other)) for other in [work, *others]}) == 4
+    assert len({str(parallel.key_of(other)) for other in [work, *others]}) == 4
     own = [{}, {"weights": torch.ones(2, 300)}, {"weights": torch.zeros(2, 300)}, {"state": {"steps": torch.ones(2)}}]
-    assert len({shards._digest_members(replace(members, **more)) for more in own}) == 4
+    assert len({parallel._digest_members(replace(members, **more)) for more in own}) == 4
 
 
 SCRIPT = """
@@ -221,7 +221,7 @@ def test_a_worker_dies_and_nothing_is_lost_or_counted_twice(tmp_path, cluster, s
     same(go(store=Watched(tmp_path), scheduler=address), undisturbed)
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert len(kept) == len(set(kept)) == 6
-    assert sum(steps) == spread.total_steps(work, members)
+    assert sum(steps) == parallel.total_steps(work, members)
     same(go(scheduler=address), undisturbed)
 
 
@@ -246,32 +246,32 @@ def test_groups_fit_in_memory(monkeypatch):
     recipe = Recipe(lr=0.1, momentum=0.9, weight_decay=0.1, decay_to="init", epochs=1, optimizer="rmsprop")
     work = Work(model, recipe, Record(parameters=False), x, y, layers=chain(model))
     free = 400 * 2**20
-    monkeypatch.setattr(spread, "free_bytes", lambda device: free * torch.get_num_threads())
-    monkeypatch.setattr(spread, "_fastest", lambda work, most: most)
-    monkeypatch.setattr(spread, "total_steps", lambda work, members: 10**6)
-    size = spread.choose_chunk(work, members)
+    monkeypatch.setattr(parallel, "free_bytes", lambda device: free * torch.get_num_threads())
+    monkeypatch.setattr(parallel, "_fastest", lambda work, most: most)
+    monkeypatch.setattr(parallel, "total_steps", lambda work, members: 10**6)
+    size = parallel.choose_chunk(work, members)
     assert 1 < size < 64
     with Peak() as peak:
-        spread.train_group(work.placed(), members.pick(list(range(size))), lambda steps: None)
-    assert spread.FREE_SHARE * free / 4 < peak.most < spread.FREE_SHARE * free
+        loop.train_group(work.placed(), members.pick(list(range(size))), lambda steps: None)
+    assert parallel.FREE_SHARE * free / 4 < peak.most < parallel.FREE_SHARE * free
 
 
 def test_the_chunk_is_measured(monkeypatch):
     seconds = {1: 1.0, 2: 1.5, 4: 2.6, 8: 5.4, 16: 11.0, 32: 30.0}
-    monkeypatch.setattr(spread, "_time_step", lambda work, size: seconds[size])
-    monkeypatch.setattr(spread, "_cores", lambda work: 2)
-    assert spread._fastest(None, 32) == 4
-    assert spread._fastest(None, 3) == 2
+    monkeypatch.setattr(parallel, "_time_step", lambda work, size: seconds[size])
+    monkeypatch.setattr(parallel, "_cores", lambda work: 2)
+    assert parallel._fastest(None, 32) == 4
+    assert parallel._fastest(None, 3) == 2
 
 
 def test_chunks_by_hand_and_by_nature():
     x, y, _ = problem()
     members = Members(list(range(24)))
     work = lambda model: Work(model, RECIPE, Record(), x, y, layers=chain(model))
-    assert spread.choose_chunk(work(small_cnn(classes=4)), members) == 1
-    assert spread.choose_chunk(work(mlp(64, (32,), 4)), members) == 8
-    assert [len(who) for who in spread._cut(list(range(24)), 7, 2)] == [6, 6, 6, 6]
-    assert [e for who in spread._cut(list(range(9)), 4, 2) for e in who] == list(range(9))
+    assert parallel.choose_chunk(work(small_cnn(classes=4)), members) == 1
+    assert parallel.choose_chunk(work(mlp(64, (32,), 4)), members) == 8
+    assert [len(who) for who in parallel._cut(list(range(24)), 7, 2)] == [6, 6, 6, 6]
+    assert [e for who in parallel._cut(list(range(9)), 4, 2) for e in who] == list(range(9))
 
 
 def test_a_failure_stops_the_other_threads():
@@ -285,7 +285,7 @@ def test_a_failure_stops_the_other_threads():
             tick(1)
 
     with pytest.raises(RuntimeError, match="first"):
-        spread.beside(call, [0, 1, 2, 3], 2, True, ticks.append)
+        parallel.beside(call, [0, 1, 2, 3], 2, True, ticks.append)
     assert len(ticks) < 1000
 
 

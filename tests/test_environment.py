@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from lib import environment
-from lib.environment import MARK, REPO, interpreter, unmet_pins
+from lib.study import runner
+from lib.study.runner import MARK, REPO, interpreter, unmet_pins
 
 
 def installed(**versions):
@@ -47,12 +47,12 @@ def repo(tmp_path):
 
 @pytest.fixture
 def unmet(monkeypatch):
-    monkeypatch.setattr(environment, "unmet_pins", lambda text: [f"p{i} 1 (not there)" for i in range(7)])
+    monkeypatch.setattr(runner, "unmet_pins", lambda text: [f"p{i} 1 (not there)" for i in range(7)])
 
 
 def test_an_environment_that_meets_the_pins_is_used(repo, monkeypatch):
     said = []
-    monkeypatch.setattr(environment, "unmet_pins", lambda text: [])
+    monkeypatch.setattr(runner, "unmet_pins", lambda text: [])
     assert str(interpreter(repo, said.append)) == sys.executable
     assert "which meets the pins" in said[0] and not (repo / ".venv").exists()
 
@@ -67,7 +67,7 @@ def test_a_venv_of_somebody_else_is_left_alone(repo, unmet):
 
 def test_a_venv_made_for_other_pins_is_made_again(repo, unmet, monkeypatch):
     said, made = [], []
-    monkeypatch.setattr(environment, "_make", lambda venv, *more: made.append(venv))
+    monkeypatch.setattr(runner, "_make", lambda venv, *more: made.append(venv))
     (repo / ".venv/bin").mkdir(parents=True)
     (repo / ".venv/bin/python").touch()
     (repo / ".venv" / MARK).write_text("incomplete\n")
@@ -80,7 +80,7 @@ def test_a_venv_made_for_other_pins_is_made_again(repo, unmet, monkeypatch):
 def test_a_venv_with_the_same_pins_is_used_at_once(repo, unmet, monkeypatch):
     import hashlib
 
-    monkeypatch.setattr(environment, "_make", lambda *args: pytest.fail("made again"))
+    monkeypatch.setattr(runner, "_make", lambda *args: pytest.fail("made again"))
     (repo / ".venv/bin").mkdir(parents=True)
     (repo / ".venv/bin/python").touch()
     (repo / ".venv" / MARK).write_text(hashlib.sha256((repo / "requirements.txt").read_bytes()).hexdigest() + "\n")

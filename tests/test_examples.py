@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.notebooks import REPO
+from lib.study.notebooks import REPO
 
 MODULES = sorted(f"lib.{path.stem}" for path in (REPO / "lib").glob("*.py") if path.stem != "__init__")
 AT_HAND = {"np": np, "pd": pd, "tempfile": tempfile, "torch": torch}

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from lib import fragility
-from lib.influence import inverse_hessian
-from lib.models import mlp
-from lib.response import leave_out, optimum, proximal_bregman
+from experiments import fragility
+from experiments.response import leave_out, optimum, proximal_bregman
+from lib.networks.models import mlp
+from lib.scores.influence import inverse_hessian
 
 
 def test_which_examples_are_compared():

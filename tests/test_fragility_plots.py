@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import fragility_plots as draw
+from experiments import fragility_plots as draw
 
 ENTRY = {"spearman": 0.5, "spearman_interval": (0.2, 0.7), "spearman_null": (-0.3, 0.31)}
 

@@ -6,7 +6,8 @@ from stacked import draw
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
-from lib import gradients, models
+from lib.networks import models, stacked
+from lib.numerics import gradients
 
 
 def jacobian(model, state, x):
@@ -48,7 +49,7 @@ NETWORKS = {
 def network(request):
     model, shape = NETWORKS[request.param]
     x = torch.randn(5, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return model.eval(), next(gradients.members(model, draw(model))), x
+    return model.eval(), next(stacked.members(model, draw(model))), x
 
 
 def directions(logits):
@@ -70,7 +71,7 @@ def test_norms_and_products_equal_those_of_gradients_written_out(network):
 def test_products_of_two_networks_states(network):
     """Two sets of examples, of other sizes, at other weights."""
     model, _, x = network
-    one, two = gradients.members(model, draw(model, seed=3))
+    one, two = stacked.members(model, draw(model, seed=3))
     left, right = directions(x) @ jacobian(model, one, x), jacobian(model, two, x[:3])
     eye = lambda logits: torch.eye(3, dtype=x.dtype).expand(len(logits), 3, 3)
     pairs = zip(gradients.signals(model, one, x, directions), gradients.signals(model, two, x[:3], eye), strict=True)
@@ -107,8 +108,8 @@ def test_last_layer_factors(bias):
     model = models.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.ReLU()), nn.Linear(4, 3, bias=bias))
     parameters, x = draw(model), torch.randn(6, 1, 3, 3, dtype=torch.float64)
     y = torch.tensor([[0, 1, 2, 0, 1, 2], [2, 2, 1, 1, 0, 0]])
-    features, errors = gradients.last_layer(model, parameters, x, y)
-    for e, state in enumerate(gradients.members(model, parameters)):
+    features, errors = stacked.last_layer(model, parameters, x, y)
+    for e, state in enumerate(stacked.members(model, parameters)):
         head = {name: state[name] for name in state if name.startswith("head")}
 
         def loss(head, row, label, state=state):
@@ -160,8 +161,8 @@ def test_missing_states_and_labels_are_named():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     state = draw(model)
     with pytest.raises(ValueError, match=r"1.running_var.*the model has \(2,\), got nothing"):
-        list(gradients.members(model, {k: v for k, v in state.items() if k != "1.running_var"}))
+        list(stacked.members(model, {k: v for k, v in state.items() if k != "1.running_var"}))
     with pytest.raises(ValueError, match=r"0.weight.*the model has \(2, 3\), got \(3,\)"):
-        list(gradients.members(model, {**state, "0.weight": state["0.weight"][0]}))
+        list(stacked.members(model, {**state, "0.weight": state["0.weight"][0]}))
     with pytest.raises(ValueError, match=r"integer labels \(5,\) or \(2, 5\), got torch.int64 \(4,\)"):
-        gradients.labels_by_run(torch.zeros(4, dtype=torch.int64), 2, 5)
+        stacked.labels_by_run(torch.zeros(4, dtype=torch.int64), 2, 5)

@@ -9,8 +9,10 @@ from torch import nn
 from torch.func import functional_call, grad, hessian
 from torch.nn import functional as F
 
-from lib import models
-from lib.influence import (
+from lib.networks import models
+from lib.numerics.inverse_hessian import SOLVERS
+from lib.numerics.objective import objective
+from lib.scores.influence import (
     eigenvalue_range,
     gradient_norm,
     influence,
@@ -20,8 +22,6 @@ from lib.influence import (
     taylor_gap,
     top_eigenvalue,
 )
-from lib.inverses import SOLVERS
-from lib.objective import objective
 
 F64, DECAY = torch.float64, 0.05
 
@@ -208,7 +208,7 @@ def test_lissa_on_the_examples_own_hessians_is_the_same(network, monkeypatch):
     model, x, y, x_test, y_test = network
     ask = lambda: influence(model, x, y, x_test, y_test, weight_decay=DECAY, solver="lissa", depth=20).on_loss
     before = ask()
-    monkeypatch.setattr("lib.inverses.TABLE", 0)
+    monkeypatch.setattr("lib.numerics.inverse_hessian.TABLE", 0)
     torch.testing.assert_close(ask(), before)
 
 
@@ -218,7 +218,7 @@ def test_gauss_newton_from_the_kernel_is_the_same(network, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = ask()
-        monkeypatch.setattr("lib.inverses.DENSE", 0)
+        monkeypatch.setattr("lib.numerics.inverse_hessian.DENSE", 0)
         torch.testing.assert_close(ask(), before)
 
 
@@ -226,7 +226,7 @@ def test_gauss_newton_from_a_factor_is_the_same(network, monkeypatch):
     model, x, y, x_test, y_test = network
     ask = lambda **how: influence(model, x, y, x_test, y_test, solver="gauss_newton", **how)
     before = ask(weight_decay=DECAY)
-    monkeypatch.setattr("lib.inverses.SPECTRUM", 0)
+    monkeypatch.setattr("lib.numerics.inverse_hessian.SPECTRUM", 0)
     after = ask(weight_decay=DECAY)
     torch.testing.assert_close(after.on_loss, before.on_loss)
     assert before.eigenvalues is not None and after.eigenvalues is None

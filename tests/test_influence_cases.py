@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from lib import ensemble, fragility
-from lib import influence_cases as cases_of
-from lib.data import load
-from lib.influence import inverse_hessian
-from lib.retraining import losses_on, part_of, removals, retrain
+from experiments import fragility
+from experiments import fragility as cases_of
+from lib.data.datasets import load
+from lib.scores.influence import inverse_hessian
+from lib.training import ensemble
+from lib.training.recipe import Recipe
+from lib.training.retraining import losses_on, part_of, removals, retrain
 
 LAMBDA, DELTA = 0.01, 0.02
 
@@ -22,7 +24,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def setting():
-    recipe = ensemble.Recipe(lr=0.01, optimizer="adam", epochs=1, batch_size=8)
+    recipe = Recipe(lr=0.01, optimizer="adam", epochs=1, batch_size=8)
     again = {"lr": 0.05, "optimizer": "sgd", "momentum": 0.9}
     return cases_of.Setting(recipe, share=0.2, again=again, damping=DELTA, top=6)
 

@@ -9,24 +9,29 @@ from torch import nn
 from torch.func import functional_call, hessian, jacrev
 from torch.nn import functional as F
 
-from lib import models
-from lib import objective as objectives
-from lib.conjugate_gradient import Indefinite, block_conjugate_gradient, conjugate_gradient
-from lib.curvature import (
+from lib.networks import models
+from lib.numerics import objective as objectives
+from lib.numerics.curvature import (
+    ekfac_inverse,
     example_hessians,
     extreme_eigenvalues,
     gauss_newton_matrix,
     hessian_product,
     highest_eigenvalue,
 )
-from lib.curvature import hessian as whole_hessian
-from lib.ekfac import ekfac_inverse
-from lib.example_gradients import along, gradient_rows, mean_square_norm
-from lib.gauss_newton import kernel_inverse
-from lib.input_span import input_span
-from lib.inverses import inverse
-from lib.lissa import Diverged, lissa
-from lib.objective import flat, gradient, named, objective
+from lib.numerics.curvature import hessian as whole_hessian
+from lib.numerics.gradients import along, gradient_rows, mean_square_norm
+from lib.numerics.inverse_hessian import (
+    Diverged,
+    Indefinite,
+    block_conjugate_gradient,
+    conjugate_gradient,
+    input_span,
+    inverse,
+    kernel_inverse,
+    lissa,
+)
+from lib.numerics.objective import flat, gradient, named, objective
 
 F64, DECAY = torch.float64, 0.1
 
@@ -133,8 +138,12 @@ def test_pieces_make_no_difference(case, monkeypatch):
     ask = lambda: (hessian_product(o, v), along(o, o.x, o.y, v), gauss_newton_matrix(o), gradient(o))
     before = ask()
     monkeypatch.setattr(objectives, "WORKING", 1)
-    monkeypatch.setattr("lib.chain_hessian.BLOCK_BYTES", 1)
-    for name in ("lib.curvature.WORKING", "lib.example_gradients.WORKING", "lib.example_gradients.ROWS_BYTES"):
+    monkeypatch.setattr("lib.numerics.curvature.BLOCK_BYTES", 1)
+    for name in (
+        "lib.numerics.objective.WORKING",
+        "lib.numerics.objective.WORKING",
+        "lib.numerics.gradients.ROWS_BYTES",
+    ):
         monkeypatch.setattr(name, 1)
     for one, other in zip(before, ask(), strict=True):
         torch.testing.assert_close(one, other)

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
-from lib.ensemble import Recipe, predict, train
-from lib.leave_one_out import leave_one_out
-from lib.linearized import coefficients, jacobians, ntk, spectrum, weight_changes
-from lib.models import initialize, mlp
-from lib.spectral_filter import poles, spectral_filter
+from lib.networks.models import initialize, mlp
+from lib.networks.stacked import predict
+from lib.numerics.gradients import jacobians, ntk, weight_changes
+from lib.numerics.spectral_filter import poles, spectral_filter
+from lib.scores.unique_information import coefficients, leave_one_out, spectrum
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe
 
 F64 = torch.float64
 

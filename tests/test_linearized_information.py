@@ -5,19 +5,26 @@ import math
 import pytest
 import torch
 
-from lib.information import (
+from experiments.unique_information import (
+    gaussian,
+    gaussian_kl,
+    information_of,
+    sgd_final_weights,
+    two_gaussians,
+    unique_information,
+)
+from lib.scores.unique_information import (
+    coefficients,
     commuting_covariance,
     functional_sample_information,
     gradient_covariance,
     hessian,
     langevin_precision,
+    leave_one_out,
     row_space,
     sample_information,
     sgd_covariance,
 )
-from lib.leave_one_out import leave_one_out
-from lib.linearized import coefficients
-from lib.sgd_toy import gaussian, gaussian_kl, information_of, sgd_final_weights, two_gaussians, unique_information
 
 F64 = torch.float64
 

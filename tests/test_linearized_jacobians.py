@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from lib.jacobians import coordinates, jacobians, ntk, weight_changes
-from lib.models import by_name, cnn_unique_information, initialize, mlp
+from lib.networks.models import by_name, cnn_unique_information, initialize, mlp
+from lib.numerics.gradients import coordinates, jacobians, ntk, weight_changes
 
 F64 = torch.float64
 
@@ -150,6 +150,6 @@ def test_bad_input(call, message):
 
 
 def test_what_cannot_fit_is_refused_before_it_starts(monkeypatch):
-    monkeypatch.setattr("lib.jacobians.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("lib.costs.free_bytes", lambda device: 1000)
     with pytest.raises(MemoryError, match="the Jacobian needs 0.0 GB"):
         jacobians(mlp(6, (40,), 2), random(3, 6))

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from lib.leave_one_out import leave_one_out
-from lib.linearized import spectrum
+from lib.scores.unique_information import leave_one_out, spectrum
 
 F64 = torch.float64
 
@@ -207,8 +206,7 @@ def test_one_example_has_no_others_to_take_the_mean_of():
 
 @pytest.mark.parametrize("time", [{"lr": 0.02, "steps": 50}, {"lr": 1.0, "steps": 0.7, "continuous": True}])
 def test_changes_of_predictions_alone(time):
-    from lib.leave_one_out import prediction_changes
-    from lib.linearized import spectrum
+    from lib.scores.unique_information import prediction_changes, spectrum
 
     generator = torch.Generator().manual_seed(0)
     rows, others = (torch.randn(m, 4, generator=generator, dtype=torch.float64) for m in (8, 3))

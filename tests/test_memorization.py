@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.memorization import (
+from lib.scores.memorization import (
     BLOCK,
     held_out_accuracy,
     high_influence_pairs,

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import models
+from lib.networks import models
 
 
 def parameters(model):

@@ -13,8 +13,8 @@ import jupytext
 import nbformat
 import pytest
 
-from lib import notebooks
-from lib.notebooks import REPO, Notebook, find
+from lib.study import notebooks
+from lib.study.notebooks import REPO, Notebook, find
 
 #: The notebooks that there are; one that is added is added here, one that goes missing fails the suite.
 NAMES = (

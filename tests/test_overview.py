@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import claims, overview
-from lib.criteria import load_claims
-from lib.data import Dataset
-from lib.notebooks import REPO
+from experiments import overview
+from lib.data.datasets import Dataset
+from lib.ledger import tables
+from lib.ledger.claims import load_claims
+from lib.study.notebooks import REPO
 
 START = REPO / "notebooks" / "00_start_here.ipynb"
 
@@ -21,7 +22,7 @@ def readme(tmp_path):
     rows = [{"id": ids[0], "verdict": "reproduced"}, {"id": ids[1], "verdict": "not reproduced"}]
     table = pd.DataFrame([{"claim": "a | b", "published": "–", "ours": "1"} | row for row in rows])
     path = tmp_path / "README.md"
-    path.write_text(f"[04 · A title](notebooks/04_a.ipynb)\n\n{claims.markdown(table)}\n", "utf8")
+    path.write_text(f"[04 · A title](notebooks/04_a.ipynb)\n\n{tables.markdown(table)}\n", "utf8")
     return path
 
 

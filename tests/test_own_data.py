@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import budget, checkup, data, dropping, noise, notebooks, own_data, own_scores, score_files, stats, suspects
-from lib.all_scores import Settings, compute
-from lib.notebooks import REPO, Notebook
+from experiments import checkup, own_data
+from lib import statistics
+from lib.catalogue import Settings, compute
+from lib.data import datasets, noise, score_files
 from lib.store import Store
+from lib.study import notebooks
+from lib.study.notebooks import REPO, Notebook
 
 SMALL = Settings(architecture="linear", epochs=3, early=1, batch_size=20, networks=2, trials=8, trial_epochs=4)
 
@@ -105,7 +108,7 @@ def test_imbalance_constants_range_and_what_is_not_finite():
 
 def test_the_trousers_that_are_one_picture_but_for_brightness():
     """``data/README.md`` names these three rows of Fashion-MNIST."""
-    trousers = data.load("fashion-mnist", classes=["Trouser"])
+    trousers = datasets.load("fashion-mnist", classes=["Trouser"])
     same = torch.isin(trousers.rows_train, torch.tensor([753, 29413, 43549]))
     some = same | (torch.arange(len(same)) < 300)
     y = torch.zeros(int(some.sum()), dtype=torch.int64)
@@ -115,7 +118,7 @@ def test_the_trousers_that_are_one_picture_but_for_brightness():
 
 
 def test_iris_keeps_a_flower_in_both_parts():
-    iris = data.load("iris")
+    iris = datasets.load("iris")
     test = {"x_test": iris.x_test, "y_test": iris.y_test, "rows_test": iris.rows_test}
     seen = checkup.checkup(iris.x_train, iris.y_train, rows=iris.rows_train, **test)
     leak = seen.findings[seen.findings.rows == "142 = 101"]
@@ -169,7 +172,7 @@ def test_the_network_suits_the_data(shape, architecture, side):
     assert (choice.settings.architecture, choice.side) == (architecture, side)
     assert choice.why
     x = torch.rand(6, *shape)
-    part = data.Dataset(x[:4], torch.arange(4), x[4:], torch.arange(2), *[torch.arange(4)] * 2, ("a",) * 4, "own")
+    part = datasets.Dataset(x[:4], torch.arange(4), x[4:], torch.arange(2), *[torch.arange(4)] * 2, ("a",) * 4, "own")
     ready = own_data.prepared(part, side)
     assert ready.x_train.shape[1:] == (shape if side is None else (shape[0], side, side))
     assert ready.x_train.mean().abs() < 1e-5
@@ -200,43 +203,43 @@ def test_standardized_by_the_training_part():
 
 
 ITEMS = [
-    budget.Item("a", "runs", 10, 2, 3.0),
-    budget.Item("b", "seeds", 5, 1, 2.0),
-    budget.Item("c", "one", 1, 1, 1.0, 3),
+    own_data.Item("a", "runs", 10, 2, 3.0),
+    own_data.Item("b", "seeds", 5, 1, 2.0),
+    own_data.Item("c", "one", 1, 1, 1.0, 3),
 ]
 
 
 def test_wishes_are_granted_where_there_is_time_and_cut_alike_where_not():
-    assert budget.plan(ITEMS, 41.0).planned.tolist() == [10, 5, 1]
-    half = budget.plan(ITEMS, 25.0)  # 9 at least; of 32 more, 16 are there
+    assert own_data.plan(ITEMS, 41.0).planned.tolist() == [10, 5, 1]
+    half = own_data.plan(ITEMS, 25.0)  # 9 at least; of 32 more, 16 are there
     assert half.planned.tolist() == [6, 3, 1]
     assert half.seconds.sum() <= 25
-    assert budget.plan(ITEMS, 9.0).planned.tolist() == [2, 1, 1]
+    assert own_data.plan(ITEMS, 9.0).planned.tolist() == [2, 1, 1]
 
 
 @pytest.mark.parametrize("seconds", [8.9, 0.0, -5.0, math.nan])
 def test_too_little_time_says_how_much_would_do(seconds):
     with pytest.raises(ValueError, match="minutes: the least that makes sense .2 runs for a, 1 seeds for b, 1 one"):
-        budget.plan(ITEMS, seconds)
+        own_data.plan(ITEMS, seconds)
 
 
 def test_rows_are_cut_until_the_least_fits():
-    assert budget.rows_that_fit(ITEMS, 1000, 100.0, fewest=50) == 1000
-    rows = budget.rows_that_fit(ITEMS, 1000, 4.0, fewest=50)
-    assert sum(item.least * item.seconds for item in budget.shrunk(ITEMS, rows / 1000)) <= 4.0
-    assert sum(item.least * item.seconds for item in budget.shrunk(ITEMS, (rows + 1) / 1000)) > 4.0
-    assert budget.rows_that_fit(ITEMS, 1000, 0.0, fewest=50) == 50
+    assert own_data.rows_that_fit(ITEMS, 1000, 100.0, fewest=50) == 1000
+    rows = own_data.rows_that_fit(ITEMS, 1000, 4.0, fewest=50)
+    assert sum(item.least * item.seconds for item in own_data.shrunk(ITEMS, rows / 1000)) <= 4.0
+    assert sum(item.least * item.seconds for item in own_data.shrunk(ITEMS, (rows + 1) / 1000)) > 4.0
+    assert own_data.rows_that_fit(ITEMS, 1000, 0.0, fewest=50) == 50
 
 
 def test_the_clock_gives_blocks_until_time_is_out():
-    clock = budget.Clock(budget.plan(ITEMS, 41.0))
+    clock = own_data.Clock(own_data.plan(ITEMS, 41.0))
     assert [(b.start, b.stop) for b in clock.blocks("a", 4)] == [(0, 4), (4, 8), (8, 10)]
-    slow = budget.Clock(budget.plan([budget.Item("a", "runs", 100, 1, 0.001)], 1.0))
+    slow = own_data.Clock(own_data.plan([own_data.Item("a", "runs", 100, 1, 0.001)], 1.0))
     for _ in slow.blocks("a", 1, patience=1.0):
         time.sleep(0.02)
     assert 1 <= slow.done["a"] <= 6
     assert slow.table().loc["a", "planned"] == 100
-    least = budget.Clock(budget.plan([budget.Item("a", "seeds", 5, 2, 1e-6)], 1.0))
+    least = own_data.Clock(own_data.plan([own_data.Item("a", "seeds", 5, 2, 1e-6)], 1.0))
     for _ in least.blocks("a", 1):
         time.sleep(0.01)
     assert least.done["a"] == 2
@@ -292,46 +295,46 @@ def test_votes_count_only_those_who_did_not_see():
     p = torch.tensor(np.random.default_rng(0).dirichlet(np.ones(2), (3, 3)), dtype=torch.float64)
     y = torch.tensor([0, 1, 1])
     errors = (p - torch.nn.functional.one_hot(y, 2)).float()
-    judged = suspects.held_out_votes(sees, errors, y)
+    judged = checkup.held_out_votes(sees, errors, y)
     assert judged.networks.tolist() == [1, 2, 1]
     expected = torch.stack([p[1, 0], (p[0, 1] + p[1, 1]) / 2, p[0, 2]])
     torch.testing.assert_close(judged.probability, expected, atol=1e-6, rtol=0)
     spread = torch.stack([p[0, 1], p[1, 1]]).std(0) / math.sqrt(2)
     torch.testing.assert_close(judged.error[1], spread, atol=1e-6, rtol=0)
     assert judged.error[0].isnan().all()
-    halves = [suspects.tally(sees[part], errors[part], y) for part in (slice(1), slice(1, None))]
-    torch.testing.assert_close(suspects.votes(halves).probability, judged.probability)
+    halves = [checkup.tally(sees[part], errors[part], y) for part in (slice(1), slice(1, None))]
+    torch.testing.assert_close(checkup.votes(halves).probability, judged.probability)
 
 
 def test_suggestions():
     p = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.3, 0.4, 0.3], [math.nan] * 3], dtype=torch.float64)
-    judged = suspects.Votes(p, torch.zeros_like(p), torch.tensor([5, 5, 5, 0]))
-    table = suspects.suggestions(judged, torch.tensor([0, 0, 0, 2]), sure=0.5)
+    judged = checkup.Votes(p, torch.zeros_like(p), torch.tensor([5, 5, 5, 0]))
+    table = checkup.suggestions(judged, torch.tensor([0, 0, 0, 2]), sure=0.5)
     assert table.suggested.tolist() == [0, 1, 1, -1]
     assert table.suspect.tolist() == [False, True, False, False]
     assert table.doubt.round(6).tolist()[:3] == [0.1, 0.8, 0.7]
     assert math.isnan(table.doubt[3])
     with pytest.raises(ValueError, match="sure: expected a probability"):
-        suspects.suggestions(judged, torch.zeros(4, dtype=torch.int64), sure=0.0)
+        checkup.suggestions(judged, torch.zeros(4, dtype=torch.int64), sure=0.0)
 
 
 def test_the_probe_counts_by_hand():
     flipped = torch.tensor([True, True, True, False, False, False, False, False])
     table = pd.DataFrame({"suspect": [True, True, False, True] + [False] * 4, "suggested": [0, 2, 0, 0, 1, 1, 1, 1]})
-    measured = suspects.probe(table, flipped, torch.tensor([0, 0, 0, 1, 1, 1, 1, 1]))
+    measured = checkup.probe(table, flipped, torch.tensor([0, 0, 0, 1, 1, 1, 1, 1]))
     assert [round(part[0], 6) for part in measured] == [round(v, 6) for v in (2 / 3, 1 / 5, 2 / 3, 1 / 2)]
-    assert suspects.precision_at(measured, 3 / 8) == pytest.approx(2 / 3)
-    assert suspects.precision_at(measured, 0.0) == 0.0
-    silent = suspects.probe(table.assign(suspect=False), flipped, torch.zeros(8, dtype=torch.int64))
+    assert checkup.precision_at(measured, 3 / 8) == pytest.approx(2 / 3)
+    assert checkup.precision_at(measured, 0.0) == 0.0
+    silent = checkup.probe(table.assign(suspect=False), flipped, torch.zeros(8, dtype=torch.int64))
     assert silent.found[0] == 0
     assert math.isnan(silent.precision[0])
-    assert math.isnan(suspects.precision_at(silent, 0.1))
+    assert math.isnan(checkup.precision_at(silent, 0.1))
 
 
 def test_detection_orders_scores():
     flipped = torch.arange(40) < 8
     good, bad = flipped.double() + 0.01 * torch.arange(40), torch.arange(40).double() % 7
-    table = suspects.detection({"bad": bad, "good": good}, flipped)
+    table = checkup.detection({"bad": bad, "good": good}, flipped)
     assert table.score.tolist() == ["good", "bad"]
     assert table.precision[0] == 1
 
@@ -342,49 +345,49 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
     given, flipped = noise.uniform_noise(y, 0.05, k=3, seed=1)
     labels, store = torch.stack([y, given]), Store(tmp_path)
     ready = checkup.standardized(x)[0]
-    plan = budget.plan([budget.Item("CG", own_data.EXACT, 1, 1, 0.0), budget.Item("runs", "networks", 3, 2, 0.0),
-                        budget.Item("judges", "networks", 30, 8, 0.1)], 60)  # fmt: skip
-    clock = budget.Clock(plan)
+    plan = own_data.plan([own_data.Item("CG", own_data.EXACT, 1, 1, 0.0), own_data.Item("runs", "networks", 3, 2, 0.0),
+                        own_data.Item("judges", "networks", 30, 8, 0.1)], 60)  # fmt: skip
+    clock = own_data.Clock(plan)
     how = replace(SMALL, jitter=own_data.JITTER)
-    judges = own_scores.trial_blocks(ready, labels, how, clock.blocks("judges", 8), store=store, progress=False)
+    judges = own_data.trial_blocks(ready, labels, how, clock.blocks("judges", 8), store=store, progress=False)
     assert judges[0].member_sees.shape == (30, 200)
-    probe = suspects.suggestions(judges[1].votes, given)
-    measured = suspects.probe(probe, flipped, y)
+    probe = checkup.suggestions(judges[1].votes, given)
+    measured = checkup.probe(probe, flipped, y)
     assert (measured.found[0], measured.precision[0], measured.right[0]) == (1, 1, 1)
-    assert not suspects.suggestions(judges[0].votes, y).suspect.any()
+    assert not checkup.suggestions(judges[0].votes, y).suspect.any()
     names = own_data.score_names("cg,el2n,memorization,c-score,input norm")
-    scored = own_scores.score(names, x, ready, labels, how, judges, clock, store=store)
+    scored = own_data.score(names, x, ready, labels, how, judges, clock, store=store)
     assert list(scored) == names
     for name in ("CG", "EL2N", "C-score"):
-        table = suspects.detection({name: suspects.filled(scored[name].hardness[1])}, flipped)
+        table = checkup.detection({name: checkup.filled(scored[name].hardness[1])}, flipped)
         assert table.auroc[0] > 0.97, name
-    one = own_scores.trial_blocks(ready, labels[1:], how, iter([range(30)]), progress=False)[0]
+    one = own_data.trial_blocks(ready, labels[1:], how, iter([range(30)]), progress=False)[0]
     assert torch.equal(one.correct, judges[1].correct)  # blocks, store and the other labelling do not matter
     torch.testing.assert_close(one.votes.probability, judges[1].votes.probability)
-    direct = compute(["CG"], own_scores.directions(x, ready), labels, settings=how)["CG"]
+    direct = compute(["CG"], own_data.directions(x, ready), labels, settings=how)["CG"]
     assert torch.equal(scored["CG"].hardness, direct.hardness)
 
 
 def test_empty_pictures_do_not_stop_the_scores():
     x, y = torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
-    assert own_scores.directions(x, x) is x
+    assert own_data.directions(x, x) is x
     x[[7, 8]] = 0.0
-    scored = compute(["CG"], own_scores.directions(x, x), y, settings=Settings(jitter=own_data.JITTER))["CG"]
+    scored = compute(["CG"], own_data.directions(x, x), y, settings=Settings(jitter=own_data.JITTER))["CG"]
     assert scored.hardness.isfinite().all()
 
 
 def test_drawn_scores_are_near_the_exact_ones():
     x, y = clusters(n=150)
     ready = checkup.standardized(x)[0]
-    plan = budget.plan(
-        [budget.Item("CG", "draws of a subsample", 10, 1, 0.0), budget.Item("judges", "n", 4, 2, 0.0)], 9
+    plan = own_data.plan(
+        [own_data.Item("CG", "draws of a subsample", 10, 1, 0.0), own_data.Item("judges", "n", 4, 2, 0.0)], 9
     )
-    clock = budget.Clock(plan)
+    clock = own_data.Clock(plan)
     how = replace(SMALL, jitter=own_data.JITTER)
-    judges = own_scores.trial_blocks(ready, y[None], how, clock.blocks("judges", 4), progress=False)
-    drawn = own_scores.score(["CG"], x, ready, y[None], how, judges, clock)["CG"]
-    exact = compute(["CG"], own_scores.directions(x, ready), y, settings=how)["CG"]
-    assert stats.spearman(drawn.hardness[0], exact.hardness)[0] > 0.7
+    judges = own_data.trial_blocks(ready, y[None], how, clock.blocks("judges", 4), progress=False)
+    drawn = own_data.score(["CG"], x, ready, y[None], how, judges, clock)["CG"]
+    exact = compute(["CG"], own_data.directions(x, ready), y, settings=how)["CG"]
+    assert statistics.spearman(drawn.hardness[0], exact.hardness)[0] > 0.7
     assert (drawn.stderr >= 0).all()
 
 
@@ -394,7 +397,7 @@ def test_drawn_scores_are_near_the_exact_ones():
 def test_losses_by_hand():
     full = torch.tensor([[True, True, True, False], [True, True, True, True]])
     less = torch.tensor([[True, False, True, False], [True, True, False, True]])
-    table = dropping.losses({("all", 1.0): full, ("random", 0.5): less}, ("all", 1.0))
+    table = own_data.losses({("all", 1.0): full, ("random", 0.5): less}, ("all", 1.0))
     assert table.columns.tolist() == ["score", "kept", "accuracy", "loss", "low", "high"]
     assert table.loss.tolist() == [0, 25]
     assert table.accuracy.tolist() == [0.875, 0.625]
@@ -402,16 +405,16 @@ def test_losses_by_hand():
     assert table.high[1] - 25 == pytest.approx(1.959964 * math.sqrt(by_test))
     assert table.low[0] == table.high[0] == 0
     with pytest.raises(ValueError, match="two at least"):
-        dropping.losses({("all", 1.0): full[:1]}, ("all", 1.0))
+        own_data.losses({("all", 1.0): full[:1]}, ("all", 1.0))
 
 
 def test_the_largest_drop_stops_at_the_first_that_loses_too_much():
     drop = [0.2, 0.8, 0.4, 0.6]
-    assert dropping.largest_drop(drop, [0, 0.5, 3, 0], [-1, -1, 2, -1], [1, 2, 4, 1], 1.0) == (0.2, (0.2, 0.2))
-    assert dropping.largest_drop(drop, [0, 9, 0, 0], [-1, 5, -1, -1], [0.5, 12, 0.5, 2], 1.0) == (0.6, (0.4, 0.6))
-    assert dropping.largest_drop(drop, [2] * 4, [1.5] * 4, [3] * 4, 1.0) == (0.0, (0.0, 0.0))
+    assert own_data.largest_drop(drop, [0, 0.5, 3, 0], [-1, -1, 2, -1], [1, 2, 4, 1], 1.0) == (0.2, (0.2, 0.2))
+    assert own_data.largest_drop(drop, [0, 9, 0, 0], [-1, 5, -1, -1], [0.5, 12, 0.5, 2], 1.0) == (0.6, (0.4, 0.6))
+    assert own_data.largest_drop(drop, [2] * 4, [1.5] * 4, [3] * 4, 1.0) == (0.0, (0.0, 0.0))
     with pytest.raises(ValueError, match="tolerance"):
-        dropping.largest_drop(drop, [0] * 4, [0] * 4, [0] * 4, -1.0)
+        own_data.largest_drop(drop, [0] * 4, [0] * 4, [0] * 4, -1.0)
 
 
 # --- the notebook ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import claims, pages
+from lib.ledger import ledger
+from lib.study import pages
 
 REPO = Path(__file__).parents[1]
 NOTEBOOKS = sorted((REPO / "notebooks").glob("[0-9]*.ipynb"))
@@ -39,7 +40,7 @@ def small():
 def site(tmp_path_factory):
     """Pages of the committed notebooks, as if they had just been executed."""
     folder = tmp_path_factory.mktemp("html")
-    table = claims.summary(folder, "laptop")
+    table = ledger.summary(folder, "laptop")
     pages.write(NOTEBOOKS, folder, table, home=REPO / "notebooks", profile="laptop")
     return folder
 
@@ -100,7 +101,7 @@ def test_every_link_leads_somewhere(site):
 
 
 def test_claims_lead_to_the_cells_that_record_them(site):
-    index, table = soup(site / "index.html"), claims.summary(site, "laptop")
+    index, table = soup(site / "index.html"), ledger.summary(site, "laptop")
     owned = table[table.notebook.isin([path.name[:2] for path in NOTEBOOKS])]
     for name in owned.id:
         assert index.find("a", string=name)["href"].partition("#")[2], f"{name} is recorded in no cell that names it"

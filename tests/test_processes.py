@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from lib.processes import each_in_a_process
+from lib.training.parallel import each_in_a_process
 
 
 def test_closures_go_over_and_results_come_back_in_order():

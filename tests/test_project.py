@@ -12,8 +12,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from lib import environment, notebooks
-from lib.notebooks import REPO
+from lib.study import notebooks, runner
+from lib.study.notebooks import REPO
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text("utf8"))
 README = (REPO / "README.md").read_text("utf8")
@@ -128,7 +128,7 @@ def test_pins_hold_on_each_platform():
 
 
 def test_this_environment_meets_the_pins():
-    assert environment.unmet_pins((REPO / "requirements.txt").read_text("utf8")) == []
+    assert runner.unmet_pins((REPO / "requirements.txt").read_text("utf8")) == []
 
 
 def test_conda_environment():
@@ -163,12 +163,12 @@ def test_the_two_commands_come_first():
     assert commands(README)[:2] == ["./run_all.sh", "./run_all.sh --test"]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "lib/study.py"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "lib/study/runner.py"])
 def test_the_commands_exist(document):
     """What the documents tell to type is accepted (run_all.sh), or names files that there are."""
     import shlex
 
-    from lib.study import options
+    from lib.study.runner import options
 
     seen = 0
     for command in commands((REPO / document).read_text("utf8")):
@@ -191,7 +191,7 @@ def test_links_of_the_documents_lead_somewhere():
 
 
 def test_the_glossary_names_every_score_and_what_there_is():
-    from lib.scored import SCORES
+    from lib.catalogue import SCORES
 
     text = (REPO / "notebooks" / "GLOSSARY.md").read_text("utf8")
     scores = text.split("\n## Scores\n")[1].split("\n## ")[0]
@@ -209,7 +209,7 @@ def test_the_glossary_names_every_score_and_what_there_is():
 
 
 def test_the_readme_lists_the_notebooks_and_has_a_place_for_their_verdicts():
-    from lib.publish import put_between
+    from lib.study.publish import put_between
 
     for notebook in notebooks.find(REPO / "notebooks"):
         assert f"(notebooks/{notebook.name}.ipynb)" in README
@@ -219,11 +219,11 @@ def test_the_readme_lists_the_notebooks_and_has_a_place_for_their_verdicts():
 
 def test_the_report_says_what_the_tables_say():
     """Its counts and quotations, its verdicts by paragraph, and no failure left out."""
-    from lib.criteria import load_claims
-    from lib.publish import quote, verdicts_in
+    from lib.ledger.claims import load_claims
+    from lib.study.publish import quote, verdicts_in
 
     text, claims, found = (REPO / "REPRODUCIBILITY.md").read_text("utf8"), load_claims(), verdicts_in(README)
-    assert quote(text, README, claims.values()) == text, "python -m lib.publish brings its figures up to date"
+    assert quote(text, README, claims.values()) == text, "python -m lib.study.publish brings its figures up to date"
     assert "–<!-- -->" not in text
     said = {
         "Held": "reproduced",
@@ -244,8 +244,8 @@ def test_the_readme_says_what_the_notebooks_say():
     """Each verdict, with its values, stands in the committed outputs of the notebook."""
     import json
 
-    from lib.criteria import load_claims
-    from lib.publish import verdicts_in
+    from lib.ledger.claims import load_claims
+    from lib.study.publish import verdicts_in
 
     claims, outputs = load_claims(), {}
     for claim, (ours, verdict) in verdicts_in(README).items():

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.ensemble import Recipe
-from lib.models import mlp
-from lib.pruning import gain, input_norm, prune, random_subsets, retrain, window
+from experiments.pruning import gain, prune, random_subsets, retrain, window
+from lib.networks.models import mlp
+from lib.scores.data_diet import input_norm
+from lib.training.recipe import Recipe
 
 
 @pytest.fixture

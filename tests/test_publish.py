@@ -5,9 +5,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_study import write
 
-from lib import publish
-from lib.notebooks import Run
-from lib.publish import put_between, quote, save, scrub, tidy
+from lib.study import publish
+from lib.study.notebooks import Run
+from lib.study.publish import put_between, quote, save, scrub, tidy
 
 PLACES = {"/data/me/study/": "", "/data/me/env/": "<python>/"}
 
@@ -86,7 +86,7 @@ def test_put_between():
 @pytest.fixture
 def run(tmp_path):
     """A run with one claim recorded and one figure, and a repository to save it to."""
-    from lib.claims import Ledger
+    from lib.ledger.ledger import Ledger
 
     notebook = write(tmp_path / "notebooks", "04_small", "", ("a.one",))
     results = tmp_path / "results"

@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from lib import removal
-from lib.models import initialize, mlp
-from lib.removal import Training, kernels, linearized, retrained, stable
-from lib.removal_influence import influence, influence_in_closed_form
+from experiments import linearization
+from experiments.linearization import (
+    Training,
+    influence,
+    influence_in_closed_form,
+    kernels,
+    linearized,
+    retrained,
+    stable,
+)
+from lib.networks.models import initialize, mlp
 from lib.store import Store
 
 F64 = torch.float64
@@ -76,14 +83,14 @@ def test_all_coordinates_or_as_many_as_there_are():
 def test_the_pace_keeps_the_length():
     """As many steps as the curvature asks for, and hardly another end than with ten times as many."""
     model, x, y, x_val = (getattr(line(), name) for name in ("model", "x", "y", "x_val"))
-    few, known = removal.paced(model, x, y, x_val, time=40.0)
-    many, _ = removal.paced(model, x, y, x_val, time=40.0, least=10 * few.steps)
+    few, known = linearization.paced(model, x, y, x_val, time=40.0)
+    many, _ = linearization.paced(model, x, y, x_val, time=40.0, least=10 * few.steps)
     assert few.lr * few.steps == pytest.approx(40.0) and few.lr * known.curvature <= 1.25
-    assert many.steps == 10 * few.steps and removal.paced(model, x, y, x_val, time=1.0)[0].steps == 50
+    assert many.steps == 10 * few.steps and linearization.paced(model, x, y, x_val, time=1.0)[0].steps == 50
     first, second = (linearized(t, known).squared_weights for t in (few, many))
     torch.testing.assert_close(first, second, rtol=0.1, atol=0)
     with pytest.raises(ValueError, match=r"needs .* steps, more than most = 60: is the network badly scaled"):
-        removal.paced(model, x, y, x_val, time=400.0, most=60)
+        linearization.paced(model, x, y, x_val, time=400.0, most=60)
 
 
 def test_several_outputs_are_one_hot():
@@ -104,7 +111,7 @@ def test_influence_is_the_newton_step(decay, damping):
     t, every = line(decay=decay), torch.arange(10)
     _, trained = retrained(t, every[:1], precision="float64")
     changes, j_val = dense(t, trained, lambda h: torch.linalg.inv(h + damping * torch.eye(5, dtype=F64)))
-    closed = influence_in_closed_form(kernels(removal.at(t, trained)), weight_decay=decay, damping=damping)
+    closed = influence_in_closed_form(kernels(linearization.at(t, trained)), weight_decay=decay, damping=damping)
     for found in (closed, *(influence(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg"))):
         torch.testing.assert_close(found.squared_weights, changes.square().sum(0), rtol=1e-3, atol=1e-12)
         torch.testing.assert_close(found.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-3, atol=1e-12)
@@ -124,7 +131,7 @@ def test_the_mean_of_lissa():
 
     changes, j_val = dense(t, trained, recursion)
     settings = {"scale": scale, "depth": depth}
-    mean = influence_in_closed_form(kernels(removal.at(t, trained)), damping=beta * scale, **settings)
+    mean = influence_in_closed_form(kernels(linearization.at(t, trained)), damping=beta * scale, **settings)
     torch.testing.assert_close(mean.squared_weights, changes.square().sum(0), rtol=1e-8, atol=0)
     torch.testing.assert_close(mean.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-8, atol=0)
     drawn = influence(t, trained, every, damping=beta * scale, solver="lissa", batch_size=20, repeats=20, **settings)
@@ -134,7 +141,7 @@ def test_the_mean_of_lissa():
 def test_what_was_retrained_is_kept(tmp_path, monkeypatch):
     t, store = line(), Store(tmp_path)
     first, trained = retrained(t, torch.tensor([1, 2]), store=store)
-    monkeypatch.setattr(removal, "train", None)  # nothing may be trained now
+    monkeypatch.setattr(linearization, "train", None)  # nothing may be trained now
     again, same = retrained(t, torch.tensor([1, 2]), store=store)
     assert torch.equal(again.squared_weights, first.squared_weights)
     assert torch.equal(same.weight, trained.weight)

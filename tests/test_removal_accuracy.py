@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.removal import Change
-from lib.removal_accuracy import NETWORKS, PUBLISHED, accuracy, correlation_gap, pair, published
+from experiments.linearization import NETWORKS, PUBLISHED, Change, accuracy, correlation_gap, pair, published
 
 
 def changes(seed=0, n=30):

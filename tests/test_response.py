@@ -6,9 +6,9 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
-from lib.models import Classifier, mlp
-from lib.response import leave_out, optimum, proximal_bregman
-from lib.retraining import removals
+from experiments.response import leave_out, optimum, proximal_bregman
+from lib.networks.models import Classifier, mlp
+from lib.training.retraining import removals
 
 DECAY = 0.02
 

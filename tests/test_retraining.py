@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from lib.ensemble import Recipe, train
-from lib.models import mlp
-from lib.retraining import loss_changes, losses_on, parameter_changes, part_of, removals, retrain
+from lib.networks.models import mlp
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe
+from lib.training.retraining import loss_changes, losses_on, parameter_changes, part_of, removals, retrain
 
 
 def data(n=24, d=3, k=3, seed=0):

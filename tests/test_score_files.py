@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.score_files import merge_scores, provenance
+from lib.data.score_files import merge_scores, provenance
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from lib import models
-from lib.influence import inverse_hessian
-from lib.self_influence import self_influence
+from lib.networks import models
+from lib.scores.influence import inverse_hessian, self_influence
 
 
 def networks(runs=2, hidden=(5,)):
@@ -28,7 +27,7 @@ def test_it_is_the_diagonal_of_the_influence_on_the_training_losses(hidden):
 
 
 def test_much_damping_leaves_the_squared_gradient():
-    from lib.data_diet import grand
+    from lib.scores.data_diet import grand
 
     (net, _), states = networks()
     x, y = inputs()

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from lib.information import gradient_covariance, hessian, sgd_covariance
-from lib.linearized import F64
-from lib.steady_state import minimum, sgd_wander
+from experiments.unique_information import minimum, sgd_wander
+from lib.numerics.spectral_filter import F64
+from lib.scores.unique_information import gradient_covariance, hessian, sgd_covariance
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,10 @@ import pytest
 import scipy.stats
 import torch
 
-from lib.all_scores import Settings, compute, standardized
-from lib.consistency import published_c_scores
-from lib.data import load
-from lib.notebooks import REPO
-from lib.score_files import provenance, read_scores
+from lib.catalogue import Settings, compute, standardized
+from lib.data.datasets import load
+from lib.data.score_files import provenance, published_c_scores, read_scores
+from lib.study.notebooks import REPO
 
 FILE = REPO / "data" / "scores" / "fashion-mnist.parquet"
 PUBLISHED = REPO.parent / "shared" / "reference"

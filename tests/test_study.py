@@ -12,8 +12,8 @@ import nbformat
 import pytest
 import yaml
 
-from lib import notebooks, study
-from lib.notebooks import REPO, Notebook, find, fit, overrides, parameters
+from lib.study import notebooks, runner
+from lib.study.notebooks import REPO, Notebook, find, fit, overrides, parameters
 
 HEAD = """# ---
 # jupyter:
@@ -37,7 +37,7 @@ dataset: str = "digits"  # a name or a file
 # %%
 import json, os
 from pathlib import Path
-from lib.claims import Ledger
+from lib.ledger.ledger import Ledger
 
 ledger = Ledger("NN", profile, claims="claims.yaml")
 
@@ -188,13 +188,13 @@ def test_profile_files_are_held_to_the_notebook(folder):
 
 @pytest.mark.parametrize("only", [["1"], ["01"], ["01_first"], ["01", "01"], [" 01 ,"]])
 def test_only(folder, only):
-    assert [n.name for n in study.select(find(folder), only)] == ["01_first"]
+    assert [n.name for n in runner.select(find(folder), only)] == ["01_first"]
 
 
 def test_only_takes_several_in_their_order(folder):
-    assert [n.number for n in study.select(find(folder), ["02,01"])] == ["01", "02"]
-    assert [n.number for n in study.select(find(folder), ["02", "01"])] == ["01", "02"]
-    assert [n.number for n in study.select(find(folder), [])] == ["01", "02"]
+    assert [n.number for n in runner.select(find(folder), ["02,01"])] == ["01", "02"]
+    assert [n.number for n in runner.select(find(folder), ["02", "01"])] == ["01", "02"]
+    assert [n.number for n in runner.select(find(folder), [])] == ["01", "02"]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_only_takes_several_in_their_order(folder):
 )
 def test_refused_before_anything_runs(folder, tmp_path, capsys, argv, valid):
     try:
-        status = study.main(argv, folder)
+        status = runner.main(argv, folder)
     except SystemExit as stop:
         status = stop.code
     assert status == 2
@@ -234,13 +234,13 @@ def test_halves_that_differ_are_refused(folder, capsys):
     nbformat.write(jupytext.read(first.py), first.ipynb)
     assert notebooks.difference(first) == ""
     first.py.write_text(first.py.read_text().replace("# # A small", "# # A smaller"))
-    assert study.main(["--only", "01", "--profile", "smoke"], folder) == 2
+    assert runner.main(["--only", "01", "--profile", "smoke"], folder) == 2
     assert "cell 1: .py has '# A smaller notebook', .ipynb '# A small notebook'" in capsys.readouterr().err
 
 
 def test_help_names_the_notebooks(folder, capsys):
     with pytest.raises(SystemExit, match="0"):
-        study.main(["--help"], folder)
+        runner.main(["--help"], folder)
     said = capsys.readouterr().out
     assert all(word in said for word in ("01_first", "02_second", "--profile", "--only", "--save", "--test", "-p"))
 
@@ -274,7 +274,7 @@ def test_the_others_run_when_one_fails(folder, tmp_path, capsys):
     first, _ = find(folder)
     body = 'ledger.record("a.one", 1e-9)\n\n# %%\n\nvalue = {}["missing"]\n\n# %%\nprint("not reached")\n'
     first.py.write_text(HEAD.replace("NN", "01") + body)
-    assert study.main(["--profile", "smoke"], folder) == 1
+    assert runner.main(["--profile", "smoke"], folder) == 1
     said = capsys.readouterr().out
     assert "[2/4] 01_first" in said and "[3/4] 02_second" in said and "[4/4] verdicts" in said
     assert "FAILED at cell [5] `value = {}[\"missing\"]`: KeyError: 'missing'" in said
@@ -294,20 +294,20 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     readme = tmp_path / "README.md"
     names = ("of all papers", "01", "02")
     readme.write_text("".join(f"<!-- verdicts {name} -->\n<!-- end of verdicts {name} -->\n" for name in names))
-    assert study.main(["--save"], folder) == 1
+    assert runner.main(["--save"], folder) == 1
     assert first.ipynb.exists() and not second.ipynb.exists()
     assert notebooks.difference(first) == ""
     assert "a.one | words | words | 1e-09" in readme.read_text() and "a.two" not in readme.read_text()
     assert "saved: " in capsys.readouterr().out
     before = first.ipynb.read_bytes(), readme.read_bytes()
-    assert study.main(["--only", "01", "--save"], folder) == 0
+    assert runner.main(["--only", "01", "--save"], folder) == 0
     assert before == (first.ipynb.read_bytes(), readme.read_bytes())
 
 
 def test_pages_of_what_went_well(folder, tmp_path, capsys):
     first, _ = find(folder)
     first.py.write_text(first.py.read_text() + "\n# %%\n1 / 0\n")
-    assert study.main(["--profile", "smoke", "--html"], folder) == 1
+    assert runner.main(["--profile", "smoke", "--html"], folder) == 1
     assert "html/index.html" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "results/smoke/html").iterdir()) == ["02_second.html", "index.html"]
 
@@ -329,7 +329,7 @@ def test_a_notebook_without_claims_runs_and_is_shown(folder, tmp_path, capsys):
     notebook.py.write_text(body)
     assert notebooks.owned(notebook) == []
     (tmp_path / "README.md").write_text("no markers")
-    assert study.main(["--only", "03", "--save", "--html"], folder) == 0
+    assert runner.main(["--only", "03", "--save", "--html"], folder) == 0
     assert notebook.ipynb.exists() and (tmp_path / "results/laptop/html/03_guide.html").exists()
     assert "1 of 1 notebooks went well" in capsys.readouterr().out
 

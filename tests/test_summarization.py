@@ -2,10 +2,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import models
-from lib.ensemble import Recipe
-from lib.summarization import STRATEGIES, accuracies, gap, kept, points, removal_order
-from lib.tangent import changes, f_si, fitted, tangent
+from experiments.unique_information import STRATEGIES, accuracies, gap, kept, points, removal_order
+from lib.networks import models
+from lib.scores.unique_information import changes, f_si, fitted, tangent
+from lib.training.recipe import Recipe
 
 TRAIN = {"lr": 0.05, "steps": 200}
 

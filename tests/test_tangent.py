@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from lib import ensemble, models
-from lib.tangent import F64, Tangent, changes, f_si, fitted, tangent, targets
+from lib.networks import models, stacked
+from lib.numerics.spectral_filter import F64
+from lib.scores.unique_information import Tangent, changes, f_si, fitted, tangent, targets
+from lib.training import ensemble
+from lib.training.recipe import Recipe
 
 
 def network(outputs=1, inputs=6):
@@ -47,12 +50,12 @@ def test_the_engine_trains_the_same():
     model = models.initialize(models.mlp(6, (), 1), 0).double()
     sees = torch.cat([torch.ones(1, 8), 1 - torch.eye(8)]).bool()
     start = {name: p.detach().expand(9, *p.shape) for name, p in model.named_parameters()}
-    recipe = ensemble.Recipe(lr=0.1, iterations=25, batch_size=None, loss="mse")
+    recipe = Recipe(lr=0.1, iterations=25, batch_size=None, loss="mse")
     run = ensemble.train(
         model, x, y, recipe=recipe, seeds=[0] * 9, member_sees=sees, masked=True, initial=start,
         precision="float64", progress=False,
     )  # fmt: skip
-    outputs = ensemble.predict(model, run.parameters, x_val)
+    outputs = stacked.predict(model, run.parameters, x_val)
     torch.testing.assert_close(changes(tangent(model, x, x_val), y, lr=0.1, steps=25), outputs[:1] - outputs[1:])
 
 
@@ -109,7 +112,7 @@ def test_the_model_stays_as_it_is():
 
 
 def test_one_output_a_class_against_a_network_for_each_class():
-    from lib.tangent import f_si_by_class
+    from lib.scores.unique_information import f_si_by_class
 
     net, y = tangent(network(1), inputs(9), inputs(4, seed=1)), torch.arange(9) % 3
     alone = sum(f_si(net, (y == c).long(), lr=0.05, steps=30) for c in range(3))
@@ -122,7 +125,7 @@ def test_one_output_a_class_against_a_network_for_each_class():
 
 
 def test_one_output_a_class_is_refused_for_more_outputs():
-    from lib.tangent import f_si_by_class
+    from lib.scores.unique_information import f_si_by_class
 
     with pytest.raises(ValueError, match="a network of one output and y .*, got 3 outputs"):
         f_si_by_class(tangent(network(3), inputs(9), inputs(4)), torch.arange(9) % 3, classes=3, lr=0.1, steps=1)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import text
-from lib.published import Unavailable
+from lib.data import text
+from lib.data.score_files import Unavailable
 
 
 def archive_of_reviews(path, reviews):

@@ -4,9 +4,11 @@ from stacked import draw
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from lib import ensemble, gradients, models
-from lib.recipe import Recipe, Record
-from lib.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.networks import models, stacked
+from lib.numerics import gradients
+from lib.scores.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.training import ensemble
+from lib.training.recipe import Recipe, Record
 
 RATES = {1: 0.3, 4: 0.05}
 
@@ -37,7 +39,7 @@ def test_sum_of_products_of_gradients_written_out(problem, layers):
     slow = torch.zeros(2, 5, 4, dtype=torch.float64)
     itself = torch.zeros(2, 5, dtype=torch.float64)
     for epoch, parameters in checkpoints.items():
-        for e, state in enumerate(gradients.members(model, parameters)):
+        for e, state in enumerate(stacked.members(model, parameters)):
             one = written_out(model, state, x, y[e], only)
             slow[e] += RATES[epoch] * one @ written_out(model, state, x_val, y_val, only).T
             itself[e] += RATES[epoch] * one.square().sum(1)

@@ -5,19 +5,21 @@ import torch
 import torchvision
 from torch import nn
 
-from lib.ensemble import Recipe, train
-from lib.gradients import NORMALIZATIONS
-from lib.models import Classifier, initialize, mlp
-from lib.transfer import (
+from experiments.linearization import other_classes, pretrain
+from lib.networks.models import (
+    Classifier,
     FixedBatchNorm2d,
     as_imagenet,
     fixed_statistics,
+    initialize,
+    mlp,
     narrow_resnet,
-    other_classes,
-    pretrain,
     torchvision_resnet,
     transferred,
 )
+from lib.numerics.gradients import NORMALIZATIONS
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe
 
 
 def small():

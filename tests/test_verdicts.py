@@ -2,8 +2,19 @@ import itertools
 
 import pytest
 
-from lib import verdicts
-from lib.verdicts import FINDINGS, combine, correlation, cost, difference, identity, judge, runs_needed, sweep, trend
+from lib.ledger import verdicts
+from lib.ledger.verdicts import (
+    FINDINGS,
+    combine,
+    correlation,
+    cost,
+    difference,
+    identity,
+    judge,
+    runs_needed,
+    sweep,
+    trend,
+)
 
 # One row a region of the number line; every rule must be symmetric in the claimed side.
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from lib import ensemble, models
-from lib.batched import loss_gradient
-from lib.groups import Plain, Widened
-from lib.widened import widen
+from lib.networks import models
+from lib.networks.stacked import Plain, Widened, loss_gradient, widen
+from lib.training import ensemble
+from lib.training.recipe import Recipe
 
 NAMES = ("small_cnn", "lenet", "vgg13_bn-2", "resnet18-2", "resnet50-2")
 
@@ -45,7 +45,7 @@ def test_a_training_is_the_same_to_rounding():
     g = torch.Generator().manual_seed(0)
     x, y = torch.rand(30, 1, 16, 16, generator=g), torch.randint(3, (30,), generator=g)
     sees = torch.rand(5, 30, generator=g) < 0.8
-    recipe = ensemble.Recipe(lr=0.05, momentum=0.9, epochs=2, batch_size=10, weight_decay=0.01)
+    recipe = Recipe(lr=0.05, momentum=0.9, epochs=2, batch_size=10, weight_decay=0.01)
     model = models.by_name("small_cnn", shape=(1, 16, 16), classes=3)
     run = lambda **how: ensemble.train(
         model, x, y, recipe=recipe, seeds=range(5), member_sees=sees, masked=True, progress=False, **how

@@ -15,9 +15,9 @@ import time
 
 import torch
 
-from lib.cg_score import cg_scores, relu_gram
 from lib.costs import matrix_product_rate
-from lib.data import load
+from lib.data.datasets import load
+from lib.scores.complexity_gap import cg_scores, relu_gram
 from lib.store import results_folder
 
 

@@ -18,7 +18,7 @@ of the second cache); buffers written once for every intermediate (the allocator
 as (out, in) (the forward product is 10% slower than with (in, out)); one member at a time within a group, so that its
 update finds its weights in the cache (the calls cost what the cache gains); for the CNN, ``vmap`` (31 steps a second
 and core, against 38 one after another), ``torch.compile`` (37, and 40 s to compile), all convolutions as patches and
-products (36; 30 and less in groups; only those over few positions gain, see ``lib.convolution``), bfloat16 weights
+products (36; 30 and less in groups; only those over few positions gain, see ``lib.networks.stacked``), bfloat16 weights
 instead of autocast (no faster, rougher sums). In float32 the plain loop of the CNN already reaches nearly half of the
 product rate on both cores, so a factor of two is not there; in bfloat16 it is. For the MLP a factor of ten would be
 nearly three times the product rate: the loop reaches a quarter of it where nothing else runs. Beside a busy process
@@ -40,11 +40,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.costs import matrix_product_rate
-from lib.data import load
-from lib.ensemble import Recipe, Record, predict, train
-from lib.memorization import subsets
-from lib.models import cnn_unique_information, initialize, mlp
+from lib.data.datasets import load
+from lib.networks.models import cnn_unique_information, initialize, mlp
+from lib.networks.stacked import predict
+from lib.scores.memorization import subsets
 from lib.store import results_folder
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe, Record
 
 BATCH, LR, MOMENTUM = 100, 0.05, 0.9
 THREADS = torch.get_num_threads()

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from lib.memorization import influence, subsets
+from lib.scores.memorization import influence, subsets
 
 
 def loop(sees: np.ndarray, right: np.ndarray) -> np.ndarray:

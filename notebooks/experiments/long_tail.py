@@ -1,0 +1,129 @@
+"""How far two sets of estimates agree, and which pairs to show (Feldman and Zhang 2020, section 3.5, appendix C)."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib.scores.memorization import influence, memorization
+
+
+def consistency(
+    first: Tensor,
+    second: Tensor,
+    thresholds: list[float],
+    *,
+    eligible: tuple[Tensor, Tensor] | None = None,
+) -> pd.DataFrame:
+    """Agreement of two estimates of the same quantities, threshold by threshold (Feldman and Zhang 2020, eq. 4).
+
+        J(θ) = |I ∩ I′| / |I ∪ I′|        D(θ) = mean over I ∪ I′ of |a − a′|        I = {a ≥ θ}, I′ = {a′ ≥ θ}
+
+    Args:
+        first, second: estimates of one shape; NaN is above no threshold, and no part of the difference.
+        eligible: two boolean masks of a shape that broadcasts, which I and I′ are confined to (the paper's
+            mem ≥ .25 for influence, as ``mem[:, None] >= .25``).
+
+    Returns:
+        One row a threshold: ``threshold, jaccard, difference, first, second`` (the last two are set sizes);
+        where the union is empty, jaccard and difference are NaN.
+
+    Example:
+        >>> consistency(torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.6]), [0.5]).jaccard.tolist()
+        [0.5]
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
+    mask = eligible or (torch.tensor(True), torch.tensor(True))
+    gap = (first - second).abs()
+    rows = []
+    for threshold in thresholds:
+        a, b = (first >= threshold) & mask[0], (second >= threshold) & mask[1]
+        union, both = a | b, (a & b).sum().item()
+        size, gaps = union.sum().item(), gap[union]
+        rows.append(
+            {
+                "threshold": threshold,
+                "jaccard": both / size if size else np.nan,
+                "difference": gaps.nanmean().item(),
+                "first": a.sum().item(),
+                "second": b.sum().item(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def compare(
+    first: tuple[Tensor, Tensor, Tensor],
+    second: tuple[Tensor, Tensor, Tensor],
+    y_train: Tensor,
+    y_test: Tensor,
+    thresholds: list[float],
+    *,
+    min_memorization: float = 0.25,
+) -> dict[str, pd.DataFrame]:
+    """Agreement of two ensembles on memorization, and on the influence of the memorized on test examples of one label.
+
+    Args:
+        first, second: ``(member_sees (t, n), correct_train (t, n), correct_test (t, n′))``; t may differ.
+
+    Returns:
+        ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
+
+    Cost: :func:`lib.scores.memorization.influence` of the memorized training examples, twice; holds both results.
+    """
+    mem = [memorization(sees, right).value for sees, right, _ in (first, second)]
+    rows = (mem[0] >= min_memorization) | (mem[1] >= min_memorization)
+    infl = [influence(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
+    same = y_train[rows, None] == y_test
+    eligible = tuple((m[rows, None] >= min_memorization) & same for m in mem)
+    return {
+        "memorization": consistency(*mem, thresholds),
+        "influence": consistency(*infl, thresholds, eligible=eligible),
+    }
+
+
+def overlap(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Pairs found by both, counted by test example, so that whatever they sum to can be resampled over test examples.
+
+        Jaccard = both / either        share of one's pairs that the other finds = 2 both / (first + second)
+
+    Args:
+        first, second: columns ``train`` and ``test``, as from ``memorization.high_influence_pairs``.
+
+    Returns:
+        One row a test example in any pair: ``first, second, both, either``, numbers of pairs.
+
+    Example:
+        >>> one = pd.DataFrame({"train": [1, 2], "test": [7, 7]})
+        >>> overlap(one, one.head(1)).loc[7].tolist()
+        [2, 1, 1, 2]
+    """
+    key = ["train", "test"]
+    found = first[key].merge(second[key], how="outer", on=key, indicator="where")
+    table = pd.crosstab(found.test, found["where"].astype(str))
+    table = table.reindex(columns=["both", "left_only", "right_only"], fill_value=0)
+    out = {"first": table.both + table.left_only, "second": table.both + table.right_only, "both": table.both}
+    return pd.DataFrame(out).assign(either=table.sum(axis=1))
+
+
+def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 5) -> np.ndarray:
+    """The training examples to show, without cherry-picking (Feldman and Zhang 2020, appendix C).
+
+    Sorted by the highest influence each has on a test example, they are read off at ``examples`` evenly spread places,
+    and at the ``copies − 1`` places after each.
+
+    Args:
+        pairs: columns ``train`` and ``influence``, as from ``memorization.high_influence_pairs``.
+
+    Returns:
+        ``(copies, examples)`` values of ``train``.
+
+    Raises:
+        ValueError: if the pairs hold fewer than ``copies`` training examples.
+    """
+    strongest = pairs.groupby("train").influence.max().sort_values(ascending=False, kind="stable").index.to_numpy()
+    if len(strongest) < copies:
+        raise ValueError(f"pairs must hold at least {copies} training examples to show, got {len(strongest)}")
+    base = np.linspace(0, len(strongest) - copies, examples).astype(int)
+    return np.stack([strongest[base + copy] for copy in range(copies)])

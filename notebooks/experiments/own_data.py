@@ -1,0 +1,558 @@
+"""From a data set that nobody has prepared to one that can be scored: names, standardization, a network, its speed."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import norm
+from scipy.stats import t as student
+from torch import Tensor
+
+from experiments.checkup import Votes, standardized, tally, votes
+from lib.catalogue import SCORES, Scored, Settings, compute, trial_recipe
+from lib.costs import best_seconds, free_bytes, matrix_product_rate, measured
+from lib.data.datasets import Dataset
+from lib.networks import models
+from lib.scores.complexity_gap import cg_scores
+from lib.scores.memorization import held_out_accuracy, memorization, subsets
+from lib.training import ensemble, recipe
+from lib.training.parallel import digest
+from lib.training.recipe import Record
+
+# --- budget ---------------------------------------------------------------------------------------------------------
+#
+# What fits in a given time: how much of each wish is granted, and a clock that keeps to it.
+#
+# A plan is made before the work: every item gets its least, and all get the same share of the way from there to their
+# wish. Where even the least of everything does not fit, fewer rows are planned for.
+
+
+class Item(NamedTuple):
+    """A piece of work: so many units are wished for, at least so many are needed, each takes so long."""
+
+    what: str
+    unit: str
+    wished: int
+    least: int
+    seconds: float  # a unit, for all rows
+    power: int = 1  # of the number of rows that this time grows with
+
+
+def plan(items: list[Item], seconds: float) -> pd.DataFrame:
+    """How much of each item fits in some seconds.
+
+    Returns:
+        Indexed by ``what``: ``unit, wished, least, planned, each`` (seconds a unit), ``seconds`` (of the planned).
+
+    Raises:
+        ValueError: if the least of everything does not fit; says how many minutes would do.
+
+    Example:
+        >>> plan([Item("networks", "trainings", 10, 2, 1.0)], 6.5).planned.tolist()
+        [6]
+    """
+    for item in items:
+        if not 0 <= item.least <= item.wished or not item.seconds >= 0:
+            raise ValueError(f"{item.what}: expected 0 ≤ least ≤ wished and a time, got {item}")
+    least = _least(items)
+    if not least <= seconds:
+        needed = ", ".join(f"{item.least} {item.unit} for {item.what}" for item in items if item.least)
+        raise ValueError(
+            f"minutes: the least that makes sense ({needed}) takes {least / 60:.2g} minutes, and {seconds / 60:.2g} "
+            "are left; allow more, or ask for fewer scores"
+        )
+    rest = sum((item.wished - item.least) * item.seconds for item in items)
+    granted = 1.0 if rest <= seconds - least else (seconds - least) / rest
+    lines = []
+    for item in items:
+        planned = item.least + math.floor(granted * (item.wished - item.least) + 1e-9)
+        lines.append((item.what, item.unit, item.wished, item.least, planned, item.seconds, planned * item.seconds))
+    columns = ["what", "unit", "wished", "least", "planned", "each", "seconds"]
+    return pd.DataFrame(lines, columns=columns).set_index("what")
+
+
+def rows_that_fit(items: list[Item], n: int, seconds: float, *, fewest: int) -> int:
+    """The most rows, up to n, with which the least of every item fits; ``fewest`` where not even these do.
+
+    Example:
+        >>> rows_that_fit([Item("CG", "factorization", 1, 1, 80.0, power=3)], 1000, 10.0, fewest=100)
+        500
+    """
+    low, high = min(fewest, n), n
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _least(shrunk(items, middle / n)) <= seconds else (low, middle - 1)
+    return low
+
+
+def shrunk(items: list[Item], share: float) -> list[Item]:
+    """The same items on a share of the rows."""
+    return [item._replace(seconds=item.seconds * share**item.power) for item in items]
+
+
+def _least(items: list[Item]) -> float:
+    return sum(item.least * item.seconds for item in items)
+
+
+@dataclass
+class Clock:
+    """Time spent by item, against what was planned for it."""
+
+    planned: pd.DataFrame
+    spent: dict[str, float] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+
+    def blocks(self, what: str, size: int, *, patience: float = 1.5) -> Iterator[range]:
+        """The planned units of an item in blocks, until they are done or have taken ``patience`` times as planned.
+
+        The least of the item is always given. What is done between two blocks counts as the item's time.
+        """
+        total, limit = int(self.planned.planned[what]), patience * float(self.planned.seconds[what])
+        begun, at = time.perf_counter(), 0
+        while at < total:
+            end = min(at + size, total)
+            yield range(at, end)
+            at = end
+            self.spent[what], self.done[what] = time.perf_counter() - begun, at
+            if self.spent[what] > limit and at >= self.planned.least[what]:
+                break
+
+    def run(self, what: str, work: Callable[[], object]):
+        """Do a whole item at once and return what it returns."""
+        begun = time.perf_counter()
+        result = work()
+        self.spent[what], self.done[what] = time.perf_counter() - begun, int(self.planned.planned[what])
+        return result
+
+    def table(self) -> pd.DataFrame:
+        """Wished, planned and done, with the seconds planned and taken."""
+        table = self.planned[["unit", "wished", "planned"]].copy()
+        table["done"] = [self.done.get(what, 0) for what in table.index]
+        table["seconds planned"] = self.planned.seconds
+        table["seconds taken"] = [self.spent.get(what, 0.0) for what in table.index]
+        return table
+
+
+# --- dropping -------------------------------------------------------------------------------------------------------
+#
+# How much of the training data can go: what dropping costs in accuracy, and the largest share within a tolerance.
+
+
+def retrain_and_mark(
+    model, data, plans: Mapping[tuple, Callable], *, recipe, blocks: Iterable[range], first_seed: int = 0, **options
+) -> dict[tuple, Tensor]:
+    """Train every plan with every seed, a block of seeds after the other, and mark each test example as right or wrong.
+
+    Args:
+        data: a ``lib.data.datasets.Dataset``, standardized.
+        plans: name → a function of a seed that gives the mask over the training rows, ``(n,)`` bool.
+        recipe: an ``ensemble.Recipe``; with ``iterations`` every plan takes as many steps.
+        blocks: of numbers, such as those of ``experiments.own_data.Clock.blocks``; the seeds are these plus ``first_seed``, and
+            those of one number start from the same weights in all plans.
+        options: passed on to ``ensemble.train``.
+
+    Returns:
+        name → ``(seeds, n_test)`` bool.
+    """
+    marks: dict[tuple, list[Tensor]] = {name: [] for name in plans}
+    for block in blocks:
+        seeds = [first_seed + number for number in block]
+        sees = torch.stack([mask(seed) for mask in plans.values() for seed in seeds])
+        run = ensemble.train(
+            model, data.x_train, data.y_train, data.x_test, data.y_test, recipe=recipe, seeds=seeds * len(plans),
+            member_sees=sees, record=Record(parameters=False), **options,
+        )  # fmt: skip
+        for name, part in zip(plans, run.correct_test[:, -1].split(len(seeds)), strict=True):
+            marks[name].append(part)
+    return {name: torch.cat(parts) for name, parts in marks.items()}
+
+
+def losses(
+    correct: Mapping[tuple, Tensor], full: tuple, *, columns: tuple[str, ...] = ("score", "kept"), level: float = 0.95
+) -> pd.DataFrame:
+    """Accuracy lost against the full data, in percentage points (negative = gained), with its interval.
+
+    The interval is for other seeds *and* other test examples: with dₛⱼ the difference of seed s at test example j, its
+    half-width is that of Student's t over the S seed means and that of the normal over the test examples' means, put
+    together as √(a² + b²). (Training noise is in both terms, which errs on the wide side.)
+
+    Args:
+        correct: of :func:`retrain_and_mark`.
+        full: the name of the plan that drops nothing.
+        columns: names of the entries of a plan's name.
+
+    Returns:
+        A line a plan: ``columns``, ``accuracy`` (in [0, 1]), ``loss``, ``low``, ``high``.
+
+    Raises:
+        ValueError: with fewer than two seeds.
+    """
+    reference, lines = correct[full].double().numpy(), []
+    seeds, tests = reference.shape
+    if seeds < 2:
+        raise ValueError(f"seeds: expected two at least for an interval, got {seeds}")
+    over_seeds, over_tests = student.ppf((1 + level) / 2, seeds - 1), norm.ppf((1 + level) / 2)
+    for name, marks in correct.items():
+        lost = 100 * (reference - marks.double().numpy())
+        value, by_seed, by_test = float(lost.mean()), lost.mean(1).var(ddof=1), lost.mean(0).var(ddof=1)
+        half = np.sqrt(over_seeds**2 * by_seed / seeds + over_tests**2 * by_test / tests)
+        lines.append((*name, float(marks.double().mean()), value, value - half, value + half))
+    return pd.DataFrame(lines, columns=[*columns, "accuracy", "loss", "low", "high"])
+
+
+def largest_drop(dropped, loss, low, high, tolerance: float) -> tuple[float, tuple[float, float]]:
+    """The largest share that can be dropped for a loss within ``tolerance``, going up from the smallest.
+
+    The value goes by the loss as measured; the interval's lower end by the upper end of the loss (surely within), its
+    upper end by the lower end of the loss (not surely beyond). 0 where not even the smallest share passes.
+
+    Args:
+        dropped: shares tried, in any order.
+        loss, low, high: the loss at each, and its interval, in the unit of ``tolerance``.
+
+    Example:
+        >>> largest_drop([0.1, 0.5, 0.9], [0.2, 0.8, 4.0], [-0.5, 0.1, 3.0], [0.9, 1.5, 5.0], tolerance=1.0)
+        (0.5, (0.1, 0.5))
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance: expected a loss of 0 or more, got {tolerance}")
+    order = np.argsort(dropped)
+    dropped = np.asarray(dropped, float)[order]
+
+    def furthest(values) -> float:
+        passes = np.asarray(values, float)[order] <= tolerance
+        many = len(passes) if passes.all() else int(passes.argmin())
+        return float(dropped[many - 1]) if many else 0.0
+
+    return furthest(loss), (furthest(high), furthest(low))
+
+
+LARGE = 40  # pixels a side; larger pictures are shrunk to SMALL, unless a network is named
+SMALL = 32
+EXACT = "exact factorization"
+LEAST = 24  # networks among whom some have not seen an example, for all but one in 5,000
+RESERVE = 0.85  # of the time left that is planned with; loading, figures and slower moments take the rest
+JITTER = 1e-3  # on the diagonal of the CG-score's matrix (½) where inputs repeat
+
+
+class Choice(NamedTuple):
+    """A network for a data set, and why this one."""
+
+    settings: Settings
+    side: int | None  # pixels that pictures are shrunk to; None leaves them as they are
+    why: str
+
+
+def came_unsplit(name: str) -> bool:
+    """Whether a data set has no test part of its own, so that ``lib.data.datasets.load`` splits one off."""
+    if not str(name).endswith(".npz"):
+        return name in ("mnist-5k", "digits", "iris")
+    with np.load(name, allow_pickle=False) as file:
+        return "x_test" not in file.files
+
+
+def score_names(text: str) -> list[str]:
+    """The scores that a list such as ``"cg, el2n, c-score"`` names; capitals, spaces and dashes do not matter.
+
+    Raises:
+        ValueError: for a name that is none (the valid ones are listed), or none at all.
+
+    Example:
+        >>> score_names("cg,EL2N,c score")
+        ['CG', 'EL2N', 'C-score']
+    """
+    plain = lambda name: re.sub(r"[^a-z0-9]", "", name.lower())
+    known, words = {plain(name): name for name in SCORES}, [word for word in text.split(",") if word.strip()]
+    strange = [word.strip() for word in words if plain(word) not in known]
+    if strange or not words:
+        valid = ", ".join(name.lower().replace(",", "") for name in SCORES)
+        raise ValueError(f"scores: expected some of {valid}; got {', '.join(map(repr, strange)) or 'none'}")
+    return list(dict.fromkeys(known[plain(word)] for word in words))
+
+
+def choose(shape: tuple[int, ...], n: int, classes: int, *, architecture: str = "", epochs: int = 0) -> Choice:
+    """A network, and how it is trained, for examples of one shape; by rule, not by search.
+
+    Feature vectors get one hidden layer (64 units up to 128 features, else 128); grey square pictures up to 32 pixels
+    one of 256; other pictures a LeNet, for which those over 40 pixels, or not square, are shrunk to 32 × 32. Pictures
+    keep their size where ``architecture`` names the network.
+
+    Args:
+        shape: of one example, ``(d,)`` or ``(c, h, w)``.
+        n: training rows.
+        classes: k.
+        architecture: a name that ``lib.networks.models.by_name`` knows; "" chooses.
+        epochs: passes; 0 chooses: 15, or as many as make 300 steps, at most 60.
+
+    Raises:
+        ValueError: for an unknown name, or one that does not take examples of this shape.
+    """
+    batch = 100 if n >= 2000 else 50 if n >= 500 else 20
+    epochs = epochs or max(15, min(60, -(-300 * batch // n)))
+    side = None
+    if architecture:
+        why = "as asked for"
+    elif len(shape) == 1:
+        architecture = "mlp-64" if shape[0] <= 128 else "mlp-128"
+        why = f"feature vectors of {shape[0]} numbers: one hidden layer, on standardized features"
+    elif shape[0] == 1 and shape[1] == shape[2] <= SMALL:
+        architecture, why = "mlp-256", "small grey pictures: one hidden layer does well and trains fastest"
+    else:
+        architecture, why = "lenet", "pictures: a small convolutional network"
+        if shape[1] != shape[2] or shape[1] > LARGE:
+            side, why = SMALL, f"{why}, which gets them shrunk from {shape[1]}×{shape[2]} to {SMALL}×{SMALL}"
+    models.by_name(architecture, shape=tuple(shape) if side is None else (shape[0], side, side), classes=classes)
+    dense = architecture == "linear" or architecture.startswith("mlp")
+    settings = Settings(
+        architecture=architecture, epochs=epochs, early=max(1, epochs // 3), batch_size=batch,
+        trial_epochs=epochs, trial_lr=0.1 if dense else 0.05,
+    )  # fmt: skip
+    return Choice(settings, side, why)
+
+
+def prepared(dataset: Dataset, side: int | None = None) -> Dataset:
+    """The data as networks get them: pictures shrunk to ``side`` pixels where asked for, everything standardized."""
+    parts = [dataset.x_train, dataset.x_test]
+    if side is not None:
+        parts = [torch.nn.functional.interpolate(x, (side, side), mode="area") for x in parts]
+    x_train, x_test = standardized(*parts)
+    return replace(dataset, x_train=x_train, x_test=x_test)
+
+
+def make_plan(
+    names: list[str], x: Tensor, y: Tensor, settings: Settings, *, minutes: float, begun: float, trials: int,
+    networks: int, seeds: int, plans: int, store=None, device: str = "cpu",
+) -> tuple[int, pd.DataFrame]:  # fmt: skip
+    """Measure the speed on short trials and plan with it: ``(rows, plan)``, see ``experiments.own_data.plan``.
+
+    The measured times and the time left are kept in ``store``, so that a run that goes on has the plan that it had.
+    An exact CG-score is planned where it takes no more than a third of the time and half of the free memory; else
+    draws of a subsample. Fewer rows than there are, class by class, are planned where the least of everything does not
+    fit: 50 of each class at the fewest, or all.
+
+    Args:
+        names: of scores.
+        x: standardized, ``(n, …)``.
+        y: ``(r, n)``, the labellings.
+        minutes: for everything.
+        begun: when the clock started, by ``time.perf_counter()``.
+        trials, networks, seeds: wished for: trainings on parts of the rows, trainings behind a score that is a mean
+            over runs, retrainings of every pruned set.
+        plans: pruned sets, each trained once a seed.
+
+    Raises:
+        ValueError: if ``minutes`` is not above 0, a wish is below 2, or the least does not fit even on the fewest rows.
+    """
+    if not (minutes > 0 and np.isfinite(minutes)):
+        raise ValueError(f"minutes: expected more than 0, got {minutes}")
+    for name, wish in (("trials", trials), ("networks", networks), ("seeds", seeds)):
+        if wish < 2:
+            raise ValueError(f"{name}: expected 2 or more, since spread is measured, got {wish}")
+    key = {
+        "function": "own_data.make_plan", "version": 1, "names": names, "data": digest(x, y), "minutes": float(minutes),
+        "settings": asdict(settings), "threads": torch.get_num_threads(), "device": device,
+    }  # fmt: skip
+    work = lambda: measure(names, x, y, settings, device=device) | {"left": 60 * minutes - time.perf_counter() + begun}
+    kept = None if store is None else store.get(key)
+    cost = {name: float(value) for name, value in (work() if kept is None else kept).items()}
+    left = RESERVE * cost["left"]
+    n, k = len(x), int(y.max()) + 1
+    one = lambda part: cost["training"] + settings.trial_epochs * part * n / settings.batch_size * cost["step"]
+    items = []
+    if cost["CG"] and cost["CG"] <= left / 3 and 4.0 * n**2 <= free_bytes() / 2:
+        items.append(Item("CG", EXACT, 1, 1, cost["CG"], 2))
+    elif cost["CG"]:  # blocks of 2n/k rows for k classes, and as much again for what is around them
+        items.append(Item("CG", "draws of a subsample", 10, 1, cost["CG"] * min(1.0, 16 / k**2), 2))
+    if cost["F-SI"]:
+        items.append(Item("F-SI", "computation", 1, 1, cost["F-SI"], 3))
+    if any(SCORES[name].group == "runs" for name in names):
+        items.append(Item("runs", "networks", networks, 2, len(y) * one(1.0) + cost["reading"]))
+    items.append(Item("judges", "networks", trials, min(LEAST, trials), len(y) * one(settings.share)))
+    items.append(Item("pruning", "seeds", seeds, 2, plans * one(1.0)))
+    rows = rows_that_fit(items, n, left, fewest=50 * k)
+    table = plan(shrunk(items, rows / n), left)
+    if store is not None and kept is None:  # a plan that failed is measured anew
+        store.put(key, {name: np.array(value) for name, value in cost.items()})
+    return rows, table
+
+
+def measure(names: list[str], x: Tensor, y: Tensor, settings: Settings, *, device: str = "cpu") -> dict[str, float]:
+    """Seconds of each kind of work, from short trials; what was not asked for is 0.
+
+    Times are taken at two sizes, so that what every call costs once is not counted a thousand times.
+
+    Returns:
+        ``step`` (of one of many networks), ``training`` (what one costs beside its steps: starting it, and looking at
+        all examples at its end), ``reading`` (the scores of one network), ``CG`` and ``F-SI``, for all n rows.
+    """
+    n, k = len(x), int(y.max()) + 1
+    model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
+    options = {"record": Record(parameters=False), "device": device, "chunk": 8, "progress": False}
+
+    def trained(steps: int) -> float:
+        recipe = replace(trial_recipe(settings), epochs=None, iterations=steps)
+        return best_seconds(lambda: ensemble.train(model, x, y[0], recipe=recipe, seeds=range(8), **options), repeats=2)
+
+    def computed(own: list[str], most: int, **fewer) -> tuple[float, int]:
+        some = _few(y[0], most)
+        how = {"settings": replace(settings, jitter=JITTER, **fewer), "device": device, "classes": k, "progress": False}
+        return best_seconds(lambda: compute(own, x[some], y[:, some], **how), repeats=2), len(some)
+
+    short, long = trained(5), trained(35)
+    cost = {"step": max((long - short) / 30 / 8, 1e-7), "reading": 0.0, "CG": 0.0, "F-SI": 0.0}
+    cost["training"] = max(short / 8 - 5 * cost["step"], 0.0)
+    of = {group: [name for name in names if SCORES[name].group == group] for group in ("runs", "cg", "f_si")}
+    if of["runs"]:
+        fewer = {"networks": 4, "curvatures": 2, "epochs": 1, "early": 1}
+        (one, few), (two, many) = (computed(of["runs"], size, **fewer) for size in (250, 500))
+        if many > few:
+            steps = len(y) * 4 * (many - few) / settings.batch_size * cost["step"]
+            cost["reading"] = max(two - one - steps, 0.0) / (many - few) * n / 4
+    if of["cg"]:  # what grows with n² from the trial, and (2/3)n³ operations at the rate of matrix products
+        seconds, rows = computed(of["cg"], 1000)
+        cost["CG"] = seconds * (n / rows) ** 2 + 2e-9 / 3 * n**3 / matrix_product_rate(1000, device=device)
+    if of["f_si"]:
+        seconds, rows = computed(of["f_si"], 400)
+        cost["F-SI"] = seconds * (n / rows) ** 3
+    return cost
+
+
+def _few(y: Tensor, most: int) -> Tensor:
+    """Positions of about ``most`` examples, class by class in proportion, two of each class at least; ascending."""
+    rng, share, chosen = np.random.default_rng(0), min(1.0, most / len(y)), []
+    for label in y.unique():
+        own = (y == label).nonzero().flatten().numpy()
+        chosen.append(rng.permutation(own)[: max(2, round(share * len(own)))])
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+# --- own scores -----------------------------------------------------------------------------------------------------
+#
+# Scoring a data set under a plan: networks on random parts of the rows, every score by name, the table of it all.
+
+
+class Trials(NamedTuple):
+    """Networks trained on random parts of the rows, under one labelling."""
+
+    member_sees: Tensor  # (t, n) bool
+    correct: Tensor  # (t, n) bool
+    votes: Votes
+
+
+def trial_blocks(
+    x: Tensor, y: Tensor, settings: Settings, blocks: Iterator[range], *, seed: int = 0, **options
+) -> list[Trials]:
+    """Train networks on random parts of the rows, block by block, until ``blocks`` ends.
+
+    Args:
+        x: standardized.
+        y: ``(r, n)``, labellings; every one gets the same subsets and initial weights.
+        blocks: ranges of trials, such as those of ``experiments.own_data.Clock.blocks``.
+        options: passed on to ``ensemble.train`` (``device``, ``store``, …).
+
+    Returns:
+        For each labelling its :class:`Trials`.
+    """
+    (r, n), k = y.shape, int(y.max()) + 1
+    model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
+    record = recipe.Record(errors_at=(settings.trial_epochs,), parameters=False)
+    parts = []
+    for block in blocks:
+        sees = subsets(n, round(settings.share * n), block.stop, seed)[block.start :]
+        run = ensemble.train(
+            model, x, y[0], recipe=trial_recipe(settings), seeds=list(block) * r, member_sees=sees.repeat(r, 1),
+            labels=y.repeat_interleave(len(block), 0), record=record, **options,
+        )  # fmt: skip
+        errors = run.errors[settings.trial_epochs].view(r, len(block), n, k)
+        counts = [tally(sees, errors[i], y[i]) for i in range(r)]
+        parts.append((sees, run.correct_train[:, -1].view(r, len(block), n), counts))
+    sees, right = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts], 1)
+    return [Trials(sees, right[i], votes([part[2][i] for part in parts])) for i in range(r)]
+
+
+def score(
+    names: list[str], examples: Tensor, x: Tensor, y: Tensor, settings: Settings, trials: list[Trials], clock: Clock, *,
+    seed: int = 0, store=None, device: str = "cpu",
+) -> dict[str, Scored]:  # fmt: skip
+    """Scores by name, of every labelling: ``lib.catalogue.compute``, but for what the judges have said already.
+
+    CG takes pictures as they are, and feature vectors standardized and with a constant coordinate added, since it
+    looks at directions alone (in one dimension there are only two). Memorization and C-score are read off ``trials``.
+
+    Args:
+        examples: as loaded, ``(n, c, h, w)`` or ``(n, d)``.
+        x: the same, standardized.
+        y: ``(r, n)``.
+        settings: with ``jitter`` where inputs repeat.
+        trials: for each labelling, of :func:`trial_blocks`.
+        clock: with the plan.
+        store: a ``lib.store.Store`` for finished scores and shards.
+
+    Returns:
+        Name → ``Scored``, its values and errors ``(r, n)``.
+    """
+    common = {"seed": seed, "device": device, "store": store, "shards": store, "progress": False}
+    asked = {
+        group: [name for name in names if SCORES[name].group == group] for group in ("input", "cg", "f_si", "runs")
+    }
+    found, wishes = {}, clock.planned
+    how = replace(settings, networks=int(wishes.planned["runs"])) if asked["runs"] else settings
+    if asked["input"]:
+        found |= compute(asked["input"], x, y, settings=how, **common)
+    for group, what in (("cg", "CG"), ("f_si", "F-SI"), ("runs", "runs")):
+        own, inputs = asked[group], directions(examples, x) if group == "cg" else x
+        work = lambda own=own, inputs=inputs: compute(own, inputs, y, settings=how, **common)
+        if group == "cg" and own and wishes.unit["CG"] != EXACT:
+            work = lambda own=own, inputs=inputs: _drawn(own, inputs, y, int(wishes.planned["CG"]), how, seed, device)
+        if own:
+            found |= clock.run(what, work)
+    count = float(len(trials[0].member_sees))
+    for name in (name for name in names if SCORES[name].group == "subsets"):
+        if name == "memorization":
+            made = [memorization(one.member_sees, one.correct) for one in trials]
+            values, error = (torch.stack([part[i] for part in made]) for i in (0, 1))
+        else:
+            values = torch.stack([held_out_accuracy(one.member_sees, one.correct) for one in trials])
+            error = (values * (1 - values) / ((~trials[0].member_sees).sum(0) - 1)).sqrt()
+        found[name] = Scored(name, values, error, None, clock.spent["judges"], 0, count)
+    return {name: found[name] for name in names}
+
+
+def _drawn(names, inputs, y, draws, settings, seed, device) -> dict[str, Scored]:
+    """CG-scores as means over draws, each class against as many rows of the others."""
+    work = lambda: cg_scores(inputs, y, negatives=1, runs=draws, seed=seed, jitter=settings.jitter, device=device)
+    result, seconds, peak = measured(work, device=device)
+    part = lambda name: getattr(result, "score" if name == "CG" else name.removeprefix("CG ")).double()
+    error = lambda name: result.spread.double() / draws**0.5 if name == "CG" else None
+    return {name: Scored(name, part(name), error(name), None, seconds, peak, 0.0) for name in names}
+
+
+def directions(examples: Tensor, x: Tensor) -> Tensor:
+    """What the CG-score is given: pictures, or standardized features and a constant coordinate, in double precision.
+
+    Pictures get that coordinate too where one of them is empty (all zero), and so has no direction.
+    """
+    pictures = examples.ndim == 4
+    if pictures and examples.flatten(1).any(1).all():
+        return examples
+    flat = (examples if pictures else x).flatten(1).double()
+    return torch.cat([flat, torch.ones(len(x), 1, dtype=torch.float64)], 1)
+
+
+def columns(scored: dict[str, Scored], suggested: pd.DataFrame, flags: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns of the file: each score with its standard error, what the judges say, the flags of the check-up."""
+    table = {}
+    for name, one in scored.items():
+        plain = re.sub(r"[^a-z0-9]+", "_", name.lower())
+        table[plain] = one.values[0].numpy()
+        if one.stderr is not None:
+            table[f"{plain}_error"] = one.stderr[0].numpy()
+    for frame in (suggested, flags.drop(columns=["row", "label"])):
+        table |= {name: frame[name].to_numpy() for name in frame}
+    return table

@@ -1,0 +1,235 @@
+"""Choose which training examples to keep, and retrain on what is left.
+
+A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the
+training rows, ``(n,)``, or one mask a seed, ``(S, n)``. All plans of an experiment are trained in one call
+of the engine, as members of one ensemble.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib.rankings import ranks
+from lib.scores.craig import craig
+from lib.training import ensemble
+from lib.training.parallel import beside, key_of, shard_size
+from lib.training.recipe import Record, Work
+from lib.training.retraining import train_reselecting
+
+
+def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = None, seed: int = 0) -> Tensor:
+    """Keep the examples between two quantiles of a score.
+
+    Args:
+        score: ``(n,)``, any unit; NaN is refused, since it has no rank.
+        width: share kept, in (0, 1].
+        offset: share of lower-scored examples left out, at least 0, with ``offset + width ≤ 1``.
+        y: labels ``(n,)``. Given, the same share is kept in every class (Ki et al. 2023, D.3), so that class
+            proportions survive; ranks are then within the class.
+        seed: orders ties.
+
+    Returns:
+        ``(n,)`` bool, True = kept; ``round(width·m)`` of each class of m (of all n without ``y``).
+
+    Raises:
+        ValueError: on NaN, disagreeing shapes, or a window outside [0, 1].
+
+    Cost: a sort.
+
+    Example:
+        >>> window(torch.tensor([3.0, 1.0, 2.0, 4.0]), width=0.5, offset=0.25)
+        tensor([ True, False,  True, False])
+    """
+    if score.ndim != 1 or (y is not None and y.shape != score.shape):
+        raise ValueError(
+            f"expected score (n,) and y (n,), got {tuple(score.shape)} and {None if y is None else tuple(y.shape)}"
+        )
+    if torch.isnan(score).any():
+        raise ValueError(f"score must have a rank everywhere, got NaN in {int(torch.isnan(score).sum())} rows")
+    if not 0 < width <= 1 or not 0 <= offset <= 1 or offset + width > 1 + 1e-9:
+        raise ValueError(f"expected 0 < width, 0 ≤ offset and offset + width ≤ 1, got width {width}, offset {offset}")
+    kept = torch.zeros(len(score), dtype=torch.bool)
+    groups = [torch.arange(len(score))] if y is None else [torch.nonzero(y == c).flatten() for c in y.unique()]
+    for rows in groups:
+        rank, size = ranks(score[rows], seed=seed), round(width * len(rows))
+        start = min(round(offset * len(rows)), len(rows) - size)
+        kept[rows] = (rank >= start) & (rank < start + size)
+    return kept
+
+
+def prune(score: Tensor, keep: float, *, drop: str, y: Tensor | None = None, seed: int = 0) -> Tensor:
+    """Keep a share of the examples, dropping the ``"lowest"`` or the ``"highest"`` scores; see :func:`window`.
+
+    Example:
+        >>> prune(torch.tensor([3.0, 1.0, 2.0, 4.0]), keep=0.5, drop="lowest")
+        tensor([ True, False, False,  True])
+    """
+    if drop not in ("lowest", "highest"):
+        raise ValueError(f"drop must be 'lowest' or 'highest', got {drop!r}")
+    return window(score, keep, 1 - keep if drop == "lowest" else 0.0, y=y, seed=seed)
+
+
+def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Tensor:
+    """One random subset a seed, ``(S, n)`` bool; with ``y`` the same share of every class."""
+    draws = [torch.rand(n, generator=torch.Generator().manual_seed(10_000 + int(seed))) for seed in seeds]
+    return torch.stack([window(draw, keep, 0.0, y=y) for draw in draws])
+
+
+def retrain(
+    model, data, plans: dict, *, recipe, seeds, columns: tuple[str, ...], labels=None, **options
+) -> pd.DataFrame:
+    """Train every plan with every seed, all as one ensemble, and report test accuracy.
+
+    Args:
+        model: an architecture of ``lib.networks.models``.
+        data: a ``lib.data.datasets.Dataset``.
+        plans: name → mask ``(n,)`` or ``(S, n)``; a name is a tuple with one entry for each of ``columns``.
+        recipe: an ``ensemble.Recipe``; with ``iterations`` every plan takes as many steps, whatever it keeps.
+        seeds: S integers; member (plan, s) starts from seed s, so that plans are compared seed by seed.
+        columns: names of the entries of a plan's name.
+        labels: ``(n,)`` labels to train on (noisy ones, say) instead of the dataset's.
+        options: passed on to ``ensemble.train`` (``device``, ``store``, ...).
+
+    Returns:
+        A row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy`` (test, in [0, 1]).
+
+    Raises:
+        ValueError: if a mask's shape or a name's length is wrong.
+
+    Cost: S · len(plans) trainings.
+    """
+    seeds, n = [int(s) for s in seeds], len(data.y_train)
+    for name, mask in plans.items():
+        if len(name) != len(columns) or tuple(mask.shape) not in {(n,), (len(seeds), n)}:
+            raise ValueError(
+                f"plan {name}: expected a name of {len(columns)} entries and a mask ({n},) or ({len(seeds)}, {n}), "
+                f"got {tuple(mask.shape)}"
+            )
+    sees = torch.cat([mask.expand(len(seeds), n) for mask in plans.values()])
+    trained = ensemble.train(
+        model,
+        data.x_train,
+        data.y_train if labels is None else labels,
+        data.x_test,
+        data.y_test,
+        recipe=recipe,
+        seeds=seeds * len(plans),
+        member_sees=sees,
+        record=Record(parameters=False),
+        **options,
+    )
+    table = pd.DataFrame([name for name in plans for _ in seeds], columns=list(columns))
+    return table.assign(kept=sees.sum(1).numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
+
+
+def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
+    """Difference between two plans, seed by seed: rows indexed by ``by``, a column a seed.
+
+    Args:
+        table: from :func:`retrain`.
+        better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
+        by: the column along which the plans run (a share kept, an offset); a side that lacks it
+            (full data) is compared with every row of the other.
+
+    Returns:
+        ``better − than`` in the unit of ``value``.
+
+    Raises:
+        ValueError: if a side picks no rows.
+    """
+    sides = []
+    for pick in (better, than):
+        rows = table.loc[(table[list(pick)] == pd.Series(pick)).all(axis=1)]
+        if rows.empty:
+            raise ValueError(f"no rows with {pick}; there are {table[list(pick)].drop_duplicates().to_dict('records')}")
+        sides.append(rows.pivot_table(index=by, columns="seed", values=value))
+    left, right = sides
+    return left - (right.reindex(left.index) if len(right) > 1 else right.iloc[0])
+
+
+# --- coresets -------------------------------------------------------------------------------------------------------
+#
+# Training on CRAIG's weighted coresets, chosen anew as training goes on (Ki et al. 2023, appendix F).
+
+
+def retrain_craig(
+    model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, store=None, **options
+) -> pd.DataFrame:
+    """Train on coresets of several sizes with every seed, and report test accuracy; beside ``pruning.retrain``.
+
+    At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own error
+    vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n examples and
+    r are chosen: 1 on average, so that a batch estimates the gradient over all n.
+
+    Args:
+        model, data, recipe, seeds, labels: as in ``pruning.retrain``; recipes with ``iterations`` compare with those.
+        shares: of the rows, to train on, in (0, 1].
+        every: epochs from one choice to the next; 10 in the paper.
+        control: choose as many at random instead, unweighted: what choosing anew does by itself.
+        balanced: choose the same share of every class, to stand for that class.
+        store: a ``Store``; each finished share is kept (what lies between two choices is not).
+        options: passed on to ``ensemble.train``.
+
+    Returns:
+        A row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
+
+    Raises:
+        ValueError: as ``craig`` and ``ensemble.train``.
+
+    Cost: S · len(shares) trainings, and for each a choice every few epochs.
+    """
+    seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
+    y = data.y_train if labels is None else labels
+    sets = (data.x_train, y, data.x_test, data.y_test)
+    computed = {name: value for name, value in options.items() if name in ("device", "precision")}
+    work = Work(model, recipe, Record(parameters=False), *sets, **computed)
+    question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
+    keys = {share: key_of(work) | question | {"keep": share} for share in shares}
+    if control:
+        keys = {share: key | {"control": True} for share, key in keys.items()}
+    found = {share: None if store is None else store.get(key) for share, key in keys.items()}
+    missing = [share for share in shares if found[share] is None]
+    together = max(1, shard_size(work) // len(seeds))  # shares trained at once
+    for some in (missing[i : i + together] for i in range(0, len(missing), together)):
+
+        def choose(epoch, run, some=some):
+            return (_by_lot if control else _choose)(run.errors[epoch], some, y, balanced, epoch)
+
+        run = train_reselecting(
+            model, *sets, recipe=recipe, seeds=seeds * len(some), every=every, choose=choose, record=work.record,
+            **options,
+        )  # fmt: skip
+        for share, accuracy in zip(some, run.accuracy_test.view(len(some), -1).numpy(), strict=True):
+            found[share] = {"accuracy": accuracy}
+            if store is not None:
+                store.put(keys[share], found[share])
+    rows = [
+        (share, round(share * len(y)), *pair)
+        for share in shares for pair in zip(seeds, found[share]["accuracy"], strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy"])
+
+
+def _choose(errors: Tensor, shares: list[float], y: Tensor, balanced: bool, epoch: int) -> tuple[Tensor, Tensor]:
+    """Coresets of S members for each share, from ``errors (shares·S, n, k)``: rows, and weights of mean 1 over them."""
+    size, cores = len(errors) // len(shares), torch.get_num_threads()
+    jobs = [
+        (i, part) for i in range(len(shares)) for part in np.array_split(np.arange(size), min(cores, size))
+    ]  # fmt: skip
+
+    def call(job, tick):
+        i, part = job
+        own = errors[i * size + torch.from_numpy(part)]
+        options = {"y": y if balanced else None, "method": "stochastic", "seed": 1000 * epoch + int(part[0])}
+        return craig(own, shares[i], **options)
+
+    chosen = beside(call, jobs, cores, one_core=True)
+    kept, weights = (torch.cat(parts) for parts in zip(*chosen, strict=True))
+    return kept, weights * kept.sum(1, keepdim=True) / errors.shape[1]
+
+
+def _by_lot(errors: Tensor, shares: list[float], y: Tensor, balanced: bool, epoch: int) -> tuple[Tensor, None]:
+    """Random rows in place of :func:`_choose`'s, other ones at every epoch; ``errors`` only say how many members."""
+    draws = range(1000 * epoch, 1000 * epoch + len(errors) // len(shares))
+    return torch.cat([random_subsets(len(y), share, draws, y=y if balanced else None) for share in shares]), None
