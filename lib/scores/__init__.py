@@ -1,0 +1,1 @@
+"""Scores of single training examples: arrays or networks in, arrays out."""
