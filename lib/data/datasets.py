@@ -1,9 +1,8 @@
 """Data sets as plain tensors: load one, and choose rows and classes.
 
-Examples come from files kept in ``data/``, scikit-learn, torchvision's downloads, or a reader's own ``.npz``. Every
-reader returns a `Source`, arrays as they are stored, checked before any row is chosen or scaled. Every example keeps
-the number of its row in the original file, because every score is reported by it. Nothing depends on a global random
-state: a seed is passed in, and drawing is numpy's, whose streams are stable.
+Examples come from files kept in ``data/``, scikit-learn, torchvision's downloads, or a reader's own ``.npz``, as a
+`Source`: arrays as they are stored, checked before any row is chosen or scaled. Every example keeps the number of its
+row in the original file, because every score is reported by it. Drawing is numpy's, whose streams are stable.
 """
 
 import gzip
@@ -33,16 +32,10 @@ TEST_SHARE = 0.2  # of the rows of each class, where a set has no test part of i
 SPLIT, TRAIN, TEST = range(3)  # independent random streams of one seed
 EMBEDDED = ("fashion-mnist", "mnist-5k", "digits", "iris")
 DOWNLOADED = {  # name: (torchvision class, its split argument where it has one)
-    "mnist": ("MNIST", None),
-    "kmnist": ("KMNIST", None),
-    "emnist-letters": ("EMNIST", "letters"),
-    "emnist-digits": ("EMNIST", "digits"),
-    "emnist-balanced": ("EMNIST", "balanced"),
-    "usps": ("USPS", None),
-    "svhn": ("SVHN", None),
-    "cifar10": ("CIFAR10", None),
-    "cifar100": ("CIFAR100", None),
-}
+    "mnist": ("MNIST", None), "kmnist": ("KMNIST", None), "emnist-letters": ("EMNIST", "letters"),
+    "emnist-digits": ("EMNIST", "digits"), "emnist-balanced": ("EMNIST", "balanced"), "usps": ("USPS", None),
+    "svhn": ("SVHN", None), "cifar10": ("CIFAR10", None), "cifar100": ("CIFAR100", None),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -79,26 +72,20 @@ class Dataset:
 
 
 def load(
-    name: str | Path,
-    *,
-    n_train: int | None = None,
-    n_test: int | None = None,
-    classes: Iterable[int | str] | None = None,
-    seed: int = 0,
-    root: str | Path | None = None,
-) -> Dataset:
+    name: str | Path, *, n_train: int | None = None, n_test: int | None = None,
+    classes: Iterable[int | str] | None = None, seed: int = 0, root: str | Path | None = None,
+) -> Dataset:  # fmt: skip
     """A data set, whole or in part.
 
-    A set without a test part of its own gives a fifth of its rows to testing, class by class in proportion: the
-    embedded sets always the same rows, an own file those that ``seed`` draws. A smaller number of rows is a random
-    subset, class by class in proportion (at least one of each); of one seed, those of a balanced set are nested.
+    A set without a test part gives a fifth of its rows to testing, class by class in proportion: the embedded sets
+    always the same rows, an own file those that ``seed`` draws. A smaller number of rows is a random subset, class by
+    class in proportion (at least one of each); of one seed, those of a balanced set are nested.
 
     Args:
         name: ``fashion-mnist``, ``mnist-5k``, ``digits``, ``iris`` (embedded); ``mnist``, ``kmnist``,
             ``emnist-letters``, ``cifar10``, ``svhn``, … (downloaded by torchvision once); or the path of an ``.npz``
             with ``x_train, y_train[, x_test, y_test][, classes]``, see `lib.data.datasets.read`.
-        n_train: training rows to keep, of the chosen classes; None keeps all.
-        n_test: likewise for testing.
+        n_train, n_test: rows to keep for training and for testing, of the chosen classes; None keeps all.
         classes: indices or names of the classes to keep, relabelled 0…k−1 in this order; None keeps all.
         seed: draws the subsets, and the split of an own file; at least 0.
         root: folder of the downloads, ``data/downloads`` if None.
@@ -269,10 +256,9 @@ def _kept(path, reader):
 
 
 def downloaded(name: str, root: Path) -> Source:
-    """One of torchvision's own sets, downloaded once into ``root`` and kept there.
+    """One of torchvision's own sets, downloaded once into ``root`` (torchvision checks the MD5) and kept there.
 
-    torchvision checks the MD5 of what arrives. The set is downloaded into a temporary folder beside its place and
-    renamed when it is whole, so a download that fails or is broken off leaves nothing that looks like a data set.
+    It gets its name when it is whole: a download that is broken off leaves nothing that looks like a data set.
 
     Raises:
         RuntimeError: if the download fails or has the wrong checksum, or if the kept copy is damaged.
@@ -283,9 +269,8 @@ def downloaded(name: str, root: Path) -> Source:
     try:
         parts = [_torchvision(name, folder, train=train) for train in (True, False)]
     except Exception as error:  # whatever a broken file makes torchvision, pickle or scipy say
-        raise RuntimeError(
-            f"the copy of {name} in {folder} is damaged ({_brief(error)}); delete that folder and load again"
-        ) from None
+        cure = "delete that folder and load again"
+        raise RuntimeError(f"the copy of {name} in {folder} is damaged ({_brief(error)}); {cure}") from None
     (x_train, y_train, classes), (x_test, y_test, _) = (_arrays(name, part) for part in parts)
     return Source(x_train, y_train, x_test, y_test, classes, 255.0)
 
@@ -407,10 +392,8 @@ def _own(arrays):
 def _labels(key, y):
     if y.ndim != 1 or not len(y) or y.dtype.kind not in "iu":
         raise ValueError(f"{key}: expected integers (n,), n ≥ 1, got {_kind(y)}")
-    if y.min() < 0:
-        raise ValueError(f"{key}: expected labels 0…k−1, got {y.min()} in row {y.argmin()}")
-    if y.max() > np.iinfo(np.int64).max // 2:
-        raise ValueError(f"{key}: expected labels 0…k−1, got {y.max()}")
+    if len(odd := np.flatnonzero((y < 0) | (y > np.iinfo(np.int64).max // 2))):
+        raise ValueError(f"{key}: expected labels 0…k−1, got {y[odd[0]]} in row {odd[0]}")
     return y.astype(np.int64)
 
 

@@ -7,7 +7,6 @@ others published is downloaded once and checked against the SHA-256 of what we r
 
 import json
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +20,10 @@ from torch import Tensor
 from lib.data.datasets import DATA
 from lib.store import new_file
 
-PAIRS = "https://pluskid.github.io/influence-memorization/data"  # Feldman and Zhang 2020
-CSCORES = "https://pluskid.github.io/structural-regularity/cscores"  # Jiang et al. 2021
-IMDB, GLOVE = "https://ai.stanford.edu/~amaas/data/sentiment", "https://nlp.stanford.edu/data"  # of `lib.data.text`
-FILES = {  # name: (folder of the authors' page, SHA-256)
-    "cifar100_high_infl_pairs_infl0.15_mem0.25.npz": (
-        PAIRS, "aea6b093184112f2cdb2056dc387b653ef31658389ccd3c7ac1904d58506b8f3"),
-    "imagenet_high_infl_pairs_infl0.15_mem0.25.npz": (
-        PAIRS, "9002166f3f7ad18b97eb62662db4cce1b0c98a7362d69fb1806e3487b1e5bb0a"),
-    "cifar10-cscores-orig-order.npz": (CSCORES, "0f8b3e219fd37867fc1ef532335b6169f8109d137275ae53b802bb8177556ac8"),
-    "cifar100-cscores-orig-order.npz": (CSCORES, "8e1f3cfc7075052ae2ff4d4b66441dfe399b0d0e125394675cb52b5cc3c18a3a"),
-    "aclImdb_v1.tar.gz": (IMDB, "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"),
-    "glove.6B.zip": (GLOVE, "617afb2fe6cbd085c235baf7a465b96f4112bd7f7ccb2b2cbd649fed9cbcf2fb"),
-}  # fmt: skip
+FILES = {  # name: (folder of the authors' page, SHA-256), from a registry as pooch reads it
+    name: (url.rpartition("/")[0], sha256)
+    for name, sha256, url in map(str.split, (DATA / "published.txt").read_text("utf8").splitlines())
+}
 
 
 class Unavailable(Exception):
@@ -41,11 +31,10 @@ class Unavailable(Exception):
 
 
 def fetch(file: str, *, url: str | None = None, folder: str | Path | None = None, timeout: float = 10.0) -> Path:
-    """The place of a published file of the recorded SHA-256, downloaded (tried once) if it is not there yet.
+    """The path of a published file, downloaded (tried once) from ``url`` or its authors' page if it is not there yet.
 
     Args:
-        file: one of ``FILES``.
-        url: folder to download from, in place of the authors' page.
+        file: one of ``FILES``, which ``data/published.txt`` lists with their SHA-256.
         folder: where the file lies or is kept, ``data/downloads/published`` by default.
         timeout: seconds without an answer until the download is given up.
 
@@ -80,11 +69,7 @@ def published(file: str, **where) -> dict[str, np.ndarray]:
 
 
 def published_c_scores(file: str, rows: Tensor, y: Tensor, **where) -> Tensor:
-    """The C-scores of ``rows`` of the official training set of CIFAR-10 or CIFAR-100, ``(n,)`` float64.
-
-    Raises:
-        ValueError: if rows lie beyond the file, or the labels ``y`` are not the published ones: these are other data.
-    """
+    """The C-scores of ``rows`` of CIFAR's official training set, whose labels are ``y``: ``(n,)`` float64."""
     arrays = published(file, **where)
     scores, labels = (torch.from_numpy(arrays[name]) for name in ("scores", "labels"))
     if int(rows.max()) >= len(scores) or not torch.equal(labels[rows].long(), y.cpu()):
@@ -96,13 +81,11 @@ def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd
     """The scores of a data set that come with the study, a column a score; ``name_stderr`` stands beside ``name``.
 
     Args:
-        name: of the data set, such as ``fashion-mnist``.
+        name: of the data set: the file is ``name.parquet`` in ``folder``, by default ``data/scores``.
         rows: original rows ``(n,)``, as ``Dataset.rows_train``, in which order they come; all rows by default.
-        folder: where the file is; default ``data/scores``.
 
     Raises:
-        ValueError: if there is no such file (those there are are listed), it is not what its checksum says, or it
-            lacks a row.
+        ValueError: if there is no such file, it is not what its checksum says, or it lacks a row.
 
     Example:
         >>> read_scores("fashion-mnist", [7, 3])[["label", "cg"]].index.tolist()
@@ -142,6 +125,8 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
     Raises:
         ValueError: if anything of that does not hold, or the file is not what its checksum says; it stays as it is.
     """
+    import fcntl  # POSIX alone has it
+
     path, rows = Path(path), np.asarray(rows)
     wrong = {name: np.shape(values) for name, values in columns.items() if np.shape(values) != rows.shape}
     if rows.ndim != 1 or wrong:
@@ -150,7 +135,8 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
         raise ValueError("rows must not repeat")
     new = pd.DataFrame(dict(columns), index=pd.Index(rows.astype("int32"), name="row")).sort_index()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(path.parent):
+    with open(path.parent / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time in a folder
         old, origin = (_verified(path), provenance(path)) if path.exists() else (new[[]], {})
         if len(strange := new.index.difference(old.index)):
             raise ValueError(f"rows must be among the {len(old)} of {path.name}, got {strange[:5].tolist()} …")
@@ -171,16 +157,6 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
         with new_file(path.with_name("SHA256SUMS")) as file:
             file.write("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
     return table
-
-
-@contextmanager
-def _turn(folder: Path):
-    """One writer at a time in a folder of score files."""
-    import fcntl  # POSIX alone
-
-    with open(folder / ".lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _sums(folder: Path) -> dict[str, str]:

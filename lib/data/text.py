@@ -34,11 +34,7 @@ def words(text: str) -> list[str]:
 
 
 def imdb(n: int, *, seed: int = 0, **where):
-    """n random reviews of IMDB's training part, half of them positive: texts (a list) and labels ``(n,)``.
-
-    Raises:
-        ValueError: for more reviews than there are.
-    """
+    """n random reviews of IMDB's training part, half of them positive: texts (a list) and labels ``(n,)``."""
     texts: dict[str, list[str]] = {"neg": [], "pos": []}
     with tarfile.open(fetch("aclImdb_v1.tar.gz", **{"folder": FOLDER} | where), "r:gz") as archive:
         for member in archive:
@@ -54,11 +50,7 @@ def imdb(n: int, *, seed: int = 0, **where):
 
 
 def glove(vocabulary: Iterable[str], *, file: str = VECTORS, **where) -> dict[str, np.ndarray]:
-    """The vectors of these words, as far as there are any; read line by line, so only they are held in memory.
-
-    Raises:
-        ValueError: for an archive without ``file``.
-    """
+    """The vectors of these words, as far as there are any; read line by line, so only they are held in memory."""
     wanted, vectors = set(vocabulary), {}
     with zipfile.ZipFile(fetch("glove.6B.zip", **{"folder": FOLDER} | where)) as archive:
         if file not in archive.namelist():
