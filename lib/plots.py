@@ -168,7 +168,7 @@ def two_histograms(ax: Axes, values, marked, xlabel: str, names: tuple[str, str]
     ax.legend()
 
 
-def detection(ax: Axes, scores: dict, marked) -> None:
+def examination_curves(ax: Axes, scores: dict, marked) -> None:
     """Examining from the highest score down: share of the marked examples found, for each score and the oracle."""
     marked = np.asarray(marked)
     examined = np.arange(len(marked) + 1) / len(marked)
