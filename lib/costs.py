@@ -27,12 +27,7 @@ def free_bytes(device="cpu") -> int:
 
 
 def best_seconds(work: Callable[[], object], *, repeats: int = 1, device="cpu") -> float:
-    """Least wall-clock seconds of some calls of ``work``, which a GPU finishes before the clock is read.
-
-    Example:
-        >>> 0 <= best_seconds(lambda: None, repeats=3) < 1
-        True
-    """
+    """Least wall-clock seconds of some calls of ``work``, which a GPU finishes before the clock is read."""
     seconds = []
     for _ in range(repeats):
         _wait(device)
@@ -61,9 +56,7 @@ class Phases:
     """
 
     def __init__(self, device, operations: dict[str, float], *, progress: bool = False, title: str = ""):
-        self.seconds: dict[str, float] = {}
-        self.operations = operations
-        self.device = device
+        self.device, self.operations, self.seconds = device, operations, {}
         self._inner = []  # seconds that phases inside the open ones took
         self.bar = tqdm(
             total=sum(operations.values()) / 1e9, unit="GFLOP", desc=title,
@@ -103,15 +96,15 @@ def measured(work: Callable[[], object], *, device="cpu") -> Measured:
         >>> measured(lambda: torch.zeros(10_000_000) + 1).peak_bytes > 2e7
         True
     """
-    gpu, process, done = torch.device(device).type == "cuda", psutil.Process(), threading.Event()
+    process, done, results = psutil.Process(), threading.Event(), []
     gc.collect()
     with suppress(AttributeError, OSError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)  # give back what was freed, so that what is taken next is seen to grow
-    held = (lambda: torch.cuda.max_memory_allocated(device)) if gpu else (lambda: process.memory_info().rss)
-    if gpu:
+    held = lambda: process.memory_info().rss
+    if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    before = held()
-    peaks = [before]
+        held = lambda: torch.cuda.max_memory_allocated(device)
+    peaks = [held()]
 
     def watch():
         while not done.wait(0.005):
@@ -119,13 +112,12 @@ def measured(work: Callable[[], object], *, device="cpu") -> Measured:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    results = []
     try:
         seconds = best_seconds(lambda: results.append(work()), device=device)
     finally:
         done.set()
         watcher.join()
-    return Measured(results[0], seconds, max(*peaks, held()) - before)
+    return Measured(results[0], seconds, max(*peaks, held()) - peaks[0])
 
 
 def _wait(device) -> None:

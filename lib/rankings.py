@@ -28,9 +28,6 @@ from lib.statistics import auroc, spearman_r
 def correlations(scores: Mapping[str, Tensor]) -> pd.DataFrame:
     """Spearman of every pair of scores, a row and a column a score; ties share their mean rank.
 
-    Raises:
-        ValueError: if a score holds NaN, is constant, or has another length.
-
     Example:
         >>> correlations({"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([1.0, 4.0, 9.0])}).loc["a"].tolist()
         [1.0, 1.0]
@@ -44,8 +41,6 @@ def median_agreement(
     """Median of each score's Spearman with the others, with its interval over examples: name → (value, (low, high)).
 
     The interval is that of the basic bootstrap: all scores are ranked anew on each resample of the examples.
-
-    Cost: ``resamples`` rankings of every score.
 
     Example:
         >>> one = torch.arange(30.0)
@@ -146,14 +141,9 @@ def precision(score: Tensor, marked: Tensor, *, seed: int = 0) -> float:
 
 
 def detection(scores: Mapping[str, Tensor], marked: Mapping[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
-    """How well each score finds what is marked, in each of several labellings.
+    """How well each score, name → ``(r, n)``, finds what is marked in each of r labellings, name → ``(n,)`` bool.
 
-    Args:
-        scores: name → ``(r, n)``.
-        marked: name of each of the r labellings → ``(n,)`` bool.
-
-    Returns:
-        A row a labelling and score: ``labels, score, auroc, low, high`` (95%), ``precision``.
+    A row a labelling and score: ``labels, score, auroc, low, high`` (95%), ``precision``.
     """
     rows = []
     for r, (labels, truth) in enumerate(marked.items()):
@@ -207,12 +197,7 @@ def guide(results: pd.DataFrame, budgets: Mapping[str, float]) -> pd.DataFrame:
 def rolling_means(per_run: Tensor, runs: int) -> Tensor:
     """Means over so many successive runs, starting at each run and wrapping round.
 
-    Args:
-        per_run: a score of each run, ``(E, n)``.
-        runs: 1 … E, else ValueError.
-
-    Returns:
-        ``(E, n)``; row e is the mean of runs e, e + 1, …, e + runs − 1 (modulo E). All rows agree where ``runs`` is E.
+    Row e of the result is the mean of runs e, e + 1, …, e + runs − 1 (modulo E); ``per_run`` and it are ``(E, n)``.
 
     Example:
         >>> rolling_means(torch.tensor([[0.0], [2.0], [4.0]]), 2).flatten()
@@ -269,14 +254,9 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def label_agreement(x: Tensor, y: Tensor, *, k: int = 10, block: int = 2048) -> Tensor:
-    """Share of each example's k nearest other examples (by cosine) with its own label, ``(n,)``.
+    """Share of each example's k nearest other examples (by cosine) with its own label, ``(n,)``; 1 ≤ k < n.
 
-    1 = typical of its class; chance is the class's share of the examples.
-
-    Raises:
-        ValueError: unless 1 ≤ k < n.
-
-    Cost: one n × n product, ``block`` rows at a time.
+    1 = typical of its class; chance is the class's share. Cost: one n × n product, ``block`` rows at a time.
     """
     if not 1 <= k < len(x):
         raise ValueError(f"k must be at least 1 and below the number of examples, {len(x)}, got {k}")
@@ -291,12 +271,8 @@ def label_agreement(x: Tensor, y: Tensor, *, k: int = 10, block: int = 2048) -> 
 def are_neighbours(a: Tensor, b: Tensor, i: Tensor, j: Tensor, *, k: int = 5) -> Tensor:
     """Whether one of a pair is among the other's k nearest: b[j] among b for a[i], or a[i] among a for b[j].
 
-    Args:
-        a, b: two sets of examples (training and test).
-        i, j: positions of the pairs in a and b, ``(p,)`` each.
-
-    Returns:
-        ``(p,)`` bool. For a random pair it is true with probability k/|a| + k/|b| at most.
+    Positions i, j of the pairs in the two sets a, b, and the result, are ``(p,)``. For a random pair it is true with
+    probability k/|a| + k/|b| at most.
     """
     near = lambda likeness, partner: (likeness > likeness.gather(1, partner[:, None])).sum(1) < k
     return near(cosine(a[i], b), j) | near(cosine(b[j], a), i)

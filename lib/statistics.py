@@ -4,16 +4,15 @@
 over examples           `pearson`, `spearman`, `spearman_difference`, `auroc`, `auroc_difference`, `share`
 of any statistic        `bootstrap_interval`, `permutation_band`; with `axis`: `pearson_r`, `spearman_r`
 over seeds              `t_interval`, `over_rows`; `apart` for the ledger
-of one example          `pearson_influence`, `spearman_influence`
+of single examples      `pearson_influence`, `spearman_influence`, `auroc_error`
 features                `standardized`
 ======================  ==============================================================================================
 
-Over examples: the bootstrap (BCa) where they are few; where they are many, the limit of the same bootstrap, which
-needs no resampling: an example's influence ψᵢ is the derivative of the statistic with respect to that example's weight
-(the infinitesimal jackknife, Efron 1982), the bootstrap's variance tends to ``mean(ψ²)/n``, and the interval is
-symmetric on Fisher's z scale. (Not to be confused with influence on a trained network, which is this same derivative
-taken through the training.) Over seeds: Student's t, because a bootstrap of three to five numbers covers far less than
-it claims.
+Over examples: the bootstrap (BCa) where they are few; where they are many its limit, which needs no resampling. An
+example's influence ψᵢ is the derivative of the statistic with respect to that example's weight (the infinitesimal
+jackknife, Efron 1982; not influence on a trained network, which is the same derivative taken through the training),
+the bootstrap's variance tends to ``mean(ψ²)/n``, and the interval is symmetric on Fisher's z scale. Over seeds:
+Student's t, because a bootstrap of three to five numbers covers far less than it claims.
 """
 
 import inspect
@@ -84,12 +83,7 @@ def auroc(score: ArrayLike, positive: ArrayLike, *, seed: int = 0, level: float 
     Up to 1,000 examples by bootstrap of positives and of negatives; beyond, DeLong et al. (1988) on the logit scale.
     Where the two are wholly apart the interval is the point itself.
 
-    Args:
-        score: ``(n,)``, higher = more likely positive.
-        positive: ``(n,)`` bool.
-
-    Raises:
-        ValueError: if shapes disagree, score holds a NaN, or there are fewer than 2 positives or 2 negatives.
+    ``score (n,)``: higher = more likely positive. ``positive (n,)``: booleans, at least 2 true and 2 false.
 
     Example:
         >>> auroc([0.1, 0.2, 0.8, 0.9], [False, False, True, True])
@@ -113,15 +107,12 @@ def auroc(score: ArrayLike, positive: ArrayLike, *, seed: int = 0, level: float 
 def auroc_difference(a: ArrayLike, b: ArrayLike, positive: ArrayLike, *, level: float = 0.95) -> tuple[float, Interval]:
     """AUROC of score a minus AUROC of score b on the same examples, with DeLong et al.'s (1988) paired interval.
 
-    Raises:
-        ValueError: if shapes disagree, a score holds a NaN, or there are fewer than 2 positives or 2 negatives.
-
     Example:
         >>> auroc_difference([0.1, 0.2, 0.8, 0.9], [0.9, 0.2, 0.8, 0.1], [False, False, True, True])[0]
         0.75
     """
-    (a, b), positive = _paired(a=a, b=b), np.asarray(positive)
-    _same_length(a, positive)
+    positive = np.asarray(positive)
+    a, b, _ = _paired(a=a, b=b, positive=positive)
     if positive.dtype != bool or min(positive.sum(), (~positive).sum()) < 2:
         raise ValueError(f"positive must be booleans that mark at least 2 and leave at least 2, got {positive.dtype}")
     value = float(roc_auc_score(positive, a) - roc_auc_score(positive, b))
@@ -156,22 +147,16 @@ def bootstrap_interval(
     jackknife alone would cost n evaluations) and where BCa is undefined (every resample on one side of the value).
     Resamples on which the statistic is not finite are left out. Where all give one value, the interval is that point.
 
-    Args:
-        statistic: of 1-d arrays; one that takes ``axis`` is called on many resamples at once and is much faster.
-        samples: 1-d arrays; resampled together if ``paired``, each on its own if not.
-
-    Raises:
-        ValueError: if a sample is not 1-d, has fewer than 2 values or a NaN, paired lengths differ, or the statistic
-            is not finite on more than 5% of the resamples.
+    Samples are 1-d, resampled together if ``paired``, each on its own if not. A statistic that takes ``axis`` is called
+    on many resamples at once and is much faster; not to be finite on more than 5% of them is a ValueError.
 
     Example:
         >>> low, high = bootstrap_interval(np.mean, np.arange(100.0))
         >>> bool(low < 49.5 < high)
         True
     """
-    arrays = [_checked(f"samples[{i}]", sample) for i, sample in enumerate(samples)]
-    if paired:
-        _same_length(*arrays)
+    named = {f"samples[{i}]": sample for i, sample in enumerate(samples)}
+    arrays = _paired(**named) if paired else [_checked(name, sample) for name, sample in named.items()]
     n = max(map(len, arrays))
     options = {"paired": paired, "n_resamples": n_resamples, "batch": max(1, 2_000_000 // n), "rng": seed}
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
@@ -197,9 +182,6 @@ def permutation_band(
     All pairings where they are at most ``n_resamples``. A statistic that takes ``axis`` (:func:`spearman_r`) is called
     on many pairings at once.
 
-    Raises:
-        ValueError: if a and b are not 1-d of one length, or hold a NaN.
-
     Example:
         >>> low, high = permutation_band(lambda a, b: np.corrcoef(a, b)[0, 1], np.arange(99.0), np.arange(99.0))
         >>> bool(-0.25 < low < -0.15 and 0.15 < high < 0.25)
@@ -218,13 +200,8 @@ def permutation_band(
 def t_interval(values: ArrayLike, level: float = 0.95) -> tuple:
     """Student's interval of the mean over runs: ``mean ± t₍r−1₎ · s/√r``.
 
-    For a difference of two methods run with the same seeds pass the differences.
-
-    Args:
-        values: ``(r,)``, one a seed, or ``(r, …)``: then low and high have shape ``(…)``.
-
-    Raises:
-        ValueError: with fewer than two runs, or a NaN.
+    ``values (r,)`` are one a seed, r ≥ 2, or ``(r, …)``: then low and high have shape ``(…)``. For a difference of two
+    methods run with the same seeds pass the differences.
 
     Example:
         >>> low, high = t_interval([1.0, 2.0, 3.0])
@@ -280,9 +257,7 @@ def spearman_influence(a: NDArray, b: NDArray) -> NDArray:
         uᵢvᵢ + mean_t[K(aᵢ, a_t) v_t] + mean_t[u_t K(bᵢ, b_t)] − const,  K(s, t) = 1{s < t} + ½ 1{s = t}
 
     the second and third because example i shifts the ranks of the others too; V_a is C of a with itself, and is not
-    constant where values tie.
-
-    Cost: two sorts, O(n log n).
+    constant where values tie. Cost: two sorts, O(n log n).
     """
     u, v = _mid_ranks(a), _mid_ranks(b)
     moved = lambda p, q, u, v: u * v + _mass_above(p, v) + _mass_above(q, u)  # up to a constant
@@ -293,15 +268,21 @@ def spearman_influence(a: NDArray, b: NDArray) -> NDArray:
     return cross - 0.5 * rho * (centred(moved(a, a, u, u)) / scale_a + centred(moved(b, b, v, v)) / scale_b)
 
 
+def auroc_error(high: NDArray, low: NDArray) -> float:
+    """Standard error of the area under the ROC curve of positives ``(m,)`` against negatives ``(n,)``.
+
+    ``√(var(wins)/m + var(losses)/n)`` over the two placements (DeLong et al. 1988).
+    """
+    return float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in _placements(high, low))))
+
+
 def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     """Each channel (or feature) with mean 0 and standard deviation 1; one that is constant becomes 0.
 
     Reckoned in float64, and cast to the type of ``x`` (float32 for integers) only then, so that a large offset costs no
     digits that x has. Constant is what varies by no more than the rounding of x.
 
-    Args:
-        x: ``(n, d)`` or ``(n, c, …)``.
-        like: the rows that mean and deviation are taken of (the training rows, where x are others); default x.
+    ``x`` is ``(n, d)`` or ``(n, c, …)``; mean and deviation are those of ``like``, the training rows, if x are others.
 
     Example:
         >>> standardized(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
@@ -338,14 +319,6 @@ def _auc(high: NDArray, low: NDArray, axis: int = -1) -> NDArray:
     return (ranks[..., :m].sum(axis) - m * (m + 1) / 2) / (m * n)
 
 
-def auroc_error(high: NDArray, low: NDArray) -> float:
-    """Standard error of the area under the ROC curve of positives ``(m,)`` against negatives ``(n,)``.
-
-    ``√(var(wins)/m + var(losses)/n)`` over the two placements (DeLong et al. 1988).
-    """
-    return float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in _placements(high, low))))
-
-
 def _placements(high: NDArray, low: NDArray) -> tuple[NDArray, NDArray]:
     """Each positive's share of negatives below it, ``(m,)``, and each negative's share of positives below it, ``(n,)``.
 
@@ -375,14 +348,10 @@ def _checked(name: str, values: ArrayLike) -> NDArray:
     return values
 
 
-def _same_length(*arrays: NDArray) -> None:
-    if len({len(array) for array in arrays}) > 1:
-        raise ValueError(f"samples must have one length, got {', '.join(str(len(array)) for array in arrays)}")
-
-
 def _paired(**samples: ArrayLike) -> list[NDArray]:
     arrays = [_checked(name, values) for name, values in samples.items()]
-    _same_length(*arrays)
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"samples must have one length, got {', '.join(str(len(array)) for array in arrays)}")
     return arrays
 
 

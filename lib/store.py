@@ -23,14 +23,10 @@ import numpy as np
 KEY = "__key__"
 MARK = b"\nsha256:"
 TRAILER = len(MARK) + 64  # bytes after the archive, which zip readers skip
-DAY = 86_400.0  # seconds after which a temporary file belongs to nobody
 
 
 def results_folder(profile: str | None = None) -> Path:
-    """Where results go: ``$STUDY_RESULTS``, or ``results/`` beside ``lib/``; with ``profile``, its folder in there.
-
-    Raises:
-        ValueError: if ``profile`` is not a plain name.
+    """Where results go: ``$STUDY_RESULTS``, or ``results/`` beside ``lib/``; of a ``profile``, a plain name, in there.
 
     Example:
         >>> results_folder("smoke").name
@@ -57,12 +53,9 @@ def new_file(path: Path):
 
 
 def canonical(key: Mapping) -> str:
-    """The key as JSON in one spelling: names sorted, no spaces; equal keys give equal text whatever their order.
+    """The key as JSON in one spelling: names sorted, no spaces. What JSON cannot hold is a ValueError with its place.
 
     A tuple equals a list of the same items; 1, 1.0, True and "1" are four different values.
-
-    Raises:
-        ValueError: if ``key`` is not a dict, or holds what JSON cannot (the place is named), or a NaN or infinity.
 
     Example:
         >>> canonical({"seed": 0, "dataset": "digits"})
@@ -75,33 +68,25 @@ def canonical(key: Mapping) -> str:
 
 
 def _check(value, place: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{place} must be finite, got {value}")
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            if not isinstance(name, str):
+    if isinstance(value, Mapping | list | tuple):
+        named = isinstance(value, Mapping)
+        for name, item in value.items() if named else enumerate(value):
+            if named and not isinstance(name, str):
                 raise ValueError(f"{place} must have text as names, got {name!r} ({type(name).__name__})")
             _check(item, f"{place}[{name!r}]")
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            _check(item, f"{place}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place} must be finite, got {value}")
     elif value is not None and not isinstance(value, str | bool | int | float):
-        raise ValueError(
-            f"{place} must be text, a number, a boolean, None, or a list or dict of these; "
-            f"got {type(value).__name__} (convert it: int(…), float(…), .tolist(), or a digest of an array)"
-        )
+        kinds, cure = "text, a number, a boolean, None, or a list or dict of these", "int(…), float(…), .tolist()"
+        raise ValueError(f"{place} must be {kinds}; got {type(value).__name__} (convert it: {cure}, or a digest)")
 
 
 class Store:
     """A folder of shards: ``put`` keeps named arrays under a key, ``get`` returns them, ``cached`` does both.
 
     The key must hold all that the result depends on: function name and version, dataset SHA-256, settings, seed,
-    range of the shard. Safe for many processes on one folder. The object is only its folder, so it pickles.
-
-    Args:
-        folder: made on the first ``put``; default ``results_folder(profile) / "cache"``.
-
-    Cost: two passes over the bytes to write, two to read (checksum, then arrays); memory of the arrays and 1 MiB.
+    range of the shard. Safe for many processes on one folder (default ``results_folder(profile) / "cache"``, made on
+    the first ``put``). Cost: two passes over the bytes to write and two to read (checksum, then arrays).
 
     Example:
         >>> store = Store(tempfile.mkdtemp())
@@ -112,9 +97,6 @@ class Store:
     def __init__(self, folder: str | os.PathLike | None = None, *, profile: str | None = None):
         self.folder = Path(folder) if folder is not None else results_folder(profile) / "cache"
 
-    def __repr__(self) -> str:
-        return f"Store({str(self.folder)!r})"
-
     def path(self, key: Mapping) -> Path:
         """The file of a key, there or not."""
         return self.folder / f"{hashlib.sha256(canonical(key).encode()).hexdigest()}.npz"
@@ -124,13 +106,9 @@ class Store:
         return self.path(key).exists()
 
     def get(self, key: Mapping) -> dict[str, np.ndarray] | None:
-        """The arrays of ``key``, or None where there are none.
+        """The arrays of ``key``, or None where there are none; OSError where there is something that is not a file.
 
         A damaged shard is named in a ``RuntimeWarning``, renamed ``*.damaged``, and counts as none.
-
-        Raises:
-            ValueError: if the key is not JSON.
-            OSError: if something is there under the shard's name that cannot be opened, or is not a file.
         """
         path = self.path(key)
         if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
@@ -142,25 +120,19 @@ class Store:
             return None
         if arrays is not None and str(arrays.pop(KEY, "")) == canonical(key):
             return arrays
-        fault, aside = "its checksum does not match" if arrays is None else "it holds another key", f"{path}.damaged"
+        fault = "its checksum does not match" if arrays is None else "it holds another key"
         with suppress(FileNotFoundError):  # another process has set it aside
-            os.replace(path, aside)
-        warnings.warn(f"damaged shard {path} ({fault}): set aside as {Path(aside).name}", RuntimeWarning, stacklevel=2)
+            os.replace(path, f"{path}.damaged")
+        warnings.warn(f"damaged shard {path} ({fault}): now {path.name}.damaged", RuntimeWarning, stacklevel=2)
         return None
 
     def put(self, key: Mapping, arrays: Mapping[str, np.ndarray]) -> Path:
-        """Keep ``arrays`` under ``key``, replacing what was there, and return the file.
-
-        When it is interrupted nothing new is there under the shard's name.
-
-        Raises:
-            ValueError: if the key is not JSON, or an array holds Python objects or has a name that a file cannot.
-        """
+        """Keep ``arrays`` of numbers, booleans or text under ``key``, replacing what was there; return the file."""
         path, plain = self.path(key), _plain(arrays)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for temporary in self.folder.glob("*.tmp"):  # left by killed writers
+        for temporary in self.folder.glob("*.tmp"):
             with suppress(FileNotFoundError):  # another process was faster
-                if temporary.stat().st_mtime < time.time() - DAY:
+                if temporary.stat().st_mtime < time.time() - 86_400:  # a day old: a killed writer's
                     temporary.unlink()
         with new_file(path) as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
