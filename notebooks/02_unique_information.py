@@ -529,7 +529,7 @@ for column, (task, results) in zip(axes.T, noisy.items(), strict=True):
     one = results[0]
     plots.two_histograms(column[0], one["noisy"].log10(), one["flipped"], "log₁₀ F-SI (nats)", ("right label", "wrong label"), bins=25)
     column[0].set(title=f"{task}: AUROC {value[task]:.2f}")
-    plots.detection(column[1], {"F-SI": one["noisy"]}, one["flipped"])
+    plots.examination_curves(column[1], {"F-SI": one["noisy"]}, one["flipped"])
 axes[1, 0].legend()
 plots.save(fig, "02_mislabelled", profile)
 

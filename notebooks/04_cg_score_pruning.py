@@ -712,7 +712,7 @@ detectors = every_score | {"CG partial": cg.partial}
 fig, axes = plt.subplots(len(noise_levels), 2, figsize=(10, 3 * len(noise_levels)), squeeze=False)
 for row, (share, (left, right)) in enumerate(zip(noise_levels, axes, strict=True), start=1):
     plots.two_histograms(left, cg.score[row], wrong[row], "CG-score", ("right label", "wrong label"))
-    plots.detection(right, {name: score[row] for name, score in detectors.items()}, wrong[row])
+    plots.examination_curves(right, {name: score[row] for name, score in detectors.items()}, wrong[row])
     right.set(title=f"{share:.0%} wrong labels")
 axes[0, 1].legend(fontsize=7)
 plots.save(fig, "04_noise", profile)
