@@ -6,24 +6,27 @@ import pytest
 import torch
 from torch import nn
 
-from lib import models
-from lib.cg_score import cg_prime, cg_scores, relu_gram
-from lib.consistency import c_scores, subsets_of_shares
-from lib.craig import craig
-from lib.data_diet import el2n, forgetting, grand, grand_last_layer, margin
-from lib.dynamics import tangent_kernel
-from lib.influence import influence, parameter_change
-from lib.information import functional_sample_information, sample_information
-from lib.information import hessian as hessian_of_jacobian
-from lib.jacobians import jacobians, ntk
-from lib.leave_one_out import leave_one_out, prediction_changes
-from lib.linearized import coefficients
-from lib.memorization import influence as influence_of_seeing
-from lib.memorization import memorization
+from lib.networks import models
+from lib.numerics.gradients import jacobians, ntk, tangent_kernel
 from lib.scores import definitions
-from lib.self_influence import self_influence
-from lib.tangent import f_si, f_si_by_class, tangent
-from lib.tracin import tracin, tracin_mean, tracin_self
+from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
+from lib.scores.craig import craig
+from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.influence import influence, parameter_change, self_influence
+from lib.scores.memorization import c_scores, memorization, subsets_of_shares
+from lib.scores.memorization import influence as influence_of_seeing
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
+from lib.scores.unique_information import (
+    coefficients,
+    f_si,
+    f_si_by_class,
+    functional_sample_information,
+    leave_one_out,
+    prediction_changes,
+    sample_information,
+    tangent,
+)
+from lib.scores.unique_information import hessian as hessian_of_jacobian
 
 F64 = torch.float64
 
