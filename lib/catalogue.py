@@ -18,10 +18,10 @@ from lib.scores.complexity_gap import cg_scores
 from lib.scores.data_diet import el2n, forgetting, grand, input_norm, margin
 from lib.scores.influence import self_influence
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
-from lib.scores.tracin import learning_rates, tracin_self
+from lib.scores.tracin import tracin_self
 from lib.scores.unique_information import f_si_by_class, tangent
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, learning_rates
 
 
 class About(NamedTuple):
@@ -186,7 +186,7 @@ def from_linearization(task: Task, names: list[str]) -> dict[str, Scored]:
     return {"F-SI": _averaged("F-SI", per_run.cpu(), seconds, peak, 0.0)}
 
 
-def recipe(settings: Settings) -> Recipe:
+def run_recipe(settings: Settings) -> Recipe:
     """How the networks are trained that GraNd, EL2N, forgetting, loss, TracIn and influence are read from."""
     milestones = tuple(round(settings.epochs * part) for part in (0.3, 0.6, 0.8))
     return Recipe(
@@ -196,7 +196,7 @@ def recipe(settings: Settings) -> Recipe:
 
 
 def from_runs(task: Task, names: list[str]) -> dict[str, Scored]:
-    s, x, model, how = task.settings, standardized(task.x), task.model(), recipe(task.settings)
+    s, x, model, how = task.settings, standardized(task.x), task.model(), run_recipe(task.settings)
     (r, n), early = task.y.shape, min(task.settings.early, task.settings.epochs)
     traced = tuple(sorted({*range(1, s.epochs, max(1, s.epochs // 4)), s.epochs}))
     until = {"GraNd": 0, "GraNd early": early, "EL2N": early, "margin": early}  # the others: to the end

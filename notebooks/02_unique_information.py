@@ -104,7 +104,7 @@ from lib.networks import models
 from lib.networks.models import narrow_resnet, transferred
 from lib.numerics.gradients import jacobians
 from lib.scores import unique_information as si
-from lib.scores.unique_information import Tangent, f_si, leave_one_out, tangent, targets
+from lib.scores.unique_information import Tangent, f_si, leave_one_out, regression_targets, tangent
 from lib.store import Store
 from lib.training import ensemble
 from lib.training.recipe import Recipe
@@ -171,7 +171,7 @@ for task, (_, y, train, val) in tasks.items():
 
 # %%
 def slow_f_si(net, y):
-    goal, n = targets(y, 1)[:, 0], len(y)
+    goal, n = regression_targets(y, 1)[:, 0], len(y)
     kernel, first = net.kernel.double(), net.outputs[:, 0].double()
 
     def trained(seen):
@@ -193,8 +193,8 @@ train, val, _ = (rows[:40] for rows in split("digits", 0))
 model = models.initialize(models.mlp(x[0].numel(), (4,), 1), seed).double()  # few weights
 net, j = tangent(model, x[train].double(), x[val].double()), jacobians(model, x[train].double())
 slow, fast = slow_f_si(net, y[train]), f_si(net, y[train], lr=lr, steps=steps)
-found = leave_one_out(net.kernel, targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
-fisher = si.hessian(jacobians(model, x[val].double()), outputs=1)
+found = leave_one_out(net.kernel, regression_targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
+fisher = si.linearized_hessian(jacobians(model, x[val].double()), outputs=1)
 by_weights = si.sample_information(found.weights(j), precision=fisher)
 error = max(float((other / slow - 1).abs().max()) for other in (fast, by_weights))
 assert error < 1e-6, error
@@ -972,7 +972,7 @@ def steady(keep, rate):
     """Minimum and steady-state covariance of SGD on these rows."""
     best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
     spread = si.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
-    return best, si.sgd_covariance(si.hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+    return best, si.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
 
 # %% [markdown]
 # First SGD:
@@ -980,7 +980,7 @@ def steady(keep, rate):
 # %%
 rate = 0.05
 best, sigma = steady(rows >= 0, rate)
-h = si.hessian(j, outputs=1, weight_decay=decay)
+h = si.linearized_hessian(j, outputs=1, weight_decay=decay)
 spread = si.gradient_covariance(j, (j @ best - goal)[:, None])
 system = torch.kron(h, torch.eye(11).double()) + torch.kron(torch.eye(11).double(), h)
 defined = torch.linalg.solve(system, (rate / batch * spread).flatten()).view(11, 11)
@@ -993,7 +993,7 @@ sgd_error = float((divergence / information - 1).abs().max())
 # Then Langevin, without decay: $\mathrm{SI}=\frac{b}{\eta\sigma^2 n}\,\frac{r_i^2\,h_i}{(1-h_i)^2}$ with residuals $r$ and leverages $h$ of plain least squares.
 
 # %%
-h0, best0 = si.hessian(j, outputs=1), unique_information.minimum(j, goal)
+h0, best0 = si.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
 delta = torch.stack([best0 - unique_information.minimum(j[rows != i], goal[rows != i]) for i in rows])
 langevin = si.sample_information(delta, precision=si.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
 leverage = (j @ torch.linalg.inv(j.T @ j) * j).sum(1)

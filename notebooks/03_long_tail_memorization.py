@@ -127,7 +127,7 @@ def slow_influence(saw, right):
 
 # %%
 saw, right, truth = made_up(60, seed)
-slow, fast, own = slow_influence(saw, right), mz.influence(saw, right), mz.memorization(saw, right)
+slow, fast, own = slow_influence(saw, right), mz.influence_of_seeing(saw, right), mz.memorization(saw, right)
 error = float(max((fast.value - slow).abs().max(), (own.value - slow.diagonal()).abs().max()))
 assert error < 1e-12, error
 ledger.record("lt.estimator", error, n=slow.numel(), note="largest absolute difference; estimates are of order 1")
@@ -142,7 +142,7 @@ print(f"{slow.numel():,} influences by loop and by one product: largest differen
 
 # %%
 grid, repeats = [50, 100, 200, 500, 1000, 2000, 4000], 10
-squared = lambda saw, right, truth: float((mz.influence(saw, right).value - truth).square().mean())
+squared = lambda saw, right, truth: float((mz.influence_of_seeing(saw, right).value - truth).square().mean())
 errors = np.array([[squared(*made_up(t, repeat)) for repeat in range(repeats)] for t in grid])  # (grid, repeats)
 bounds = np.array([mz.squared_error_bound(t, 100, 70) for t in grid])
 ratios = errors / bounds[:, None]
@@ -449,7 +449,7 @@ pd.DataFrame(found, index=["pairs", "test examples", "single"]) if found else "T
 # %%
 drawn, captions = [], []
 chosen = torch.tensor(displayed_examples(pairs).T.flatten().tolist())  # row by row, three groups a row
-value = mz.influence(sees[:, chosen], right_test).value
+value = mz.influence_of_seeing(sees[:, chosen], right_test).value
 for i, row in zip(chosen, value, strict=True):
     best = row.topk(4).indices
     twin = are_neighbours(clothes.x_train, clothes.x_test, i.expand(4), best)
@@ -568,7 +568,7 @@ print(f"Jaccard {jaccard(both, either):.2f}; {twice(both, one, other):.0%} found
 # %%
 i, j = (torch.tensor(pd.concat([first, second]).drop_duplicates(["train", "test"])[c].tolist()) for c in ("train", "test"))
 rows, at = i.unique(return_inverse=True)
-estimates = [mz.influence(sees[half][:, rows], right_test[half]) for half in halves]
+estimates = [mz.influence_of_seeing(sees[half][:, rows], right_test[half]) for half in halves]
 differences = (estimates[0].value - estimates[1].value).abs()[at, j].numpy()
 noise = math.sqrt(2 / math.pi) * (estimates[0].error.square() + estimates[1].error.square()).sqrt()[at, j].numpy()
 interval, note = statistics.bootstrap_interval(np.mean, differences, seed=seed), f"binomial noise alone makes {noise.mean():.4f}"
@@ -687,9 +687,9 @@ axes[0].set(yscale="log", xlabel="memorization", ylabel="training examples")
 axes[0].legend()
 rows = mem_half[0] >= 0.25
 answered = {"other half": (sees[halves[1]], right_test[halves[1]]), "last layer": (sees[half], right_test_last)}
-whole_network = mz.influence(sees[half][:, rows], right_test[half]).value
+whole_network = mz.influence_of_seeing(sees[half][:, rows], right_test[half]).value
 for (name, (saw, said)), look in zip(answered.items(), ({"color": "black"}, {"color": "#d55e00", "ls": "--"}), strict=True):
-    curve = consistency(whole_network, mz.influence(saw[:, rows], said).value, levels).query("first >= 5")
+    curve = consistency(whole_network, mz.influence_of_seeing(saw[:, rows], said).value, levels).query("first >= 5")
     axes[1].plot(curve.threshold, curve.jaccard, marker="o", label=name, **look)
 axes[1].set(ylim=(0, 1.05), xlabel="influence threshold", ylabel="Jaccard similarity")
 axes[1].legend(title="first half against", loc="center right")
@@ -894,7 +894,7 @@ ledger.table()
 #
 # ```python
 # chosen = torch.nonzero(mem.value >= 0.25).flatten()
-# harm = mz.influence(sees[:, chosen], right_test).value
+# harm = mz.influence_of_seeing(sees[:, chosen], right_test).value
 # a, b = torch.nonzero((harm <= -0.15) & (labels[0][chosen, None] != labels[1]), as_tuple=True)
 # worst = harm[a, b].argsort()[:8]
 # plots.pictures(torch.stack([clothes.x_train[chosen[a[worst]]], clothes.x_test[b[worst]]], 1).flatten(0, 1), columns=8);

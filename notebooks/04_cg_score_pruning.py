@@ -76,10 +76,10 @@ from lib.numerics.gradients import cosine_distance, tangent_kernel
 from lib.scores import complexity_gap
 from lib.scores.data_diet import el2n, forgetting
 from lib.scores.memorization import c_scores, subsets_of_shares
-from lib.scores.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, learning_rates
 
 STORED = DATA / "scores" / "fashion-mnist.parquet"  # exact scores of all 60,000 training rows
 plots.style()

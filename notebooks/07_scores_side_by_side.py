@@ -298,7 +298,7 @@ table.assign(**{"95%": table["95%"].map(lambda i: f"[{i[0]:.2f}, {i[1]:.2f}]"), 
 # %%
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 steps = epochs * -(-n // settings.batch_size)
-fixed = dataclasses.replace(catalogue.recipe(settings), epochs=None, iterations=steps)
+fixed = dataclasses.replace(catalogue.run_recipe(settings), epochs=None, iterations=steps)
 normal = dataclasses.replace(images, x_train=catalogue.standardized(x), x_test=catalogue.standardized(images.x_test, x))
 retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "device": device, "store": store, "columns": ("score", "choice", "share")}
 contest = [*judged, "input norm"]

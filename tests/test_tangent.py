@@ -6,7 +6,7 @@ from torch import nn
 
 from lib.networks import models, stacked
 from lib.numerics.spectral_filter import F64
-from lib.scores.unique_information import Tangent, changes, f_si, fitted, tangent, targets
+from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets, tangent
 from lib.training import ensemble
 from lib.training.recipe import Recipe
 
@@ -26,7 +26,7 @@ def test_changes_against_masked_gradient_descent(outputs, decay):
     net = tangent(network(outputs), inputs(7), inputs(4, seed=1))
     y = torch.arange(7) % max(outputs, 2)
     lr, steps, n = 0.05, 30, 7
-    goal = targets(y, outputs)
+    goal = regression_targets(y, outputs)
 
     def trained(seen):
         alpha = torch.zeros(n, outputs, dtype=F64)
@@ -100,7 +100,7 @@ def test_bad_labels():
     with pytest.raises(ValueError, match=r"y must be labels below 2 for 1 output\(s\), got 0…2"):
         f_si(net, torch.tensor([0, 2]), lr=0.1, steps=1)
     with pytest.raises(ValueError, match="below 3"):
-        targets(torch.tensor([-1]), 3)
+        regression_targets(torch.tensor([-1]), 3)
 
 
 def test_the_model_stays_as_it_is():

@@ -6,9 +6,9 @@ from torch.func import functional_call, grad, vmap
 
 from lib.networks import models, stacked
 from lib.numerics import gradients
-from lib.scores.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, learning_rates
 
 RATES = {1: 0.3, 4: 0.05}
 

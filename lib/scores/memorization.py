@@ -84,12 +84,12 @@ def memorization(member_sees: Tensor, correct_train: Tensor) -> Estimate:
     return _estimate((member_sees & correct_train).sum(0), correct_train.sum(0), seen, len(member_sees) - seen)
 
 
-def influence(member_sees: Tensor, correct_test: Tensor) -> Estimate:
+def influence_of_seeing(member_sees: Tensor, correct_test: Tensor) -> Estimate:
     """Subsampled influence of each training example i on each test example j (algorithm 1, line 7).
 
         infl_m(i, j) = Pr_k[h_k(x′_j) = y′_j | i ∈ I_k] − Pr_k[h_k(x′_j) = y′_j | i ∉ I_k]
 
-    Pass some columns of either matrix for some of the pairs: ``influence(sees[:, rows], correct)``.
+    Pass some columns of either matrix for some of the pairs: ``influence_of_seeing(sees[:, rows], correct)``.
 
     Args:
         member_sees: ``(t, n)`` bool.
@@ -105,7 +105,7 @@ def influence(member_sees: Tensor, correct_test: Tensor) -> Estimate:
 
     Example:
         >>> sees = torch.tensor([[True, False], [False, True]])
-        >>> influence(sees, torch.tensor([[True], [False]])).value.flatten()
+        >>> influence_of_seeing(sees, torch.tensor([[True], [False]])).value.flatten()
         tensor([ 1., -1.], dtype=torch.float64)
     """
     _check(member_sees, correct_test)
@@ -171,14 +171,14 @@ def high_influence_pairs(
     Raises:
         ValueError: if shapes disagree.
 
-    Cost: that of :func:`influence` for the memorized examples alone; never holds more than 512 × n′ estimates.
+    Cost: that of :func:`influence_of_seeing` for the memorized examples alone; never holds more than 512 × n′ estimates.
     """
     _check_labels(member_sees, correct_test, y_train, y_test)
     mem = memorization(member_sees, correct_train).value
     candidates = torch.nonzero(mem >= min_memorization).flatten()
     columns = {name: [torch.empty(0)] for name in ("train", "test", "influence", "error")}
     for part in candidates.split(BLOCK):
-        estimate = influence(member_sees[:, part], correct_test)
+        estimate = influence_of_seeing(member_sees[:, part], correct_test)
         high = estimate.value >= min_influence
         if same_label:
             high &= y_train[part, None] == y_test
@@ -228,7 +228,7 @@ def permuted_pair_counts(
     Returns:
         One row a deal: ``pairs, test_examples, single``, as :class:`PairCounts`.
 
-    Cost: ``permutations`` times :func:`influence` on the candidates, class by class.
+    Cost: ``permutations`` times :func:`influence_of_seeing` on the candidates, class by class.
     """
     _check_labels(member_sees, correct_test, y_train, y_test)
     if candidates.dtype != torch.bool or candidates.shape != y_train.shape:
@@ -240,7 +240,7 @@ def permuted_pair_counts(
         sees = member_sees[:, candidates & (y_train == label)]
         right = correct_test[:, y_test == label]
         for k, deal in enumerate(deals):
-            influencers = (influence(sees, right[deal.to(right.device)]).value >= min_influence).sum(0)
+            influencers = (influence_of_seeing(sees, right[deal.to(right.device)]).value >= min_influence).sum(0)
             counts[k] += torch.stack([influencers.sum(), (influencers > 0).sum(), (influencers == 1).sum()]).cpu()
     return pd.DataFrame(counts.numpy(), columns=PairCounts._fields)
 

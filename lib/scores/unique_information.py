@@ -396,7 +396,7 @@ def sample_information(changes: Tensor, *, covariance=None, precision=None) -> T
     return torch.linalg.solve_triangular(factor, changes.T, upper=False).square().sum(0) / 2
 
 
-def hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 0.0) -> Tensor:
+def linearized_hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 0.0) -> Tensor:
     """``H = JᵀJ/n + λI`` of the mean loss ``(1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²``, ``(p, p)``.
 
     Args:
@@ -571,14 +571,14 @@ def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None
     return Tangent(own @ own.T, other @ own.T, outputs)
 
 
-def targets(y: Tensor, outputs: int) -> Tensor:
+def regression_targets(y: Tensor, outputs: int) -> Tensor:
     """Labels as regression targets ``(n, k)``: 0 and 1 for one output, one-hot for more.
 
     Raises:
         ValueError: for labels that so many outputs cannot tell apart.
 
     Example:
-        >>> targets(torch.tensor([0, 1]), 1).flatten()
+        >>> regression_targets(torch.tensor([0, 1]), 1).flatten()
         tensor([0., 1.], dtype=torch.float64)
     """
     if y.min() < 0 or y.max() >= max(outputs, 2):
@@ -590,12 +590,12 @@ def changes(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: f
     """What each training example changes in the predictions on the other inputs, ``(n, m, k)``: with it minus without.
 
     Args:
-        y: labels ``(n,)``, see :func:`targets`.
+        y: labels ``(n,)``, see :func:`regression_targets`.
         lr, steps, weight_decay: η and λ of the mean loss, t full-batch steps (``math.inf`` allowed).
     """
     n, k = net.outputs.shape
     found = leave_one_out(
-        net.spectrum, targets(y, k) - net.outputs.to(F64), lr=lr / n, steps=steps,
+        net.spectrum, regression_targets(y, k) - net.outputs.to(F64), lr=lr / n, steps=steps,
         weight_decay=n * weight_decay, cross_kernel=net.cross_kernel,
     )  # fmt: skip
     return found.predictions
@@ -646,7 +646,7 @@ def f_si_by_class(
                          f"y {tuple(y.shape)}")  # fmt: skip
     cross, found = net.cross_kernel.to(F64) @ net.spectrum.vectors, []
     for labels in y.reshape(-1, n):
-        goals = targets(labels.to(net.outputs.device), max(classes, 2)) - net.outputs.to(F64)
+        goals = regression_targets(labels.to(net.outputs.device), max(classes, 2)) - net.outputs.to(F64)
         moved = (
             prediction_changes(net.spectrum, goal, cross, lr=lr / n, steps=steps, continuous=continuous, turned=True)
             for goal in goals.T
@@ -659,6 +659,6 @@ def fitted(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: fl
     """How far training has moved the predictions on the other inputs, ``f_w(x) − f₀(x)``, ``(m, k)``."""
     n, k = net.outputs.shape
     alpha = coefficients(
-        net.spectrum, targets(y, k) - net.outputs.to(F64), lr=lr / n, steps=steps, weight_decay=n * weight_decay
+        net.spectrum, regression_targets(y, k) - net.outputs.to(F64), lr=lr / n, steps=steps, weight_decay=n * weight_decay
     )
     return (net.cross_kernel.to(F64) @ alpha.flatten()).view(-1, k)

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.scores.memorization import influence, memorization
+from lib.scores.memorization import influence_of_seeing, memorization
 
 
 def consistency(
@@ -70,11 +70,11 @@ def compare(
     Returns:
         ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
 
-    Cost: :func:`lib.scores.memorization.influence` of the memorized training examples, twice; holds both results.
+    Cost: :func:`influence_of_seeing` of the memorized training examples, twice; holds both results.
     """
     mem = [memorization(sees, right).value for sees, right, _ in (first, second)]
     rows = (mem[0] >= min_memorization) | (mem[1] >= min_memorization)
-    infl = [influence(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
+    infl = [influence_of_seeing(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
     same = y_train[rows, None] == y_test
     eligible = tuple((m[rows, None] >= min_memorization) & same for m in mem)
     return {

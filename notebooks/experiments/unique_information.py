@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from lib.numerics.spectral_filter import F64
-from lib.scores.unique_information import Tangent, changes, f_si, fitted, targets
+from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets
 from lib.training import ensemble
 from lib.training.recipe import Record
 
@@ -392,7 +392,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     for part, label in zip(x.split(block), y.split(block), strict=True):
         part = part.clone().requires_grad_()
         outputs = model(part)
-        loss = (outputs - targets(label, outputs.shape[1]).to(outputs)).square().sum() / 2
+        loss = (outputs - regression_targets(label, outputs.shape[1]).to(outputs)).square().sum() / 2
         (slope,) = torch.autograd.grad(loss, part)
         moved.append((part.detach() + epsilon * slope.sign()).clamp(0, 1))
     return torch.cat(moved)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from lib.scores.memorization import influence, subsets
+from lib.scores.memorization import influence_of_seeing, subsets
 
 
 def loop(sees: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def main(networks: int = 4000, rows: int = 2000, test_rows: int = 10_000, sample
     slow = loop(sees[:, :sample].numpy(), right.numpy())
     slow_seconds = (time.perf_counter() - start) * rows / sample
     start = time.perf_counter()
-    fast = influence(sees, right)
+    fast = influence_of_seeing(sees, right)
     seconds = time.perf_counter() - start
     error = np.abs(slow - fast.value[:sample].numpy()).max()
     rate = 2 * networks * rows * test_rows / seconds / 1e9

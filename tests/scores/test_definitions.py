@@ -13,8 +13,7 @@ from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
 from lib.scores.craig import craig
 from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
 from lib.scores.influence import influence, parameter_change, self_influence
-from lib.scores.memorization import c_scores, memorization, subsets_of_shares
-from lib.scores.memorization import influence as influence_of_seeing
+from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets_of_shares
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.scores.unique_information import (
     coefficients,
@@ -22,11 +21,11 @@ from lib.scores.unique_information import (
     f_si_by_class,
     functional_sample_information,
     leave_one_out,
+    linearized_hessian,
     prediction_changes,
     sample_information,
     tangent,
 )
-from lib.scores.unique_information import hessian as hessian_of_jacobian
 
 F64 = torch.float64
 
@@ -200,7 +199,7 @@ def test_functional_sample_information(outputs, steps, decay):
     found = leave_one_out(net.kernel, residual, cross_kernel=net.cross_kernel, steps=steps, **settings)
     close(functional_sample_information(found.predictions, sigma=0.5), wanted, scale=wanted.mean())
     j, j_val = (definitions.jacobian(model, model.state_dict(), rows) for rows in (x, x_val))
-    fisher = hessian_of_jacobian(j_val, outputs=outputs) / 0.5**2
+    fisher = linearized_hessian(j_val, outputs=outputs) / 0.5**2
     close(definitions.sample_information(found.weights(j), precision=fisher), wanted, scale=wanted.mean())
 
 
@@ -231,7 +230,7 @@ def test_jacobian_tangent_kernel_and_hessian(hidden):
     close(tangent_kernel(model, alone(model), x)[0], j @ j.T, scale=1)
     options = {"weight_decay": 0.1, "loss": "mse"}
     wanted = definitions.hessian(model, x, y, gauss_newton=True, **options)
-    close(hessian_of_jacobian(j, outputs=3, weight_decay=0.1), wanted, scale=1)
+    close(linearized_hessian(j, outputs=3, weight_decay=0.1), wanted, scale=1)
     if not hidden:
         close(definitions.hessian(model, x, y, **options), wanted, scale=1)
 
