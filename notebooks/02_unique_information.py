@@ -76,6 +76,7 @@ seed: int = 0  # first of all seeds
 # The unique information of an example is how far what training gives with it is from what training gives without it. The paper computes it in closed form for a linearized network, and then uses it: to look at data, to compare sources, to find wrong labels, to summarize. The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import itertools
 import math
 
@@ -103,6 +104,7 @@ from lib.ledger.ledger import Ledger
 from lib.networks import models
 from lib.networks.models import narrow_resnet, transferred
 from lib.numerics.gradients import jacobians
+from lib.scores import definitions
 from lib.scores import unique_information as si
 from lib.scores.unique_information import Tangent, f_si, leave_one_out, regression_targets, tangent
 from lib.store import Store
@@ -170,19 +172,7 @@ for task, (_, y, train, val) in tasks.items():
 # and leaving out $i$ deletes a row and a column of $\Theta$. Read literally, that is one training of the linearized network for each example:
 
 # %%
-def slow_f_si(net, y):
-    goal, n = regression_targets(y, 1)[:, 0], len(y)
-    kernel, first = net.kernel.double(), net.outputs[:, 0].double()
-
-    def trained(seen):
-        alpha = torch.zeros(n, dtype=torch.float64)
-        for _ in range(steps):
-            alpha += lr / n * seen * (goal - first - kernel @ alpha)
-        return net.cross_kernel.double() @ alpha
-
-    everything = torch.ones(n, dtype=torch.float64)
-    without = torch.stack([trained(everything - row) for row in torch.eye(n, dtype=torch.float64)])
-    return (trained(everything) - without).square().mean(1) / 2
+print(inspect.getsource(definitions.f_si), inspect.getsource(definitions.leave_one_out), sep="\n")
 
 # %% [markdown]
 # The library takes all left-out examples at once from one eigendecomposition (`lib.scores.unique_information`). Both ways on a few rows, and the second form of the same number: by weights, with the Fisher information of the validation inputs as $\Sigma^{-1}$.
@@ -192,7 +182,8 @@ x, y, *_ = tasks["digits"]
 train, val, _ = (rows[:40] for rows in split("digits", 0))
 model = models.initialize(models.mlp(x[0].numel(), (4,), 1), seed).double()  # few weights
 net, j = tangent(model, x[train].double(), x[val].double()), jacobians(model, x[train].double())
-slow, fast = slow_f_si(net, y[train]), f_si(net, y[train], lr=lr, steps=steps)
+slow = definitions.f_si(model, x[train], y[train], x[val], lr=lr, steps=steps)
+fast = f_si(net, y[train], lr=lr, steps=steps)
 found = leave_one_out(net.kernel, regression_targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
 fisher = si.linearized_hessian(jacobians(model, x[val].double()), outputs=1)
 by_weights = si.sample_information(found.weights(j), precision=fisher)
