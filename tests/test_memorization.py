@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.scores import definitions
 from lib.scores.memorization import (
     BLOCK,
     held_out_accuracy,
@@ -19,23 +20,6 @@ from lib.scores.memorization import (
 
 def bits(*shape, seed=0, p=0.5):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < p
-
-
-def share(values):
-    values = list(values)
-    return sum(values) / len(values) if values else math.nan
-
-
-def definition(sees, correct):
-    """Algorithm 1, read aloud: two conditional frequencies, example by example, by enumeration."""
-    t, n = sees.shape
-    out = np.empty((n, correct.shape[1]))
-    for i in range(n):
-        for j in range(correct.shape[1]):
-            seen = share(float(correct[k, j]) for k in range(t) if sees[k, i])
-            held = share(float(correct[k, j]) for k in range(t) if not sees[k, i])
-            out[i, j] = seen - held
-    return torch.from_numpy(out)
 
 
 def simulated(t=400, n=30, k=50, seed=0):
@@ -74,14 +58,14 @@ class TestDefinition:
     @pytest.mark.parametrize("n", [7, BLOCK + 3])
     def test_influence_is_algorithm_1(self, n):
         sees, correct = bits(12, n, seed=1), bits(12, 5, seed=2)
-        torch.testing.assert_close(influence_of_seeing(sees, correct).value, definition(sees, correct), equal_nan=True)
+        wanted = definitions.influence_of_seeing(sees, correct)
+        torch.testing.assert_close(influence_of_seeing(sees, correct).value, wanted, equal_nan=True)
 
     def test_memorization_is_influence_on_oneself(self):
         sees, correct = bits(40, 9, seed=1), bits(40, 9, seed=2)
         full, own = influence_of_seeing(sees, correct), memorization(sees, correct)
         torch.testing.assert_close(own.value, full.value.diagonal())
         torch.testing.assert_close(own.error, full.error.diagonal())
-        torch.testing.assert_close(own.value, definition(sees, correct).diagonal())
 
     def test_counts_are_the_columns(self):
         sees = bits(40, 9, seed=1)

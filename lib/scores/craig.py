@@ -68,22 +68,22 @@ def craig(
     runs, n = errors.shape[:2]
     groups = labels_by_run(torch.zeros(n, dtype=torch.int64) if y is None else y, runs, n)
     kept, weights = torch.zeros(runs, n, dtype=torch.bool), torch.zeros(runs, n)
-    alike: dict[int, list] = {}  # by size: runs and their rows of one class
+    by_size: dict[int, list] = {}  # runs and their rows of one class
     for e in range(runs):
         for c in groups[e].unique():
             rows = torch.nonzero(groups[e] == c).flatten()
-            alike.setdefault(len(rows), []).append((e, rows))
+            by_size.setdefault(len(rows), []).append((e, rows))
     draw = [torch.Generator().manual_seed(seed + e) for e in range(runs)]
-    for m, problems in alike.items():
+    for m, problems in by_size.items():
         size = max(1, round(keep * m))
         g = torch.stack([errors[e, rows] for e, rows in problems])
         if method == "lazy":
-            found = [_lazy(own, size) for own in g]
+            chosen_and_owners = [_lazy(one, size) for one in g]
         else:
             few = min(m, math.ceil(m / size * math.log(1 / epsilon)))
             draws = [torch.rand(size, few, generator=draw[e], dtype=torch.float64) for e, _ in problems]
-            found = zip(*_stochastic(g, size, few, torch.stack(draws).to(g.device)), strict=True)
-        for (e, rows), (chosen, owner) in zip(problems, found, strict=True):
+            chosen_and_owners = zip(*_stochastic(g, size, few, torch.stack(draws).to(g.device)), strict=True)
+        for (e, rows), (chosen, owner) in zip(problems, chosen_and_owners, strict=True):
             kept[e, rows[chosen.cpu()]] = True
             weights[e, rows[chosen.cpu()]] = torch.bincount(owner.cpu(), minlength=size).float()
     return Coreset(kept, weights)

@@ -1,7 +1,7 @@
 """Scores read off a network at initialization or while it trains: GraNd, EL2N, margin, forgetting.
 
-Every function returns one score per run and example, ``(E, n)``, so that averaging over runs stays
-visible (``.mean(0)``) and its spread can be kept. Sign: high = hard, in all of them but ``margin``.
+Every function returns one score per run and example, ``(E, n)``, so that averaging over runs stays visible
+(``.mean(0)``) and its spread can be kept. Sign: high = hard, in all of them but ``margin``.
 """
 
 import copy
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lib.networks import stacked
-from lib.numerics import gradients
 
 
 def grand(
@@ -54,6 +53,8 @@ def grand(
         >>> grand(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]), torch.tensor([0]))  # √½ · √(3² + 4² + 1)
         tensor([[3.6056]])
     """
+    from lib.numerics import gradients  # here alone: the other scores of this module need no gradient
+
     net, norms, runs = copy.deepcopy(model).eval().to(device), [], stacked.stacked_members(model, parameters)
     y = stacked.labels_by_run(y, runs, len(x))
     states = stacked.members(model, parameters, device=device)
@@ -61,10 +62,10 @@ def grand(
         dtype = next(iter(state.values())).dtype
         size = chunk or gradients.rows_at_once(net, state, x[:1].to(device, dtype))
         squares = []
-        for rows, own in zip(x.split(size), y[e].split(size), strict=True):
-            objective = lambda logits, own=own: stacked.errors(logits, own.to(device), loss)[:, None]
-            parts = gradients.signals(net, state, rows.to(device, dtype), objective)
-            squares.append(sum(gradients.squared_norms(part) for part in parts)[:, 0])
+        for rows, labels in zip(x.split(size), y[e].split(size), strict=True):
+            objective = lambda logits, labels=labels: stacked.errors(logits, labels.to(device), loss)[:, None]
+            layers = gradients.signals(net, state, rows.to(device, dtype), objective)
+            squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
         norms.append(torch.cat(squares).sqrt().cpu())
     return torch.stack(norms)
 
@@ -77,7 +78,7 @@ def grand_last_layer(model: nn.Module, parameters: dict[str, Tensor], x: Tensor,
     It is EL2N times the length of the features, and no substitute for :func:`grand`.
 
     Args:
-        model, parameters, x, y: as in :func:`grand`; the model has ``features`` and ``head`` as in ``lib.networks.models``.
+        model, parameters, x, y: as in :func:`grand`; the model has ``features`` and ``head``.
         options: ``loss``, ``device``, ``chunk`` (runs at a time).
 
     Returns:

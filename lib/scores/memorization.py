@@ -1,7 +1,8 @@
-"""Memorization and influence from many trainings on random subsets (Feldman and Zhang 2020, algorithm 1).
+"""Memorization, influence of seeing and C-score, from many trainings on random subsets.
 
-t networks, each trained on m of the n examples. Two bit matrices say everything: ``member_sees (t, n)``, who was
-trained on what, and ``correct (t, ·)``, who is right about what. Sign: positive = having seen the example helps.
+t networks, each trained on some of the n examples (Feldman and Zhang 2020, algorithm 1; Jiang et al. 2021). Two bit
+matrices say everything: ``member_sees (t, n)``, who was trained on what, and ``correct (t, ·)``, who is right about
+what. Signs: positive memorization or influence = having seen the example helps; a high C-score = regular.
 """
 
 import math
@@ -52,6 +53,19 @@ def subsets(n: int, m: int, trials: int, seed: int) -> Tensor:
     return sees
 
 
+def subsets_of_shares(n: int, shares, trials: int, seed: int) -> Tensor:
+    """Who sees what: ``trials`` random subsets of each size ``round(share·n)``, ``(len(shares)·trials, n)`` bool.
+
+    Raises:
+        ValueError: unless every share leaves an example out and keeps one.
+
+    Example:
+        >>> subsets_of_shares(10, (0.2, 0.8), trials=2, seed=0).sum(1)
+        tensor([2, 2, 8, 8])
+    """
+    return torch.cat([subsets(n, round(share * n), trials, seed + i) for i, share in enumerate(shares)])
+
+
 def memorization(member_sees: Tensor, correct_train: Tensor) -> Estimate:
     """Subsampled memorization of each training example: how much likelier its label is got right when it was seen.
 
@@ -75,11 +89,7 @@ def memorization(member_sees: Tensor, correct_train: Tensor) -> Estimate:
         tensor([1., 1.], dtype=torch.float64)
     """
     _check(member_sees, correct_train)
-    if member_sees.shape != correct_train.shape:
-        raise ValueError(
-            f"correct_train must have the shape of member_sees, {tuple(member_sees.shape)}, "
-            f"got {tuple(correct_train.shape)}"
-        )
+    _check_shape(member_sees, correct_train)
     seen = member_sees.sum(0)
     return _estimate((member_sees & correct_train).sum(0), correct_train.sum(0), seen, len(member_sees) - seen)
 
@@ -117,17 +127,46 @@ def influence_of_seeing(member_sees: Tensor, correct_test: Tensor) -> Estimate:
     for start in range(0, n, BLOCK):
         rows = slice(start, start + BLOCK)
         hits = member_sees[:, rows].T.float() @ right  # whole numbers below 2²⁴: exact
-        part = _estimate(hits, total, seen[rows, None], trials - seen[rows, None])
-        value[rows], error[rows] = part.value, part.error
+        value[rows], error[rows], *_ = _estimate(hits, total, seen[rows, None], trials - seen[rows, None])
     return Estimate(value, error, seen, trials - seen)
 
 
 def held_out_accuracy(member_sees: Tensor, correct_train: Tensor) -> Tensor:
-    """Share of the networks trained without an example that get it right, ``(n,)``: the C-score at one subset size
-    (Jiang et al. 2021). High = regular; NaN where every network saw the example.
+    """Share of the networks trained without an example that get it right, ``(n,)``: the C-score at one subset size.
+
+    High = regular; NaN where every network saw the example.
     """
     _check(member_sees, correct_train)
     return (~member_sees & correct_train).sum(0).double() / (~member_sees).sum(0)
+
+
+def c_scores(member_sees: Tensor, correct_train: Tensor) -> Tensor:
+    """C-score: how surely networks that never saw an example get it right (Jiang et al. 2021). High = regular.
+
+        C(x, y) = E_m E_S [ P(f(x; S without (x, y)) = y) ],   S a random subset of m examples
+
+    estimated as Jiang et al. do: of each size m the share of networks right about an example among those that did not
+    see it, then the plain mean over the sizes.
+
+    Args:
+        member_sees, correct_train: ``(t, n)`` bool, of networks on random subsets of one size or several.
+
+    Returns:
+        ``(n,)`` float64 in [0, 1]; a size whose every network saw an example does not count for it, and NaN where
+        all of them did.
+
+    Raises:
+        ValueError: if the two are not boolean and of one shape.
+
+    Example:
+        >>> sees = torch.tensor([[True, False, False], [False, True, False], [True, True, False]])
+        >>> c_scores(sees, ~sees | torch.tensor([False, False, True]))
+        tensor([1., 1., 1.], dtype=torch.float64)
+    """
+    _check_shape(member_sees, correct_train)
+    sizes = member_sees.sum(1)
+    by_size = [held_out_accuracy(member_sees[sizes == m], correct_train[sizes == m]) for m in sizes.unique()]
+    return torch.stack(by_size).nanmean(0)
 
 
 def squared_error_bound(trials: int, n: int, m: int) -> float:
@@ -171,25 +210,27 @@ def high_influence_pairs(
     Raises:
         ValueError: if shapes disagree.
 
-    Cost: that of :func:`influence_of_seeing` for the memorized examples alone; never holds more than 512 × n′ estimates.
+    Cost: that of :func:`influence_of_seeing` for the memorized examples; never holds more than 512 × n′ estimates.
     """
     _check_labels(member_sees, correct_test, y_train, y_test)
     mem = memorization(member_sees, correct_train).value
     candidates = torch.nonzero(mem >= min_memorization).flatten()
     columns = {name: [torch.empty(0)] for name in ("train", "test", "influence", "error")}
-    for part in candidates.split(BLOCK):
-        estimate = influence_of_seeing(member_sees[:, part], correct_test)
+    for rows in candidates.split(BLOCK):
+        estimate = influence_of_seeing(member_sees[:, rows], correct_test)
         high = estimate.value >= min_influence
         if same_label:
-            high &= y_train[part, None] == y_test
+            high &= y_train[rows, None] == y_test
         i, j = torch.nonzero(high, as_tuple=True)
-        for name, found in zip(columns, (part[i], j, estimate.value[i, j], estimate.error[i, j]), strict=True):
-            columns[name].append(found.cpu())
+        for column, values in zip(
+            columns.values(), (rows[i], j, estimate.value[i, j], estimate.error[i, j]), strict=True
+        ):
+            column.append(values.cpu())
     pairs = pd.DataFrame({name: torch.cat(parts).numpy() for name, parts in columns.items()})
     train, test = (torch.tensor(pairs[name].to_list(), dtype=torch.int64) for name in ("train", "test"))
-    row = lambda rows, at: (at if rows is None else rows.cpu()[at]).numpy()
+    original = lambda rows, positions: (positions if rows is None else rows.cpu()[positions]).numpy()
     pairs = pairs.assign(train=train.numpy(), test=test.numpy(), memorization=mem.cpu()[train].numpy())
-    pairs = pairs.assign(train_row=row(rows_train, train), test_row=row(rows_test, test))
+    pairs = pairs.assign(train_row=original(rows_train, train), test_row=original(rows_test, test))
     pairs["same_label"] = (y_train.cpu()[train] == y_test.cpu()[test]).numpy()
     order = ["train", "test", "train_row", "test_row", "influence", "error", "memorization", "same_label"]
     return pairs[order].sort_values(["influence", "train", "test"], ascending=[False, True, True], ignore_index=True)
@@ -260,59 +301,16 @@ def _check(member_sees: Tensor, correct: Tensor) -> None:
         raise ValueError(f"at most 2²⁴ networks can be counted in float32, got {len(correct)}")
 
 
-def _check_labels(member_sees: Tensor, correct_test: Tensor, y_train: Tensor, y_test: Tensor) -> None:
-    _check(member_sees, correct_test)
-    for name, y, n in (("y_train", y_train, member_sees.shape[1]), ("y_test", y_test, correct_test.shape[1])):
-        if y.shape != (n,):
-            raise ValueError(f"{name} must have one label an example, ({n},), got {tuple(y.shape)}")
-
-
-# --- consistency ----------------------------------------------------------------------------------------------------
-#
-# The C-score: how surely networks that never saw an example get it right (Jiang et al. 2021). High = regular.
-#
-#     C(x, y) = E_m E_S [ P(f(x; S \ {(x, y)}) = y) ],   S a random subset of m examples
-#
-# estimated as Jiang et al. do, by networks trained on random subsets of several sizes m: of each size the share of
-# networks right about an example among those that did not see it, then the plain mean over the sizes.
-
-
-def subsets_of_shares(n: int, shares, trials: int, seed: int) -> Tensor:
-    """Who sees what: ``trials`` random subsets of each size ``round(share·n)``, ``(len(shares)·trials, n)`` bool.
-
-    Raises:
-        ValueError: unless every share leaves an example out and keeps one.
-
-    Example:
-        >>> subsets_of_shares(10, (0.2, 0.8), trials=2, seed=0).sum(1)
-        tensor([2, 2, 8, 8])
-    """
-    return torch.cat([subsets(n, round(share * n), trials, seed + i) for i, share in enumerate(shares)])
-
-
-def c_scores(member_sees: Tensor, correct_train: Tensor) -> Tensor:
-    """C-score of each example from networks on subsets of one size or several.
-
-    Args:
-        member_sees, correct_train: ``(t, n)`` bool, as for ``memorization.held_out_accuracy``.
-
-    Returns:
-        ``(n,)`` float64 in [0, 1]; a size whose every network saw an example does not count for it, and NaN where
-        all of them did.
-
-    Raises:
-        ValueError: if the two are not boolean and of one shape.
-
-    Example:
-        >>> sees = torch.tensor([[True, False, False], [False, True, False], [True, True, False]])
-        >>> c_scores(sees, ~sees | torch.tensor([False, False, True]))
-        tensor([1., 1., 1.], dtype=torch.float64)
-    """
+def _check_shape(member_sees: Tensor, correct_train: Tensor) -> None:
     if member_sees.shape != correct_train.shape:
         raise ValueError(
             f"correct_train must have the shape of member_sees, {tuple(member_sees.shape)}, "
             f"got {tuple(correct_train.shape)}"
         )
-    sizes = member_sees.sum(1)
-    by_size = [held_out_accuracy(member_sees[sizes == m], correct_train[sizes == m]) for m in sizes.unique()]
-    return torch.stack(by_size).nanmean(0)
+
+
+def _check_labels(member_sees: Tensor, correct_test: Tensor, y_train: Tensor, y_test: Tensor) -> None:
+    _check(member_sees, correct_test)
+    for name, y, n in (("y_train", y_train, member_sees.shape[1]), ("y_test", y_test, correct_test.shape[1])):
+        if y.shape != (n,):
+            raise ValueError(f"{name} must have one label an example, ({n},), got {tuple(y.shape)}")

@@ -12,7 +12,7 @@ from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
 from lib.scores.craig import craig
 from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
-from lib.scores.influence import influence, parameter_change, self_influence
+from lib.scores.influence import inverse_hessian, self_influence
 from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets_of_shares
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.scores.unique_information import (
@@ -61,13 +61,14 @@ def flowers(outputs=3, hidden=(4,)):
     return model, random(24, 3), y[0], random(5, 3, seed=1), y[1]
 
 
-@pytest.mark.parametrize(("name", "n"), [("mlp-7-5", 12), ("small_cnn", 12), ("densenet_small", 3)])
+@pytest.mark.parametrize(("name", "n"), [("mlp-7-5", 12), ("small_cnn", 12), ("lenet", 3), ("densenet_small", 3)])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_grand_and_tracin(name, n, loss):
-    model = models.by_name(name, shape=(1, 8, 8), classes=3)
-    x, y = random(n, 1, 8, 8), torch.stack([torch.arange(n) % 3, torch.arange(n) % 2])  # two runs' labels
+    shape = (1, 16, 16) if name == "lenet" else (1, 8, 8)
+    model = models.by_name(name, shape=shape, classes=3)
+    x, y = random(n, *shape), torch.stack([torch.arange(n) % 3, torch.arange(n) % 2])  # two runs' labels
     checkpoints, rates = {1: stacked(model), 4: stacked(model, seed=1)}, {1: 0.3, 4: 0.05}
-    problem = model, checkpoints, rates, x, y, random(2, 1, 8, 8, seed=1), torch.tensor([2, 0])
+    problem = model, checkpoints, rates, x, y, random(2, *shape, seed=1), torch.tensor([2, 0])
     for layers, norm in (("all", grand), ("last", grand_last_layer)):
         options = {"layers": layers, "loss": loss}
         close(norm(model, checkpoints[1], x, y, loss=loss), definitions.grand(model, checkpoints[1], x, y, **options))
@@ -215,10 +216,11 @@ def test_functional_sample_information_by_class():
 def test_influence(outputs, loss, solver):
     model, x, y, x_test, y_test = flowers(outputs)
     options, curvature = {"weight_decay": 0.05, "damping": 0.5, "loss": loss}, {"gauss_newton": solver != "exact"}
+    inverse = inverse_hessian(model, x, y, solver=solver, **options)
     wanted = definitions.influence(model, x, y, x_test, y_test, **options, **curvature)
-    close(influence(model, x, y, x_test, y_test, solver=solver, **options).on_loss, wanted, scale=wanted.abs().mean())
+    close(inverse.on_loss(x_test, y_test).on_loss, wanted, scale=wanted.abs().mean())
     wanted = definitions.parameter_change(model, x, y, **options, **curvature)
-    close(parameter_change(model, x, y, solver=solver, **options), wanted, scale=wanted.abs().mean())
+    close(inverse.on_parameters(), wanted, scale=wanted.abs().mean())
 
 
 @pytest.mark.parametrize("hidden", [(), (4,)])
