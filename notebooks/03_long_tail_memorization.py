@@ -68,7 +68,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import pruning
-from experiments.long_tail import compare, consistency, displayed_examples, overlap
+from experiments.long_tail import (
+    compare,
+    consistency,
+    displayed_examples,
+    overlap,
+    pair_counts,
+    permuted_pair_counts,
+)
 from lib import plots, statistics
 from lib.data import datasets
 from lib.data.score_files import Unavailable, published
@@ -80,8 +87,6 @@ from lib.scores.memorization import (
     high_influence_pairs,
     influence_of_seeing,
     memorization,
-    pair_counts,
-    permuted_pair_counts,
     squared_error_bound,
     subsets,
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.long_tail import pair_counts, permuted_pair_counts
 from lib.scores import definitions
 from lib.scores.memorization import (
     BLOCK,
@@ -11,8 +12,6 @@ from lib.scores.memorization import (
     high_influence_pairs,
     influence_of_seeing,
     memorization,
-    pair_counts,
-    permuted_pair_counts,
     squared_error_bound,
     subsets,
 )

@@ -309,7 +309,7 @@ def _one_vs_rest(labellings: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _operations(labellings: Tensor, negatives: float | None, *, runs: int, d: int, dtype) -> dict[str, float]:
-    """Floating-point operations by phase, as the formulas have them: without what a block's shape adds, or a draw's H."""
+    """Floating-point operations by phase, from the formulas, without what a block's shape adds, or a draw's H."""
     if negatives is not None:
         return {"solve": sum(runs * ((p + q) ** 3 + p**3) / 3 for *_, p, q, _ in _sizes(labellings, negatives))}
     n, columns = labellings.shape[1], PROBES + sum(len(labels.unique()) for labels in labellings)

@@ -25,14 +25,6 @@ class Estimate(NamedTuple):
     held_out: Tensor  # (n,) int64, networks trained without it
 
 
-class PairCounts(NamedTuple):
-    """High-influence pairs, the distinct test examples in them, and those of these with a single influencer."""
-
-    pairs: int
-    test_examples: int
-    single: int
-
-
 def subsets(n: int, m: int, trials: int, seed: int) -> Tensor:
     """Random subsets of m out of n examples as booleans ``(trials, n)``, each row with exactly m true.
 
@@ -234,56 +226,6 @@ def high_influence_pairs(
     pairs["same_label"] = (y_train.cpu()[train] == y_test.cpu()[test]).numpy()
     order = ["train", "test", "train_row", "test_row", "influence", "error", "memorization", "same_label"]
     return pairs[order].sort_values(["influence", "train", "test"], ascending=[False, True, True], ignore_index=True)
-
-
-def pair_counts(test: np.ndarray) -> PairCounts:
-    """Counts from the test side of the pairs, one entry a pair.
-
-    Example:
-        >>> pair_counts(np.array([4, 4, 9]))
-        PairCounts(pairs=3, test_examples=2, single=1)
-    """
-    times = np.unique(np.asarray(test), return_counts=True)[1]
-    return PairCounts(len(test), len(times), int((times == 1).sum()))
-
-
-def permuted_pair_counts(
-    member_sees: Tensor,
-    correct_test: Tensor,
-    y_train: Tensor,
-    y_test: Tensor,
-    *,
-    candidates: Tensor,
-    permutations: int = 100,
-    seed: int = 0,
-    min_influence: float = 0.15,
-) -> pd.DataFrame:
-    """How many pairs chance alone would give: the count with the subsets dealt out to the networks anew.
-
-    Dealing keeps every network's answers, and every example's number of networks; all true influences become zero, so
-    what still passes θ_infl is selection bias. The mean over permutations is the expected number of false pairs.
-
-    Args:
-        candidates: ``(n,)`` bool, the examples that may stand in a pair (those with mem ≥ θ_mem).
-
-    Returns:
-        One row a deal: ``pairs, test_examples, single``, as :class:`PairCounts`.
-
-    Cost: ``permutations`` times :func:`influence_of_seeing` on the candidates, class by class.
-    """
-    _check_labels(member_sees, correct_test, y_train, y_test)
-    if candidates.dtype != torch.bool or candidates.shape != y_train.shape:
-        raise ValueError(f"candidates must be booleans {tuple(y_train.shape)}, got {candidates.dtype}")
-    generator = torch.Generator().manual_seed(seed)
-    deals = [torch.randperm(len(member_sees), generator=generator) for _ in range(permutations)]
-    counts = torch.zeros(permutations, 3, dtype=torch.int64)
-    for label in y_train[candidates].unique():
-        sees = member_sees[:, candidates & (y_train == label)]
-        right = correct_test[:, y_test == label]
-        for k, deal in enumerate(deals):
-            influencers = (influence_of_seeing(sees, right[deal.to(right.device)]).value >= min_influence).sum(0)
-            counts[k] += torch.stack([influencers.sum(), (influencers > 0).sum(), (influencers == 1).sum()]).cpu()
-    return pd.DataFrame(counts.numpy(), columns=PairCounts._fields)
 
 
 def _estimate(hits: Tensor, total: Tensor, seen: Tensor, held_out: Tensor) -> Estimate:
