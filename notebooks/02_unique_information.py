@@ -962,8 +962,8 @@ goal, decay, batch = 2.0 * y[some].double() - 1, 0.01, 5
 def steady(keep, rate):
     """Minimum and steady-state covariance of SGD on these rows."""
     best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
-    spread = si.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
-    return best, si.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+    spread = unique_information.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
+    return best, unique_information.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
 
 # %% [markdown]
 # First SGD:
@@ -972,7 +972,7 @@ def steady(keep, rate):
 rate = 0.05
 best, sigma = steady(rows >= 0, rate)
 h = si.linearized_hessian(j, outputs=1, weight_decay=decay)
-spread = si.gradient_covariance(j, (j @ best - goal)[:, None])
+spread = unique_information.gradient_covariance(j, (j @ best - goal)[:, None])
 system = torch.kron(h, torch.eye(11).double()) + torch.kron(torch.eye(11).double(), h)
 defined = torch.linalg.solve(system, (rate / batch * spread).flatten()).view(11, 11)
 without = [steady(rows != i, rate) for i in rows]
@@ -986,7 +986,7 @@ sgd_error = float((divergence / information - 1).abs().max())
 # %%
 h0, best0 = si.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
 delta = torch.stack([best0 - unique_information.minimum(j[rows != i], goal[rows != i]) for i in rows])
-langevin = si.sample_information(delta, precision=si.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
+langevin = si.sample_information(delta, precision=unique_information.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
 leverage = (j @ torch.linalg.inv(j.T @ j) * j).sum(1)
 cook = batch / (rate * 0.3**2 * 200) * (goal - j @ best0) ** 2 * leverage / (1 - leverage) ** 2
 langevin_error = float((langevin / cook - 1).abs().max())

@@ -8,7 +8,10 @@ import torch
 from experiments.unique_information import (
     gaussian,
     gaussian_kl,
+    gradient_covariance,
     information_of,
+    langevin_precision,
+    sgd_covariance,
     sgd_final_weights,
     two_gaussians,
     unique_information,
@@ -16,12 +19,9 @@ from experiments.unique_information import (
 from lib.scores.unique_information import (
     coefficients,
     functional_sample_information,
-    gradient_covariance,
-    langevin_precision,
     leave_one_out,
     linearized_hessian,
     sample_information,
-    sgd_covariance,
 )
 
 F64 = torch.float64

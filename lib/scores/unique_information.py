@@ -31,9 +31,7 @@ covariance Σ (eq. 5), or of variance σ² on the predictions for m inputs x (eq
     SI(i) = ½ (w − w₋ᵢ)ᵀ Σ⁻¹ (w − w₋ᵢ),        F-SI(i) = 1/(2σ²m) Σ_x ‖f_w(x) − f_{w₋ᵢ}(x)‖²
 
 Σ may be σ²I; σ²F⁻¹ with Fisher's F, which makes SI the F-SI of a linearized network (eq. 17); or what SGD leaves around
-the minimum, HΣ + ΣH = (η/b) Λ (eq. 14, appendices C and D). SGD descends the mean loss with batches of b drawn with
-replacement: H is the Hessian of the mean loss, Λ the covariance of one example's gradient. The paper writes H of the
-sum loss beside the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large).
+the minimum (eq. 14).
 """
 
 import copy
@@ -41,9 +39,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
-from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor, nn
 
 from lib.numerics.gradients import jacobians, ntk
@@ -250,7 +246,8 @@ def functional_sample_information(changes: Tensor, *, sigma: float = 1.0) -> Ten
     """
     if changes.ndim != 3:
         raise ValueError(f"changes must be (n, m, k), got {tuple(changes.shape)}")
-    _check_positive(sigma=sigma)
+    if not sigma > 0:
+        raise ValueError(f"sigma must be positive, got {sigma}")
     return changes.square().sum((1, 2)) / (2 * sigma**2 * changes.shape[1])
 
 
@@ -283,7 +280,8 @@ def sample_information(changes: Tensor, *, covariance=None, precision=None) -> T
     name, given = ("covariance", covariance) if precision is None else ("precision", precision)
     given = torch.as_tensor(given, dtype=F64, device=changes.device)
     if given.ndim == 0:
-        _check_positive(**{name: given})
+        if not given > 0:
+            raise ValueError(f"{name} must be positive, got {given}")
         return changes.square().sum(1) / 2 * (given if precision is not None else 1 / given)
     if tuple(given.shape) != (changes.shape[1],) * 2:
         raise ValueError(f"{name} must be a number or {(changes.shape[1],) * 2}, got {tuple(given.shape)}")
@@ -312,65 +310,6 @@ def linearized_hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 
     curvature = jacobian.T @ jacobian * (outputs / len(jacobian))
     curvature.diagonal().add_(weight_decay)
     return curvature
-
-
-def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
-    """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
-
-    Weight decay shifts all gradients alike and does not enter. Its rank is below n.
-
-    Args:
-        jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
-
-    Raises:
-        ValueError: for shapes that disagree.
-    """
-    if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
-        raise ValueError(
-            f"expected jacobian (n·k, p) and errors (n, k), got {tuple(jacobian.shape)} and {tuple(errors.shape)}"
-        )
-    gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
-    centred = gradients - gradients.mean(0)
-    return centred.T @ centred / len(centred)
-
-
-def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
-    """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
-
-    First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
-
-    Args:
-        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
-
-    Raises:
-        ValueError: for shapes that disagree, η or b out of range, an H that is not positive definite (give weight
-            decay).
-
-    Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
-    """
-    _check_positive(lr=lr, batch_size=batch_size)
-    if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
-        raise ValueError(
-            f"expected hessian and gradient_covariance (p, p), got {tuple(hessian.shape)} and "
-            f"{tuple(gradient_covariance.shape)}"
-        )
-    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
-    if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
-        raise ValueError("hessian must be positive definite, or SGD has no steady state")
-    covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
-    return (covariance + covariance.T) / 2
-
-
-def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
-    """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
-
-    Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in ``LeaveOneOut`` (cross-kernel = kernel).
-
-    Args:
-        hessian: H of the mean loss. lr: η. batch_size: b. noise: σ, in the unit of a gradient.
-    """
-    _check_positive(lr=lr, batch_size=batch_size, noise=noise)
-    return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
 
 
 @dataclass(frozen=True)
@@ -573,9 +512,3 @@ def _masked(x: Tensor, outputs: Tensor, along: Tensor, partial_fractions) -> Ten
     for a in range(1, k):
         moved.addcmul_(both @ signed[:, a].T, outputs[:, a].T)
     return moved
-
-
-def _check_positive(**numbers) -> None:
-    for name, value in numbers.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
