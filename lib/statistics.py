@@ -11,10 +11,12 @@ import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 # --- resampling -----------------------------------------------------------------------------------------------------
 #
@@ -366,6 +368,22 @@ def auroc_difference(a: ArrayLike, b: ArrayLike, positive: ArrayLike, *, level: 
     variance = sum((one - other).var(ddof=1) / len(one) for one, other in zip(*ends, strict=True))
     half = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance)
     return value, as_pair((max(value - half, -1.0), min(value + half, 1.0)))
+
+
+def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
+    """Each channel (or feature) centred at its mean and divided by its standard deviation; constant ones become 0.
+
+    Mean and deviation are those of ``like``, the training rows, where x are others.
+
+    Example:
+        >>> standardized(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
+        tensor([[-1.,  0.],
+                [ 1.,  0.]])
+    """
+    like, over = x if like is None else like, [0, *range(2, x.ndim)]
+    mean = like.mean(over, keepdim=True)
+    spread = (like - mean).square().mean(over, keepdim=True).sqrt()
+    return (x - mean) / torch.where(spread > 1e-8, spread, 1.0)
 
 
 def _correlation(a, b, statistic, influence, seed, level):

@@ -119,7 +119,7 @@ sees = subsets(len(few), round(0.7 * len(few)), 20, seed)
 def alone(member):
     """Who is right at the end, (1, n), of one network trained by itself."""
     net, own = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k), sees[member : member + 1]
-    run = ensemble.train(net, catalogue.standardized(x[few]), y[few], recipe=catalogue.trial_recipe(tiny), seeds=[member], member_sees=own, progress=False)
+    run = ensemble.train(net, statistics.standardized(x[few]), y[few], recipe=catalogue.trial_recipe(tiny), seeds=[member], member_sees=own, progress=False)
     return run.correct_train[:, 0]
 
 print(*map(inspect.getsource, (definitions.influence_of_seeing, definitions.memorization, definitions.c_scores)), sep="\n")
@@ -140,7 +140,7 @@ print("largest difference, of the largest score:", {name: f"{value:.0e}" for nam
 # *F-SI* needs the tangent kernel of all outputs, $nk\times nk$ numbers: 40,000 rows here, which is out of reach. So we give each class a network of its own with one output, "this class or another", as the CG-score does. Their kernels are the same $n\times n$ matrix, and the score is the sum over the classes. In the limit of infinite width this is the same score; on a few rows and at our width:
 
 # %%
-inside, outside = (catalogue.standardized(rows, x).flatten(1) for rows in (x[few], images.x_test[:100]))
+inside, outside = (statistics.standardized(rows, x).flatten(1) for rows in (x[few], images.x_test[:100]))
 make = lambda outputs: models.initialize(models.mlp(x[0].numel(), (tangent_width,), outputs), seed)
 whole = f_si(tangent(make(k), inside, outside), y[few], lr=0.001, steps=2000)
 apart = f_si_by_class(tangent(make(1), inside, outside), y[few], classes=k, lr=0.001, steps=2000)
@@ -295,7 +295,7 @@ table.assign(**{"95%": table["95%"].map(lambda i: f"[{i[0]:.2f}, {i[1]:.2f}]"), 
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 steps = epochs * -(-n // settings.batch_size)
 fixed = dataclasses.replace(catalogue.run_recipe(settings), epochs=None, iterations=steps)
-normal = dataclasses.replace(images, x_train=catalogue.standardized(x), x_test=catalogue.standardized(images.x_test, x))
+normal = dataclasses.replace(images, x_train=statistics.standardized(x), x_test=statistics.standardized(images.x_test, x))
 retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "device": device, "store": store, "columns": ("score", "choice", "share")}
 contest = [*judged, "input norm"]
 print(f"{len(contest)} scores, networks of {steps:,} steps")
