@@ -48,7 +48,7 @@ def test_every_score_has_values_errors_costs_and_a_direction(every):
 
 def test_the_values_are_those_of_the_single_functions(xy, every):
     x, y = xy
-    net, z = models.by_name("mlp-8", shape=(5,), classes=3)(x)
+    net, z = models.by_name("mlp-8", shape=(5,), classes=3), standardized(x)
     record = Record(errors_at=(1,), visits=True, checkpoints_at=(0,), loss="final")
     run = ensemble.train(net, z, y, recipe=run_recipe(SMALL), seeds=range(4), record=record, progress=False)
     sees = subsets(60, 42, 12, 0)

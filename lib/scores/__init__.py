@@ -3,9 +3,8 @@
     from lib.scores import definitions                          # every score by its definition, slow, to be read
     from lib.scores import cg_scores, el2n, memorization        # the same numbers fast
 
-``TABLE`` is the table of contents. A name is loaded when it is first asked for, with the module that holds it and no
-other. ``memorization``, ``influence``, ``tracin`` and ``craig`` name a function and the module that holds it: here
-they are the functions, whichever was imported first, and ``from lib.scores.memorization import …`` takes the module.
+A name of ``TABLE`` is loaded when it is first asked for. ``memorization``, ``influence``, ``tracin`` and ``craig`` are
+functions, and the modules that hold them: here always the function; ``from lib.scores.craig import …`` is the other.
 """
 
 import importlib
@@ -16,7 +15,6 @@ TABLE = {
     "definitions": "definitions",  # every score by its definition
     "el2n": "data_diet",  # length of the error vector
     "grand": "data_diet",  # length of the loss gradient
-    "grand_last_layer": "data_diet",  # the same over the last layer alone
     "margin": "data_diet",  # output of the label less that of the next class
     "forgetting": "data_diet",  # times that a network was right about it and no longer is
     "memorization": "memorization",  # how much likelier its label is got right if it was seen

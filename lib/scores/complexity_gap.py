@@ -78,14 +78,11 @@ def cg_scores(
         runs: draws to average over, with ``negatives``; a draw depends on ``seed``, class and run alone.
         seed: of the draws, at least 0.
         dtype: float32 or float64; by default float64 where x is or where H is not positive definite in float32 (rows
-            that nearly coincide), else float32.
+            that nearly coincide), else float32. Results come in it.
         device: where to compute, "cpu" or "cuda"; by default where x is. Results return to where x is.
         jitter: added to the diagonal of H (which is ½), for data with duplicates.
         block: rows in a panel of the factor; by default n/4 up to 1,000 (4,096 on a GPU).
         progress: show one bar, in 10⁹ operations.
-
-    Returns:
-        CGScores, in ``dtype``.
 
     Raises:
         ValueError: rows that are zero, not finite, or equal up to scale (named; they make H singular); one class
@@ -130,20 +127,13 @@ def cg_scores(
     by_run = v**2 / d  # (r, runs, n), float64
     single = 0.0 if negatives is None else math.nan
     spread = by_run.std(1) if runs > 1 else torch.full_like(by_run[:, 0], single)
+    terms = {"score": by_run, "quadratic": (v - d) ** 2 / d, "partial": 2 * (v - d), "diagonal": d}
     home = lambda t: t.reshape(*y.shape[:-1], *t.shape[1:]).to(x.device, precision)
     return CGScores(
-        score=home(by_run.mean(1)),
-        quadratic=home(((v - d) ** 2 / d).mean(1)),
-        partial=home((2 * (v - d)).mean(1)),
-        diagonal=home(d.mean(1)),
-        spread=home(spread),
-        by_run=home(by_run),
-        residual=residual,
-        diagonal_error=diagonal_error,
-        seconds=phases.seconds,
-        operations=phases.operations,
+        **{name: home(term.mean(1)) for name, term in terms.items()}, spread=home(spread), by_run=home(by_run),
+        residual=residual, diagonal_error=diagonal_error, seconds=phases.seconds, operations=phases.operations,
         planned_bytes=needed,
-    )
+    )  # fmt: skip
 
 
 def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
@@ -465,6 +455,4 @@ def _in_panels(kernel, rows, q, *, dtype, block) -> tuple[Tensor, Tensor]:
 
 def _signs(rows: Tensor, q: int, dtype) -> Tensor:
     """−1 for the q negatives, +1 for the rest: ``(m, 1)``."""
-    signs = torch.ones(rows.shape[1], 1, dtype=dtype, device=rows.device)
-    signs[:q] = -1
-    return signs
+    return torch.where(torch.arange(rows.shape[1], device=rows.device) < q, -1, 1).to(dtype)[:, None]

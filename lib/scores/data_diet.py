@@ -32,20 +32,17 @@ def grand(
         model: an architecture with parameters in linear, convolutional and batch-normalization layers. It is in
             evaluation mode: batch normalization by its running statistics, as they are in ``parameters``.
         parameters: name → ``(E, …)``, of E runs at the epoch in question, such as ``Ensemble.checkpoints[0]``.
-        x: ``(n, …)``.
-        y: integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
+        x, y: ``(n, …)``; integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
         loss: ``cross_entropy`` or ``mse`` (½‖f − onehot‖²). The penalty on the weights is no part of it.
         chunk: examples at a time; ``None`` takes as many as fit into ``gradients.WORKING`` bytes.
 
     Returns:
         ``(E, n)``, at least 0, in the unit of the loss over that of a weight.
 
-    Raises:
-        ValueError: if the model has parameters in another kind of layer, or shapes disagree.
+    Raises: ValueError if the model has parameters in another kind of layer, or shapes disagree.
 
     Cost: about two forward passes a run for dense layers; for a convolution with T positions, d inputs and p outputs
-    min(T²(d + p), Tdp) multiplications an example more. Runs go one after another: with thousands of rows in
-    a product there is nothing to gain from batching them.
+    min(T²(d + p), Tdp) multiplications an example more. Runs go one after another: batching them would gain nothing.
 
     Example:
         >>> from lib.networks.models import mlp
@@ -107,8 +104,7 @@ def el2n(errors: Tensor) -> Tensor:
     Returns:
         ``(E, n)`` in [0, √2].
 
-    Raises:
-        ValueError: if ``errors`` is not three-dimensional.
+    Raises: ValueError if ``errors`` is not three-dimensional.
 
     Cost: O(E n k).
 
@@ -127,14 +123,12 @@ def margin(outputs: Tensor, y: Tensor) -> Tensor:
         marginᵢ = f(xᵢ)_y − max_{c ≠ y} f(xᵢ)_c
 
     Args:
-        outputs: logits or probabilities, ``(E, n, k)``, k ≥ 2.
-        y: integer labels ``(n,)`` or ``(E, n)``.
+        outputs: logits or probabilities, ``(E, n, k)``, k ≥ 2. y: integer labels ``(n,)`` or ``(E, n)``.
 
     Returns:
         ``(E, n)`` in the unit of ``outputs``.
 
-    Raises:
-        ValueError: if shapes disagree.
+    Raises: ValueError if shapes disagree.
 
     Example:
         >>> margin(torch.tensor([[[2.0, 0.5, 1.0], [0.0, 3.0, 1.0]]]), torch.tensor([0, 2]))
@@ -165,8 +159,7 @@ def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
     Returns:
         ``(E, n)`` float32 counts.
 
-    Raises:
-        ValueError: if ``correct`` is not a three-dimensional bool tensor or the option is unknown.
+    Raises: ValueError if ``correct`` is not a three-dimensional bool tensor or the option is unknown.
 
     Cost: O(E T n).
 

@@ -173,9 +173,8 @@ def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | N
     if groups is not None:
         groups = torch.as_tensor(groups)
         if examples is not None or groups.dtype != torch.bool or groups.ndim != 2 or groups.shape[1] != o.n:
-            raise ValueError(
-                f"groups must be bool (g, {o.n}), without examples; got {groups.dtype} {tuple(groups.shape)}"
-            )
+            got = f"{groups.dtype} {tuple(groups.shape)}"
+            raise ValueError(f"groups must be bool (g, {o.n}), without examples; got {got}")
         examples = groups.any(0).nonzero()[:, 0]
         mix = groups[:, examples].to(o.x)
     if examples is None:
@@ -183,9 +182,8 @@ def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | N
     rows = torch.as_tensor(examples, device=o.x.device)
     fits = rows.ndim == 1 and not rows.is_floating_point() and rows.dtype != torch.bool and len(rows)
     if not fits or not 0 <= rows.min() <= rows.max() < o.n:
-        raise ValueError(
-            f"examples must be indices (r,), at least one, from 0 to {o.n - 1}; got {rows.dtype} {tuple(rows.shape)}"
-        )
+        got = f"{rows.dtype} {tuple(rows.shape)}"
+        raise ValueError(f"examples must be indices (r,), at least one, from 0 to {o.n - 1}; got {got}")
     return o.x[rows], o.y[rows], mix
 
 
@@ -208,19 +206,17 @@ def self_influence(
     of EK-FAC a dense layer's gradient δaᵀ is (Q_Bᵀδ)(Q_Aᵀa)ᵀ, so that no gradient is written out.
 
     Args:
-        model: a network of linear layers.
-        parameters: name → ``(E, …)``, of E trained networks.
-        x: ``(n, …)``, what they were trained on. y: integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
+        model, parameters: a network of linear layers; name → ``(E, …)``, of E that were trained.
+        x, y: what they were trained on, ``(n, …)``; integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
         weight_decay: λ of the training. damping: δ > 0.
 
     Returns:
         ``(E, n)``, at least 0, in the unit of the loss: the rise of the example's own loss upon its removal.
 
-    Raises:
-        ValueError: for other layers, labels or shapes that do not fit, or λ + δ not positive.
+    Raises: ValueError for other layers, labels or shapes that do not fit, or λ + δ not positive.
 
-    Cost: per run 2k backward passes an example, an eigendecomposition of each layer's two factors, and for a layer of
-    d inputs and p outputs about d² + dp multiplications an example.
+    Cost: per run 2k backward passes an example, an eigendecomposition of each layer's two factors, and about d² + dp
+    multiplications an example for a layer of d inputs and p outputs.
 
     Example:
         >>> from lib.networks.models import mlp

@@ -30,8 +30,7 @@ def subsets(n: int, m: int, trials: int, seed: int) -> Tensor:
 
     Row k depends on ``(n, m, seed, k)`` alone, so asking for more trials extends what there is.
 
-    Raises:
-        ValueError: unless 1 ≤ m < n and trials ≥ 1.
+    Raises: ValueError unless 1 ≤ m < n and trials ≥ 1.
 
     Example:
         >>> subsets(10, 7, trials=3, seed=0).sum(1)
@@ -48,8 +47,7 @@ def subsets(n: int, m: int, trials: int, seed: int) -> Tensor:
 def subsets_of_shares(n: int, shares, trials: int, seed: int) -> Tensor:
     """Who sees what: ``trials`` random subsets of each size ``round(share·n)``, ``(len(shares)·trials, n)`` bool.
 
-    Raises:
-        ValueError: unless every share leaves an example out and keeps one.
+    Raises: ValueError unless every share leaves an example out and keeps one.
 
     Example:
         >>> subsets_of_shares(10, (0.2, 0.8), trials=2, seed=0).sum(1)
@@ -66,22 +64,19 @@ def memorization(member_sees: Tensor, correct_train: Tensor) -> Estimate:
     The standard error is ``√(p(1−p)/(k−1) + q(1−q)/(l−1))`` from the two shares p, q and their counts k, l.
 
     Args:
-        member_sees: ``(t, n)`` bool.
-        correct_train: ``(t, n)`` bool, each network on each training example.
+        member_sees, correct_train: ``(t, n)`` bool, each network on each training example.
 
     Returns:
         :class:`Estimate` with value and error ``(n,)``.
 
-    Raises:
-        ValueError: if the two are not boolean and of one shape.
+    Raises: ValueError if the two are not boolean and of one shape.
 
     Example:
         >>> sees = torch.tensor([[True, False], [False, True]])
         >>> memorization(sees, sees).value
         tensor([1., 1.], dtype=torch.float64)
     """
-    _check(member_sees, correct_train)
-    _check_shape(member_sees, correct_train)
+    _check(member_sees, correct_train, of_training_rows=True)
     seen = member_sees.sum(0)
     return _estimate((member_sees & correct_train).sum(0), correct_train.sum(0), seen, len(member_sees) - seen)
 
@@ -94,14 +89,12 @@ def influence_of_seeing(member_sees: Tensor, correct_test: Tensor) -> Estimate:
     Pass some columns of either matrix for some of the pairs: ``influence_of_seeing(sees[:, rows], correct)``.
 
     Args:
-        member_sees: ``(t, n)`` bool.
-        correct_test: ``(t, n′)`` bool.
+        member_sees, correct_test: ``(t, n)`` and ``(t, n′)`` bool.
 
     Returns:
         :class:`Estimate` with value and error ``(n, n′)``, on the device of the input.
 
-    Raises:
-        ValueError: if the two are not boolean matrices with one number of rows, or t ≥ 2²⁴ (counts in float32).
+    Raises: ValueError if the two are not boolean matrices with one number of rows, or t ≥ 2²⁴ (counts in float32).
 
     Cost: 2·t·n·n′ operations in float32 products of 256 training examples, 16·n·n′ bytes for the result.
 
@@ -147,15 +140,14 @@ def c_scores(member_sees: Tensor, correct_train: Tensor) -> Tensor:
         ``(n,)`` float64 in [0, 1]; a size whose every network saw an example does not count for it, and NaN where
         all of them did.
 
-    Raises:
-        ValueError: if the two are not boolean and of one shape.
+    Raises: ValueError if the two are not boolean and of one shape.
 
     Example:
         >>> sees = torch.tensor([[True, False, False], [False, True, False], [True, True, False]])
         >>> c_scores(sees, ~sees | torch.tensor([False, False, True]))
         tensor([1., 1., 1.], dtype=torch.float64)
     """
-    _check_shape(member_sees, correct_train)
+    _check(member_sees, correct_train, of_training_rows=True)
     sizes = member_sees.sum(1)
     by_size = [held_out_accuracy(member_sees[sizes == m], correct_train[sizes == m]) for m in sizes.unique()]
     return torch.stack(by_size).nanmean(0)
@@ -199,8 +191,7 @@ def high_influence_pairs(
         One row a pair, the most influential first: ``train, test`` (positions), ``train_row, test_row``,
         ``influence, error, memorization, same_label``. Examples without an estimate are in no pair.
 
-    Raises:
-        ValueError: if shapes disagree.
+    Raises: ValueError if shapes disagree.
 
     Cost: that of :func:`influence_of_seeing` for the memorized examples; never holds more than 512 × n′ estimates.
     """
@@ -233,22 +224,17 @@ def _estimate(hits: Tensor, total: Tensor, seen: Tensor, held_out: Tensor) -> Es
     return Estimate(p - q, (p * (1 - p) / (seen - 1) + q * (1 - q) / (held_out - 1)).sqrt(), seen, held_out)
 
 
-def _check(member_sees: Tensor, correct: Tensor) -> None:
+def _check(member_sees: Tensor, correct: Tensor, *, of_training_rows: bool = False) -> None:
     for name, bits in (("member_sees", member_sees), ("correct", correct)):
         if bits.dtype != torch.bool or bits.ndim != 2:
             raise ValueError(f"{name} must be booleans (networks, examples), got {bits.dtype} {tuple(bits.shape)}")
+    if of_training_rows and member_sees.shape != correct.shape:
+        shapes = f"{tuple(member_sees.shape)}, got {tuple(correct.shape)}"
+        raise ValueError(f"correct_train must have the shape of member_sees, {shapes}")
     if len(member_sees) != len(correct):
         raise ValueError(f"one row a network in both: member_sees has {len(member_sees)}, correct has {len(correct)}")
     if len(correct) >= 2**24:
         raise ValueError(f"at most 2²⁴ networks can be counted in float32, got {len(correct)}")
-
-
-def _check_shape(member_sees: Tensor, correct_train: Tensor) -> None:
-    if member_sees.shape != correct_train.shape:
-        raise ValueError(
-            f"correct_train must have the shape of member_sees, {tuple(member_sees.shape)}, "
-            f"got {tuple(correct_train.shape)}"
-        )
 
 
 def _check_labels(member_sees: Tensor, correct_test: Tensor, y_train: Tensor, y_test: Tensor) -> None:

@@ -39,8 +39,7 @@ def tracin(
     Returns:
         ``(E, n, n′)``; positive = training on z lowered the loss of z′.
 
-    Raises:
-        ValueError: if checkpoints and rates name different epochs, or an option or a shape is wrong.
+    Raises: ValueError if checkpoints and rates name different epochs, or an option or a shape is wrong.
 
     Cost: per run and checkpoint, n·n′·(d + k) multiplications for the last layer, or the inner products of
     ``lib.numerics.gradients.products``. The mean over the validation examples costs less: :func:`tracin_mean`.

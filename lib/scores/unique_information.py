@@ -62,8 +62,7 @@ def spectrum(kernel) -> Spectrum:
     Negative eigenvalues of the size of rounding in the kernel's own precision are set to 0. A ``Spectrum`` is returned
     as it is. Cost: about 9N³ operations, 3N² numbers.
 
-    Raises:
-        ValueError: for a kernel that is not square, finite, symmetric and positive semidefinite (up to rounding).
+    Raises: ValueError for a kernel that is not square, finite, symmetric and positive semidefinite (up to rounding).
 
     Example:
         >>> spectrum(torch.tensor([[2.0, 1.0], [1.0, 2.0]])).values
@@ -131,10 +130,7 @@ class LeaveOneOut:
     predictions: Tensor | None  # (n, m, k): f_w(x) − f_{w₋ᵢ}(x), where a cross-kernel was given
 
     def weights(self, jacobian: Tensor) -> Tensor:
-        """``w − w₋ᵢ``, ``(n, p)``; with a scaled subsample of J, that projection of it. Cost: 2n²kp operations.
-
-        ``lib.numerics.gradients.weight_changes(model, x, coefficients)`` does the same without holding J.
-        """
+        """``w − w₋ᵢ``, ``(n, p)``, in 2n²kp operations; ``lib.numerics.gradients.weight_changes`` needs no whole J."""
         return self.coefficients.T.to(jacobian.dtype) @ jacobian
 
 
@@ -200,9 +196,7 @@ def prediction_changes(
     Arguments and errors as in :func:`leave_one_out`, with ``loss="sum"`` and no decay.
 
     Args:
-        residual: ``(n,)``.
-        turned: ``cross_kernel`` is already in the eigenbasis of the kernel, ``cross_kernel @ kernel.vectors``, which
-            pays where many residuals share a kernel.
+        residual: ``(n,)``. turned: ``cross_kernel`` is in the kernel's eigenbasis, ``cross_kernel @ kernel.vectors``.
 
     Cost: an eigendecomposition (none if a ``Spectrum`` is given), then 2mn² + 4qn² operations for q = 14 poles or so,
     where :func:`leave_one_out` takes 2n³ more.
@@ -215,10 +209,8 @@ def prediction_changes(
     kernel = spectrum(kernel)
     residual = _residuals(residual, len(kernel.values)).to(kernel.values.device)
     if residual.shape[1] != 1 or cross_kernel.ndim != 2 or cross_kernel.shape[1] != len(residual):
-        raise ValueError(
-            f"expected residual (n,) and cross_kernel (m, n) for n = {len(kernel.values)}, got "
-            f"{tuple(residual.shape)} and {tuple(cross_kernel.shape)}"
-        )
+        got = f"{tuple(residual.shape)} and {tuple(cross_kernel.shape)}"
+        raise ValueError(f"expected residual (n,) and cross_kernel (m, n) for n = {len(kernel.values)}, got {got}")
     time = {"steps": steps, "continuous": continuous}
     x = _curvatures(kernel.values, lr=lr, weight_decay=0.0, **time)
     fractions = poles(x[-1].item(), lr=lr, tol=tol, **time)
@@ -228,17 +220,13 @@ def prediction_changes(
 
 
 def functional_sample_information(changes: Tensor, *, sigma: float = 1.0) -> Tensor:
-    """F-SI of each example in nats (eq. 16), with predictions smoothed by noise of standard deviation σ.
+    """F-SI of each example in nats (eq. 16), ``(n,)``; high = it changes predictions as no other example would.
 
     Args:
         changes: ``f_w(x) − f_{w₋ᵢ}(x)``, ``(n, m, k)`` (``LeaveOneOut.predictions``); the sign does not matter.
-        sigma: in the unit of the outputs. A factor only; the paper sets 1.
+        sigma: σ of the noise on the predictions, in the unit of the outputs. A factor only; the paper sets 1.
 
-    Returns:
-        ``(n,)``, never negative; large = the example changes predictions that no other example would have made.
-
-    Raises:
-        ValueError: for another shape, or σ not positive.
+    Raises: ValueError for another shape, or σ not positive.
 
     Example:
         >>> functional_sample_information(torch.tensor([[[1.0], [3.0]]]))
@@ -252,21 +240,18 @@ def functional_sample_information(changes: Tensor, *, sigma: float = 1.0) -> Ten
 
 
 def sample_information(changes: Tensor, *, covariance=None, precision=None) -> Tensor:
-    """SI of each example in nats (eq. 5), with weights smoothed by noise of a covariance Σ.
+    """SI of each example in nats (eq. 5), ``(n,)`` float64, with weights smoothed by noise of a covariance Σ.
 
     Args:
         changes: ``w − w₋ᵢ``, ``(n, p)``; the sign does not matter.
         covariance: Σ, as a number σ² (isotropic) or ``(p, p)``.
         precision: Σ⁻¹ in its place, as a number or ``(p, p)``; singular is allowed (σ⁻²F, of few validation data).
 
-    Returns:
-        ``(n,)`` float64. Isotropic needs no changes of weights: it is ``LeaveOneOut.squared_weights / (2σ²)``.
-
     Raises:
         ValueError: unless exactly one of the two is given and has the right shape; for a covariance that is not
             positive definite.
 
-    Cost: isotropic O(np), else 2np² operations, and p³/3 for a covariance.
+    Cost: isotropic O(np), or none (it is ``LeaveOneOut.squared_weights / 2σ²``); else 2np², and p³/3 for a covariance.
 
     Example:
         >>> sample_information(torch.tensor([[3.0, 4.0]]), covariance=0.5)
@@ -340,10 +325,7 @@ def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None
         x, x_val: training and other inputs, ``(n, …)`` and ``(m, …)``.
         per_layer: coordinates kept of each parameter tensor (drawn by ``seed``); None = the exact kernel.
 
-    Raises:
-        ValueError: as ``lib.numerics.gradients``.
-
-    Cost: that of ``ntk`` or ``jacobians``, and k·(n + m) backward passes.
+    Cost and errors: those of ``lib.numerics.gradients.ntk`` or ``jacobians``.
 
     Example:
         >>> net = tangent(nn.Linear(2, 1), torch.eye(2), torch.ones(1, 2))
@@ -363,8 +345,7 @@ def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None
 def regression_targets(y: Tensor, outputs: int) -> Tensor:
     """Labels as regression targets ``(n, k)``: 0 and 1 for one output, one-hot for more.
 
-    Raises:
-        ValueError: for labels that so many outputs cannot tell apart.
+    Raises: ValueError for labels that so many outputs cannot tell apart.
 
     Example:
         >>> regression_targets(torch.tensor([0, 1]), 1).flatten()
@@ -382,7 +363,8 @@ def changes(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: f
         y: labels ``(n,)``, see :func:`regression_targets`.
         lr, steps, weight_decay: η and λ of the mean loss, t full-batch steps (``math.inf`` allowed).
     """
-    n, residual = len(net.outputs), _first_residuals(net, y)
+    n, k = net.outputs.shape
+    residual = regression_targets(y, k) - net.outputs.to(F64)
     training = {"lr": lr / n, "steps": steps, "weight_decay": n * weight_decay}
     return leave_one_out(net.spectrum, residual, cross_kernel=net.cross_kernel, **training).predictions
 
@@ -390,8 +372,7 @@ def changes(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: f
 def f_si(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0, sigma: float = 1.0) -> Tensor:
     """Functional sample information of each training example in nats, ``(n,)`` float64 (Harutyunyan et al. eq. 16).
 
-    Large = predictions on the other inputs would differ without the example. Arguments as in :func:`changes`; σ is
-    the noise on the predictions.
+    High = predictions on the other inputs would differ without it. Arguments as in :func:`changes`; σ is their noise.
 
     Example:
         >>> net = Tangent(torch.eye(2), torch.ones(1, 2), torch.zeros(2, 1))
@@ -408,16 +389,14 @@ def f_si_by_class(
 
         Σ_c (1/2σ²) E_x (f^c(x) − f^c₋ᵢ(x))²        f^c fits 1[y = c], all from the same initial weights
 
-    With k outputs in one network the kernel has n·k rows; the k networks share one of n rows, as the classes do in the
-    CG-score. In the limit of infinite width the two are the same (the outputs' kernels are then alike and apart).
+    The k networks share a kernel of n rows, where one with k outputs has n·k; in infinite width the two are the same.
 
     Args:
         net: with one output.
         y: labels ``(n,)``, or ``(r, n)`` for r labellings, which give ``(r, n)``.
         classes: k. lr, steps: as in :func:`changes`. continuous: gradient flow for the time ηt, stable for any η.
 
-    Raises:
-        ValueError: for a network with more outputs, labels out of range, a step size at which training diverges.
+    Raises: ValueError for a network with more outputs, labels out of range, a step size at which training diverges.
 
     Cost: an eigendecomposition of n rows, then per class and labelling 2mn² operations for m other inputs.
 
@@ -445,12 +424,8 @@ def fitted(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: fl
     """How far training has moved the predictions on the other inputs, ``f_w(x) − f₀(x)``, ``(m, k)``."""
     n, k = net.outputs.shape
     training = {"lr": lr / n, "steps": steps, "weight_decay": n * weight_decay}
-    alpha = coefficients(net.spectrum, _first_residuals(net, y), **training)
+    alpha = coefficients(net.spectrum, regression_targets(y, k) - net.outputs.to(F64), **training)
     return (net.cross_kernel.to(F64) @ alpha.flatten()).view(-1, k)
-
-
-def _first_residuals(net: Tangent, y: Tensor) -> Tensor:
-    return regression_targets(y, net.outputs.shape[1]) - net.outputs.to(F64)
 
 
 def _as_sum(n: int, *, lr: float, weight_decay: float, loss: str) -> tuple[float, float]:

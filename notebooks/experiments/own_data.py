@@ -520,9 +520,7 @@ def score(
         else:
             values = torch.stack([held_out_accuracy(one.member_sees, one.correct) for one in trials])
             error = (values * (1 - values) / ((~trials[0].member_sees).sum(0) - 1)).sqrt()
-        found[name] = Scored(
-            name, values, error, None, seconds=clock.spent["judges"], peak_bytes=0, trainings=count
-        )
+        found[name] = Scored(name, values, error, None, seconds=clock.spent["judges"], peak_bytes=0, trainings=count)
     return {name: found[name] for name in names}
 
 
