@@ -55,6 +55,7 @@ seed: int = 0  # rows, noise, networks, bootstrap
 # The score of an example is how much the data become easier when it is removed, measured by a bound on how far a wide two-layer network must move to fit them. The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import time
 from dataclasses import replace
 
@@ -73,13 +74,13 @@ from lib.data.score_files import published_c_scores
 from lib.ledger.ledger import Ledger
 from lib.networks import models, stacked
 from lib.numerics.gradients import cosine_distance, tangent_kernel
-from lib.scores import complexity_gap
+from lib.scores import complexity_gap, definitions
 from lib.scores.data_diet import el2n, forgetting
 from lib.scores.memorization import c_scores, subsets_of_shares
-from lib.scores.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, learning_rates
 
 STORED = DATA / "scores" / "fashion-mnist.parquet"  # exact scores of all 60,000 training rows
 plots.style()
@@ -113,13 +114,7 @@ print(f"{images.name}: {len(y):,} training rows of {tuple(x.shape[1:])}, {len(im
 # With several classes, an example is scored with its own class as $+1$ and all others as $-1$. Read literally, that is one inverse of an $(n-1)\times(n-1)$ matrix for each example:
 
 # %%
-def slow_cg_scores(x, y):
-    gram, scores = complexity_gap.relu_gram(x), []
-    for i in range(len(y)):
-        target, rest = torch.where(y == y[i], 1.0, -1.0).double(), torch.arange(len(y)) != i
-        whole = target @ torch.linalg.solve(gram, target)
-        scores.append(whole - target[rest] @ torch.linalg.solve(gram[rest][:, rest], target[rest]))
-    return torch.stack(scores)
+print(inspect.getsource(definitions.cg_scores))
 
 # %% [markdown]
 # Two observations make it cheap. Writing $H^{-1}$ with column $(h_i, d_i)$ for example $i$, the inverse without $i$ is a rank-one update of the rest (Schur complement), which gives
@@ -132,7 +127,7 @@ def slow_cg_scores(x, y):
 
 # %%
 few = torch.cat([torch.nonzero(y == c).flatten()[:8] for c in range(k)])
-slow = slow_cg_scores(x[few].flatten(1).double(), y[few])
+slow = definitions.cg_scores(x[few], y[few])
 fast = complexity_gap.cg_scores(x[few].double(), y[few])
 terms = fast.quadratic + fast.partial + fast.diagonal
 error = float(max((fast.score / slow - 1).abs().max(), (terms / slow - 1).abs().max()))
@@ -604,20 +599,14 @@ of_tracin = tracin_mean(model, checkpoints(0), rates, x, y, x_val, y_val, device
 print(f"TracIn calls {float((of_tracin < 0).float().mean()):.1%} of the examples harmful")
 
 # %% [markdown]
-# The slow way, with automatic differentiation, on a few pairs of one network:
+# The slow way, with every gradient written out by automatic differentiation, on a few pairs of one network:
 
 # %%
-def head_gradient(weights, picture, label):
-    model.load_state_dict({name: value[0] for name, value in weights.items()})
-    loss = torch.nn.functional.cross_entropy(model(picture[None]), label[None])
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*model.head.parameters()])])
-
-def slow_tracin(i, j):
-    products = [head_gradient(w, x[i], y[i]) @ head_gradient(w, x_val[j], y_val[j]) for w in checkpoints(0).values()]
-    return sum(rate * product for rate, product in zip(rates.values(), products, strict=True))
-
-slow = torch.stack([torch.stack([slow_tracin(i, j) for j in range(3)]) for i in range(3)])
-fast = tracin(model, checkpoints(0), rates, x[:3], y[:3], x_val[:3], y_val[:3])[0]
+print(inspect.getsource(definitions.tracin))
+pairs = x[:3], y[:3], x_val[:3], y_val[:3]
+one = {t: {name: value[:1] for name, value in weights.items()} for t, weights in checkpoints(0).items()}
+slow = definitions.tracin(model, one, rates, *pairs, layers="last")[0].float()
+fast = tracin(model, one, rates, *pairs)[0]
 assert torch.allclose(slow, fast, rtol=1e-3, atol=1e-5), (slow, fast)
 
 # %% [markdown]

@@ -66,6 +66,7 @@ seed: int = 0  # rows, noise, ties, bootstrap
 
 # %%
 import dataclasses
+import inspect
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,8 +78,9 @@ from lib import plots, rankings, statistics
 from lib.data import datasets, noise
 from lib.ledger.ledger import Ledger
 from lib.networks import models
-from lib.scores import memorization as mz
+from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
+from lib.scores.memorization import high_influence_pairs, memorization, subsets
 from lib.store import Store
 from lib.training import ensemble, retraining
 from lib.training.recipe import Recipe, Record
@@ -121,13 +123,7 @@ print(pictures, {named[level]: f"{(noisy != y).float().mean():.1%} of the labels
 # Read literally, GraNd is one backward pass an example:
 
 # %%
-def slow_grand(model, state, x, y):
-    norms = []
-    for row, label in zip(x, y, strict=True):
-        w = {name: value.clone().requires_grad_() for name, value in state.items()}
-        loss = torch.nn.functional.cross_entropy(torch.func.functional_call(model, w, (row[None],)), label[None])
-        norms.append(sum(g.square().sum() for g in torch.autograd.grad(loss, list(w.values()))).sqrt())
-    return torch.stack(norms)
+print(inspect.getsource(definitions.gradients), inspect.getsource(definitions.grand), sep="\n")
 
 # %% [markdown]
 # The library never writes a gradient out. In a dense layer with inputs $a$ and backpropagated signals $\delta$ the gradient of one example is $\delta a^\top$, with norm $\|\delta\|\|a\|$ (and $\|\delta\|$ for the bias): one backward pass for all examples gives every norm. A convolution sums such products over positions, and its norm follows from two small Gram matrices ("ghost norms"). Both ways, in double precision, for a dense network and a convolutional one:
@@ -137,7 +133,7 @@ error = 0.0
 for name in (architecture, convolutional):
     net = models.initialize(models.by_name(name, shape=tuple(x.shape[1:]), classes=k), seed).double().eval()
     state = {key: value.detach() for key, value in net.state_dict().items()}
-    slow = slow_grand(net, state, x[:20].double(), y[:20])
+    slow = definitions.gradients(net, state, x[:20], y[:20]).norm(dim=1)
     fast = grand(net, {key: value[None] for key, value in state.items()}, x[:20].double(), y[:20])[0]
     error = max(error, float((fast / slow - 1).abs().max()))
 assert error < 1e-10, error
@@ -852,7 +848,7 @@ mean_image, deviation = clothes.x_train.mean(0), clothes.x_train.std()
 clothes = dataclasses.replace(clothes, x_train=(clothes.x_train - mean_image) / deviation, x_test=(clothes.x_test - mean_image) / deviation)
 net = models.by_name(memorization_architecture, shape=tuple(x.shape[1:]), classes=k)
 rising = Recipe(lr=memorization_lr, epochs=15, batch_size=100, momentum=0.9, schedule="warmup_linear")
-sees = mz.subsets(n_memorization, round(0.7 * n_memorization), trials, seed)
+sees = subsets(n_memorization, round(0.7 * n_memorization), trials, seed)
 everything = clothes.x_train, clothes.y_train, clothes.x_test, clothes.y_test
 subsampled = ensemble.train(net, *everything, recipe=rising, seeds=range(trials), member_sees=sees, record=Record(parameters=False), **train)
 whole = ensemble.train(net, *everything[:2], recipe=rising, seeds=range(networks), record=Record(errors_at=(1, 2, 4, 8, 15), visits=True), **train)
@@ -862,8 +858,8 @@ whole = ensemble.train(net, *everything[:2], recipe=rising, seeds=range(networks
 
 # %%
 right, right_test = subsampled.correct_train[:, -1], subsampled.correct_test[:, -1]
-mem = mz.memorization(sees, right)
-found = mz.high_influence_pairs(sees, right, right_test, clothes.y_train, clothes.y_test)
+mem = memorization(sees, right)
+found = high_influence_pairs(sees, right, right_test, clothes.y_train, clothes.y_test)
 selected = torch.zeros(n_memorization, dtype=torch.bool)
 selected[torch.tensor(sorted(set(found.train)), dtype=torch.long)] = True
 
@@ -999,10 +995,8 @@ ledger.table()
 # Without $x_j$ the rate changes by $|\nabla\ell(x')^\top\nabla\ell(x_j)|$ (η = 1), which is at most the product of the norms; for most examples it is far below, since gradients of different examples are far from parallel.
 #
 # ```python
-# from torch.func import functional_call, grad, vmap
 # state = {name: value[0] for name, value in weights(early, runs[0.0]).items()}
-# loss = lambda w, row, label: torch.nn.functional.cross_entropy(functional_call(model, w, (row[None],)), label[None])
-# flat = lambda rows, own: torch.cat([g.flatten(1) for g in vmap(grad(loss), (None, 0, 0))(state, rows, own).values()], 1)
+# flat = lambda rows, own: definitions.gradients(model, state, rows, own)
 # batch, other = flat(x[:100], y[:100]), flat(images.x_test[:1], images.y_test[:1])[0]
 # share = (batch @ other).abs() / (batch.norm(dim=1) * other.norm())
 # print(f"the change reaches {float(share.median()):.1%} of the bound in the median, at most {float(share.max()):.0%}")

@@ -3,11 +3,12 @@ import dataclasses
 import pytest
 import torch
 
-from lib.catalogue import SCORES, Settings, compute, recipe, standardized, trial_recipe
+from lib.catalogue import SCORES, Settings, compute, run_recipe, trial_recipe
 from lib.networks import models
 from lib.scores.complexity_gap import cg_scores
 from lib.scores.data_diet import el2n, forgetting, grand
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
+from lib.statistics import standardized
 from lib.store import Store
 from lib.training import ensemble
 from lib.training.recipe import Record
@@ -49,7 +50,7 @@ def test_the_values_are_those_of_the_single_functions(xy, every):
     x, y = xy
     net, z = models.by_name("mlp-8", shape=(5,), classes=3), standardized(x)
     record = Record(errors_at=(1,), visits=True, checkpoints_at=(0,), loss="final")
-    run = ensemble.train(net, z, y, recipe=recipe(SMALL), seeds=range(4), record=record, progress=False)
+    run = ensemble.train(net, z, y, recipe=run_recipe(SMALL), seeds=range(4), record=record, progress=False)
     sees = subsets(60, 42, 12, 0)
     record = Record(parameters=False)
     trial = ensemble.train(

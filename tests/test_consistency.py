@@ -23,18 +23,6 @@ def test_subsets_have_their_sizes_and_go_on():
     assert len({tuple(row) for row in sees.tolist()}) == 9
 
 
-def test_definition_written_out():
-    g = torch.Generator().manual_seed(0)
-    sees = subsets_of_shares(12, (0.3, 0.6), trials=4, seed=0)
-    correct = torch.rand(8, 12, generator=g) < 0.5
-    for i, found in enumerate(c_scores(sees, correct).tolist()):
-        shares = []
-        for size in (range(4), range(4, 8)):
-            out = [float(correct[t, i]) for t in size if not sees[t, i]]
-            shares += [sum(out) / len(out)] if out else []
-        assert found == pytest.approx(sum(shares) / len(shares))
-
-
 def test_always_seen_has_no_score():
     sees = torch.tensor([[True, False], [True, True]])
     assert torch.isnan(c_scores(sees, sees)[0]) and c_scores(sees, sees)[1] == 0

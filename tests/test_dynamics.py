@@ -2,23 +2,17 @@ import pytest
 import torch
 from stacked import draw
 from torch import nn
-from torch.func import functional_call, jacrev, vmap
 
 from experiments.dynamics import error_barrier, errors_on_segment, kernel_velocity, with_statistics
 from lib.networks import models, stacked
 from lib.numerics.gradients import cosine_distance, tangent_kernel
+from lib.scores import definitions
 
 
 def by_definition(model, parameters, x):
-    """ΨΨᵀ from the Jacobian written out, for each run."""
-    kernels = []
-    for state in stacked.members(model, parameters):
-        trained = {name: state[name] for name, _ in model.named_parameters()}
-        logits = lambda p, row, state=state: functional_call(model, {**state, **p}, (row[None],))[0]
-        rows = vmap(jacrev(logits), (None, 0))(trained, x)
-        psi = torch.cat([part.flatten(2) for part in rows.values()], 2).flatten(0, 1)
-        kernels.append(psi @ psi.T)
-    return torch.stack(kernels)
+    """JJᵀ of each run."""
+    jacobians = [definitions.jacobian(model, state, x) for state in stacked.members(model, parameters)]
+    return torch.stack([j @ j.T for j in jacobians])
 
 
 @pytest.mark.parametrize("name", ["mlp-7-5", "lenet", "small_cnn", "densenet_small"])

@@ -117,6 +117,23 @@ class Recipe:
         return rise
 
 
+def learning_rates(recipe: Recipe, epochs, n: int) -> dict[int, float]:
+    """The step size that led to each checkpoint, that of the last step of its epoch; at epoch 0 that of the first.
+
+    Args:
+        recipe: how the networks were trained, on ``n`` examples each.
+        epochs: of the checkpoints.
+
+    Example:
+        >>> learning_rates(Recipe(lr=1.0, epochs=4, batch_size=10, schedule="step", milestones=(2,)), (0, 2, 3), n=50)
+        {0: 1.0, 2: 1.0, 3: 0.1}
+    """
+    per_epoch = 1 if recipe.batch_size is None else math.ceil(n / recipe.batch_size)
+    steps = recipe.epochs * per_epoch if recipe.iterations is None else recipe.iterations
+    at = {epoch: min(max(0, epoch * per_epoch - 1), max(0, steps - 1)) for epoch in epochs}
+    return {epoch: recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch) for epoch, t in at.items()}
+
+
 @dataclass(frozen=True)
 class Record:
     """What is kept of each member.

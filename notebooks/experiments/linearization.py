@@ -28,7 +28,7 @@ from lib.networks.stacked import predict
 from lib.numerics.gradients import along
 from lib.numerics.spectral_filter import spectral_filter
 from lib.scores.influence import inverse_hessian
-from lib.scores.unique_information import Spectrum, leave_one_out, tangent, targets
+from lib.scores.unique_information import Spectrum, leave_one_out, regression_targets, tangent
 from lib.statistics import bootstrap_interval, pearson, pearson_r, spearman
 from lib.training.ensemble import train
 from lib.training.parallel import VERSION as ENGINE
@@ -129,7 +129,7 @@ def kernels(training: Training, *, per_layer: int | None = None, seed: int = 0) 
     Cost: that of ``lib.scores.unique_information.tangent``, and an eigendecomposition of n·k.
     """
     net = tangent(copy.deepcopy(training.model), training.x, training.x_val, per_layer=per_layer, seed=seed)
-    return Kernels(net.spectrum, net.cross_kernel, targets(training.y, net.outputs.shape[1]) - net.outputs)
+    return Kernels(net.spectrum, net.cross_kernel, regression_targets(training.y, net.outputs.shape[1]) - net.outputs)
 
 
 def paced(

@@ -520,7 +520,7 @@ def score(
         else:
             values = torch.stack([held_out_accuracy(one.member_sees, one.correct) for one in trials])
             error = (values * (1 - values) / ((~trials[0].member_sees).sum(0) - 1)).sqrt()
-        found[name] = Scored(name, values, error, None, clock.spent["judges"], 0, count)
+        found[name] = Scored(name, values, error, None, seconds=clock.spent["judges"], peak_bytes=0, trainings=count)
     return {name: found[name] for name in names}
 
 
@@ -530,7 +530,8 @@ def _drawn(names, inputs, y, draws, settings, seed, device) -> dict[str, Scored]
     result, seconds, peak = measured(work, device=device)
     part = lambda name: getattr(result, "score" if name == "CG" else name.removeprefix("CG ")).double()
     error = lambda name: result.spread.double() / draws**0.5 if name == "CG" else None
-    return {name: Scored(name, part(name), error(name), None, seconds, peak, 0.0) for name in names}
+    costs = {"seconds": seconds, "peak_bytes": peak, "trainings": 0.0}
+    return {name: Scored(name, part(name), error(name), None, **costs) for name in names}
 
 
 def directions(examples: Tensor, x: Tensor) -> Tensor:
