@@ -18,10 +18,10 @@ from lib.scores.complexity_gap import cg_scores
 from lib.scores.data_diet import el2n, forgetting, grand, input_norm, margin
 from lib.scores.influence import self_influence
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
-from lib.scores.tracin import learning_rates, tracin_self
+from lib.scores.tracin import tracin_self
 from lib.scores.unique_information import f_si_by_class, tangent
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, Start, learning_rates
 
 
 class About(NamedTuple):
@@ -140,8 +140,8 @@ class Task(NamedTuple):
     progress: bool
 
     @property
-    def train(self) -> dict:
-        return {"device": self.device, "store": self.shards, "progress": self.progress}
+    def run(self) -> Run:
+        return Run(device=self.device, store=self.shards, progress=self.progress)
 
     def model(self):
         return models.by_name(self.settings.architecture, shape=tuple(self.x.shape[1:]), classes=self.k)
@@ -209,7 +209,7 @@ def from_runs(task: Task, names: list[str]) -> dict[str, Scored]:
     )  # fmt: skip
     seeds = [1000 * task.seed + i for i in range(s.networks)] * r
     work = lambda: ensemble.train(
-        model, x, task.y[0], recipe=how, seeds=seeds, labels=y, record=record, stop=last, **task.train
+        model, (x, task.y[0]), how, seeds, labels=y, start=Start(until=last), record=record, run=task.run
     )
     watched, trained, room = measured(work, device=task.device)
     some = torch.arange(len(y)).view(r, -1)[:, : min(s.curvatures, s.networks)].flatten()  # runs with curvature
@@ -253,9 +253,8 @@ def from_subsets(task: Task, names: list[str]) -> dict[str, Scored]:
     s, x, (r, n), found = task.settings, standardized(task.x), task.y.shape, {}
     sees = subsets(n, round(s.share * n), s.trials, task.seed)
     work = lambda: ensemble.train(
-        task.model(), x, task.y[0], recipe=trial_recipe(s), seeds=list(range(s.trials)) * r,
-        labels=task.y.repeat_interleave(s.trials, 0), member_sees=sees.repeat(r, 1),
-        record=Record(parameters=False), **task.train,
+        task.model(), (x, task.y[0]), trial_recipe(s), list(range(s.trials)) * r, sees=sees.repeat(r, 1),
+        labels=task.y.repeat_interleave(s.trials, 0), record=Record(parameters=False), run=task.run
     )  # fmt: skip
     run, seconds, peak = measured(work, device=task.device)
     right, half = run.correct_train[:, -1].view(r, s.trials, n), s.trials // 2

@@ -72,6 +72,7 @@ from lib.scores import complexity_gap, memorization
 from lib.scores.unique_information import f_si, f_si_by_class, tangent
 from lib.store import Store
 from lib.training import ensemble
+from lib.training.recipe import Run
 
 plots.style()
 ledger, store = Ledger("07", profile), Store(profile=profile)
@@ -119,7 +120,7 @@ def slow_memorization():
     for member in range(20):
         net = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k)
         own = sees[member : member + 1]
-        run = ensemble.train(net, catalogue.standardized(x[few]), y[few], recipe=catalogue.trial_recipe(tiny), seeds=[member], member_sees=own, progress=False)
+        run = ensemble.train(net, (catalogue.standardized(x[few]), y[few]), catalogue.trial_recipe(tiny), [member], sees=own, run=Run(progress=False))
         for seen in (False, True):
             right[seen].append(torch.where(own[0] == seen, run.correct_train[0, 0].double(), torch.nan))
     held_out, trained_on = (torch.stack(part).nanmean(0) for part in right)
@@ -300,7 +301,7 @@ model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 steps = epochs * -(-n // settings.batch_size)
 fixed = dataclasses.replace(catalogue.recipe(settings), epochs=None, iterations=steps)
 normal = dataclasses.replace(images, x_train=catalogue.standardized(x), x_test=catalogue.standardized(images.x_test, x))
-retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "device": device, "store": store, "columns": ("score", "choice", "share")}
+retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "columns": ("score", "choice", "share"), "run": Run(device=device, store=store)}
 contest = [*judged, "input norm"]
 print(f"{len(contest)} scores, networks of {steps:,} steps")
 

@@ -6,7 +6,6 @@ et al. (2023, appendix F) do; ``"all"`` takes it over all parameters. Sign: posi
 """
 
 import copy
-import math
 from collections.abc import Iterator
 
 import torch
@@ -16,26 +15,8 @@ from torch.func import functional_call, jvp
 from lib.networks import stacked
 from lib.numerics import gradients
 from lib.scores.data_diet import grand, grand_last_layer
-from lib.training.recipe import Recipe
 
 LAYERS = ("last", "all")
-
-
-def learning_rates(recipe: Recipe, epochs, n: int) -> dict[int, float]:
-    """The step size that led to each checkpoint, that of the last step of its epoch; at epoch 0 that of the first.
-
-    Args:
-        recipe: how the networks were trained, on ``n`` examples each.
-        epochs: of the checkpoints.
-
-    Example:
-        >>> learning_rates(Recipe(lr=1.0, epochs=4, batch_size=10, schedule="step", milestones=(2,)), (0, 2, 3), n=50)
-        {0: 1.0, 2: 1.0, 3: 0.1}
-    """
-    per_epoch = 1 if recipe.batch_size is None else math.ceil(n / recipe.batch_size)
-    steps = recipe.epochs * per_epoch if recipe.iterations is None else recipe.iterations
-    at = {epoch: min(max(0, epoch * per_epoch - 1), max(0, steps - 1)) for epoch in epochs}
-    return {epoch: recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch) for epoch, t in at.items()}
 
 
 def tracin(
@@ -59,7 +40,7 @@ def tracin(
         model: parameters in linear, convolutional and batch-normalization layers for ``layers="all"``; ``features`` and
             ``head`` for ``"last"``.
         checkpoints: epoch → stacked parameters of E runs, as ``Ensemble.checkpoints``.
-        rates: epoch → η, as from :func:`learning_rates`.
+        rates: epoch → η, as from ``lib.training.learning_rates``.
         x, y: training examples ``(n, …)``, integer labels ``(n,)`` or ``(E, n)``.
         x_val, y_val: validation examples ``(n′, …)``, ``(n′,)`` or ``(E, n′)``.
 

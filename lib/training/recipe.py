@@ -1,4 +1,4 @@
-"""How a network is trained and what is kept of it: the two arguments that every experiment states.
+"""What an ensemble is asked to do: how to train, what to keep, where to compute, and what each member has of its own.
 
 Conventions, for a batch of B examples with outputs f and one-hot targets y:
 
@@ -15,15 +15,19 @@ before the optimizer (as in ``torch.optim``, so λ here is its ``weight_decay``)
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.networks.stacked import LOSSES, group, stacked_members
+from lib.networks.stacked import LOSSES, chain, group, stacked_members
 
 OPTIMIZERS = ("sgd", "adam", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "warmup_linear")
 AUGMENTATIONS = (None, "crop", "flip", "crop_flip")
+PRECISIONS = ("float32", "float64", "bfloat16")
 
 
 def _one_of(name, value, valid):
@@ -147,12 +151,81 @@ class Record:
         object.__setattr__(self, "checkpoints_at", tuple(int(t) for t in self.checkpoints_at))
 
 
-# --- work -----------------------------------------------------------------------------------------------------------
-#
-# What an ensemble is asked to do: what all members share, what each has of its own, and whether it fits together.
+@dataclass(frozen=True)
+class Run:
+    """Where and by what means a training is computed: changes how long it takes, and the result by rounding at most.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: ``float32``, ``float64``, or ``bfloat16``: factors of products and convolutions are rounded to it (on
+            a GPU, those of chains to TF32), what is kept is float32. Meanwhile all of the process's products are.
+        chunk: members computed side by side, at most; by rule, from the network's size and the free memory, if ``None``.
+        store: a ``lib.store.Store``; finished shards are kept there, and a killed run goes on after the last of them.
+        scheduler: address of a Dask scheduler (``tcp://…``), a ``distributed.Client``, or ``local`` for one process a
+            core; the shards are trained by its workers, each on its own ``device``.
+        wide: train networks with convolutions as one of many channels: several times as fast for narrow ones on a CPU
+            (``lib.networks.stacked``); members then depend on ``chunk`` and company by rounding.
+        progress: show a bar, in model-steps.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    chunk: int | None = None
+    store: object = None
+    scheduler: object = None
+    wide: bool = False
+    progress: bool = True
+
+    def __post_init__(self):
+        _one_of("precision", self.precision, PRECISIONS)
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {self.chunk}")
 
 
-PRECISIONS = ("float32", "float64", "bfloat16")
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins and ends, if not at fresh weights, at epoch 0 and at the recipe's last epoch.
+
+    With ``parameters`` and ``state`` of a run that stopped at the end of epoch t, ``after=t`` gives what would have
+    followed: learning rates and batches are those that these epochs have in the whole training.
+
+    Args:
+        parameters: name → ``(E, …)``, weights to start from, as in ``Ensemble.parameters``; drawn from the seeds if
+            ``None``. Without a ``state``, penalties to ``init`` pull towards them.
+        state: the optimizer's, as in ``Ensemble.state`` (``Record(state=True)``); at rest if ``None``.
+        after, until: the epochs at whose end training begins and ends.
+    """
+
+    parameters: dict[str, Tensor] | None = None
+    state: dict[str, Tensor] | None = None
+    after: int = 0
+    until: int | None = None
+
+
+class Data(NamedTuple):
+    """What is trained on, and what else is evaluated on; plain tuples ``(x, y)`` or ``(x, y, x_test, y_test)`` do too."""
+
+    x_train: Tensor  # (n, …) float
+    y_train: Tensor  # (n,) integer classes; for ``mse`` also float values (n,) or (n, k)
+    x_test: Tensor | None = None
+    y_test: Tensor | None = None
+
+    @classmethod
+    def of(cls, data) -> "Data":
+        """From a tuple of tensors or arrays, or whatever has these four attributes, such as a ``lib.data`` dataset."""
+        named = hasattr(data, "x_train")
+        parts = [getattr(data, name) for name in cls._fields] if named else data
+        if not 2 <= len(parts) <= 4 or len(parts) == 3:
+            raise ValueError(f"data must be (x, y) or (x, y, x_test, y_test), got {len(parts)} parts")
+        return cls(*(as_tensor(part, classes=bool(i % 2)) for i, part in enumerate(parts)))
+
+
+def as_tensor(values, *, classes: bool = False) -> Tensor | None:
+    """Values as a tensor; classes, integers of any width, as int64."""
+    if values is None:
+        return None
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    return tensor.long() if classes and not tensor.is_floating_point() else tensor
 
 
 @dataclass(frozen=True)
@@ -160,39 +233,37 @@ class Work:
     """What all members share."""
 
     model: nn.Module
+    data: Data
     recipe: Recipe
-    record: Record
-    x: Tensor
-    y: Tensor
-    x_test: Tensor | None = None
-    y_test: Tensor | None = None
+    record: Record = Record()
+    run: Run = Run()
     masked: bool = False
-    precision: str = "float32"
-    device: str = "cpu"
-    layers: list | None = None  # ``lib.networks.stacked.chain(model)``
-    start: int = 0  # epoch at whose end training begins
-    stop: int | None = None  # and ends; the recipe's last
-    wide: bool = False  # networks with convolutions as one network of many channels
+    after: int = 0  # epoch at whose end training begins
+    until: int | None = None  # and ends; the recipe's last
 
-    def epochs(self) -> int:
-        """The last epoch; the same for all members."""
-        steps, per_epoch = step_counts(self.recipe, len(self.x), len(self.x))
-        return math.ceil(steps / per_epoch)
+    @cached_property
+    def layers(self) -> list | None:
+        """Of a chain of linear layers; ``None`` for other networks."""
+        return chain(self.model)
+
+    @property
+    def n(self) -> int:
+        """Training rows."""
+        return len(self.data.x_train)
 
     def span(self) -> tuple[int, int]:
-        """The epochs at whose end training begins and ends."""
-        return self.start, self.epochs() if self.stop is None else self.stop
+        """The epochs at whose end training begins and ends, the same for all members."""
+        return self.after, last_epoch(self.recipe, self.n) if self.until is None else self.until
 
     def placed(self) -> "Work":
         """With the data where, and in the type in which, it is computed with."""
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
-        place = lambda v, dtype=None: None if v is None else v.to(self.device, dtype)
-        x, x_test, y, y_test = place(self.x, dtype), place(self.x_test, dtype), place(self.y), place(self.y_test)
-        return replace(self, x=x, x_test=x_test, y=y, y_test=y_test)
+        dtype = torch.float64 if self.run.precision == "float64" else torch.float32
+        place = lambda part, dtype=None: None if part is None else part.to(self.run.device, dtype)
+        return replace(self, data=Data(*(place(part, None if i % 2 else dtype) for i, part in enumerate(self.data))))
 
     def group(self, size: int):
         """That many networks, their parameters zero."""
-        how = {"precision": self.precision, "device": self.device, "layers": self.layers, "wide": self.wide}
+        how = {"precision": self.run.precision, "device": self.run.device, "layers": self.layers, "wide": self.run.wide}
         return group(self.model, size, **how)
 
 
@@ -203,17 +274,17 @@ class Members:
     seeds: list[int]
     sees: Tensor | None = None  # (E, n) bool
     labels: Tensor | None = None  # (E, n)
-    initial: dict[str, Tensor] | None = None  # (E, *shape)
     weights: Tensor | None = None  # (E, n) of each row's loss
+    parameters: dict[str, Tensor] | None = None  # to start from, (E, *shape)
     state: dict[str, Tensor] | None = None  # of the optimizer, (E, *shape)
 
     def pick(self, who: list[int]) -> "Members":
-        some = lambda value: None if value is None else value[who]
-        each = lambda named: None if named is None else {name: value[who] for name, value in named.items()}
-        seeds = [self.seeds[e] for e in who]
-        return Members(
-            seeds, some(self.sees), some(self.labels), each(self.initial), some(self.weights), each(self.state)
-        )
+        """Some of them."""
+        of = lambda value: None if value is None else value[who]
+        of_each = lambda named: None if named is None else {name: value[who] for name, value in named.items()}
+        tensors = {name: of(getattr(self, name)) for name in ("sees", "labels", "weights")}
+        states = {name: of_each(getattr(self, name)) for name in ("parameters", "state")}
+        return Members([self.seeds[e] for e in who], **tensors, **states)
 
     def steps_before(self) -> list[int]:
         """Updates that the optimizer has behind it."""
@@ -242,9 +313,30 @@ def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
     return (recipe.iterations if recipe.epochs is None else recipe.epochs * per_epoch), per_epoch
 
 
+def last_epoch(recipe: Recipe, n: int) -> int:
+    """Epochs of a training on n rows; with ``iterations`` the last may be a part of one."""
+    steps, per_epoch = step_counts(recipe, n, n)
+    return math.ceil(steps / per_epoch)
+
+
+def learning_rates(recipe: Recipe, epochs, n: int) -> dict[int, float]:
+    """Epoch → the learning rate that led to its end, that of its last step; at epoch 0 that of the first step.
+
+    Args:
+        recipe: how the networks were trained, on ``n`` examples each.
+
+    Example:
+        >>> learning_rates(Recipe(lr=1.0, epochs=4, batch_size=10, schedule="step", milestones=(2,)), (0, 2, 3), n=50)
+        {0: 1.0, 2: 1.0, 3: 0.1}
+    """
+    steps, per_epoch = step_counts(recipe, n, n)
+    last_steps = {epoch: min(max(0, epoch * per_epoch - 1), max(0, steps - 1)) for epoch in epochs}
+    return {epoch: recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch) for epoch, t in last_steps.items()}
+
+
 def step_range(work: Work, seen: int) -> range:
     """The steps, counted from the recipe's first, that a member takes which draws its batches from ``seen`` rows."""
-    steps, per_epoch = step_counts(work.recipe, seen, len(work.x))
+    steps, per_epoch = step_counts(work.recipe, seen, work.n)
     return range(*(min(steps, epoch * per_epoch) for epoch in work.span()))
 
 
@@ -257,13 +349,10 @@ def check(work: Work, members: Members) -> None:
 
 
 def _check_network(work: Work) -> None:
-    model, precision, device = work.model, work.precision, work.device
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    kind = torch.device(device).type
+    model, kind = work.model, torch.device(work.run.device).type
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: no GPU is visible here")
-    if precision == "bfloat16" and kind == "cpu" and not torch.cpu._is_amx_tile_supported():
+        raise ValueError(f"device {work.run.device!r}: no GPU is visible here")
+    if work.run.precision == "bfloat16" and kind == "cpu" and not torch.cpu._is_amx_tile_supported():
         raise ValueError("precision 'bfloat16' needs AMX on a CPU; without it the products are slower than float32")
     drops = [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
     if drops:
@@ -274,23 +363,20 @@ def _check_network(work: Work) -> None:
 
 
 def _check_members(work: Work, members: Members) -> None:
-    size, n = len(members.seeds), len(work.x)
+    size, n, y = len(members.seeds), work.n, work.data.y_train
+    sees, labels, weights = members.sees, members.labels, members.weights
     if not size or min(members.seeds) < 0:
         raise ValueError(f"seeds must be integers, at least one and none negative, got {members.seeds[:5]}")
-    sees, labels = members.sees, members.labels
     if sees is not None and (tuple(sees.shape) != (size, n) or sees.dtype != torch.bool):
-        raise ValueError(f"member_sees must be bool ({size}, {n}), got {sees.dtype} {tuple(sees.shape)}")
+        raise ValueError(f"sees must be bool ({size}, {n}), got {sees.dtype} {tuple(sees.shape)}")
     if sees is not None and not sees.any(1).all():
-        raise ValueError(f"member_sees: member {int((~sees.any(1)).nonzero()[0])} sees no row")
+        raise ValueError(f"sees: member {int((~sees.any(1)).nonzero()[0])} sees no row")
     if work.masked and sees is None:
-        raise ValueError("masked needs member_sees: the rows to give weight to")
-    if labels is not None and (tuple(labels.shape) != (size, *work.y.shape) or labels.dtype != work.y.dtype):
-        raise ValueError(
-            f"labels must be {work.y.dtype} {(size, *work.y.shape)}, got {labels.dtype} {tuple(labels.shape)}"
-        )
-    if members.initial is not None and stacked_members(work.model, members.initial) != size:
-        raise ValueError(f"initial must hold {size} members, got {len(next(iter(members.initial.values())))}")
-    weights = members.weights
+        raise ValueError("masked needs sees: the rows to give weight to")
+    if labels is not None and (tuple(labels.shape) != (size, *y.shape) or labels.dtype != y.dtype):
+        raise ValueError(f"labels must be {y.dtype} {(size, *y.shape)}, got {labels.dtype} {tuple(labels.shape)}")
+    if members.parameters is not None and (held := stacked_members(work.model, members.parameters)) != size:
+        raise ValueError(f"start.parameters must hold {size} members, got {held}")
     if weights is not None and (tuple(weights.shape) != (size, n) or not torch.isfinite(weights).all()):
         raise ValueError(f"weights must be finite ({size}, {n}), got {tuple(weights.shape)}")
     drawn_apart = sees is not None and not work.masked and work.recipe.batch_size is not None
@@ -299,44 +385,46 @@ def _check_members(work: Work, members: Members) -> None:
 
 
 def _check_span(work: Work, members: Members) -> None:
-    (start, stop), last = work.span(), work.epochs()
-    if not 0 <= start <= stop <= last:
-        raise ValueError(f"expected 0 ≤ start ≤ stop ≤ {last}, the recipe's last epoch; got {start} and {stop}")
-    other = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not start <= t <= stop]
+    (after, until), last = work.span(), last_epoch(work.recipe, work.n)
+    if not 0 <= after <= until <= last:
+        raise ValueError(f"expected 0 ≤ after ≤ until ≤ {last}, the recipe's last epoch; got {after} and {until}")
+    other = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not after <= t <= until]
     if other:
-        whose = "the recipe has" if (start, stop) == (0, last) else "trained are"
-        raise ValueError(f"record asks for epoch {other[0]}, {whose} epochs {start} to {stop}")
+        whose = "the recipe has" if (after, until) == (0, last) else "trained are"
+        raise ValueError(f"record asks for epoch {other[0]}, {whose} epochs {after} to {until}")
     if members.state is None:
         return
+    size = len(members.seeds)
     names = {f"{kind}:{name}": p for kind in state_kinds(work.recipe) for name, p in work.model.named_parameters()}
-    shapes = {name: (len(members.seeds), *p.shape) for name, p in names.items()} | {"steps": (len(members.seeds),)}
+    shapes = {name: (size, *p.shape) for name, p in names.items()} | {"steps": (size,)}
     for name in sorted(shapes.keys() | members.state.keys()):
         got = tuple(members.state[name].shape) if name in members.state else "nothing"
-        if members.initial is None or got != shapes.get(name):
+        if members.parameters is None or got != shapes.get(name):
             raise ValueError(
-                f"state goes with initial and is an Ensemble.state of this recipe; "
+                f"start.state goes with start.parameters and is an Ensemble.state of this recipe; "
                 f"expected {name!r} {shapes.get(name, 'not to be there')}, got {got}"
             )
 
 
 def _check_labels(work: Work, members: Members) -> None:
-    for name, x, y in (("train", work.x, work.y), ("test", work.x_test, work.y_test)):
+    data, loss = work.data, work.recipe.loss
+    for name, x, y in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
         if name == "test" and x is None and y is None:
             continue
         if x is None or y is None or len(x) != len(y) or not len(x) or not x.is_floating_point():
-            got = [None if v is None else (v.dtype, tuple(v.shape)) for v in (x, y)]
+            got = [None if part is None else (part.dtype, tuple(part.shape)) for part in (x, y)]
             raise ValueError(f"x_{name} must be float (n, …) with as many labels y_{name}, at least one; got {got}")
-        if y.dtype != torch.int64 and not (work.recipe.loss == "mse" and y.is_floating_point()):
-            raise ValueError(f"y_{name} must be int64 classes (or float values for 'mse'), got {y.dtype}")
-    if work.recipe.augment and work.x.ndim != 4:
-        raise ValueError(f"augment needs images (n, c, h, w), got x_train {tuple(work.x.shape)}")
+        if y.is_floating_point() and loss != "mse":
+            raise ValueError(f"y_{name} must be integer classes (or float values for 'mse'), got {y.dtype}")
+    if work.recipe.augment and data.x_train.ndim != 4:
+        raise ValueError(f"augment needs images (n, c, h, w), got x_train {tuple(data.x_train.shape)}")
     with torch.no_grad():
-        outputs = copy.deepcopy(work.model).cpu().float().eval()(work.x[:1].cpu().float()).shape[-1]
-    labels = work.y if members.labels is None else members.labels
+        outputs = copy.deepcopy(work.model).cpu().float().eval()(data.x_train[:1].cpu().float()).shape[-1]
+    labels = data.y_train if members.labels is None else members.labels
     if labels.is_floating_point():
-        if (work.y.shape[1] if work.y.ndim == 2 else 1) != outputs:
-            raise ValueError(f"the model has {outputs} outputs, got values y_train {tuple(work.y.shape)}")
-    elif work.recipe.loss == "cross_entropy" and outputs < 2:
+        if (data.y_train.shape[1] if data.y_train.ndim == 2 else 1) != outputs:
+            raise ValueError(f"the model has {outputs} outputs, got values y_train {tuple(data.y_train.shape)}")
+    elif loss == "cross_entropy" and outputs < 2:
         raise ValueError("cross_entropy needs a model with at least two outputs; for one output take 'mse'")
     elif not 0 <= labels.min() <= labels.max() < max(2, outputs):
         raise ValueError(f"the model has {outputs} outputs, got labels {int(labels.min())} to {int(labels.max())}")
