@@ -59,7 +59,7 @@ def test_children_differ_from_each_other_and_less_when_spawned_late(family):
 
 def test_what_does_not_fit_is_named(family):
     model, x, y, recipe, parent, _ = family
-    with pytest.raises(ValueError, match="expected 0 ≤ start ≤ stop ≤ 4, the recipe's last epoch; got 5 and 4"):
+    with pytest.raises(ValueError, match="expected 0 ≤ after ≤ until ≤ 4, the recipe's last epoch; got 5 and 4"):
         children(model, (x, y), recipe, [[7, 8]], parents={5: parent.checkpoints[4]}, run=Run(progress=False))
     with pytest.raises(ValueError, match=r"rows of 2 integers, got rows of \[1\]"):
         children(model, (x, y), recipe, [[7]], parents=parent.checkpoints)

@@ -531,7 +531,6 @@ def test_arguments_are_checked(data):
         ({"record": Record(errors_at=(2,))}, "record asks for epoch 2, the recipe has epochs 0 to 1"),
         ({"weights": torch.ones(50)}, r"weights must be finite \(1, 50\), got \(50,\)"),
         ({"weights": torch.full((1, 50), torch.nan)}, "weights must be finite"),
-        ({"start": Start(after=2)}, "expected 0 ≤ after ≤ until ≤ 1, the recipe's last epoch; got 2 and 1"),
         (
             {"start": Start(until=0), "record": Record(errors_at=(1,))},
             "record asks for epoch 1, trained are epochs 0 to 0",
@@ -550,6 +549,13 @@ def test_arguments_are_checked(data):
         Run(precision="float16")
     with pytest.raises(ValueError, match="chunk must be at least 1"):
         Run(chunk=0)
+    for start, words in (
+        (Start(after=2), "expected 0 ≤ after ≤ until ≤ 1, the recipe's last epoch; got 2 and 1"),
+        (Start(until=0), "record asks for epoch 1, trained are epochs 0 to 0"),
+        (Start(state={"steps": torch.zeros(1)}), "state goes with start.parameters and is an Ensemble.state of this"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(**call, record=Record(errors_at=(1,)), start=start)
     uneven = torch.arange(50) < torch.tensor([[20], [30]])
     with pytest.raises(ValueError, match="visits needs members that see equally many rows"):
         run(mlp(64, (7,), 4), x, y, Recipe(lr=0.1, epochs=1), (0, 1), sees=uneven, record=Record(visits=True))

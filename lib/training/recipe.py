@@ -159,7 +159,7 @@ class Run:
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         precision: ``float32``, ``float64``, or ``bfloat16``: factors of products and convolutions are rounded to it (on
             a GPU, those of chains to TF32), what is kept is float32. Meanwhile all of the process's products are.
-        chunk: members computed side by side, at most; by rule, from the network's size and the free memory, if ``None``.
+        chunk: members computed side by side, at most; by the network's size and the free memory if ``None``.
         store: a ``lib.store.Store``; finished shards are kept there, and a killed run goes on after the last of them.
         scheduler: address of a Dask scheduler (``tcp://…``), a ``distributed.Client``, or ``local`` for one process a
             core; the shards are trained by its workers, each on its own ``device``.
@@ -203,7 +203,7 @@ class Start:
 
 
 class Data(NamedTuple):
-    """What is trained on, and what else is evaluated on; plain tuples ``(x, y)`` or ``(x, y, x_test, y_test)`` do too."""
+    """What is trained on, and what else is evaluated on; a tuple ``(x, y)`` or ``(x, y, x_test, y_test)`` does too."""
 
     x_train: Tensor  # (n, …) float
     y_train: Tensor  # (n,) integer classes; for ``mse`` also float values (n,) or (n, k)

@@ -145,15 +145,9 @@ class Clock:
 
 
 def retrain_and_mark(
-    model,
-    data,
-    plans: Mapping[tuple, Callable],
-    *,
-    recipe,
-    blocks: Iterable[range],
-    first_seed: int = 0,
+    model, data, plans: Mapping[tuple, Callable], *, recipe, blocks: Iterable[range], first_seed: int = 0,
     run: Run = Run(),
-) -> dict[tuple, Tensor]:
+) -> dict[tuple, Tensor]:  # fmt: skip
     """Train every plan with every seed, a block of seeds after the other, and mark each test example as right or wrong.
 
     Args:
@@ -451,14 +445,8 @@ class Trials(NamedTuple):
 
 
 def trial_blocks(
-    x: Tensor,
-    y: Tensor,
-    settings: Settings,
-    blocks: Iterator[range],
-    *,
-    seed: int = 0,
-    run: Run = Run(),
-) -> list[Trials]:
+    x: Tensor, y: Tensor, settings: Settings, blocks: Iterator[range], *, seed: int = 0, run: Run = Run(),
+) -> list[Trials]:  # fmt: skip
     """Train networks on random parts of the rows, block by block, until ``blocks`` ends.
 
     Args:

@@ -79,16 +79,8 @@ def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Te
 
 
 def retrain(
-    model,
-    data,
-    plans: dict,
-    *,
-    recipe,
-    seeds,
-    columns: tuple[str, ...],
-    labels=None,
-    run: Run = Run(),
-) -> pd.DataFrame:
+    model, data, plans: dict, *, recipe, seeds, columns: tuple[str, ...], labels=None, run: Run = Run(),
+) -> pd.DataFrame:  # fmt: skip
     """Train every plan with every seed, all as one ensemble, and report test accuracy.
 
     Args:
@@ -155,18 +147,8 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
 
 
 def retrain_craig(
-    model,
-    data,
-    shares,
-    *,
-    recipe,
-    seeds,
-    every: int,
-    control=False,
-    labels=None,
-    balanced=True,
-    run: Run = Run(),
-) -> pd.DataFrame:
+    model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
+) -> pd.DataFrame:  # fmt: skip
     """Train on coresets of several sizes with every seed, and report test accuracy; beside ``pruning.retrain``.
 
     At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own error
