@@ -200,29 +200,31 @@ def correct(f: Tensor, y: Tensor, middle: Tensor) -> Tensor:
     return f.argmax(-1) == (y.argmax(-1) if y.is_floating_point() else y)
 
 
-def _middle(work: Work) -> Tensor:
-    """Between the classes of a network with one output."""
-    return (work.data.y_train.max() + work.data.y_train.min()) / 2
-
-
 class Recorder:
-    """Gathers what ``work.record`` asks for of the group ``net``; ``last`` is the final epoch.
+    """Gathers what ``work.record`` asks for of the group ``net``, whose members pass over ``pool`` rows each.
 
     Names of the arrays: ``bits_train (E, T, ⌈n/8⌉)``, ``accuracy_train (E,)`` over the rows that were seen,
     ``loss_train (E, T, n)``, the same for ``test``, ``errors.EPOCH (E, n, k)``, ``checkpoint.EPOCH:NAME`` and
-    ``final:NAME (E, …)``.
+    ``final:NAME (E, …)``; ``bits_visits (E, passes, ⌈n/8⌉)``. A pass over a member's rows visits each of them once;
+    passes that training begins or ends within are left out.
     """
 
-    def __init__(self, work: Work, net, y: Tensor, sees: Tensor | None, last: int):
-        self.work, self.net, self.last = work, net, last
-        data = work.data
+    def __init__(self, work: Work, members: Members, net, y: Tensor, pool: int):
+        self.work, self.net, self.last, data = work, net, work.span()[1], work.data
         self.sets = {"train": (data.x_train, y)}
         if data.x_test is not None:
             self.sets["test"] = data.x_test, data.y_test[None]
-        self.seen = {"train": True if sees is None else sees.numpy(), "test": True}
-        self.middle = _middle(work)
+        self.seen = {"train": True if members.sees is None else members.sees.numpy(), "test": True}
+        self.middle = (data.y_train.max() + data.y_train.min()) / 2  # between the classes of a network with one output
         self.moments: dict[str, list[np.ndarray]] = {}
         self.once: dict[str, np.ndarray] = {}
+        if work.record.visits:
+            self.batch, self.pool, steps = work.recipe.batch_size or work.n, pool, step_range(work, pool)
+            self.first = math.ceil(steps.start * self.batch / pool)
+            end = max(self.first, steps.stop * self.batch // pool)
+            self.range = self.first * pool, end * pool  # places in a member's stream of rows
+            self.who = torch.arange(len(members.seeds), device=work.run.device)
+            self.right = self.who.new_zeros(end - self.first, len(self.who), work.n, dtype=torch.bool)
 
     def take(self, epoch: int) -> None:
         """Look at the group at the end of ``epoch``, 0 being the start."""
@@ -230,19 +232,16 @@ class Recorder:
         kinds = [f"checkpoint.{epoch}"] * (epoch in record.checkpoints_at) + ["final"] * (final and record.parameters)
         for kind in kinds:
             self.once |= {f"{kind}:{name}": value.numpy() for name, value in self.net.export().items()}
-        wanted = {
-            "correct": final or record.correct == "epoch",
-            "loss": record.loss == "epoch" or (final and record.loss == "final"),
-            "errors": epoch in record.errors_at,
-        }
+        wanted = {"correct"} if final or record.correct == "epoch" else set()
+        wanted |= {"loss"} if record.loss == "epoch" or (final and record.loss == "final") else set()
         for name, (x, y) in self.sets.items():
-            kept = {what for what in wanted if wanted[what] and (name, what) != ("test", "errors")}
-            values = self._evaluate(x, y, kept)
-            if "correct" in kept:
+            errors = {"errors"} if name == "train" and epoch in record.errors_at else set()
+            values = self._evaluate(x, y, wanted | errors)
+            if "correct" in values:
                 self.moments.setdefault(f"bits_{name}", []).append(np.packbits(values["correct"], axis=1))
-            if "loss" in kept:
+            if "loss" in values:
                 self.moments.setdefault(f"loss_{name}", []).append(values["loss"])
-            if "errors" in kept:
+            if errors:
                 self.once[f"errors.{epoch}"] = values["errors"]
             if final:
                 seen = np.broadcast_to(self.seen[name], values["correct"].shape)
@@ -262,30 +261,8 @@ class Recorder:
                 blocks["errors"].append(((softmax(f) if f.shape[-1] > 1 else f) - target).float())
         return {what: torch.cat(parts, 1).cpu().numpy() for what, parts in blocks.items()}
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self.once | {name: np.stack(parts, 1) for name, parts in self.moments.items()}
-
-
-class Visits:
-    """Whether each example was right when a batch held it, before the step: ``bits_visits (E, passes, ⌈n/8⌉)``.
-
-    A pass over a member's rows visits each of them once; passes that training begins or ends within are left out.
-
-    Args:
-        pool: rows in a pass, of every member of the group. steps: that will be taken.
-    """
-
-    def __init__(self, work: Work, members: Members, pool: int, steps: range):
-        self.batch, self.pool, self.middle = work.recipe.batch_size or work.n, pool, _middle(work)
-        self.first = math.ceil(steps.start * self.batch / pool)
-        last = max(self.first, steps.stop * self.batch // pool)
-        size, device = len(members.seeds), work.run.device
-        self.right = torch.zeros(last - self.first, size, work.n, dtype=torch.bool, device=device)
-        self.range = self.first * pool, last * pool  # places in a member's stream of rows
-        self.who = torch.arange(size, device=device)
-
-    def take(self, t: int, rows: Tensor, logits: Tensor, target: Tensor) -> None:
-        """What step t saw: ``rows (E, B)``, ``logits`` and ``target (E, B, k)``."""
+    def visit(self, t: int, rows: Tensor, logits: Tensor, target: Tensor) -> None:
+        """What step t saw: ``rows (E, B)``, ``logits`` and ``target (E, B, k)``, before its update."""
         begin, end = (min(max(0, place - t * self.batch), self.batch) for place in self.range)
         if begin < end:
             passes = (torch.arange(begin, end, device=rows.device) + t * self.batch) // self.pool - self.first
@@ -293,23 +270,28 @@ class Visits:
             self.right[passes[:, None], self.who, rows[:, begin:end].T] = right.T
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"bits_visits": np.packbits(self.right.transpose(0, 1).cpu().numpy(), axis=-1)}
+        """All of it."""
+        if self.work.record.visits:
+            self.once["bits_visits"] = np.packbits(self.right.transpose(0, 1).cpu().numpy(), axis=-1)
+        return self.once | {name: np.stack(parts, 1) for name, parts in self.moments.items()}
 
 
 @torch.no_grad()
 def train_group(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Train members that take equally many steps side by side; ``tick(E)`` is called after each. Returns the record."""
-    recipe, data, size, n = work.recipe, work.data, len(members.seeds), work.n
+    recipe, data, size, (after, until) = work.recipe, work.data, len(members.seeds), work.span()
     net = work.group(size)
-    _start(net, work.model, members)
+    for e, seed in enumerate(members.seeds):
+        start = fresh(work.model, seed) | {name: value[e] for name, value in (members.parameters or {}).items()}
+        for name, view in {**net.w.views, **net.buffers}.items():
+            view[e].copy_(start[name])
     y = data.y_train[None] if members.labels is None else members.labels.to(work.run.device)
     feed = Feed(work, members, targets(y, net.logits(data.x_train[:1]).shape[-1], net.w.buffer.dtype))
-    pool, (after, until) = len(feed.streams[0].rows) if recipe.batch_size else n, work.span()
-    steps, per_epoch = step_counts(recipe, pool, n)
-    optimizer, recorder = Optimizer(recipe, net), Recorder(work, net, y, members.sees, until)
+    pool = len(feed.streams[0].rows) if recipe.batch_size else work.n
+    steps, per_epoch = step_counts(recipe, pool, work.n)
+    optimizer, recorder = Optimizer(recipe, net), Recorder(work, members, net, y, pool)
     if members.state is not None:
         optimizer.load(members.state)
-    visits = Visits(work, members, pool, step_range(work, pool)) if work.record.visits else None
     for epoch in range(after):  # the batches of the epochs before belong to them
         feed.skip(min(per_epoch, steps - epoch * per_epoch))
     recorder.take(after)
@@ -318,21 +300,12 @@ def train_group(work: Work, members: Members, tick: Callable[[int], None]) -> di
         for t, (x, target, weight, rows) in enumerate(feed.take(min(per_epoch, steps - first)), start=first):
             add = lambda into, beta: net.gradient_(into, x, target, weight, recipe.loss, beta)  # noqa: B023
             logits = optimizer.step(add, recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch))
-            if visits:
-                visits.take(t, rows, logits, target)
+            if work.record.visits:
+                recorder.visit(t, rows, logits, target)
             tick(size)
         recorder.take(epoch)
     state = {f"state.{name}": value.numpy() for name, value in optimizer.export().items()} if work.record.state else {}
-    return recorder.arrays() | (visits.arrays() if visits else {}) | state
-
-
-def _start(net, model: nn.Module, members: Members) -> None:
-    for e, seed in enumerate(members.seeds):
-        state = fresh(model, seed)
-        if members.parameters is not None:
-            state |= {name: value[e] for name, value in members.parameters.items()}
-        for name, view in {**net.w.views, **net.buffers}.items():
-            view[e].copy_(state[name])
+    return recorder.arrays() | state
 
 
 _drawing = threading.Lock()  # torch's initializers draw from the process's one generator

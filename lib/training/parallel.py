@@ -43,7 +43,8 @@ SHARD_MEMBERS = 64
 def train_members(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Train all members on this machine, group by group; arrays as in ``Recorder``, in the members' order."""
     work, kinds = work.placed(), {}
-    for e, (seen, before) in enumerate(zip(_pool_sizes(work, members), members.steps_before(), strict=True)):
+    behind = [0] * len(members.seeds) if members.state is None else members.state["steps"].tolist()
+    for e, (seen, before) in enumerate(zip(_pool_sizes(work, members), behind, strict=True)):
         kinds.setdefault((step_counts(work.recipe, seen, work.n), before), []).append(e)
     chunk, cores = work.run.chunk or choose_chunk(work, members), _cores(work)
     groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
@@ -123,18 +124,14 @@ def choose_chunk(work: Work, members: Members) -> int:
         return 1
     if isinstance(net, Widened):
         return WIDE
-    fitting = int(FREE_SHARE * free_bytes(work.run.device) / _cores(work) / _bytes_each(work, net))
+    vectors, item = 5, net.w.buffer.element_size()  # weights, velocity, gradient, second moment, reference
+    widths = sum(view.shape[1] for view in net.w.views.values() if view.ndim == 3) + work.data.x_train[0].numel()
+    activations = 3 * widths * max(work.recipe.batch_size or work.n, ROWS)
+    bytes_each = item * (vectors * net.w.buffer.numel() + activations)
+    fitting = int(FREE_SHARE * free_bytes(work.run.device) / _cores(work) / bytes_each)
     if torch.device(work.run.device).type == "cpu":
         fitting = min(fitting, 64, max(8, GROUP_WEIGHTS // net.w.buffer.numel()))
     return max(1, min(len(members.seeds), fitting))
-
-
-def _bytes_each(work: Work, net) -> int:
-    """Of a member: its parameters, optimizer and activations."""
-    vectors = 5  # weights, velocity, gradient, second moment, reference
-    widths = sum(view.shape[1] for view in net.w.views.values() if view.ndim == 3) + work.data.x_train[0].numel()
-    batch = work.recipe.batch_size or work.n
-    return net.w.buffer.element_size() * (vectors * net.w.buffer.numel() + 3 * widths * max(batch, ROWS))
 
 
 def _cores(work: Work) -> int:
@@ -224,18 +221,18 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
     What all shards share is itself a task, so that a worker that has lost it gets it again from the scheduler. A shard
     whose worker dies is given to another; each is yielded once.
     """
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import Client, as_completed
 
-    with contextlib.ExitStack() as stack:
-        scheduler = work.run.scheduler
-        if scheduler == "local":
-            local = LocalCluster(n_workers=os.cpu_count(), threads_per_worker=1, dashboard_address=None)
-            scheduler = stack.enter_context(local)
-        client = scheduler if isinstance(scheduler, Client) else stack.enter_context(Client(scheduler))
-        alone = replace(work, run=replace(work.run, store=None, scheduler=None))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sending large graph")
-            shared = client.submit(lambda same: same, alone, pure=False)
+    scheduler, alone = work.run.scheduler, replace(work, run=replace(work.run, store=None, scheduler=None))
+    if isinstance(scheduler, Client):
+        opened = contextlib.nullcontext(scheduler)
+    elif scheduler == "local":
+        opened = Client(n_workers=os.cpu_count(), threads_per_worker=1, dashboard_address=None)
+    else:
+        opened = Client(scheduler)
+    with opened as client, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        shared = client.submit(lambda same: same, alone, pure=False)
         train = lambda work, shard: train_members(work, shard, lambda steps: None)
         number = {client.submit(train, shared, shard, pure=False): i for i, shard in shards.items()}
         for future, arrays in as_completed(list(number), with_results=True):

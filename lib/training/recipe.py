@@ -39,21 +39,8 @@ def _one_of(name, value, valid):
 class Recipe:
     """One way to train a network; see the module's text for the loss and the update rules.
 
-    Args:
-        lr: learning rate η, at its highest.
-        epochs, iterations: how long; exactly one of them. A member that sees m examples takes ⌈m/B⌉ steps an epoch.
-        batch_size: B; ``None`` is full-batch gradient descent (one step an epoch).
-        optimizer: ``sgd``, ``adam`` or ``rmsprop``.
-        momentum, nesterov: μ of SGD and RMSprop.
-        betas, alpha, eps: β₁, β₂ of Adam; α of RMSprop; ε of both.
-        weight_decay: λ. ``decay_to``: ``zero`` or ``init``.
-        schedule: of step t of T, as a factor of ``lr``: ``constant``; ``step`` (``gamma`` to the number of
-            ``milestones``, in epochs, that have passed); ``cosine`` (½(1 + cos πt/T)); ``warmup_linear``
-            (up over the warm-up, then linearly down to 0).
-        warmup: share of the steps over which the factor also rises linearly from 0; ``None`` is 0.15 for
-            ``warmup_linear`` and 0 for the others.
-        loss: ``cross_entropy`` or ``mse``.
-        augment: ``crop`` (pad by 4, cut out at random), ``flip`` (left–right, half of the time), ``crop_flip``.
+    ``schedule`` is a factor of ``lr`` at step t of T: ``constant``; ``step`` (``gamma`` to the number of ``milestones``
+    that have passed); ``cosine`` (½(1 + cos πt/T)); ``warmup_linear`` (up over the warm-up, then linearly down to 0).
 
     Raises:
         ValueError: if an option is unknown or a number is out of its range.
@@ -63,24 +50,24 @@ class Recipe:
         0.5
     """
 
-    lr: float
-    epochs: int | None = None
-    iterations: int | None = None
-    batch_size: int | None = 100
-    optimizer: str = "sgd"
-    momentum: float = 0.0
+    lr: float  # learning rate η, at its highest
+    epochs: int | None = None  # how long; a member that sees m examples takes ⌈m/B⌉ steps an epoch
+    iterations: int | None = None  # or how many steps; exactly one of the two
+    batch_size: int | None = 100  # B; None is full-batch gradient descent (one step an epoch)
+    optimizer: str = "sgd"  # or adam, rmsprop
+    momentum: float = 0.0  # μ of SGD and RMSprop
     nesterov: bool = False
-    betas: tuple = (0.9, 0.999)
-    alpha: float = 0.99
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    decay_to: str = "zero"
-    schedule: str = "constant"
-    milestones: tuple = ()
+    betas: tuple = (0.9, 0.999)  # β₁, β₂ of Adam
+    alpha: float = 0.99  # α of RMSprop
+    eps: float = 1e-8  # ε of both
+    weight_decay: float = 0.0  # λ
+    decay_to: str = "zero"  # w_ref; or init
+    schedule: str = "constant"  # or step, cosine, warmup_linear
+    milestones: tuple = ()  # epochs
     gamma: float = 0.1
-    warmup: float | None = None
-    loss: str = "cross_entropy"
-    augment: str | None = None
+    warmup: float | None = None  # share of the steps in which η also rises from 0; None: 0.15 for warmup_linear, else 0
+    loss: str = "cross_entropy"  # or mse
+    augment: str | None = None  # crop (pad by 4, cut out at random), flip (left–right, half of the time), crop_flip
 
     def __post_init__(self):
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -123,26 +110,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of each member.
+    """What is kept of each member; epoch 0 is the initialization.
 
-    Args:
-        correct: ``final``, or ``epoch`` for the end of every epoch; epoch 0 is the initialization.
-        loss: per-example losses, ``None``, ``final`` or ``epoch``.
-        errors_at: epochs at which softmax − one-hot of the training examples is kept.
-        checkpoints_at: epochs at which the parameters are kept.
-        parameters: keep the final parameters.
-        visits: whether each example was right each time that it was in a batch, before the step, as the network in
-            training mode saw it (augmented, if so): the moments of Toneva et al. 2019. Of whole passes only.
-        state: keep the optimizer's state at the end, for a training that goes on from there.
+    ``visits`` are the moments of Toneva et al. 2019: whether each example was right each time that it was in a batch,
+    before the step, as the network in training mode saw it (augmented, if so). Of whole passes only.
     """
 
-    correct: str = "final"
-    loss: str | None = None
-    errors_at: tuple = ()
-    checkpoints_at: tuple = ()
-    parameters: bool = True
+    correct: str = "final"  # or epoch, for the end of every epoch
+    loss: str | None = None  # of each example: None, final or epoch
+    errors_at: tuple = ()  # epochs at which softmax − one-hot of the training examples is kept
+    checkpoints_at: tuple = ()  # epochs at which the parameters are kept
+    parameters: bool = True  # keep the final parameters
     visits: bool = False
-    state: bool = False
+    state: bool = False  # keep the optimizer's state at the end, for a training that goes on from there
 
     def __post_init__(self):
         _one_of("correct", self.correct, ("final", "epoch"))
@@ -155,26 +135,18 @@ class Record:
 class Run:
     """Where and by what means a training is computed: changes how long it takes, and the result by rounding at most.
 
-    Args:
-        device: ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: ``float32``, ``float64``, or ``bfloat16``: factors of products and convolutions are rounded to it (on
-            a GPU, those of chains to TF32), what is kept is float32. Meanwhile all of the process's products are.
-        chunk: members computed side by side, at most; by the network's size and the free memory if ``None``.
-        store: a ``lib.store.Store``; finished shards are kept there, and a killed run goes on after the last of them.
-        scheduler: address of a Dask scheduler (``tcp://…``), a ``distributed.Client``, or ``local`` for one process a
-            core; the shards are trained by its workers, each on its own ``device``.
-        wide: train networks with convolutions as one of many channels: several times as fast for narrow ones on a CPU
-            (``lib.networks.stacked``); members then depend on ``chunk`` and company by rounding.
-        progress: show a bar, in model-steps.
+    ``bfloat16`` rounds the factors of products and convolutions (on a GPU, those of chains to TF32); what is kept is
+    float32. Meanwhile all of the process's products are rounded. ``wide`` trains networks with convolutions as one of
+    many channels: several times as fast for narrow ones on a CPU; members then depend on their company by rounding.
     """
 
-    device: str = "cpu"
-    precision: str = "float32"
-    chunk: int | None = None
-    store: object = None
-    scheduler: object = None
+    device: str = "cpu"  # or cuda, cuda:1
+    precision: str = "float32"  # or float64, bfloat16
+    chunk: int | None = None  # members computed side by side, at most; None: by the network's size and the free memory
+    store: object = None  # a ``lib.store.Store``: keeps finished shards, so that a killed run goes on after the last
+    scheduler: object = None  # address or Client of Dask, whose workers train the shards; local: one process a core
     wide: bool = False
-    progress: bool = True
+    progress: bool = True  # show a bar, in model-steps
 
     def __post_init__(self):
         _one_of("precision", self.precision, PRECISIONS)
@@ -188,18 +160,12 @@ class Start:
 
     With ``parameters`` and ``state`` of a run that stopped at the end of epoch t, ``after=t`` gives what would have
     followed: learning rates and batches are those that these epochs have in the whole training.
-
-    Args:
-        parameters: name → ``(E, …)``, weights to start from, as in ``Ensemble.parameters``; drawn from the seeds if
-            ``None``. Without a ``state``, penalties to ``init`` pull towards them.
-        state: the optimizer's, as in ``Ensemble.state`` (``Record(state=True)``); at rest if ``None``.
-        after, until: the epochs at whose end training begins and ends.
     """
 
-    parameters: dict[str, Tensor] | None = None
-    state: dict[str, Tensor] | None = None
-    after: int = 0
-    until: int | None = None
+    parameters: dict[str, Tensor] | None = None  # name → (E, …), as in Ensemble.parameters; None: drawn from the seeds
+    state: dict[str, Tensor] | None = None  # Ensemble.state; None: at rest, and penalties to init pull to parameters
+    after: int = 0  # the epoch at whose end training begins
+    until: int | None = None  # and at whose end it stops; None: the recipe's last
 
 
 class Data(NamedTuple):
@@ -238,8 +204,8 @@ class Work:
     record: Record = Record()
     run: Run = Run()
     masked: bool = False
-    after: int = 0  # epoch at whose end training begins
-    until: int | None = None  # and ends; the recipe's last
+    after: int = 0  # as in Start
+    until: int | None = None
 
     @cached_property
     def layers(self) -> list | None:
@@ -282,13 +248,10 @@ class Members:
         """Some of them."""
         of = lambda value: None if value is None else value[who]
         of_each = lambda named: None if named is None else {name: value[who] for name, value in named.items()}
-        tensors = {name: of(getattr(self, name)) for name in ("sees", "labels", "weights")}
-        states = {name: of_each(getattr(self, name)) for name in ("parameters", "state")}
-        return Members([self.seeds[e] for e in who], **tensors, **states)
-
-    def steps_before(self) -> list[int]:
-        """Updates that the optimizer has behind it."""
-        return [0] * len(self.seeds) if self.state is None else self.state["steps"].tolist()
+        return Members(
+            [self.seeds[e] for e in who], of(self.sees), of(self.labels), of(self.weights),
+            of_each(self.parameters), of_each(self.state),
+        )  # fmt: skip
 
 
 def state_kinds(recipe: Recipe) -> list[str]:
@@ -394,16 +357,15 @@ def _check_span(work: Work, members: Members) -> None:
         raise ValueError(f"record asks for epoch {other[0]}, {whose} epochs {after} to {until}")
     if members.state is None:
         return
-    size = len(members.seeds)
-    names = {f"{kind}:{name}": p for kind in state_kinds(work.recipe) for name, p in work.model.named_parameters()}
-    shapes = {name: (size, *p.shape) for name, p in names.items()} | {"steps": (size,)}
-    for name in sorted(shapes.keys() | members.state.keys()):
-        got = tuple(members.state[name].shape) if name in members.state else "nothing"
-        if members.parameters is None or got != shapes.get(name):
-            raise ValueError(
-                f"start.state goes with start.parameters and is an Ensemble.state of this recipe; "
-                f"expected {name!r} {shapes.get(name, 'not to be there')}, got {got}"
-            )
+    size, vectors = len(members.seeds), list(work.model.named_parameters())
+    shapes = {f"{kind}:{name}": (size, *p.shape) for kind in state_kinds(work.recipe) for name, p in vectors}
+    shapes, got = shapes | {"steps": (size,)}, {name: tuple(value.shape) for name, value in members.state.items()}
+    if members.parameters is None or got != shapes:
+        wrong = sorted(name for name in shapes.keys() | got.keys() if got.get(name) != shapes.get(name))
+        raise ValueError(
+            "start.state goes with start.parameters and is an Ensemble.state of this recipe; "
+            f"expected {[(name, shapes.get(name)) for name in wrong[:1]]}, got {[got.get(name) for name in wrong[:1]]}"
+        )
 
 
 def _check_labels(work: Work, members: Members) -> None:
