@@ -2,9 +2,8 @@
 
     run = train(mlp(784), (x, y, x_test, y_test), Recipe(lr=0.1, epochs=20), seeds=range(512), sees=sees)
 
-Read in this order: ``lib.training.recipe`` (the arguments, and the conventions of loss and update),
-``lib.networks.stacked`` (many networks as one computation), ``lib.training.loop`` (one group's training),
-``lib.training.parallel`` (groups over cores, killed and resumed, other machines).
+Read in this order: ``recipe`` (the arguments, the conventions of loss and update), ``lib.networks.stacked`` (many
+networks as one computation), ``loop`` (one group's training), ``parallel`` (groups over cores, killed and resumed).
 """
 
 import os
@@ -65,19 +64,10 @@ def _unpacked(bits: np.ndarray | None, count: int) -> Tensor | None:
 
 
 def train(
-    model: nn.Module,
-    data: Data | tuple,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    *,
-    sees: Tensor | None = None,
-    masked: bool = False,
-    labels: Tensor | None = None,
-    weights: Tensor | None = None,
-    start: Start | None = None,
-    record: Record = Record(),
-    run: Run = Run(),
-) -> Ensemble:
+    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[int], *,
+    sees: Tensor | None = None, masked: bool = False, labels: Tensor | None = None, weights: Tensor | None = None,
+    start: Start | None = None, record: Record = Record(), run: Run = Run(),
+) -> Ensemble:  # fmt: skip
     """Train E copies of ``model``, each by its own seed, on its own rows, with its own labels, from its own weights.
 
     A member's result depends on its own arguments alone: not on the others, their order, ``run``, or interruptions.
@@ -86,8 +76,8 @@ def train(
 
     Args:
         model: a template; its weights are ignored. Chains of linear layers are trained as batched matrix products.
-        data: ``(x, y)`` or ``(x, y, x_test, y_test)`` as in :class:`lib.training.recipe.Data`, or a ``lib.data`` set. A
-            network with one output is right where it is on the label's side of the labels' middle.
+        data: ``(x, y)`` or ``(x, y, x_test, y_test)`` as in ``recipe.Data``, or a ``lib.data`` set. A network with one
+            output is right where it is on the label's side of the labels' middle.
         recipe: how to train, and the loss.
         seeds: E integers ≥ 0; each draws a member's initial weights, batches and augmentation.
         sees: ``(E, n)`` bool; member e draws its batches from its rows alone, in reshuffled passes.

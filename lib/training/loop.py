@@ -20,6 +20,7 @@ from lib.networks.stacked import ROWS, Flat, losses, softmax, targets
 from lib.training.recipe import Members, Recipe, Work, state_kinds, step_counts, step_range
 
 PAD = 4  # pixels around an image that is cropped back to its size
+BLOCK = 2**17  # numbers of a buffer updated at a time: a few such blocks fit a core's second cache
 
 
 class Stream:
@@ -47,8 +48,7 @@ class Stream:
 def augmented(x: Tensor, kind: str, shifts: Tensor) -> Tensor:
     """Images ``(b, c, h, w)`` mirrored (``flip``) and moved within a frame of 4 zeros (``crop``).
 
-    Args:
-        shifts: ``(b, 3)`` integers: rows and columns 0 … 8 (4 leaves the image where it is), mirrored 0 or 1.
+    ``shifts (b, 3)``: integers, rows and columns 0 … 8 (4 leaves the image where it is), mirrored 0 or 1.
     """
     b, c, h, w = x.shape
     rows, columns = (torch.arange(side, device=x.device).expand(b, side) for side in (h, w))
@@ -130,9 +130,6 @@ class Feed:
         return torch.from_numpy(np.stack(members, 1)).to(self.work.run.device)
 
 
-BLOCK = 2**17  # numbers of a buffer updated at a time: a few such blocks fit a core's second cache
-
-
 class Optimizer:
     """The update rules of ``lib.training.recipe`` on a group's flat buffers, with the penalty's gradient λ(w − w_ref).
 
@@ -162,9 +159,8 @@ class Optimizer:
     def export(self) -> dict[str, Tensor]:
         """``kind:name`` → ``(E, *shape)`` and ``steps (E,)``, on the CPU."""
         vectors = {f"{kind}:{name}": v for kind, flat in self.state.items() for name, v in flat.views.items()}
-        members = len(next(iter(vectors.values())))
         copies = {name: view.to("cpu", copy=True).contiguous() for name, view in vectors.items()}
-        return copies | {"steps": torch.full((members,), self.t)}
+        return copies | {"steps": torch.full((len(next(iter(copies.values()))),), self.t)}
 
     def step(self, add_gradient: Callable[[Flat, float], Tensor], lr: float) -> Tensor:
         """One update, where ``add_gradient(into, β)`` does ``into ← β·into + g``; returns what that returns."""
@@ -216,8 +212,7 @@ class Recorder:
             self.sets["test"] = data.x_test, data.y_test[None]
         self.seen = {"train": True if members.sees is None else members.sees.numpy(), "test": True}
         self.middle = (data.y_train.max() + data.y_train.min()) / 2  # between the classes of a network with one output
-        self.moments: dict[str, list[np.ndarray]] = {}
-        self.once: dict[str, np.ndarray] = {}
+        self.moments, self.once = {}, {}  # name → arrays of one moment after another; name → array
         if work.record.visits:
             self.batch, self.pool, steps = work.recipe.batch_size or work.n, pool, step_range(work, pool)
             self.first = math.ceil(steps.start * self.batch / pool)

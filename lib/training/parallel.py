@@ -1,13 +1,11 @@
 """The members of an ensemble in groups, the groups over the cores; shards that are stored, resumed and sent away.
 
-A *group* is what is computed side by side (``lib.training.loop``): small enough for the caches and for memory. Groups
-run on as many threads as torch uses cores, one core each. Products split over cores wait for each other every half
-millisecond; networks do not wait. And since a product on one core adds up in the same order whatever stands beside it,
-a member's bits do not depend on its group.
-
-A *shard* is a number of consecutive members, about 15 s of work: what is stored and sent to another machine. Its size
-is decided by the work alone, so that a run resumes whatever the machine has free, and more members go on from the
-shards that there are.
+A *group* is what is computed side by side: small enough for the caches and for memory. Groups run on as many threads as
+torch uses cores, one core each: products split over cores wait for each other every half millisecond, networks do not.
+And since a product on one core adds up in the same order whatever stands beside it, a member's bits do not depend on
+its group. A *shard* is a number of consecutive members, about 15 s of work: what is stored and sent to another machine.
+Its size is decided by the work alone, so that a run resumes whatever the machine has free, and more members go on from
+the shards that there are.
 """
 
 import contextlib
@@ -99,8 +97,8 @@ def beside(call: Callable, jobs: list, cores: int, *, one_core: bool, tick=lambd
 def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
     """``call(*job)`` for each job, in as many processes as torch has threads, one core each; the results in order.
 
-    For many small steps that spend most of their time in Python, where threads would wait for one another. ``call`` may
-    be defined in a notebook: it goes over by value, with what it refers to. Results must be picklable.
+    For many small steps, most of their time in Python, where threads would wait for one another. ``call`` may be
+    defined in a notebook: it goes over by value, with what it refers to. Results must be picklable.
 
     Example:
         >>> each_in_a_process(lambda a, b: a + b, [(1, 2)])
@@ -120,10 +118,8 @@ def choose_chunk(work: Work, members: Members) -> int:
     fifth of each other; networks of a thousand weights need thirty beside each other to be fast.
     """
     net = work.group(1)
-    if isinstance(net, Plain):
-        return 1
-    if isinstance(net, Widened):
-        return WIDE
+    if isinstance(net, Plain | Widened):
+        return WIDE if isinstance(net, Widened) else 1
     vectors, item = 5, net.w.buffer.element_size()  # weights, velocity, gradient, second moment, reference
     widths = sum(view.shape[1] for view in net.w.views.values() if view.ndim == 3) + work.data.x_train[0].numel()
     activations = 3 * widths * max(work.recipe.batch_size or work.n, ROWS)
@@ -181,9 +177,9 @@ def key_of(work: Work) -> dict:
 
 
 def _digest_members(shard: Members) -> str:
-    initial = shard.parameters or {}
-    parts = [torch.tensor(shard.seeds), shard.sees, shard.labels, *(initial[name] for name in sorted(initial))]
-    known = digest(*parts) + "".join(f":{name}" for name in sorted(initial))
+    initial = dict(sorted((shard.parameters or {}).items()))
+    parts = [torch.tensor(shard.seeds), shard.sees, shard.labels, *initial.values()]
+    known = digest(*parts) + "".join(f":{name}" for name in initial)
     more = {"weights": shard.weights} if shard.weights is not None else {}
     more |= {f"state.{name}": value for name, value in sorted((shard.state or {}).items())}
     return known + (f"+{digest(*more.values())}:{':'.join(more)}" if more else "")
@@ -201,8 +197,7 @@ def train_shards(work: Work, members: Members, tick: Callable[[int], None]) -> t
         common = key_of(work)
         keys = [{**common, "members": _digest_members(shard)} for shard in shards]
         done = {i: arrays for i, key in enumerate(keys) if (arrays := store.get(key)) is not None}
-        for i in done:
-            tick(total_steps(work, shards[i]))
+        tick(sum(total_steps(work, shards[i]) for i in done))
     missing = [i for i in range(len(shards)) if i not in done]
     if scheduler is None:
         results = ((i, train_members(work, shards[i], tick)) for i in missing)
@@ -224,15 +219,12 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
     from distributed import Client, as_completed
 
     scheduler, alone = work.run.scheduler, replace(work, run=replace(work.run, store=None, scheduler=None))
-    if isinstance(scheduler, Client):
-        opened = contextlib.nullcontext(scheduler)
-    elif scheduler == "local":
-        opened = Client(n_workers=os.cpu_count(), threads_per_worker=1, dashboard_address=None)
-    else:
-        opened = Client(scheduler)
-    with opened as client, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sending large graph")
-        shared = client.submit(lambda same: same, alone, pure=False)
+    local = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+    to = local if scheduler == "local" else {"address": scheduler}
+    with contextlib.nullcontext(scheduler) if isinstance(scheduler, Client) else Client(**to) as client:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            shared = client.submit(lambda same: same, alone, pure=False)
         train = lambda work, shard: train_members(work, shard, lambda steps: None)
         number = {client.submit(train, shared, shard, pure=False): i for i, shard in shards.items()}
         for future, arrays in as_completed(list(number), with_results=True):

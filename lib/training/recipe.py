@@ -37,13 +37,10 @@ def _one_of(name, value, valid):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to train a network; see the module's text for the loss and the update rules.
+    """One way to train a network, by the module's loss and update rules; ValueError for what is out of its range.
 
     ``schedule`` is a factor of ``lr`` at step t of T: ``constant``; ``step`` (``gamma`` to the number of ``milestones``
     that have passed); ``cosine`` (½(1 + cos πt/T)); ``warmup_linear`` (up over the warm-up, then linearly down to 0).
-
-    Raises:
-        ValueError: if an option is unknown or a number is out of its range.
 
     Example:
         >>> Recipe(lr=0.1, epochs=2, schedule="cosine").factor(1, steps=2, per_epoch=1)
@@ -82,10 +79,8 @@ class Recipe:
             if value is not None and value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
         if not self.lr > 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:
-            raise ValueError(
-                "expected lr > 0, weight_decay ≥ 0 and 0 ≤ momentum < 1, "
-                f"got {self.lr}, {self.weight_decay} and {self.momentum}"
-            )
+            got = f"{self.lr}, {self.weight_decay} and {self.momentum}"
+            raise ValueError(f"expected lr > 0, weight_decay ≥ 0 and 0 ≤ momentum < 1, got {got}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov needs optimizer 'sgd' and momentum > 0")
         object.__setattr__(self, "milestones", tuple(self.milestones))
@@ -179,8 +174,7 @@ class Data(NamedTuple):
     @classmethod
     def of(cls, data) -> "Data":
         """From a tuple of tensors or arrays, or whatever has these four attributes, such as a ``lib.data`` dataset."""
-        named = hasattr(data, "x_train")
-        parts = [getattr(data, name) for name in cls._fields] if named else data
+        parts = [getattr(data, name) for name in cls._fields] if hasattr(data, "x_train") else data
         if not 2 <= len(parts) <= 4 or len(parts) == 3:
             raise ValueError(f"data must be (x, y) or (x, y, x_test, y_test), got {len(parts)} parts")
         return cls(*(as_tensor(part, classes=bool(i % 2)) for i, part in enumerate(parts)))
@@ -214,12 +208,12 @@ class Work:
 
     @property
     def n(self) -> int:
-        """Training rows."""
         return len(self.data.x_train)
 
     def span(self) -> tuple[int, int]:
         """The epochs at whose end training begins and ends, the same for all members."""
-        return self.after, last_epoch(self.recipe, self.n) if self.until is None else self.until
+        steps, per_epoch = step_counts(self.recipe, self.n, self.n)
+        return self.after, math.ceil(steps / per_epoch) if self.until is None else self.until
 
     def placed(self) -> "Work":
         """With the data where, and in the type in which, it is computed with."""
@@ -246,19 +240,15 @@ class Members:
 
     def pick(self, who: list[int]) -> "Members":
         """Some of them."""
-        of = lambda value: None if value is None else value[who]
-        of_each = lambda named: None if named is None else {name: value[who] for name, value in named.items()}
-        return Members(
-            [self.seeds[e] for e in who], of(self.sees), of(self.labels), of(self.weights),
-            of_each(self.parameters), of_each(self.state),
-        )  # fmt: skip
+        of = lambda value: {name: v[who] for name, v in value.items()} if isinstance(value, dict) else value[who]
+        own = {name: of(value) for name, value in vars(self).items() if name != "seeds" and value is not None}
+        return Members([self.seeds[e] for e in who], **own)
 
 
 def state_kinds(recipe: Recipe) -> list[str]:
     """The vectors, one as long as the weights each, that an optimizer remembers from step to step."""
-    kinds = {"velocity": True, "second": recipe.optimizer != "sgd"}  # Adam's first and second moment, say
-    kinds["reference"] = recipe.weight_decay > 0 and recipe.decay_to == "init"
-    return [kind for kind, there in kinds.items() if there]
+    reference = recipe.weight_decay > 0 and recipe.decay_to == "init"
+    return ["velocity"] + ["second"] * (recipe.optimizer != "sgd") + ["reference"] * reference  # Adam's moments, say
 
 
 def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
@@ -276,17 +266,8 @@ def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
     return (recipe.iterations if recipe.epochs is None else recipe.epochs * per_epoch), per_epoch
 
 
-def last_epoch(recipe: Recipe, n: int) -> int:
-    """Epochs of a training on n rows; with ``iterations`` the last may be a part of one."""
-    steps, per_epoch = step_counts(recipe, n, n)
-    return math.ceil(steps / per_epoch)
-
-
 def learning_rates(recipe: Recipe, epochs, n: int) -> dict[int, float]:
-    """Epoch → the learning rate that led to its end, that of its last step; at epoch 0 that of the first step.
-
-    Args:
-        recipe: how the networks were trained, on ``n`` examples each.
+    """Epoch → the learning rate of its last step, at epoch 0 of the first step, in a training on n rows.
 
     Example:
         >>> learning_rates(Recipe(lr=1.0, epochs=4, batch_size=10, schedule="step", milestones=(2,)), (0, 2, 3), n=50)
@@ -305,13 +286,6 @@ def step_range(work: Work, seen: int) -> range:
 
 def check(work: Work, members: Members) -> None:
     """Raise ValueError at what does not fit together, naming it."""
-    _check_network(work)
-    _check_members(work, members)
-    _check_span(work, members)
-    _check_labels(work, members)
-
-
-def _check_network(work: Work) -> None:
     model, kind = work.model, torch.device(work.run.device).type
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {work.run.device!r}: no GPU is visible here")
@@ -323,6 +297,9 @@ def _check_network(work: Work) -> None:
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     if frozen:
         raise ValueError(f"every parameter of model is trained, got {frozen[0]} frozen: train the head on features")
+    _check_members(work, members)
+    _check_span(work, members)
+    _check_labels(work, members)
 
 
 def _check_members(work: Work, members: Members) -> None:
@@ -348,7 +325,7 @@ def _check_members(work: Work, members: Members) -> None:
 
 
 def _check_span(work: Work, members: Members) -> None:
-    (after, until), last = work.span(), last_epoch(work.recipe, work.n)
+    (after, until), (_, last) = work.span(), replace(work, until=None).span()
     if not 0 <= after <= until <= last:
         raise ValueError(f"expected 0 ≤ after ≤ until ≤ {last}, the recipe's last epoch; got {after} and {until}")
     other = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not after <= t <= until]
@@ -370,7 +347,7 @@ def _check_span(work: Work, members: Members) -> None:
 
 def _check_labels(work: Work, members: Members) -> None:
     data, loss = work.data, work.recipe.loss
-    for name, x, y in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
+    for name, x, y in (("train", *data[:2]), ("test", *data[2:])):
         if name == "test" and x is None and y is None:
             continue
         if x is None or y is None or len(x) != len(y) or not len(x) or not x.is_floating_point():

@@ -10,7 +10,7 @@ trained further, by the same amount with and without the example.
 
 **A positive change of a test loss means that the removed examples were helpful.** Losses in nats. In the engine's
 objective the mean stays over the batch, so to first order a removal moves the optimum by (1/n) H⁻¹ Σ ∇ℓ, as in
-``lib.scores.influence``; ``experiments.response`` finds the exact optimum of small networks instead.
+``lib.scores.influence``. Arguments that are not explained are those of ``lib.training.train``.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lib.networks.stacked import losses, predict, targets
 from lib.training.ensemble import Ensemble, train
-from lib.training.recipe import Data, Recipe, Record, Run, Start, last_epoch, step_counts
+from lib.training.recipe import Data, Recipe, Record, Run, Start, Work, step_counts
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ def retrain(
 ) -> Retrained:  # fmt: skip
     """Train r networks again without each of g sets of examples, and once with everybody.
 
+    Cost: r (g + 1) trainings.
+
     Args:
-        model, data, run: as for ``train``; of test data nothing is kept.
         recipe: of the retraining; :func:`part_of` makes one from that of the training.
         seeds: r integers: initial weights and order of batches, as at first.
         removed: bool ``(g, n)``, the same sets for all networks, or ``(r, g, n)``.
@@ -77,8 +78,6 @@ def retrain(
 
     Raises:
         ValueError: for ``removed`` of another shape or type, and as ``train``.
-
-    Cost: r (g + 1) trainings.
 
     Example:
         >>> data, gone = (torch.randn(20, 2), torch.arange(20) % 2), removals([0, 1, 2], 20)
@@ -106,7 +105,7 @@ def retrain(
 def losses_on(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
     """Losses ``(…, m)`` in nats (float64) of networks with stacked ``parameters`` ``(…, *shape)`` on m examples."""
     shapes = {name: value.ndim for name, value in model.state_dict().items()}
-    lead = next(iter(parameters[name].shape[: parameters[name].ndim - d] for name, d in shapes.items()))
+    lead = next(parameters[name].shape[: parameters[name].ndim - d] for name, d in shapes.items())
     stacked = {name: value.flatten(0, len(lead) - 1) if lead else value[None] for name, value in parameters.items()}
     logits = predict(model, stacked, x, chunk=64).double()
     return losses(logits, targets(y[None], logits.shape[-1], logits.dtype), "cross_entropy").reshape(*lead, len(x))
@@ -119,43 +118,30 @@ def loss_changes(model: nn.Module, retrained: Retrained, x: Tensor, y: Tensor) -
 
 def parameter_changes(model: nn.Module, retrained: Retrained) -> Tensor:
     """``‖Δw‖`` of each removal against the control, ``(r, g)``, over trained parameters (no running statistics)."""
-    total = torch.zeros(())
-    for name, _ in model.named_parameters():
-        change = retrained.parameters[name].double() - retrained.control[name][:, None].double()
-        total = total + change.flatten(2).square().sum(2)
-    return total.sqrt()
-
-
-#: an epoch and the networks at its end ↦ rows to train on from there, (E, n) bool, and weights, (E, n) or None
-Choose = Callable[[int, Ensemble], tuple[Tensor, Tensor | None]]
+    change = lambda name: retrained.parameters[name].double() - retrained.control[name][:, None].double()
+    return sum(change(name).flatten(2).square().sum(2) for name, _ in model.named_parameters()).sqrt()
 
 
 def train_reselecting(
-    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[int], *, every: int, choose: Choose,
+    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[int], *, every: int, choose: Callable,
     record: Record = Record(), run: Run = Run(),
 ) -> Ensemble:  # fmt: skip
-    """Train as ``train`` does, on rows that ``choose`` names at the start and again after every few epochs.
+    """Train as ``train`` does, on rows (CRAIG's, say) that ``choose`` names at the start and after every few epochs.
 
-    So do CRAIG's coresets (Mirzasoleiman et al. 2020). Parameters and optimizer go on from stretch to stretch, and so
-    does the learning rate; the batches of a stretch are those that a training on its rows alone would have in these
-    epochs. With ``choose`` always the same, this is ``train`` on that choice, to the bit.
+    Parameters and optimizer go on from stretch to stretch, and so does the learning rate; the batches of a stretch are
+    those that a training on its rows alone would have in these epochs. With ``choose`` always the same, this is
+    ``train`` on that choice, to the bit. A ``store`` keeps every stretch, and a killed run goes on from there.
 
     Args:
-        model, data, recipe, seeds: as for ``train``. With ``iterations`` an epoch is ⌈n/B⌉ steps, however few rows
-            are chosen.
+        recipe: with ``iterations`` an epoch is ⌈n/B⌉ steps, however few rows are chosen.
         every: epochs from one choice to the next.
         choose: called with an epoch t (0, every, 2·every, …) and an ``Ensemble`` with ``parameters`` and ``errors[t]``
-            then; returns rows and weights. A function of these alone, so that a killed run comes by the same again.
+            then; returns rows ``(E, n)`` bool and weights ``(E, n)`` or ``None``. A function of these alone, so that a
+            killed run comes by the same again.
         record: what to keep of the last stretch; its epochs lie there.
-        run: with a ``store``, every stretch is kept, and a killed run goes on from there.
-
-    Returns:
-        The ``Ensemble`` at the end.
 
     Raises:
         ValueError: if ``every`` is below 1, or as ``train``.
-
-    Cost: that of the training and of the choices.
 
     Example:
         >>> data = torch.randn(64, 8), torch.arange(64) % 2
@@ -167,18 +153,15 @@ def train_reselecting(
     if every < 1:
         raise ValueError(f"every must be at least 1 epoch, got {every}")
     data = Data.of(data)
-    last = last_epoch(recipe, len(data.x_train))
-    at_first = Record(errors_at=(0,))
+    (_, last), at_first = Work(model, data, recipe).span(), Record(errors_at=(0,))
     trained = train(model, data[:2], recipe, seeds, start=Start(until=0), record=at_first, run=run)
     for epoch in range(0, last, every):
         sees, weights = choose(epoch, trained)
         until = min(last, epoch + every)
-        ends = until == last
-        trained = train(
-            model, data if ends else data[:2], recipe, seeds, sees=sees, weights=weights, run=run,
-            start=Start(trained.parameters, trained.state, after=epoch, until=until),
-            record=record if ends else Record(state=True, errors_at=(until,)),
-        )  # fmt: skip
+        start = Start(trained.parameters, trained.state, after=epoch, until=until)
+        sets, kept = (data, record) if until == last else (data[:2], Record(state=True, errors_at=(until,)))
+        how = {"sees": sees, "weights": weights, "start": start, "record": kept, "run": run}
+        trained = train(model, sets, recipe, seeds, **how)
     return trained
 
 
@@ -188,11 +171,8 @@ def children(
 ) -> dict[int, list[dict[str, Tensor]]]:  # fmt: skip
     """Networks that leave their parents' paths at given times and train on with other batches (Frankle et al. 2020).
 
-    Momentum starts at rest at t*, in both of a pair of children alike.
-
     Args:
-        model, data, run: as for ``train``.
-        recipe: the parents' own; children enter it at t*, with the learning rates that follow there.
+        recipe: the parents' own; children enter it at t*, with the learning rates that follow, the momentum at rest.
         seeds: C rows of E integers, one a child, which draw its batches; other than the parents' own seeds.
         parents: spawning time t* (an epoch) → stacked parameters of E parents then: ``Ensemble.checkpoints``.
         labels: ``(E, n)``, where parents have their own.
@@ -202,8 +182,6 @@ def children(
 
     Raises:
         ValueError: if the seeds do not match the parents, or a time is beyond the recipe's epochs.
-
-    Cost: C·E trainings of the epochs left, for each time.
     """
     grown, count = {}, len(seeds)
     labels = None if labels is None else labels.repeat(count, 1)
