@@ -528,7 +528,7 @@ def test_arguments_are_checked(data):
         ({"data": (x.flatten(1), y), "recipe": Recipe(lr=1.0, epochs=1, augment="flip")}, "augment needs images"),
         ({"seeds": [-1]}, "seeds must be integers"),
         ({"start": Start({"head.weight": torch.zeros(1, 4, 7)})}, "the model has .*, got nothing"),
-        ({"record": Record(errors_at=(2,))}, "record asks for epoch 2, the recipe has epochs 0 to 1"),
+        ({"record": Record(errors_at=(2,))}, "record asks for epoch 2, trained are epochs 0 to 1"),
         ({"weights": torch.ones(50)}, r"weights must be finite \(1, 50\), got \(50,\)"),
         ({"weights": torch.full((1, 50), torch.nan)}, "weights must be finite"),
         (

@@ -21,6 +21,8 @@ from lib.training import ensemble, loop, parallel
 from lib.training.ensemble import train
 from lib.training.recipe import Data, Members, Recipe, Record, Run, Start, Work
 
+#: the digest of 0 … 5, nothing, and six ones, as stores hold it
+KNOWN = "86d76f76951425a79f00f544f2165bfbd19764194837a145c242612fd17377d4"
 RECIPE = Recipe(lr=0.1, momentum=0.9, batch_size=20, epochs=6)
 
 
@@ -113,6 +115,7 @@ def test_the_key_of_a_question_does_not_know_later_options():
         "weight_decay", "decay_to", "schedule", "milestones", "gamma", "warmup", "loss", "augment",
     }  # fmt: skip
     assert parallel._digest_members(members) == parallel.digest(torch.tensor(seeds), sees[:2], None)
+    assert parallel.digest(torch.arange(6), None, torch.ones(2, 3)) == KNOWN
     initial = {"b": torch.ones(2, 3), "a": torch.zeros(2, 3)}
     started = parallel.digest(torch.tensor(seeds), None, None, initial["a"], initial["b"]) + ":a:b"
     assert parallel._digest_members(Members(seeds, parameters=initial)) == started

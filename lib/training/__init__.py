@@ -1,8 +1,7 @@
 """The engine: networks that differ in what they see, trained side by side.
 
-``train`` takes a network, data, a :class:`Recipe` and seeds to an :class:`Ensemble`; ``Record`` says what is kept,
-``Run`` where it is computed, ``Start`` where it begins. ``retrain`` leaves examples out, ``train_reselecting`` chooses
-rows anew, ``children`` go other ways from given times on.
+``train`` takes a network, data, a ``Recipe`` and seeds to an ``Ensemble``; ``Record`` says what is kept, ``Run`` where
+it is computed, ``Start`` where it begins. ``retrain`` leaves examples out, ``train_reselecting`` chooses rows anew.
 """
 
 from lib.training.ensemble import Ensemble, train

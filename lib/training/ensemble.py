@@ -101,8 +101,8 @@ def train(
         >>> trained.correct_train.shape
         torch.Size([2, 1, 64])
     """
-    start, on_cpu = start or Start(), lambda values: None if values is None else as_tensor(values).cpu()
-    own = {"sees": on_cpu(sees), "labels": on_cpu(as_tensor(labels, classes=True)), "weights": on_cpu(weights)}
+    start, given = start or Start(), {"sees": sees, "labels": labels, "weights": weights}
+    own = {k: as_tensor(v, classes=k == "labels").cpu() for k, v in given.items() if v is not None}
     members = Members([int(seed) for seed in seeds], **own, parameters=start.parameters, state=start.state)
     work = Work(model, Data.of(data), recipe, record, run, masked, start.after, start.until)
     check(work, members)

@@ -101,8 +101,8 @@ class Feed:
             yield augmented(x.flatten(0, 1), self.work.recipe.augment, shift).view(x.shape), *others
 
     def _shifts(self, steps: int) -> Tensor:
-        frame = [2 * PAD + 1, 2 * PAD + 1, 2]
-        return self._stack([rng.integers(0, frame, (steps, self.batch, 3)) for rng in self.shakers])
+        size = (steps, self.batch, 3)
+        return self._stack([rng.integers(0, [2 * PAD + 1, 2 * PAD + 1, 2], size) for rng in self.shakers])
 
     def _everything(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
         """Full batches: all members look at the same rows, which are not copied."""
@@ -265,7 +265,6 @@ class Recorder:
             self.right[passes[:, None], self.who, rows[:, begin:end].T] = right.T
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it."""
         if self.work.record.visits:
             self.once["bits_visits"] = np.packbits(self.right.transpose(0, 1).cpu().numpy(), axis=-1)
         return self.once | {name: np.stack(parts, 1) for name, parts in self.moments.items()}

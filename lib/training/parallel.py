@@ -120,10 +120,10 @@ def choose_chunk(work: Work, members: Members) -> int:
     net = work.group(1)
     if isinstance(net, Plain | Widened):
         return WIDE if isinstance(net, Widened) else 1
-    vectors, item = 5, net.w.buffer.element_size()  # weights, velocity, gradient, second moment, reference
+    vectors = 5 * net.w.buffer.numel()  # weights, velocity, gradient, second moment, reference
     widths = sum(view.shape[1] for view in net.w.views.values() if view.ndim == 3) + work.data.x_train[0].numel()
     activations = 3 * widths * max(work.recipe.batch_size or work.n, ROWS)
-    bytes_each = item * (vectors * net.w.buffer.numel() + activations)
+    bytes_each = net.w.buffer.element_size() * (vectors + activations)
     fitting = int(FREE_SHARE * free_bytes(work.run.device) / _cores(work) / bytes_each)
     if torch.device(work.run.device).type == "cpu":
         fitting = min(fitting, 64, max(8, GROUP_WEIGHTS // net.w.buffer.numel()))
@@ -160,8 +160,8 @@ def key_of(work: Work) -> dict:
     The network is known by its text and by what it computes from fixed weights, to six digits. What was not asked for
     is not named, so that a new option leaves the shards of old questions valid.
     """
-    whole = (work.after, work.until) == (0, None)
-    asked = {"span": None if whole else list(work.span()), "wide": work.run.wide or None}
+    asked = {"span": list(work.span())} if (work.after, work.until) != (0, None) else {}
+    asked |= {"wide": True} if work.run.wide else {}
     record = {name: value for name, value in asdict(work.record).items() if name not in ("visits", "state") or value}
     model = copy.deepcopy(work.model).double().cpu()
     model.load_state_dict({name: value.double() for name, value in fresh(work.model, 0).items()})
@@ -171,8 +171,7 @@ def key_of(work: Work) -> dict:
         "function": "lib.ensemble.train", "version": VERSION, "data": digest(*work.data),
         "model": repr(work.model), "outputs": [f"{value:.5e}" for value in outputs],
         "recipe": asdict(work.recipe), "record": record, "masked": work.masked,
-        "precision": work.run.precision, "device": torch.device(work.run.device).type,
-        **{name: value for name, value in asked.items() if value is not None},
+        "precision": work.run.precision, "device": torch.device(work.run.device).type, **asked,
     }  # fmt: skip
 
 
@@ -213,8 +212,8 @@ def train_shards(work: Work, members: Members, tick: Callable[[int], None]) -> t
 def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tuple[int, dict]]:
     """Shards and their arrays as the workers of a Dask scheduler finish them.
 
-    What all shards share is itself a task, so that a worker that has lost it gets it again from the scheduler. A shard
-    whose worker dies is given to another; each is yielded once.
+    What all shards share is itself a task, so that a worker that has lost it gets it again. A shard whose worker dies
+    is given to another; each is yielded once.
     """
     from distributed import Client, as_completed
 

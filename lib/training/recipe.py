@@ -24,11 +24,6 @@ from torch import Tensor, nn
 
 from lib.networks.stacked import LOSSES, chain, group, stacked_members
 
-OPTIMIZERS = ("sgd", "adam", "rmsprop")
-SCHEDULES = ("constant", "step", "cosine", "warmup_linear")
-AUGMENTATIONS = (None, "crop", "flip", "crop_flip")
-PRECISIONS = ("float32", "float64", "bfloat16")
-
 
 def _one_of(name, value, valid):
     if value not in valid:
@@ -67,11 +62,11 @@ class Recipe:
     augment: str | None = None  # crop (pad by 4, cut out at random), flip (left–right, half of the time), crop_flip
 
     def __post_init__(self):
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("optimizer", self.optimizer, ("sgd", "adam", "rmsprop"))
+        _one_of("schedule", self.schedule, ("constant", "step", "cosine", "warmup_linear"))
         _one_of("loss", self.loss, LOSSES)
         _one_of("decay_to", self.decay_to, ("zero", "init"))
-        _one_of("augment", self.augment, AUGMENTATIONS)
+        _one_of("augment", self.augment, (None, "crop", "flip", "crop_flip"))
         if (self.epochs is None) == (self.iterations is None):
             raise ValueError(f"give epochs or iterations, one of them; got {self.epochs} and {self.iterations}")
         for name, low in (("epochs", 0), ("iterations", 0), ("batch_size", 1)):
@@ -144,7 +139,7 @@ class Run:
     progress: bool = True  # show a bar, in model-steps
 
     def __post_init__(self):
-        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("precision", self.precision, ("float32", "float64", "bfloat16"))
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
 
@@ -177,13 +172,11 @@ class Data(NamedTuple):
         parts = [getattr(data, name) for name in cls._fields] if hasattr(data, "x_train") else data
         if not 2 <= len(parts) <= 4 or len(parts) == 3:
             raise ValueError(f"data must be (x, y) or (x, y, x_test, y_test), got {len(parts)} parts")
-        return cls(*(as_tensor(part, classes=bool(i % 2)) for i, part in enumerate(parts)))
+        return cls(*(part if part is None else as_tensor(part, classes=i % 2 == 1) for i, part in enumerate(parts)))
 
 
-def as_tensor(values, *, classes: bool = False) -> Tensor | None:
+def as_tensor(values, *, classes: bool = False) -> Tensor:
     """Values as a tensor; classes, integers of any width, as int64."""
-    if values is None:
-        return None
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
     return tensor.long() if classes and not tensor.is_floating_point() else tensor
 
@@ -239,7 +232,6 @@ class Members:
     state: dict[str, Tensor] | None = None  # of the optimizer, (E, *shape)
 
     def pick(self, who: list[int]) -> "Members":
-        """Some of them."""
         of = lambda value: {name: v[who] for name, v in value.items()} if isinstance(value, dict) else value[who]
         own = {name: of(value) for name, value in vars(self).items() if name != "seeds" and value is not None}
         return Members([self.seeds[e] for e in who], **own)
@@ -330,8 +322,7 @@ def _check_span(work: Work, members: Members) -> None:
         raise ValueError(f"expected 0 ≤ after ≤ until ≤ {last}, the recipe's last epoch; got {after} and {until}")
     other = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not after <= t <= until]
     if other:
-        whose = "the recipe has" if (after, until) == (0, last) else "trained are"
-        raise ValueError(f"record asks for epoch {other[0]}, {whose} epochs {after} to {until}")
+        raise ValueError(f"record asks for epoch {other[0]}, trained are epochs {after} to {until}")
     if members.state is None:
         return
     size, vectors = len(members.seeds), list(work.model.named_parameters())

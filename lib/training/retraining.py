@@ -183,8 +183,7 @@ def children(
     Raises:
         ValueError: if the seeds do not match the parents, or a time is beyond the recipe's epochs.
     """
-    grown, count = {}, len(seeds)
-    labels = None if labels is None else labels.repeat(count, 1)
+    grown, count, labels = {}, len(seeds), None if labels is None else labels.repeat(len(seeds), 1)
     for time, parameters in parents.items():
         size = len(next(iter(parameters.values())))
         if any(len(row) != size for row in seeds):
