@@ -26,7 +26,7 @@ from lib.scores.tracin import tracin_self
 from lib.scores.unique_information import f_si_by_class, tangent
 from lib.statistics import standardized
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record, learning_rates
+from lib.training.recipe import Recipe, Record, Run, Start, learning_rates
 
 
 class About(NamedTuple):
@@ -84,7 +84,7 @@ class Settings:
 
 
 UNTIL = {"GraNd": "start", "GraNd early": "early", "EL2N": "early", "margin": "early"}  # others: the training's end
-VERSION = {"f_si": 3}  # of what is kept in a store, by group, 2 otherwise; raise it when a result changes
+VERSION = {"f_si": 4, "cg": 2}  # of what is kept in a store, by group, 3 otherwise; raise it when a result changes
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Task(NamedTuple):
     seed: int
     settings: Settings
     device: str
-    train: dict  # of the ensembles: where, and what is kept on the way
+    run: Run  # of the ensembles: where, and what is kept on the way
 
     def model(self):
         return models.by_name(self.settings.architecture, shape=tuple(self.x.shape[1:]), classes=self.k)
@@ -186,7 +186,7 @@ def from_runs(task: Task, names: list[str]) -> dict[str, Scored]:
     )  # fmt: skip
     seeds, y = [1000 * task.seed + i for i in range(s.networks)] * r, task.y.repeat_interleave(s.networks, 0)
     work = lambda: ensemble.train(
-        model, x, task.y[0], recipe=recipe, seeds=seeds, labels=y, record=record, stop=last, **task.train
+        model, (x, task.y[0]), recipe, seeds, labels=y, start=Start(until=last), record=record, run=task.run
     )
     run, trained_seconds, trained_peak = measured(work, device=task.device)
     curved = torch.arange(len(y)).view(r, -1)[:, : min(s.curvatures, s.networks)].flatten()
@@ -235,8 +235,8 @@ def from_subsets(task: Task, names: list[str]) -> dict[str, Scored]:
     s, x, (r, n), scores = task.settings, standardized(task.x), task.y.shape, {}
     sees = subsets(n, round(s.share * n), s.trials, task.seed)
     work = lambda: ensemble.train(
-        task.model(), x, task.y[0], recipe=trial_recipe(s), seeds=list(range(s.trials)) * r, **task.train,
-        labels=task.y.repeat_interleave(s.trials, 0), member_sees=sees.repeat(r, 1), record=Record(parameters=False),
+        task.model(), (x, task.y[0]), trial_recipe(s), list(range(s.trials)) * r, sees=sees.repeat(r, 1),
+        labels=task.y.repeat_interleave(s.trials, 0), record=Record(parameters=False), run=task.run
     )  # fmt: skip
     run, seconds, peak = measured(work, device=task.device)
     right, half = run.correct_train[:, -1].view(r, s.trials, n), s.trials // 2
@@ -294,8 +294,8 @@ def compute(
     """
     names = list(dict.fromkeys(names))
     k = _check(names, x, y, classes=classes, settings=settings)
-    train = {"device": device, "store": shards, "progress": progress}
-    task = Task(x, y.reshape(-1, len(x)), k, x_val=x_val, seed=seed, settings=settings, device=device, train=train)
+    run = Run(device=device, store=shards, progress=progress)
+    task = Task(x, y.reshape(-1, len(x)), k, x_val=x_val, seed=seed, settings=settings, device=device, run=run)
     scores = {}
     for group in dict.fromkeys(SCORES[name].group for name in names):
         members = [name for name in names if SCORES[name].group == group]
@@ -325,7 +325,7 @@ def _key(task: Task, group: str, names: list[str]) -> dict:
         "" if value is None else hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
     )
     return {
-        "function": "all_scores", "version": VERSION.get(group, 2), "group": group, "names": names,
+        "function": "all_scores", "version": VERSION.get(group, 3), "group": group, "names": names,
         "x": digest(task.x), "y": digest(task.y), "x_val": digest(task.x_val), "classes": task.k,
         "seed": task.seed, "settings": asdict(task.settings), "device": task.device,
     }  # fmt: skip

@@ -109,7 +109,7 @@ from lib.scores import unique_information as si
 from lib.scores.unique_information import Tangent, f_si, leave_one_out, regression_targets, tangent
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 
 plots.style()
 store = Store(profile=profile)
@@ -349,7 +349,7 @@ def pretrained(name, classes):
         lr=0.05 if name == "DenseNet" else 0.02, momentum=0.9, schedule="cosine", epochs=epochs_pretrain
     )
     body = built(name, len(d.classes))
-    run = ensemble.train(body, d.x_train, d.y_train, d.x_test, d.y_test, recipe=recipe, seeds=[seed], store=store, device=device)
+    run = ensemble.train(body, d, recipe, [seed], run=Run(device=device, store=store))
     body.load_state_dict({key: value[0] for key, value in run.parameters.items()})
     print(f"{name}: {run.accuracy_test[0]:.1%} on {len(d.classes)} classes after {epochs_pretrain} epochs")
     return body
@@ -569,7 +569,7 @@ def retrained(task, hidden, shares, strategies=STRATEGIES):
         if share or one["strategy"] == "random"
     ]  # fmt: skip
     model = models.mlp(x[0].numel(), hidden, 1)
-    return accuracies(model, x, y, plans, recipe=recipe, store=store, device=device)
+    return accuracies(model, x, y, plans, recipe=recipe, run=Run(device=device, store=store))
 
 # %% [markdown]
 # The networks of both tasks:
@@ -756,8 +756,9 @@ def fine_tuned(d, s):
     start = transferred(body[bodies[0]], 1, seed=seed + s)
     recipe = Recipe(lr=0.002, momentum=0.9, epochs=10, batch_size=50, loss="mse")
     run = ensemble.train(
-        start, d.x_train, d.y_train, recipe=recipe, seeds=[seed + s], store=store, device=device,
-        initial={name: value[None] for name, value in start.state_dict().items()},
+        start, (d.x_train, d.y_train), recipe, [seed + s],
+        start=Start({name: value[None] for name, value in start.state_dict().items()}),
+        run=Run(device=device, store=store),
     )  # fmt: skip
     start.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return start

@@ -92,7 +92,7 @@ from lib.scores.memorization import (
 )
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run
 
 plots.style()
 ledger, store = Ledger("03", profile), Store(profile=profile)
@@ -201,8 +201,8 @@ def fit(d, sees, recipe, *, network=architecture, first_seed=0):
     """Who is right about what: (networks, training rows) and (networks, test rows)."""
     model = models.by_name(network, shape=tuple(d.x_train.shape[1:]), classes=len(d.classes))
     run = ensemble.train(
-        model, d.x_train, d.y_train, d.x_test, d.y_test, recipe=recipe, member_sees=sees, device=device, store=store,
-        seeds=range(first_seed, first_seed + len(sees)), record=Record(parameters=False),
+        model, d, recipe, range(first_seed, first_seed + len(sees)), sees=sees, record=Record(parameters=False),
+        run=Run(device=device, store=store),
     )  # fmt: skip
     return run.correct_train[:, -1], run.correct_test[:, -1]
 
@@ -328,7 +328,7 @@ for threshold in thresholds:
     plans["memorized", threshold] = rest
     plans["random", threshold] = pruning.random_subsets(n, float(rest.double().mean()), range(retrainings))
 model = models.by_name(architecture, shape=tuple(images.x_train.shape[1:]), classes=len(images.classes))
-options = {"recipe": recipe, "seeds": range(retrainings), "device": device, "store": store}
+options = {"recipe": recipe, "seeds": range(retrainings), "run": Run(device=device, store=store)}
 reduced = pruning.retrain(model, images, plans, columns=("removed", "threshold"), **options)
 
 # %% [markdown]
@@ -678,7 +678,7 @@ print(f"Spearman {rho:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] over {len(coup
 # **Predict.** The last layer is where labels enter, and it has parameters enough to memorize. Will it memorize as many examples as the whole network, half as many, or hardly any?
 
 # %%
-run = ensemble.train(model, images.x_train, images.y_train, recipe=recipe, seeds=[seed], device=device, store=store)
+run = ensemble.train(model, (images.x_train, images.y_train), recipe, [seed], run=Run(device=device, store=store))
 hidden = [stacked.features(model, run.parameters, x, device=device)[0] for x in (images.x_train, images.x_test)]
 layer = standardized(dataclasses.replace(clothes, x_train=hidden[0], x_test=hidden[1]))
 half = halves[0]
@@ -818,7 +818,7 @@ def training_flops(network, shape):
 
 # %%
 start, once = time.perf_counter(), dataclasses.replace(recipe, epochs=1)
-ensemble.train(model, images.x_train, images.y_train, recipe=once, seeds=range(16), device=device, progress=False)
+ensemble.train(model, (images.x_train, images.y_train), once, range(16), run=Run(device=device, progress=False))
 shape = tuple(images.x_train.shape[1:])
 rate = training_flops(architecture, shape) * 16 * n / (time.perf_counter() - start)
 

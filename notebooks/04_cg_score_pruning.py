@@ -80,7 +80,7 @@ from lib.scores.memorization import c_scores, subsets_of_shares
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record, learning_rates
+from lib.training.recipe import Recipe, Record, Run, learning_rates
 
 STORED = DATA / "scores" / "fashion-mnist.parquet"  # exact scores of all 60,000 training rows
 plots.style()
@@ -334,8 +334,8 @@ record = Record(correct="epoch", loss="epoch", errors_at=(early,), checkpoints_a
 # %%
 start = time.perf_counter()
 watched = ensemble.train(
-    model, x, y, recipe=recipe, record=record, device=device,  # not from a store: it is timed
-    seeds=list(range(networks)) * len(labels), labels=labels.repeat_interleave(networks, 0),
+    model, (x, y), recipe, list(range(networks)) * len(labels), labels=labels.repeat_interleave(networks, 0),
+    record=record, run=Run(device=device),  # not from a store: it is timed
 )
 watch_seconds = (time.perf_counter() - start) / len(watched.accuracy_train)  # a network
 fitted = watched.accuracy_train.view(len(labels), networks).mean(1)
@@ -359,8 +359,8 @@ every_score = {
 # %%
 sees = subsets_of_shares(len(y), c_shares, c_networks, seed)  # (networks, n)
 subsampled = ensemble.train(
-    model, x, y, recipe=replace(recipe, iterations=None, epochs=epochs), seeds=range(len(sees)), member_sees=sees,
-    record=Record(parameters=False), device=device, store=Store(profile=profile),
+    model, (x, y), replace(recipe, iterations=None, epochs=epochs), range(len(sees)), sees=sees,
+    record=Record(parameters=False), run=Run(device=device, store=Store(profile=profile)),
 )
 c_score = c_scores(sees, subsampled.correct_train[:, 0])  # high = regular
 left_out = (~sees).sum(0)
@@ -506,7 +506,7 @@ for share in kept:
     for name, score in every_score.items():
         for drop in ("lowest", "highest"):
             plans[name, drop, share] = pruning.prune(score[0], share, drop=drop, y=y, seed=seed)
-settings = {"recipe": recipe, "seeds": range(seeds), "device": device, "store": Store(profile=profile)}
+settings = {"recipe": recipe, "seeds": range(seeds), "run": Run(device=device, store=Store(profile=profile))}
 pruned = pruning.retrain(model, images, plans, columns=("score", "drop", "keep"), **settings)
 print(f"{len(pruned)} networks of {steps:,} steps")
 
@@ -870,8 +870,8 @@ print(f"loss averaged over epochs: {slowness[0].mean():.2f} in the lowest group,
 turning = [epoch for epoch in velocity_epochs if epoch < epochs]
 needed = tuple(sorted({*turning, *(epoch + 1 for epoch in turning)}))
 tracked = ensemble.train(
-    model, x, y, recipe=recipe, seeds=range(networks), device=device,
-    record=Record(parameters=False, checkpoints_at=needed),
+    model, (x, y), recipe, range(networks), record=Record(parameters=False, checkpoints_at=needed),
+    run=Run(device=device),
 )
 members = [torch.nonzero(group == g).flatten() for g in range(10)]
 beginning = [rows[cg_clean[rows].argsort()[:125]] for rows in members]

@@ -83,7 +83,7 @@ from lib.scores.data_diet import el2n, forgetting, grand
 from lib.scores.memorization import high_influence_pairs, memorization, subsets
 from lib.store import Store
 from lib.training import ensemble, retraining
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, Start
 
 plots.style()
 ledger, store = Ledger("05", profile), Store(profile=profile)
@@ -162,8 +162,8 @@ runs = {0.0: slice(0, networks)} | {level: slice((i + 2) * networks, (i + 3) * n
 held_out = slice(networks, 2 * networks)
 given = torch.stack([y, y, *(labels[level] for level in noise_levels)]).repeat_interleave(networks, 0)
 numbers = [*range(2 * networks), *list(range(networks)) * len(noise_levels)]
-train = {"device": device, "store": store}
-watched = ensemble.train(model, x, y, images.x_test, images.y_test, recipe=recipe, seeds=numbers, labels=given, record=record, **train)
+engine = Run(device=device, store=store)
+watched = ensemble.train(model, (x, y, images.x_test, images.y_test), recipe, numbers, labels=given, record=record, run=engine)
 fitted = {named[level]: [f"{float(part[own].mean()):.3f}" for part in (watched.accuracy_train, watched.accuracy_test)] for level, own in runs.items()}
 print(f"{len(given)} networks of {steps:,} steps")
 pd.DataFrame(fitted, index=["fits of its labels", "right on test"])
@@ -195,7 +195,7 @@ plans = {("random", -1): pruning.random_subsets(n, 0.5, range(seeds)), ("full da
 for name, epoch in [(name, epoch) for name in per_run for epoch in moments if epoch >= 2 or name != "forgetting"]:
     plans[name, epoch] = pruning.prune(score(name, epoch), 0.5, drop="lowest", seed=seed)
 fixed = dataclasses.replace(recipe, epochs=None, iterations=steps)
-settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), **train}
+settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), "run": engine}
 halved = pruning.retrain(model, images, plans, columns=("score", "epoch"), **settings)
 
 # %% [markdown]
@@ -642,7 +642,7 @@ print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[
 # %%
 parents = {epoch: weights(epoch, runs[0.0]) for epoch in spawn}
 siblings = [range(5000, 5000 + networks), range(6000, 6000 + networks)]
-grown = retraining.children(model, x, y, parents, recipe=recipe, seeds=siblings, **train)
+grown = retraining.children(model, (x, y), recipe, siblings, parents=parents, run=engine)
 order = score("EL2N", early).argsort()
 some = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset]
 tested = {"lowest EL2N": order[:subset], "random": some, "highest EL2N": order[-subset:]}
@@ -731,8 +731,8 @@ pd.DataFrame(shares, index=["lowest-scored", "highest-scored"]).style.format("{:
 # %%
 deep = models.by_name(deeper, shape=tuple(x.shape[1:]), classes=k)
 seen = ensemble.train(
-    deep, x, y, images.x_test, images.y_test, recipe=recipe, seeds=range(networks), **train,
-    record=Record(visits=True, errors_at=(early,), checkpoints_at=(0,), parameters=False),
+    deep, (x, y, images.x_test, images.y_test), recipe, range(networks),
+    record=Record(visits=True, errors_at=(early,), checkpoints_at=(0,), parameters=False), run=engine
 )  # fmt: skip
 deep_scores = {
     "EL2N": el2n(seen.errors[early]).mean(0), "forgetting": forgetting(seen.correct_visits).mean(0),
@@ -756,8 +756,8 @@ deeply = pruning.retrain(deep, images, plans, columns=("score", "keep"), **setti
 conv_recipe = dataclasses.replace(recipe, batch_size=convolutional_batch)
 conv_steps = epochs * -(-n_convolutional // convolutional_batch)
 seen = ensemble.train(
-    cnn, fewer.x_train, fewer.y_train, recipe=conv_recipe, stop=early, seeds=range(seeds), **train,
-    record=Record(errors_at=(early,), parameters=False),
+    cnn, (fewer.x_train, fewer.y_train), conv_recipe, range(seeds), start=Start(until=early),
+    record=Record(errors_at=(early,), parameters=False), run=engine
 )  # fmt: skip
 conv_scores = {"EL2N": el2n(seen.errors[early]).mean(0), "GraNd": grand_cnn[:networks].mean(0)}
 
@@ -850,8 +850,8 @@ net = models.by_name(memorization_architecture, shape=tuple(x.shape[1:]), classe
 rising = Recipe(lr=memorization_lr, epochs=15, batch_size=100, momentum=0.9, schedule="warmup_linear")
 sees = subsets(n_memorization, round(0.7 * n_memorization), trials, seed)
 everything = clothes.x_train, clothes.y_train, clothes.x_test, clothes.y_test
-subsampled = ensemble.train(net, *everything, recipe=rising, seeds=range(trials), member_sees=sees, record=Record(parameters=False), **train)
-whole = ensemble.train(net, *everything[:2], recipe=rising, seeds=range(networks), record=Record(errors_at=(1, 2, 4, 8, 15), visits=True), **train)
+subsampled = ensemble.train(net, everything, rising, range(trials), sees=sees, record=Record(parameters=False), run=engine)
+whole = ensemble.train(net, everything[:2], rising, range(networks), record=Record(errors_at=(1, 2, 4, 8, 15), visits=True), run=engine)
 
 # %% [markdown]
 # The selected examples are the training side of the pairs of notebook 03's definition.
@@ -913,7 +913,7 @@ def gain_at_half(rows, rate):
     part = datasets.load(dataset, n_train=rows, n_test=n_test, seed=seed)
     part = dataclasses.replace(part, x_train=(part.x_train - mean) / spread, x_test=(part.x_test - mean) / spread)
     own = dataclasses.replace(recipe, lr=rate)
-    seen = ensemble.train(model, part.x_train, part.y_train, recipe=own, stop=early, seeds=range(networks), record=Record(errors_at=(early,), parameters=False), **train)
+    seen = ensemble.train(model, (part.x_train, part.y_train), own, range(networks), start=Start(until=early), record=Record(errors_at=(early,), parameters=False), run=engine)
     plans = {("random",): pruning.random_subsets(rows, 0.5, range(seeds)), ("EL2N",): pruning.prune(el2n(seen.errors[early]).mean(0), 0.5, drop="lowest", seed=seed)}
     length = dataclasses.replace(own, epochs=None, iterations=epochs * -(-rows // batch_size))
     table = pruning.retrain(model, part, plans, columns=("score",), **settings | {"recipe": length})

@@ -86,7 +86,7 @@ from lib.scores.influence import influence, inverse_hessian
 from lib.store import Store
 from lib.training import ensemble
 from lib.training.parallel import each_in_a_process
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 from lib.training.retraining import losses_on, removals, retrain
 
 plots.style()
@@ -168,14 +168,14 @@ print(f"gradient norm at the optimum {fast.gradient_norm:.0e}; one flower's shar
 # Networks of width 5, for several depths, and of one layer, for several widths; each from 28 initializations, all of which are trained, brought to rest and retrained side by side. Full-batch training; tanh networks with decay are then brought to rest by a quasi-Newton method that starts from the curvature. (ReLU networks cannot be: their minima lie on kinks, where the gradient jumps.) Then the test flower of highest loss, the 20 training flowers most influential on it, and 20 retrainings for each.
 
 # %%
-double = {"precision": "float64", "progress": False, "store": store}
+double = Run(precision="float64", progress=False, store=store)
 
 def iris_weights(model, activation, lam, starts):
     learn = Recipe(
         lr=0.01, optimizer="adam", schedule="cosine", iterations=iris_steps, batch_size=None, weight_decay=lam
     )
     first = fragility.wide_start(model, starts, activation)
-    weights = ensemble.train(model, flowers, kinds, recipe=learn, seeds=starts, initial=first, **double).parameters
+    weights = ensemble.train(model, (flowers, kinds), learn, starts, start=Start(first), run=double).parameters
     if lam and activation == "tanh":
         model = fragility.placed(model, weights)
         rest = optimum(model, flowers, kinds, weights=weights, weight_decay=lam, tolerance=1e-6, steps=100)
@@ -195,7 +195,7 @@ def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_ne
         for r in range(len(starts))
     ]
     retrained = lambda recipe, start: fragility.by_retraining(
-        model, lambda gone: retrain(model, flowers, kinds, gone, recipe=recipe, seeds=starts, weights=start, **double)
+        model, lambda gone: retrain(model, (flowers, kinds), recipe, starts, removed=gone, start=Start(start), run=double)
     )
     answered = lambda respond: fragility.by_response(
         model, weights, lambda net, gone, w: respond(net, flowers, kinds, gone, weights=w, weight_decay=lam, tolerance=1e-7)

@@ -74,6 +74,7 @@ from lib.scores.memorization import subsets
 from lib.scores.unique_information import f_si, f_si_by_class, tangent
 from lib.store import Store
 from lib.training import ensemble
+from lib.training.recipe import Run
 
 plots.style()
 ledger, store = Ledger("07", profile), Store(profile=profile)
@@ -119,7 +120,7 @@ sees = subsets(len(few), round(0.7 * len(few)), 20, seed)
 def alone(member):
     """Who is right at the end, (1, n), of one network trained by itself."""
     net, own = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k), sees[member : member + 1]
-    run = ensemble.train(net, statistics.standardized(x[few]), y[few], recipe=catalogue.trial_recipe(tiny), seeds=[member], member_sees=own, progress=False)
+    run = ensemble.train(net, (statistics.standardized(x[few]), y[few]), catalogue.trial_recipe(tiny), [member], sees=own, run=Run(progress=False))
     return run.correct_train[:, 0]
 
 print(*map(inspect.getsource, (definitions.influence_of_seeing, definitions.memorization, definitions.c_scores)), sep="\n")
@@ -296,7 +297,7 @@ model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 steps = epochs * -(-n // settings.batch_size)
 fixed = dataclasses.replace(catalogue.run_recipe(settings), epochs=None, iterations=steps)
 normal = dataclasses.replace(images, x_train=statistics.standardized(x), x_test=statistics.standardized(images.x_test, x))
-retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "device": device, "store": store, "columns": ("score", "choice", "share")}
+retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "columns": ("score", "choice", "share"), "run": Run(device=device, store=store)}
 contest = [*judged, "input norm"]
 print(f"{len(contest)} scores, networks of {steps:,} steps")
 

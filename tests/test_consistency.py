@@ -11,7 +11,7 @@ from lib.scores.complexity_gap import cg_prime, cg_scores
 from lib.scores.memorization import c_scores, subsets_of_shares
 from lib.statistics import spearman_r
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -36,7 +36,7 @@ def test_isolated_and_mislabelled_examples_score_low():
     y[:2] = 1 - y[:2]
     sees = subsets_of_shares(100, (0.4, 0.8), trials=10, seed=0)
     recipe = Recipe(lr=0.1, epochs=10, batch_size=20)
-    run = train(mlp(2, (8,), 2), x, y, recipe=recipe, seeds=range(20), member_sees=sees, progress=False)
+    run = train(mlp(2, (8,), 2), (x, y), recipe, range(20), sees=sees, run=Run(progress=False))
     scores = c_scores(sees, run.correct_train[:, 0])
     assert scores[:2].max() < 0.1 and scores[2:].min() > 0.9
 

@@ -11,7 +11,7 @@ from experiments import fragility as cases_of
 from lib.data.datasets import load
 from lib.scores.influence import inverse_hessian
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 from lib.training.retraining import losses_on, part_of, removals, retrain
 
 LAMBDA, DELTA = 0.01, 0.02
@@ -39,7 +39,7 @@ def test_a_fit_is_the_training_and_the_influence_that_it_says(net, images, setti
     x, y = images.x_train, images.y_train
     assert net.recipe.epochs == 10 and net.recipe.weight_decay == LAMBDA
     assert net.again.iterations == round(0.2 * 10 * 24 / 8) and net.again.optimizer == "sgd" and net.again.lr == 0.05
-    run = ensemble.train(net.model, x, y, recipe=net.recipe, seeds=[3], progress=False)
+    run = ensemble.train(net.model, (x, y), net.recipe, [3], run=Run(progress=False))
     assert all((run.parameters[name] == value).all() for name, value in net.weights.items())
     assert net.fitted == float(run.accuracy_train[0])
     with pytest.warns(UserWarning, match="no optimum"):
@@ -70,8 +70,9 @@ def test_true_changes_are_those_of_retraining_against_a_control(net, images):
     changes = cases_of.true_changes(net, gone, [1, 7])
     recipe = part_of(net.recipe, 0.2, 24, schedule="constant", lr=0.05, optimizer="sgd", momentum=0.9)
     again = retrain(
-        net.model, images.x_train, images.y_train, gone, recipe=recipe, seeds=[3], weights=net.weights, progress=False
-    )
+        net.model, (images.x_train, images.y_train), recipe, [3], removed=gone, start=Start(net.weights),
+        run=Run(progress=False),
+    )  # fmt: skip
     after, control = (losses_on(net.model, v, images.x_test, images.y_test) for v in (again.parameters, again.control))
     torch.testing.assert_close(changes, (after[0] - control)[:, [1, 7]])
     scratch = cases_of.true_changes(net, gone, [1, 7], scratch=True)

@@ -9,7 +9,7 @@ from lib.numerics.spectral_filter import F64
 from lib.scores import definitions
 from lib.scores.unique_information import Tangent, changes, f_si, f_si_by_class, fitted, regression_targets, tangent
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 
 
 def network(outputs=1, inputs=6):
@@ -45,8 +45,8 @@ def test_the_engine_trains_the_same():
     start = {name: p.detach().expand(9, *p.shape) for name, p in model.named_parameters()}
     recipe = Recipe(lr=0.1, iterations=25, batch_size=None, loss="mse")
     run = ensemble.train(
-        model, x, y, recipe=recipe, seeds=[0] * 9, member_sees=sees, masked=True, initial=start,
-        precision="float64", progress=False,
+        model, (x, y), recipe, [0] * 9, sees=sees, masked=True, start=Start(start),
+        run=Run(precision="float64", progress=False),
     )  # fmt: skip
     outputs = stacked.predict(model, run.parameters, x_val)
     torch.testing.assert_close(changes(tangent(model, x, x_val), y, lr=0.1, steps=25), outputs[:1] - outputs[1:])

@@ -9,7 +9,7 @@ from lib.numerics import gradients
 from lib.scores import definitions
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record, learning_rates
+from lib.training.recipe import Recipe, Record, Run, learning_rates
 
 RATES = {1: 0.3, 4: 0.05}
 
@@ -75,7 +75,7 @@ def test_what_the_engine_keeps_can_be_scored():
     x, model = torch.randn(30, 5, generator=g), models.mlp(5, (6,), classes=3)
     y = (x @ torch.randn(5, 3, generator=g)).argmax(1)
     recipe = Recipe(lr=0.1, epochs=4, batch_size=10)
-    run = ensemble.train(model, x, y, recipe=recipe, seeds=[0, 1], record=Record(checkpoints_at=(2, 4)), progress=False)
+    run = ensemble.train(model, (x, y), recipe, [0, 1], record=Record(checkpoints_at=(2, 4)), run=Run(progress=False))
     rates = learning_rates(recipe, run.checkpoints, n=30)
     assert tracin_self(model, run.checkpoints, rates, x, y, layers="all").shape == (2, 30)
 

@@ -7,7 +7,7 @@ from torch import nn
 from lib.networks import models
 from lib.networks.stacked import Plain, Widened, loss_gradient, widen
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run
 
 NAMES = ("small_cnn", "lenet", "vgg13_bn-2", "resnet18-2", "resnet50-2")
 
@@ -48,7 +48,7 @@ def test_a_training_is_the_same_to_rounding():
     recipe = Recipe(lr=0.05, momentum=0.9, epochs=2, batch_size=10, weight_decay=0.01)
     model = models.by_name("small_cnn", shape=(1, 16, 16), classes=3)
     run = lambda **how: ensemble.train(
-        model, x, y, recipe=recipe, seeds=range(5), member_sees=sees, masked=True, progress=False, **how
+        model, (x, y), recipe, range(5), sees=sees, masked=True, run=Run(progress=False, **how)
     )
     plain, wide, pairs = run(), run(wide=True), run(wide=True, chunk=2)
     for name, value in plain.parameters.items():

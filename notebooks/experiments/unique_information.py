@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate, pad
 from lib.numerics.spectral_filter import F64
 from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets
 from lib.training import ensemble
-from lib.training.recipe import Record
+from lib.training.recipe import Record, Run
 
 STRATEGIES = ("bottom", "bottom iterative", "top", "random", "joint")
 
@@ -110,14 +110,14 @@ def kept(order: Tensor, removed: float) -> Tensor:
     return mask
 
 
-def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, recipe, **options) -> pd.DataFrame:
+def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, recipe, run: Run = Run()) -> pd.DataFrame:
     """Train one network a plan, all in one call of the engine, and count what it gets right where it should be judged.
 
     Args:
         x, y: all examples ``(N, …)`` and labels, training and test rows together.
         plans: dicts with ``train`` and ``test``, positions among the N, ``seed`` of the network, and any other
             entries, which become columns of the table.
-        recipe, options: as ``lib.training.ensemble.train`` has them.
+        recipe, run: as ``lib.training.ensemble.train`` has them.
 
     Returns:
         A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
@@ -132,11 +132,9 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
     if (both := (sees & judged).any(1)).any() or not sees.any(1).all():
         row = int((both | ~sees.any(1)).nonzero()[0])
         raise ValueError(f"plan {row} must train on some examples and be tested on others")
-    run = ensemble.train(
-        model, x, y, recipe=recipe, seeds=[plan["seed"] for plan in plans], member_sees=sees,
-        record=Record(parameters=False), **options,
-    )  # fmt: skip
-    right = (run.correct_train[:, 0] & judged).sum(1) / judged.sum(1)
+    seeds, record = [plan["seed"] for plan in plans], Record(parameters=False)
+    trained = ensemble.train(model, (x, y), recipe, seeds, sees=sees, record=record, run=run)
+    right = (trained.correct_train[:, 0] & judged).sum(1) / judged.sum(1)
     table = pd.DataFrame([{key: v for key, v in plan.items() if key not in ("train", "test")} for plan in plans])
     return table.assign(kept=sees.sum(1).numpy(), accuracy=right.double().numpy())
 

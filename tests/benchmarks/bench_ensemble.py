@@ -46,7 +46,7 @@ from lib.networks.stacked import predict
 from lib.scores.memorization import subsets
 from lib.store import results_folder
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run
 
 BATCH, LR, MOMENTUM = 100, 0.05, 0.9
 THREADS = torch.get_num_threads()
@@ -106,8 +106,8 @@ def busy_process():
 def our_rate(build, x, y, members, steps, **options):
     recipe = Recipe(lr=LR, momentum=MOMENTUM, batch_size=BATCH, iterations=steps)
     sees = subsets(len(x), round(0.7 * len(x)), members, seed=0)
-    options |= {"recipe": recipe, "record": Record(parameters=False), "progress": False}
-    return train(build(), x, y, seeds=range(members), member_sees=sees, **options).steps_per_second
+    options |= {"recipe": recipe, "record": Record(parameters=False), "run": Run(progress=False)}
+    return train(build(), (x, y), seeds=range(members), sees=sees, **options).steps_per_second
 
 
 def gigaflops_a_step(build, x, y):
@@ -140,7 +140,7 @@ def test_the_two_ways_train_the_same_network():
     x, y = torch.rand(60, 1, 28, 28, dtype=torch.float64), torch.randint(0, 10, (60,))
     recipe = Recipe(lr=LR, momentum=MOMENTUM, batch_size=None, iterations=5)
     for build in (lambda: mlp(784), cnn_unique_information):
-        ours = train(build(), x, y, recipe=recipe, seeds=[3, 4], precision="float64", progress=False)
+        ours = train(build(), (x, y), recipe, [3, 4], run=Run(precision="float64", progress=False))
         for e, seed in enumerate((3, 4)):
             plain = plain_loop(initialize(build(), seed).double(), x, y, torch.arange(60).expand(5, 60))
             torch.testing.assert_close(predict(build(), ours.parameters, x)[e], plain(x).detach())
