@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib.networks import models
-from lib.networks.stacked import Plain, Widened, loss_gradient, widen
+from lib.networks.stacked import Modules, group, loss_gradient, widen
 from lib.training import ensemble
 from lib.training.recipe import Recipe
 
@@ -19,7 +19,7 @@ def made(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_gradients_and_statistics_are_those_of_single_networks(name):
     g = torch.Generator().manual_seed(0)
-    one, wide = (kind(made(name), 3, dtype=torch.float64, device="cpu") for kind in (Plain, Widened))
+    one, wide = (group(made(name), 3, precision="float64", device="cpu", wide=wide) for wide in (False, True))
     for key, view in {**one.w.views, **one.buffers}.items():
         view.copy_(
             torch.rand(view.shape, generator=g, dtype=torch.float64).sub(0.4) if view.is_floating_point() else view
@@ -68,7 +68,7 @@ def test_networks_that_cannot_stand_side_by_side_are_refused():
         def forward(self, x):
             return self.head(self.conv(x).mean((2, 3)).flip(1))
 
-    net = Widened(Mixing(), 2, dtype=torch.float32, device="cpu")
+    net = Modules(Mixing(), 2, wide=True, dtype=torch.float32, device="cpu")
     net.w.buffer.normal_(generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="model mixes its channels"):
         net.logits(torch.rand(3, 1, 5, 5))

@@ -116,19 +116,19 @@ def train(
             ``start``, what follows is what would have followed. Penalties to ``init`` pull towards ``initial`` at rest.
         record: what to keep.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: ``float32``, ``float64``, or ``bfloat16``: factors of products and convolutions are rounded to it (on
-            a GPU, those of chains to TF32), what is kept is float32. Meanwhile all of the process's products are.
+        precision: ``float32``, ``float64``, or, on a GPU, ``bfloat16``: factors of products and convolutions are rounded
+            to it, what is kept is float32.
         chunk: members computed side by side, at most; chosen from the free memory and by measurement if ``None``.
         store: a ``lib.store.Store``; finished shards are kept there, and a killed run goes on after the last of them.
         scheduler: address of a Dask scheduler (``tcp://…``), a ``distributed.Client``, or ``local`` for one process a
             core; the shards are trained by its workers, each on its own ``device``.
-        wide: train networks with convolutions as one of many channels: several times as fast for narrow ones on a CPU
+        wide: train networks with convolutions as one of many channels: up to twice as fast for narrow ones on a CPU
             (``lib.networks.stacked``); members then depend on ``chunk`` and company by rounding.
         progress: show a bar, in model-steps.
 
     Raises:
         ValueError: if shapes, types or options do not fit together, the model draws random numbers while training
-            (dropout), or the processor has no bfloat16 products.
+            (dropout).
 
     Memory: results, and ``chunk`` members at work on each core; the data once.
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.costs import free_bytes
-from lib.networks.stacked import ROWS, Plain, Widened, rounded_products, targets
+from lib.networks.stacked import ROWS, Modules, targets
 from lib.training.loop import Feed, Optimizer, fresh, train_group
 from lib.training.recipe import Members, Work, step_counts, step_range
 
@@ -41,8 +41,7 @@ def train_members(work: Work, members: Members, chunk: int, tick: Callable) -> d
         kinds.setdefault((step_counts(work.recipe, seen, len(work.x)), before), []).append(e)
     cores = _cores(work)
     groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
-    with rounded_products(work.precision):
-        parts = beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
+    parts = beside(lambda who, tick: train_group(work, members.pick(who), tick), groups, cores, work.layers, tick)
     order = np.argsort(np.concatenate(groups))
     return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
@@ -92,20 +91,17 @@ def beside(call: Callable, jobs: list, cores: int, one_core: bool, tick=lambda s
 def choose_chunk(work: Work, members: Members) -> int:
     """Size of a group: what fits in half of the free memory, and of that the fastest by a short measurement.
 
-    Networks that go one after another anyway (``Plain``) get 1. Under 20,000 model-steps there is nothing to gain by
-    measuring, and the answer is 8.
+    Networks that go one after another anyway get 1, and those that go as one 8. Under 20,000 model-steps there is
+    nothing to gain by measuring, and the answer is 8.
     """
     work = work.placed()
     net = work.group(1)
-    if isinstance(net, Plain):
-        return 1
-    if isinstance(net, Widened):
-        return WIDE
+    if isinstance(net, Modules):
+        return WIDE if net.wide else 1
     limit = max(1, min(len(members.seeds), _fitting(work, net)))
     if total_steps(work, members) < 20_000:
         return min(8, limit)
-    with rounded_products(work.precision):
-        return _fastest(work, limit)
+    return _fastest(work, limit)
 
 
 def _fitting(work: Work, net) -> int:

@@ -263,8 +263,8 @@ def _check_network(work: Work) -> None:
     kind = torch.device(device).type
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: no GPU is visible here")
-    if precision == "bfloat16" and kind == "cpu" and not torch.cpu._is_amx_tile_supported():
-        raise ValueError("precision 'bfloat16' needs AMX on a CPU; without it the products are slower than float32")
+    if precision == "bfloat16" and kind != "cuda":
+        raise ValueError(f"precision 'bfloat16' is for a GPU, got device {device!r}: take 'float32'")
     drops = [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
     if drops:
         raise ValueError(f"model must not draw random numbers while training, got dropout in {drops[0] or 'itself'}")
