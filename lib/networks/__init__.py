@@ -1,8 +1,6 @@
-"""Architectures, and E networks of one architecture as one computation. Nothing here trains or scores.
+"""Architectures, and E networks of one architecture as one computation; nothing here trains or scores.
 
-- ``models``: the papers' architectures by name (``by_name``, ``mlp``, ``resnet18``, …), their initial weights from a
-  seed (``initialize``), and networks that start from another task (``transferred``, ``narrow_resnet``).
-- ``stacked``: stacked parameters, name → ``(E, *shape)``, in and out: ``predict``, ``features``, ``last_layer``,
-  ``members``; the losses and their derivatives; chains of linear layers (``chain``); and the groups that training works
-  on (``group``). It imports torch alone.
+``models``: the papers' architectures (``by_name``, ``mlp``, …), initial weights from a seed, networks that start from
+another task. ``stacked``: what networks with parameters name → ``(E, *shape)`` compute (``predict``, ``features``,
+``last_layer``, ``members``), losses, ``chain``, and the ``group`` that training works on. It imports torch alone.
 """

@@ -62,9 +62,6 @@ def initialize(model: nn.Module, seed: int) -> nn.Module:
 def mlp(inputs: int, hidden: tuple[int, ...] = (256,), classes: int = 10, activation: str = "relu") -> Classifier:
     """Fully connected network; examples of any shape ``(n, …)`` are flattened, ``hidden=()`` is linear.
 
-    Raises:
-        ValueError: for an unknown ``activation`` or a width below 1.
-
     Example:
         >>> sum(p.numel() for p in mlp(784).parameters())  # 784·256 + 256 + 256·10 + 10
         203530
@@ -195,10 +192,8 @@ def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
     """The architecture ``name`` for examples of one ``shape``, ``(c, h, w)`` or ``(d,)``.
 
     ``linear`` and ``mlp`` take any shape; widths follow the name, as in ``mlp-512`` or ``mlp-256-128``, and may follow
-    that of a VGG or ResNet: ``resnet18-8`` has 8 channels in the first block where ``resnet18`` has 64.
-
-    Raises:
-        ValueError: for an unknown name (the valid ones are listed), or an image model on other than square images.
+    that of a VGG or ResNet: ``resnet18-8`` has 8 channels in the first block where ``resnet18`` has 64. Raises
+    ValueError for an unknown name (the valid ones are listed), or an image model on other than square images.
 
     Example:
         >>> by_name("mlp-512-64", shape=(1, 28, 28), classes=10).head
@@ -309,9 +304,6 @@ def narrow_resnet(depth: int, *, width: int = 16, channels: int = 1, classes: in
 
     A width of 64 is He et al.'s (2016); at 16 a network of the same depth and layout costs a sixteenth.
 
-    Raises:
-        ValueError: for another depth, or a width below 1.
-
     Example:
         >>> sum(p.numel() for p in narrow_resnet(18).parameters())
         701818
@@ -347,13 +339,9 @@ def as_imagenet(x: Tensor, side: int = 224) -> Tensor:
 def torchvision_resnet(depth: int, *, weights: str | None = "IMAGENET1K_V1") -> Classifier:
     """torchvision's ResNet, by default with its ImageNet weights (downloaded once and checked by torchvision).
 
-    Images must have three channels (``x.expand(-1, 3, -1, -1)`` for grey ones) and a side of at least 32 or so.
-
-    Args:
-        weights: the name of a set of torchvision's weights, the path of a state dict (``.pth``), or None for random.
-
-    Raises:
-        ValueError: for another depth, or a state dict that does not fit. RuntimeError: if a download fails.
+    ``weights`` are a set of torchvision's by name, the path of a state dict (``.pth``), or None for random ones. Images
+    must have three channels (``x.expand(-1, 3, -1, -1)`` for grey ones) and a side of at least 32 or so. Raises
+    ValueError for another depth or a state dict that does not fit, RuntimeError if a download fails.
     """
     if depth not in RESNETS:
         raise ValueError(f"depth must be one of {', '.join(map(str, RESNETS))}, got {depth}")

@@ -4,11 +4,11 @@ Stacked parameters are name → ``(E, *shape)``, running statistics among them. 
 weights (1/B and so on) make the mean.
 
 A group of networks keeps its members' parameters in one flat buffer, so that an optimizer is a handful of operations on
-one vector. A chain of linear layers is batched products (:class:`Layers`): the one that makes the weights' gradient also
+one vector. A chain of linear layers is batched products (:class:`Layers`): that which makes the weights' gradient also
 adds the momentum (``v ← μv + xᵀδ``), and the gradient with respect to the inputs is never formed. Any other network is
-one member after another through autograd (:class:`Modules`), which beats ``vmap``: members run beside each other on the
-cores. Or, if asked for, all as one of E times the channels, each convolution in groups: up to twice as fast where most
-of a narrow network's time passes before the first multiplication. Only then do last bits depend on how many there are.
+one member after another through autograd (:class:`Modules`), which beats ``vmap``; members run beside each other on the
+cores. If asked for, all are one of E times the channels, each convolution in groups: up to twice as fast where most of
+a narrow network's time passes before the first multiplication. Only then do last bits depend on how many there are.
 """
 
 import copy
@@ -25,15 +25,11 @@ LOSSES = ("cross_entropy", "mse")
 ROWS = 1024  # examples evaluated at a time
 ACTIVATE = {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}
 SELU_SCALE, SELU_FLOOR = 1.0507009873554805, 1.7580993408473766  # λ and λα of Klambauer et al. 2017
-#: layers that take every channel alike
-WHOLE = (nn.ReLU, nn.Tanh, nn.SELU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
+CHANNELWISE = (nn.ReLU, nn.Tanh, nn.SELU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
 
 
 def losses(logits: Tensor, target: Tensor, loss: str) -> Tensor:
-    """ℓ of each example, ``(…)``: −Σ y log softmax(f) (``cross_entropy``) or ½‖f − y‖² (``mse``), in nats.
-
-    ``logits`` f and ``target`` y are ``(…, k)``; y is one-hot rows, or the values to reach (:func:`targets`).
-    """
+    """ℓ of each example, ``(…)``: −Σ y log softmax(f) (nats), or ½‖f − y‖² (``mse``), for f and y ``(…, k)``."""
     if loss == "mse":
         return 0.5 * (logits - target).square().sum(-1)
     return logits.logsumexp(-1) - (logits * target).sum(-1)
@@ -72,10 +68,10 @@ def stacked_members(model: nn.Module, parameters: dict[str, Tensor]) -> int:
     if len(members) != 1:
         raise ValueError(f"parameters must be stacked, (E, …) with one E; got E = {sorted(members)}")
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    for name in expected.keys() | parameters.keys():
-        got = tuple(parameters[name].shape[1:]) if name in parameters else "nothing"
-        if got != expected.get(name):
-            wanted = expected.get(name, "none")
+    given = {name: tuple(value.shape[1:]) for name, value in parameters.items()}
+    for name in expected.keys() | given.keys():
+        wanted, got = expected.get(name, "none"), given.get(name, "nothing")
+        if wanted != got:
             raise ValueError(f"parameters[{name!r}]: the model has {wanted}, got {got} for each member")
     return members.pop()
 
@@ -94,9 +90,7 @@ def labels_by_run(y: Tensor, runs: int, n: int) -> Tensor:
 
 
 @torch.no_grad()
-def predict(
-    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, device="cpu", chunk=None, what: str = "logits"
-) -> Tensor:
+def predict(model: nn.Module, parameters: dict, x: Tensor, *, device="cpu", chunk=None, what="logits") -> Tensor:
     """Logits ``(E, n, k)`` of E networks like ``model``, or their ``features``; ``chunk`` are computed side by side."""
     count, layers = stacked_members(model, parameters), chain(model)
     precision = "float64" if next(iter(parameters.values())).dtype == torch.float64 else "float32"
@@ -122,8 +116,7 @@ def features(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, **optio
 def last_layer(model: nn.Module, parameters: dict, x: Tensor, y: Tensor, *, loss: str = "cross_entropy", **options):
     """The factors of the gradients with respect to the head alone, ``(features (E, n, d), errors (E, n, k))``.
 
-    Example i of run e has the gradient errors ⊗ features; with a bias, the last of the features is 1. ``options`` go
-    to :func:`features`.
+    Example i of run e has the gradient errors ⊗ features; with a bias the last feature is 1. ``options``: predict's.
     """
     name = next(name for name, module in model.named_modules() if module is model.head)
     penultimate = features(model, parameters, x, **options)
@@ -203,8 +196,8 @@ def times_slope(activation: type[nn.Module] | None, delta: Tensor, h: Tensor) ->
 def group(model: nn.Module, members: int, *, precision: str, device, layers=None, wide: bool = False) -> "Group":
     """A group of ``members`` networks like ``model``, their parameters zero.
 
-    ``layers`` is ``chain(model)``, if known; ``wide`` makes one network of any other. ``bfloat16`` is
-    ``torch.autocast``, what is kept in float32; a chain is then one network too.
+    ``layers`` is ``chain(model)``, if known; ``wide`` makes one network of any but chains. ``bfloat16`` is
+    ``torch.autocast``, what is kept in float32; chains are one network then, too.
     """
     how = {"dtype": torch.float64 if precision == "float64" else torch.float32, "device": device}
     layers, mixed = layers or chain(model), precision == "bfloat16"
@@ -216,9 +209,8 @@ def group(model: nn.Module, members: int, *, precision: str, device, layers=None
 class Flat:
     """E copies of named tensors in one buffer; ``self[name]`` is a view ``(E, *shape)``.
 
-    Memory order within a member: a convolution's weight (out, in, height, width) lies channels last; with
-    ``transposed``, a linear weight (out, in) lies as (in, out), which products like better. ``like()``: zeros of the
-    same layout.
+    A convolution's weight lies channels last and, with ``transposed``, a linear weight (out, in) as (in, out), which
+    products like better: ``factors[name]``, ``(E, in, out)``; a bias is ``(E, 1, out)`` there. ``like()`` has zeros.
     """
 
     def __init__(self, shapes: dict[str, tuple], members: int, *, dtype, device, transposed=False):
@@ -233,13 +225,14 @@ class Flat:
                 self.views[name] = stored.view(members, *reversed(shape)).mT
             else:
                 self.views[name] = stored.view(members, *shape)
+        self.factors = {name: view.mT if view.ndim == 3 else view[:, None] for name, view in self.views.items()}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.views[name]
 
 
 class Group:
-    """What both kinds share: weights ``w``, running statistics ``buffers``, and what they compute.
+    """Weights ``w`` and running statistics ``buffers`` of E networks, and what these compute.
 
     ``gradient_(into, x, target, weight, loss, beta)`` does ``into ← β·into + ∇ Σ_b weight_b ℓ_b`` for inputs
     ``(E, B, …)``, targets ``(E, B, k)`` and weights ``(E, B, 1)`` or a number, and returns the logits ``(E, B, k)``.
@@ -273,8 +266,8 @@ class Layers(Group):
         self.layers, self.ones = layers, torch.empty(0)
 
     def _affine(self, layer: Layer, h: Tensor) -> Tensor:
-        weight = self.w[layer.weight].mT
-        return torch.bmm(h, weight) if layer.bias is None else torch.baddbmm(self.w[layer.bias][:, None], h, weight)
+        weight, bias = self.w.factors[layer.weight], self.w.factors.get(layer.bias)
+        return torch.bmm(h, weight) if bias is None else torch.baddbmm(bias, h, weight)
 
     def _evaluate(self, what, x):
         layers = self.layers if what == "forward" else self.layers[:-1]
@@ -285,11 +278,11 @@ class Layers(Group):
         error = loss_gradient(h[-1], target, loss).mul_(weight)
         if self.ones.shape[-1] != x.shape[1]:
             self.ones = error.new_ones(self.members, 1, x.shape[1])
-        transposed = lambda layer, delta: torch.bmm(delta, self.w[layer.weight])
+        transposed = lambda layer, delta: torch.bmm(delta, self.w.views[layer.weight])
         for layer, inputs, delta in chain_backward(self.layers, h, error, transposed):
-            into[layer.weight].mT.baddbmm_(inputs.mT, delta, beta=beta)
+            into.factors[layer.weight].baddbmm_(inputs.mT, delta, beta=beta)
             if layer.bias is not None:
-                into[layer.bias][:, None].baddbmm_(self.ones, delta, beta=beta)
+                into.factors[layer.bias].baddbmm_(self.ones, delta, beta=beta)
         return h[-1]
 
 
@@ -300,73 +293,65 @@ class Modules(Group):
         super().__init__(model, members, **options)
         self.mixed, self.wide, self.width = mixed, wide, members if wide else 1
         self.unchecked = copy.deepcopy(model) if wide else None
-        self.modules = [widen(model, members)] if wide else [copy.deepcopy(model) for _ in range(members)]
-        self.parts = []  # modules, the members in them, and their parameters
-        for i, module in enumerate(self.modules):
-            rows, leaves = slice(i * self.width, (i + 1) * self.width), dict(module.named_parameters())
-            self.parts.append((module, rows, leaves))
+        modules = [_widened(model, members)] if wide else [copy.deepcopy(model) for _ in range(members)]
+        rows = [slice(start, start + self.width) for start in range(0, members, self.width)]
+        self.parts = [(module, who, dict(module.named_parameters())) for module, who in zip(modules, rows, strict=True)]
+        for module, who, leaves in self.parts:
             for name, p in leaves.items():
-                p.data = _beside(self.w[name][rows], p)
+                p.data = _beside(self.w[name][who], p)
             for name, buffer in list(module.named_buffers()):
                 owner, _, leaf = name.rpartition(".")
-                setattr(module.get_submodule(owner), leaf, _beside(self.buffers[name][rows], buffer))
+                setattr(module.get_submodule(owner), leaf, _beside(self.buffers[name][who], buffer))
 
     def _run(self, call: Callable, x: Tensor) -> Tensor:
         """One module on ``(width, B, …)``: ``(width, B, …)``. Channels lie member by member, ``(B, width·c, h, w)``."""
         x = _channels_last(x.transpose(0, 1).flatten(1, 2))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
-            outputs = call(x).unflatten(1, (self.width, -1)).transpose(0, 1)
-        return outputs.to(self.w.buffer.dtype)
+            return call(x).unflatten(1, (self.width, -1)).transpose(0, 1).to(self.w.buffer.dtype)
 
     def _evaluate(self, what, x):
         shared = x.expand(self.width, *x.shape)
-        outputs = torch.cat([self._run(getattr(module.eval(), what), shared) for module in self.modules])
+        outputs = torch.cat([self._run(getattr(module.eval(), what), shared) for module, *_ in self.parts])
         if self.unchecked is not None and what == "forward":  # once: that no member meets another's channels
             state = {name: view[-1] for name, view in {**self.w.views, **self.buffers}.items()}
             alone, self.unchecked = functional_call(self.unchecked.eval(), state, (x,)), None
-            rounding = {"rtol": 0.05, "atol": 0.05} if self.mixed else {"rtol": 1e-3, "atol": 1e-4}
-            if not torch.allclose(alone, outputs[-1], **rounding):
+            rounding = 0.05 if self.mixed else 1e-3
+            if not torch.allclose(alone, outputs[-1], rtol=rounding, atol=rounding / 10):
                 raise ValueError("model mixes its channels, so that its networks cannot stand side by side (wide)")
         return outputs
 
     def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight, loss: str, beta: float) -> Tensor:
         into.buffer.mul_(beta)
         outputs = []
-        for module, rows, leaves in self.parts:
+        for module, who, leaves in self.parts:
             for name, p in leaves.items():
-                p.grad = _beside(into[name][rows], p)
+                p.grad = _beside(into[name][who], p)
             with torch.enable_grad():
-                logits = self._run(module.train(), x[rows])
-            delta = loss_gradient(logits.detach(), target[rows], loss)
-            logits.backward(delta.mul_(weight if isinstance(weight, float) else weight[rows]))
+                logits = self._run(module.train(), x[who])
+            delta = loss_gradient(logits.detach(), target[who], loss)
+            logits.backward(delta.mul_(weight if isinstance(weight, float) else weight[who]))
             outputs.append(logits.detach())
         return torch.cat(outputs)
 
 
-def widen(model: nn.Module, members: int) -> nn.Module:
-    """A copy of ``model`` that takes ``(B, E·c, h, w)`` to ``(B, E·k)``; ValueError for layers it does not know.
-
-    Example:
-        >>> body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        >>> widen(nn.Sequential(body, nn.Linear(2, 3)), 4)(torch.zeros(5, 4, 6, 6)).shape
-        torch.Size([5, 12])
-    """
+def _widened(model: nn.Module, members: int) -> nn.Module:
+    """A copy of ``model`` that takes ``(B, E·c, h, w)`` to ``(B, E·k)``; ValueError for layers it does not know."""
     wide = nn.Sequential(copy.deepcopy(model))  # so that a model that is one layer has a parent
     for parent in list(wide.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear:
-                setattr(parent, name, Linears(layer, members))
+                setattr(parent, name, _Linears(layer, members))
             elif type(layer) in (nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d):
                 for count in {"in_channels", "out_channels", "groups", "num_features"} & vars(layer).keys():
                     setattr(layer, count, members * getattr(layer, count))
                 for tensor in (*layer.parameters(), *layer.buffers()):
                     tensor.data = torch.cat([tensor.data] * members) if tensor.ndim else tensor.data
-            elif not list(layer.children()) and not isinstance(layer, WHOLE):
+            elif not list(layer.children()) and not isinstance(layer, CHANNELWISE):
                 raise ValueError(f"networks side by side may have no {type(layer).__name__}; there is {layer}")
     return wide[0]
 
 
-class Linears(nn.Module):
+class _Linears(nn.Module):
     """E dense layers beside each other: ``(B, E·d)`` to ``(B, E·o)``."""
 
     def __init__(self, like: nn.Linear, members: int):
@@ -390,5 +375,4 @@ def _channels_last(x: Tensor) -> Tensor:
     if x.ndim != 4:
         return x
     x = x.contiguous(memory_format=torch.channels_last)
-    _, channels, _, width = x.shape
-    return x.as_strided(x.shape, (x.stride(0), 1, width, 1)) if channels == 1 else x
+    return x.as_strided(x.shape, (x.stride(0), 1, x.shape[3], 1)) if x.shape[1] == 1 else x

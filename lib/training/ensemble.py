@@ -116,8 +116,8 @@ def train(
             ``start``, what follows is what would have followed. Penalties to ``init`` pull towards ``initial`` at rest.
         record: what to keep.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: ``float32``, ``float64``, or, on a GPU, ``bfloat16``: factors of products and convolutions are rounded
-            to it, what is kept is float32.
+        precision: ``float32``, ``float64``, or, on a GPU, ``bfloat16``: factors of products and convolutions are
+            rounded to it, what is kept is float32.
         chunk: members computed side by side, at most; chosen from the free memory and by measurement if ``None``.
         store: a ``lib.store.Store``; finished shards are kept there, and a killed run goes on after the last of them.
         scheduler: address of a Dask scheduler (``tcp://…``), a ``distributed.Client``, or ``local`` for one process a
