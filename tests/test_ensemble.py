@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from lib.networks.models import initialize, mlp, small_cnn
-from lib.networks.stacked import Plain, Stacked, chain, features, loss_gradient, losses, predict, rounded_products
+from lib.networks.stacked import chain, features, group, loss_gradient, losses, predict
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Record, Run, Start
 
@@ -392,25 +392,27 @@ def test_a_member_is_the_same_in_any_company(data, model):
     )
 
 
-def test_stacked_convolutions_have_the_gradients_of_plain_ones(data):
-    """What a GPU computes in one go, here on the CPU."""
-    x, y = data
-    options = {"dtype": torch.float64, "device": "cpu"}
-    for model in (conv(), small_cnn(classes=4)):
-        plain, stacked = (kind(model, 3, **options) for kind in (Plain, Stacked))
-        plain.w.buffer.copy_(torch.randn(len(plain.w.buffer), generator=torch.Generator().manual_seed(1)) / 4)
-        stacked.w.buffer.copy_(plain.w.buffer)
-        index = torch.randint(0, 50, (3, 10), generator=torch.Generator().manual_seed(2))
-        weight = torch.rand(3, 10, 1, dtype=torch.float64)
-        into = [net.w.like() for net in (plain, stacked)]
-        for net, gradient in zip((plain, stacked), into, strict=True):
-            gradient.buffer.fill_(1.0)
-            net.gradient_(gradient, x[index], nn.functional.one_hot(y[index], 4), weight, "cross_entropy", 0.5)
-        torch.testing.assert_close(into[0].buffer, into[1].buffer)
+@pytest.mark.parametrize("model", [mlp(64, (16,), 4), small_cnn(classes=4)])
+def test_what_a_gpu_computes_in_bfloat16_is_within_its_rounding(data, model):
+    """Here on the CPU, which rounds alike; what is kept is float32."""
+    g = torch.Generator().manual_seed(1)
+    exact, rounded = (group(model, 3, precision=precision, device="cpu") for precision in ("float32", "bfloat16"))
+    states = {name: torch.randn(view.shape, generator=g) / 4 for name, view in exact.w.views.items()}
+    rows, weight = torch.randint(0, 50, (3, 10), generator=g), torch.rand(3, 10, 1, generator=g)
+    x, target = data[0][rows].float(), nn.functional.one_hot(data[1][rows], 4).float()
+    gradients = []
+    for net in (exact, rounded):
+        for name, view in net.w.views.items():
+            view.copy_(states[name])
+        into = net.w.like()
+        into.buffer.fill_(1.0)
+        logits = net.gradient_(into, x, target, weight, "cross_entropy", 0.5)
+        assert logits.dtype == into.buffer.dtype == torch.float32
+        gradients.append(torch.cat([into[name].flatten() for name in states]) - 0.5)
         with torch.no_grad():
-            torch.testing.assert_close(plain.logits(x), stacked.logits(x))
-            if hasattr(model, "features"):
-                torch.testing.assert_close(plain.features(x), stacked.features(x))
+            assert net.logits(x[0]).shape == (3, 10, 4) and net.features(x[0]).shape[:2] == (3, 10)
+    difference = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
+    assert 0 < difference < 0.05  # a factor keeps 8 bits, and there are a handful of layers
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
@@ -445,42 +447,6 @@ def digits():
     x, y = load_digits(return_X_y=True)
     x, y = torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
     return x[:1000], y[:1000], x[1000:], y[1000:]
-
-
-@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="the processor has no AMX")
-def test_bfloat16_is_as_accurate_within_the_spread_over_seeds():
-    x, y, x_test, y_test = digits()
-    cnn = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
-    for model, size in ((mlp(64, (64,), 10), 24), (cnn, 8)):
-        recipe = Recipe(lr=0.1, momentum=0.9, epochs=6, batch_size=50)
-        accuracy = {
-            precision: train(
-                model, (x, y, x_test, y_test), recipe, range(size), run=Run(precision=precision, progress=False)
-            ).accuracy_test
-            for precision in ("float32", "bfloat16")
-        }
-        assert accuracy["float32"].mean() > 0.85
-        assert (accuracy["float32"].mean() - accuracy["bfloat16"].mean()).abs() < accuracy["float32"].std()
-        alone = train(
-            model, (x, y, x_test, y_test), recipe, [3], run=Run(precision="bfloat16", chunk=1, progress=False)
-        )
-        assert alone.accuracy_test[0] == pytest.approx(accuracy["bfloat16"][3].item(), abs=0.01)
-
-
-def test_products_are_rounded_only_while_they_are_asked_to_be():
-    a = torch.rand(256, 256, generator=torch.Generator().manual_seed(0))
-    exact, before = a @ a, torch.backends.mkldnn.matmul.fp32_precision
-    with rounded_products("float32"):
-        assert torch.equal(a @ a, exact)
-    with rounded_products("bfloat16"):
-        with rounded_products("bfloat16"):  # another thread's, say
-            pass
-        rounded = a @ a
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
-    assert torch.backends.mkldnn.matmul.fp32_precision == before and torch.equal(a @ a, exact)
-    if torch.cpu._is_amx_tile_supported():
-        assert not torch.equal(rounded, exact)
-        torch.testing.assert_close(rounded, exact, rtol=0.01, atol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

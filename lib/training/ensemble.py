@@ -91,7 +91,7 @@ def train(
 
     Raises:
         ValueError: if shapes, types or options do not fit together, the model draws random numbers while training
-            (dropout), or the processor has no bfloat16 products.
+            (dropout).
 
     Memory: results, and ``run.chunk`` members at work on each core; the data once.
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.costs import free_bytes
-from lib.networks.stacked import ROWS, Plain, Widened, rounded_products
+from lib.networks.stacked import ROWS, Modules
 from lib.training.loop import fresh, train_group
 from lib.training.recipe import Members, Work, step_counts, step_range
 
@@ -46,9 +46,8 @@ def train_members(work: Work, members: Members, tick: Callable[[int], None]) -> 
         kinds.setdefault((step_counts(work.recipe, seen, work.n), before), []).append(e)
     chunk, cores = work.run.chunk or choose_chunk(work, members), _cores(work)
     groups = [who for kind in kinds.values() for who in _cut(kind, chunk, cores)]
-    with rounded_products(work.run.precision):
-        train = lambda who, tick: train_group(work, members.pick(who), tick)
-        parts = beside(train, groups, cores, one_core=bool(work.layers), tick=tick)
+    train = lambda who, tick: train_group(work, members.pick(who), tick)
+    parts = beside(train, groups, cores, one_core=bool(work.layers), tick=tick)
     order = np.argsort(np.concatenate(groups))
     return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
@@ -114,12 +113,12 @@ def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
 def choose_chunk(work: Work, members: Members) -> int:
     """Size of a group, by rule: what fits in the caches and in half of the free memory; on a GPU, in memory.
 
-    Networks that go one after another anyway (``Plain``) get 1. For an MLP 784–256–10 sizes from 1 to 64 lie within a
+    Networks that go one after another anyway get 1. For an MLP 784–256–10 sizes from 1 to 64 lie within a
     fifth of each other; networks of a thousand weights need thirty beside each other to be fast.
     """
     net = work.group(1)
-    if isinstance(net, Plain | Widened):
-        return WIDE if isinstance(net, Widened) else 1
+    if isinstance(net, Modules):
+        return WIDE if net.wide else 1
     vectors = 5 * net.w.buffer.numel()  # weights, velocity, gradient, second moment, reference
     widths = sum(view.shape[1] for view in net.w.views.values() if view.ndim == 3) + work.data.x_train[0].numel()
     activations = 3 * widths * max(work.recipe.batch_size or work.n, ROWS)

@@ -98,23 +98,6 @@ class Recipe:
         return rise
 
 
-def learning_rates(recipe: Recipe, epochs, n: int) -> dict[int, float]:
-    """The step size that led to each checkpoint, that of the last step of its epoch; at epoch 0 that of the first.
-
-    Args:
-        recipe: how the networks were trained, on ``n`` examples each.
-        epochs: of the checkpoints.
-
-    Example:
-        >>> learning_rates(Recipe(lr=1.0, epochs=4, batch_size=10, schedule="step", milestones=(2,)), (0, 2, 3), n=50)
-        {0: 1.0, 2: 1.0, 3: 0.1}
-    """
-    per_epoch = 1 if recipe.batch_size is None else math.ceil(n / recipe.batch_size)
-    steps = recipe.epochs * per_epoch if recipe.iterations is None else recipe.iterations
-    at = {epoch: min(max(0, epoch * per_epoch - 1), max(0, steps - 1)) for epoch in epochs}
-    return {epoch: recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch) for epoch, t in at.items()}
-
-
 @dataclass(frozen=True)
 class Record:
     """What is kept of each member; epoch 0 is the initialization.
@@ -142,13 +125,13 @@ class Record:
 class Run:
     """Where and by what means a training is computed: changes how long it takes, and the result by rounding at most.
 
-    ``bfloat16`` rounds the factors of products and convolutions (on a GPU, those of chains to TF32); what is kept is
-    float32. Meanwhile all of the process's products are rounded. ``wide`` trains networks with convolutions as one of
-    many channels: several times as fast for narrow ones on a CPU; members then depend on their company by rounding.
+    ``bfloat16``, on a GPU, rounds the factors of products and convolutions; what is kept is float32. ``wide`` trains
+    networks with convolutions as one of many channels: up to twice as fast for narrow ones on a CPU; members then
+    depend on their company by rounding.
     """
 
     device: str = "cpu"  # or cuda, cuda:1
-    precision: str = "float32"  # or float64, bfloat16
+    precision: str = "float32"  # or float64; on a GPU bfloat16
     chunk: int | None = None  # members computed side by side, at most; None: by the network's size and the free memory
     store: object = None  # a ``lib.store.Store``: keeps finished shards, so that a killed run goes on after the last
     scheduler: object = None  # address or Client of Dask, whose workers train the shards; local: one process a core
@@ -298,8 +281,8 @@ def check(work: Work, members: Members) -> None:
     model, kind = work.model, torch.device(work.run.device).type
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {work.run.device!r}: no GPU is visible here")
-    if work.run.precision == "bfloat16" and kind == "cpu" and not torch.cpu._is_amx_tile_supported():
-        raise ValueError("precision 'bfloat16' needs AMX on a CPU; without it the products are slower than float32")
+    if work.run.precision == "bfloat16" and kind != "cuda":
+        raise ValueError(f"precision 'bfloat16' is for a GPU, got device {work.run.device!r}: take 'float32'")
     drops = [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
     if drops:
         raise ValueError(f"model must not draw random numbers while training, got dropout in {drops[0] or 'itself'}")
