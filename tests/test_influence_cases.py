@@ -89,7 +89,8 @@ def test_a_compared_net_has_the_changes_of_its_most_influential_examples(net, im
     part = table[table.percentile == 50]
     assert part.row.tolist() == rows.tolist() and set(part.test) == {test}
     np.testing.assert_allclose(part.predicted, net.scores([test])[0, rows], rtol=1e-5)
-    np.testing.assert_allclose(part.retrained, cases_of.true_changes(net, removals(rows, 24), [test])[:, 0], rtol=1e-6)
+    again = cases_of.true_changes(net, removals(rows, 24), [test])[:, 0]  # fewer side by side: other sums, in float32
+    np.testing.assert_allclose(part.retrained, again, rtol=1e-4, atol=1e-6)
     found = cases_of.agreed(net, 50)
     assert found == fragility.agreement(part.predicted, part.retrained)
     assert cases_of.agreed(net, 50, "from scratch") == fragility.agreement(part.predicted, part["from scratch"])
