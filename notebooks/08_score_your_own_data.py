@@ -426,7 +426,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # ```python
 # likely = judges[0].votes.probability.nan_to_num(0.0).scatter(1, y[:, None], -1.0).argmax(1)
 # confused = torch.where(flipped, likely, y)
-# (jury,) = own_scores.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, progress=False, device=device)
+# (jury,) = own_data.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, run=Run(progress=False, device=device))
 # harder = suspects.probe(suspects.suggestions(jury.votes, confused, sure=sure), flipped, y)
 # print(f"found: {harder.found[0]:.0%} of the confusions, {measured.found[0]:.0%} of the random flips")
 # ```
@@ -454,7 +454,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # ```python
 # first = next(iter(hardness))
 # ends = {(end, 0.8): lambda s, end=end: pruning.prune(hardness[first], 0.8, drop=end, y=own) for end in ("lowest", "highest")}
-# tried = dropping.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
+# tried = own_data.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
 # print(dropping.losses(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
 # ```
 # </details>
