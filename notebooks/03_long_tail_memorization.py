@@ -878,10 +878,10 @@ ledger.table()
 # Yes: a wrong label can only be memorized.
 #
 # ```python
-# noisy, flipped = data.uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
+# noisy, flipped = noise.uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
 # few_sees = sees[:200]
 # few_right, _ = fit(dataclasses.replace(images, y_train=noisy), few_sees, recipe)
-# value, (low, high) = stats.auroc(memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
+# value, (low, high) = statistics.auroc(memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
 # print(f"AUROC {value:.3f} [{low:.3f}, {high:.3f}]")
 # ```
 # </details>
