@@ -327,10 +327,10 @@ def held_out_votes(member_sees: Tensor, errors: Tensor, y: Tensor) -> Votes:
         )
     if y.shape != member_sees.shape[1:]:
         raise ValueError(f"y: expected one label an example, ({member_sees.shape[1]},), got {tuple(y.shape)}")
-    return votes([tally(member_sees, errors, y)])
+    return votes([held_out_sums(member_sees, errors, y)])
 
 
-def tally(member_sees: Tensor, errors: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def held_out_sums(member_sees: Tensor, errors: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Count, sum and sum of squares of what :func:`held_out_votes` averages, so that blocks of networks add up."""
     n, k = errors.shape[1:]
     label = torch.nn.functional.one_hot(y.long(), k).double()
@@ -385,7 +385,7 @@ def filled(score: Tensor) -> Tensor:
     return torch.where(score.isnan(), score.nanmedian(), score)
 
 
-def detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
+def flip_detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
     """How well each score tells flipped labels from the others, high = suspicious.
 
     Args:

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
-from experiments.checkup import Votes, standardized, tally, votes
+from experiments.checkup import Votes, standardized, held_out_sums, votes
 from lib.catalogue import SCORES, Scored, Settings, compute, trial_recipe
 from lib.costs import best_seconds, free_bytes, matrix_product_rate, measured
 from lib.data.datasets import Dataset
@@ -44,7 +44,7 @@ class Item(NamedTuple):
     power: int = 1  # of the number of rows that this time grows with
 
 
-def plan(items: list[Item], seconds: float) -> pd.DataFrame:
+def plan_work(items: list[Item], seconds: float) -> pd.DataFrame:
     """How much of each item fits in some seconds.
 
     Returns:
@@ -54,7 +54,7 @@ def plan(items: list[Item], seconds: float) -> pd.DataFrame:
         ValueError: if the least of everything does not fit; says how many minutes would do.
 
     Example:
-        >>> plan([Item("networks", "trainings", 10, 2, 1.0)], 6.5).planned.tolist()
+        >>> plan_work([Item("networks", "trainings", 10, 2, 1.0)], 6.5).planned.tolist()
         [6]
     """
     for item in items:
@@ -173,7 +173,7 @@ def retrain_and_mark(
     return {name: torch.cat(parts) for name, parts in marks.items()}
 
 
-def losses(
+def accuracy_lost(
     correct: Mapping[tuple, Tensor], full: tuple, *, columns: tuple[str, ...] = ("score", "kept"), level: float = 0.95
 ) -> pd.DataFrame:
     """Accuracy lost against the full data, in percentage points (negative = gained), with its interval.
@@ -329,7 +329,7 @@ def make_plan(
     names: list[str], x: Tensor, y: Tensor, settings: Settings, *, minutes: float, begun: float, trials: int,
     networks: int, seeds: int, plans: int, store=None, device: str = "cpu",
 ) -> tuple[int, pd.DataFrame]:  # fmt: skip
-    """Measure the speed on short trials and plan with it: ``(rows, plan)``, see ``experiments.own_data.plan``.
+    """Measure the speed on short trials and plan with it: ``(rows, plan)``, see ``experiments.own_data.plan_work``.
 
     The measured times and the time left are kept in ``store``, so that a run that goes on has the plan that it had.
     An exact CG-score is planned where it takes no more than a third of the time and half of the free memory; else
@@ -376,7 +376,7 @@ def make_plan(
     items.append(Item("judges", "networks", trials, min(LEAST, trials), len(y) * one(settings.share)))
     items.append(Item("pruning", "seeds", seeds, 2, plans * one(1.0)))
     rows = rows_that_fit(items, n, left, fewest=50 * k)
-    table = plan(shrunk(items, rows / n), left)
+    table = plan_work(shrunk(items, rows / n), left)
     if store is not None and kept is None:  # a plan that failed is measured anew
         store.put(key, {name: np.array(value) for name, value in cost.items()})
     return rows, table
@@ -470,7 +470,7 @@ def trial_blocks(
             labels=y.repeat_interleave(len(block), 0), record=record, **options,
         )  # fmt: skip
         errors = run.errors[settings.trial_epochs].view(r, len(block), n, k)
-        counts = [tally(sees, errors[i], y[i]) for i in range(r)]
+        counts = [held_out_sums(sees, errors[i], y[i]) for i in range(r)]
         parts.append((sees, run.correct_train[:, -1].view(r, len(block), n), counts))
     sees, right = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts], 1)
     return [Trials(sees, right[i], votes([part[2][i] for part in parts])) for i in range(r)]
