@@ -316,7 +316,7 @@ for threshold in thresholds:
     plans["random", threshold] = pruning.random_subsets(n, float(rest.double().mean()), range(retrainings))
 model = models.by_name(architecture, shape=tuple(images.x_train.shape[1:]), classes=len(images.classes))
 options = {"recipe": recipe, "seeds": range(retrainings), "device": device, "store": store}
-reduced = pruning.retrain(model, images, plans, columns=("removed", "threshold"), **options)
+reduced = pruning.retrain_pruned(model, images, plans, columns=("removed", "threshold"), **options)
 
 # %% [markdown]
 # Test accuracy with 95% bands over trainings, and what is left of the training set.
