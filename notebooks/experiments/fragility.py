@@ -73,7 +73,7 @@ def around_percentile(scores: Tensor, percentile: float, k: int) -> Tensor:
 
 
 def by_retraining(model: nn.Module, again: Callable[[Tensor], Retrained]) -> Callable:
-    """A ground truth for :func:`compare` from ``again(removed (r, g, n))``, a call of ``lib.training.retraining.retrain``."""
+    """A ground truth for :func:`predicted_and_true_changes` from ``again(removed (r, g, n))``, a call of ``lib.training.retraining.retrain``."""
 
     def truth(removed: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         found = again(removed)
@@ -83,7 +83,7 @@ def by_retraining(model: nn.Module, again: Callable[[Tensor], Retrained]) -> Cal
 
 
 def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Callable[..., Response]) -> Callable:
-    """A ground truth for :func:`compare` from ``response(model, removed (r, g, n), weights)``, of ``experiments.response``."""
+    """A ground truth for :func:`predicted_and_true_changes` from ``response(model, removed (r, g, n), weights)``, of ``experiments.response``."""
 
     def truth(removed: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         every = dict(response(placed(model, weights), removed, weights).parameters)
@@ -95,7 +95,7 @@ def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Calla
     return truth
 
 
-def compare(
+def predicted_and_true_changes(
     model: nn.Module, weights: Mapping[str, Tensor], inverses: Sequence[InverseHessian], x_test: Tensor, y_test: Tensor,
     truths: Mapping[str, Callable], *, percentiles: Sequence[float] = (100,), top: int = 40, norms: bool = False,
     also: Mapping[str, Sequence[InverseHessian]] | None = None,
@@ -146,7 +146,7 @@ def compare(
     return table
 
 
-def agreement(predicted, actual, *, seed: int = 0) -> dict:
+def agreement_with_truth(predicted, actual, *, seed: int = 0) -> dict:
     """Pearson and Spearman of predicted with true changes: each with its interval and its band of chance.
 
     The band is that of pairing the same values at random. Selection by |influence| does not bias it: were influence
@@ -167,10 +167,10 @@ def agreement(predicted, actual, *, seed: int = 0) -> dict:
     return found
 
 
-def agreements(table: pd.DataFrame, truth: str, by: Sequence[str] = ("network", "percentile"), *, seed: int = 0):
-    """:func:`agreement` with the column ``truth`` for each group of rows: a DataFrame with a row a group."""
+def agreements_by(table: pd.DataFrame, truth: str, by: Sequence[str] = ("network", "percentile"), *, seed: int = 0):
+    """:func:`agreement_with_truth` with the column ``truth`` for each group of rows: a DataFrame with a row a group."""
     rows = [
-        dict(zip(by, key, strict=True)) | agreement(part.predicted, part[truth], seed=seed)
+        dict(zip(by, key, strict=True)) | agreement_with_truth(part.predicted, part[truth], seed=seed)
         for key, part in table.groupby(list(by), sort=False)
     ]
     return pd.DataFrame(rows)
@@ -198,18 +198,18 @@ def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> d
     return {"trend": (float(rho.mean()), t_interval(rho)), "ends": (float(ends.mean()), t_interval(ends))}
 
 
-def difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:
+def independent_difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:
     """``one − other`` of two independent ``(value, (low, high))``, its interval by Zou and Donner's (2008) MOVER.
 
     Example:
-        >>> difference((0.5, (0.2, 0.9)), (0.5, (0.1, 0.8)))
+        >>> independent_difference((0.5, (0.2, 0.9)), (0.5, (0.1, 0.8)))
         (0.0, (-0.42426406871192857, 0.565685424949238))
     """
     (a, (a_low, a_high)), (b, (b_low, b_high)) = one, other
     return a - b, (a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
 
 
-def mean_of(found: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
+def independent_mean(found: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
     """Mean of independent ``(value, (low, high))``, with the interval that theirs give it."""
     values, lows, highs = (np.array(part) for part in zip(*[(v, *interval) for v, interval in found], strict=True))
     down, up = (float(np.sqrt(((end - values) ** 2).sum()) / len(values)) for end in (lows, highs))
@@ -303,7 +303,7 @@ class Net:
         return self.inverse.on_loss(self.images.x_test[tests], self.images.y_test[tests], **which).on_loss.double()
 
 
-def fit(
+def train_net(
     name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed=0, initial=None, **changes
 ) -> Net:  # fmt: skip
     """Train ``lib.networks.models.by_name(name)``, from ``initial`` weights if given, with ``changes`` to the recipe.
@@ -342,7 +342,7 @@ def compared(net: Net, percentiles=(100,), *, scratch: bool = False) -> Net:
     truths = {"retrained": lambda gone, x, y: (true_changes(net, gone[0], tests)[None], None)}
     if scratch:
         truths["from scratch"] = lambda gone, x, y: (true_changes(net, gone[0], tests, scratch=True)[None], None)
-    net.table = compare(
+    net.table = predicted_and_true_changes(
         net.model, net.weights, [net.inverse], net.images.x_test, net.images.y_test, truths,
         percentiles=percentiles, top=net.setting.top,
     )  # fmt: skip
@@ -350,9 +350,9 @@ def compared(net: Net, percentiles=(100,), *, scratch: bool = False) -> Net:
 
 
 def agreed(net: Net, percentile: float = 100, truth: str = "retrained") -> dict:
-    """:func:`experiments.fragility.agreement` of a compared net at one test example."""
+    """:func:`experiments.fragility.agreement_with_truth` of a compared net at one test example."""
     part = net.table[net.table.percentile == percentile]
-    return agreement(part.predicted, part[truth], seed=net.setting.seed)
+    return agreement_with_truth(part.predicted, part[truth], seed=net.setting.seed)
 
 
 def several(net: Net) -> list[int]:
@@ -368,15 +368,15 @@ def grouped(net: Net, sizes, groups: int) -> dict[int, dict]:
     for size in sizes:
         removed = removals([torch.randperm(n, generator=generator)[:size] for _ in range(groups)], n)
         truth = true_changes(net, removed, tests).sum(1)
-        found[size] = agreement(removed.double() @ score, truth, seed=net.setting.seed)
+        found[size] = agreement_with_truth(removed.double() @ score, truth, seed=net.setting.seed)
     return found
 
 
-def together(net: Net, truth: Tensor | None = None) -> dict:
+def agreement_on_summed_loss(net: Net, truth: Tensor | None = None) -> dict:
     """Agreement over the top examples on the summed loss of :func:`several`; ``truth (n, m)``, if it is there."""
     tests = several(net)
     score = net.scores(tests).sum(0)
     rows = most_influential(score, net.setting.top)
     known = truth is not None
     changes = truth[rows][:, tests] if known else true_changes(net, removals(rows, len(score)), tests)
-    return agreement(score[rows], changes.sum(1), seed=net.setting.seed)
+    return agreement_with_truth(score[rows], changes.sum(1), seed=net.setting.seed)

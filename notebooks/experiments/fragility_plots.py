@@ -15,7 +15,7 @@ PAIRS = ((BLUE, "o"), (RED, "s"), (GREY, "^"))
 
 
 def norms(tables: Mapping[str, pd.DataFrame], truth: str) -> Figure:
-    """Predicted against true ‖Δw‖ for each of the tables of ``experiments.fragility.compare``; the line is equality."""
+    """Predicted against true ‖Δw‖ for each of the tables of ``experiments.fragility.predicted_and_true_changes``; the line is equality."""
     fig, axes = plt.subplots(1, len(tables), figsize=(3.5 * len(tables), 3.4), sharey=True)
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         true = table[f"norm: {truth}"]
@@ -50,7 +50,7 @@ def sweeps(panels: Sequence[tuple], chance: tuple[float, float]) -> Figure:
 
 
 def by_test_point(selected: Mapping[str, pd.DataFrame]) -> Figure:
-    """Tables of ``experiments.fragility.agreement``, a row a test example; ticks bound the band of chance."""
+    """Tables of ``experiments.fragility.agreement_with_truth``, a row a test example; ticks bound the band of chance."""
     fig, ax = plt.subplots(figsize=(9, 3.4))
     for shift, (name, rows), (colour, marker) in zip((-0.2, 0, 0.2), selected.items(), PAIRS, strict=True):
         at = np.arange(len(rows)) + shift
@@ -64,7 +64,7 @@ def by_test_point(selected: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def bars(ax, at, found: Sequence[Mapping], **how) -> None:
-    """Spearman of each of ``found`` (``experiments.fragility.agreement``) with its interval."""
+    """Spearman of each of ``found`` (``experiments.fragility.agreement_with_truth``) with its interval."""
     middle = np.array([r["spearman"] for r in found])
     ends = np.abs(np.array([r["spearman_interval"] for r in found]).T - middle)
     ax.errorbar(at, middle, yerr=ends, capsize=2, **how)
