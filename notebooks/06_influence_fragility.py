@@ -196,8 +196,8 @@ def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_ne
         inverse_hessian(fragility.placed(model, weights, r), flowers, kinds, weight_decay=lam, **how)
         for r in range(len(starts))
     ]
-    retrained = lambda recipe, start: fragility.by_retraining(
-        model, lambda gone: retrain(model, flowers, kinds, gone, recipe=recipe, seeds=starts, weights=start, **double)
+    retrained = lambda recipe, start: lambda gone: retrain(
+        model, flowers, kinds, gone, recipe=recipe, seeds=starts, weights=start, **double
     )
     answered = lambda respond: fragility.by_response(
         model, weights, lambda net, gone, w: respond(net, flowers, kinds, gone, weights=w, weight_decay=lam, tolerance=1e-7)

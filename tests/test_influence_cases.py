@@ -87,7 +87,8 @@ def test_a_compared_net_has_the_changes_of_its_most_influential_examples(net, im
     part = table[table.percentile == 50]
     assert part.row.tolist() == rows.tolist() and set(part.test) == {test}
     np.testing.assert_allclose(part.predicted, net.scores([test])[0, rows], rtol=1e-5)
-    np.testing.assert_allclose(part.retrained, fragility.true_changes(net, removals(rows, 24), [test])[:, 0], rtol=1e-6)
+    alone = fragility.true_changes(net, removals(rows, 24), [test])[:, 0]
+    np.testing.assert_allclose(part.retrained, alone, rtol=1e-4, atol=1e-6)  # float32, in other company
     found = fragility.agreed(net, 50)
     assert found == fragility.agreement_with_truth(part.predicted, part.retrained)
     assert fragility.agreed(net, 50, "from scratch") == fragility.agreement_with_truth(part.predicted, part["from scratch"])
