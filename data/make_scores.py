@@ -25,6 +25,8 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import resource
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +36,7 @@ import torch
 from pandas import DataFrame
 
 from lib.catalogue import Settings, compute
-from lib.costs import matrix_product_rate, peak_bytes
+from lib.costs import matrix_product_rate
 from lib.data.datasets import DATA, Dataset, load
 from lib.data.noise import uniform_noise
 from lib.data.score_files import merge_scores, published_c_scores
@@ -82,7 +84,7 @@ def main() -> None:
 
     data = load(options.data, n_train=options.rows)
     out = options.out or SCORES / f"{data.name}.parquet"
-    note = {"note": options.note} if options.note else {}
+    note = {"dataset_sha256": data.sha256} | ({"note": options.note} if options.note else {})
     if "cg" in wanted:
         add_cg_scores(data, out, note)
     if "cg_prime" in wanted:
@@ -150,7 +152,7 @@ def add_cg_scores(data: Dataset, out: Path, note: dict) -> None:
         "largest_relative_error_of_diagonal": result.diagonal_error,
     }
     write(out, columns, data, "cg", made)
-    print(f"{out.name}: {len(y)} rows in {wall:.0f} s, peak {peak_bytes() / 1e9:.1f} GB")
+    print(f"{out.name}: {len(y)} rows in {wall:.0f} s, peak {_peak_bytes() / 1e9:.1f} GB")
     for phase, seconds in result.seconds.items():
         print(f"  {phase:8} {seconds:7.1f} s  {result.gflops[phase]:5.0f} GFLOP/s")
     print(f"  matrix product before {before:.0f}, after {after:.0f} GFLOP/s; residual {result.residual:.1e}, ", end="")
@@ -188,9 +190,8 @@ def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> Da
     """Merge columns into the file, with what is the same for all of them in the provenance."""
     made |= {
         "dataset": data.name,
-        "dataset_sha256": data.sha256,
         "n": len(data.y_train),
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": _peak_bytes(),
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "python": platform.python_version(),
@@ -200,13 +201,15 @@ def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> Da
     return merge_scores(out, arrays, rows=data.rows_train.numpy(), group=group, made=made)
 
 
+def _peak_bytes() -> int:
+    """The most memory that this process has held so far (resident set)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if (info.exists())
-        else []
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 

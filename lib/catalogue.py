@@ -1,11 +1,15 @@
-"""What there is to know of a score: by which names the scores go, how they are computed, what comes with one.
+"""Every score of the study by name, on any data: one call, and each comes with its error, its cost and its direction.
 
-``lib.catalogue`` computes them.
+    scores = compute(["CG", "EL2N", "memorization"], x, y)
+    scores["EL2N"].values, scores["EL2N"].stderr, scores["EL2N"].seconds
+
+``SCORES`` says what there is. Scores of one group share their work (one factorization, one ensemble, …), and each is
+charged with all of it that it needs: the time of a training counts up to the epoch at which the score is read.
 """
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +22,11 @@ from lib.scores.complexity_gap import cg_scores
 from lib.scores.data_diet import el2n, forgetting, grand, input_norm, margin
 from lib.scores.influence import self_influence
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
-from lib.scores.tracin import learning_rates, tracin_self
+from lib.scores.tracin import tracin_self
 from lib.scores.unique_information import f_si_by_class, tangent
+from lib.statistics import standardized
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, Start, learning_rates
 
 
 class About(NamedTuple):
@@ -32,8 +37,7 @@ class About(NamedTuple):
     text: str
 
 
-#: Every score by name, the cheap ones first.
-SCORES = {
+SCORES = {  # the cheap ones first
     "random": About("input", 1, "a draw: the reference"),
     "input norm": About("input", 1, "length of the standardized input"),
     "CG": About("cg", 1, "what the example adds to the complexity yᵀH⁻¹y of the labels"),
@@ -79,14 +83,19 @@ class Settings:
     jitter: float = 0.0  # added to the diagonal of the CG-score's matrix; above 0 where inputs repeat
 
 
+UNTIL = {"GraNd": "start", "GraNd early": "early", "EL2N": "early", "margin": "early"}  # others: the training's end
+VERSION = {"f_si": 4, "cg": 2}  # of what is kept in a store, by group, 3 otherwise; raise it when a result changes
+
+
 @dataclass(frozen=True)
 class Scored:
     """One score of n examples (of r labellings: one more dimension in front)."""
 
     name: str
     values: Tensor  # (n,) float64, by the score's own definition
-    stderr: Tensor | None = field(repr=False)  # (n,), over runs; None where nothing is drawn
-    halves: Tensor | None = field(repr=False)  # (2, n): the score from either half of the runs; None likewise
+    stderr: Tensor | None = field(default=None, repr=False)  # (n,), over runs; None where nothing is drawn
+    halves: Tensor | None = field(default=None, repr=False)  # (2, n), from either half of the runs; None likewise
+    _: KW_ONLY
     seconds: float  # by the wall clock, everything that it needs included
     peak_bytes: int  # of memory taken on the way
     trainings: float  # whole trainings behind it; a third of one counts as that
@@ -102,30 +111,6 @@ class Scored:
         return self.sign * self.values
 
 
-# --- score groups ---------------------------------------------------------------------------------------------------
-#
-# The scores by the work that they share: from inputs alone, one factorization, one ensemble, a linearization, subsets.
-#
-# Each function takes a :class:`Task` and the names that are wanted, and measures what they cost. ``lib.catalogue`` calls
-# them.
-
-
-def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
-    """Each channel (or feature) centred at its mean and divided by its standard deviation; constant ones become 0.
-
-    Mean and deviation are those of ``like``, the training rows, where x are others.
-
-    Example:
-        >>> standardized(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
-        tensor([[-1.,  0.],
-                [ 1.,  0.]])
-    """
-    like, over = x if like is None else like, [0, *range(2, x.ndim)]
-    mean = like.mean(over, keepdim=True)
-    spread = (like - mean).square().mean(over, keepdim=True).sqrt()
-    return (x - mean) / torch.where(spread > 1e-8, spread, 1.0)
-
-
 class Task(NamedTuple):
     """Rows, labellings and settings: what all the scores of one call have in common."""
 
@@ -136,109 +121,106 @@ class Task(NamedTuple):
     seed: int
     settings: Settings
     device: str
-    shards: object
-    progress: bool
-
-    @property
-    def train(self) -> dict:
-        return {"device": self.device, "store": self.shards, "progress": self.progress}
+    run: Run  # of the ensembles: where, and what is kept on the way
 
     def model(self):
         return models.by_name(self.settings.architecture, shape=tuple(self.x.shape[1:]), classes=self.k)
 
 
 def from_inputs(task: Task, names: list[str]) -> dict[str, Scored]:
-    (r, n), found = task.y.shape, {}
+    (r, n), draw = task.y.shape, torch.Generator().manual_seed(task.seed)
+    work = {
+        "random": lambda: torch.rand(3, n, generator=draw, dtype=torch.float64),  # and two more for its halves
+        "input norm": lambda: input_norm(standardized(task.x)).double()[None],
+    }
+    scores = {}
     for name in names:
-        if name == "random":
-            draw = lambda: torch.rand(3, n, generator=torch.Generator().manual_seed(task.seed), dtype=torch.float64)
-            drawn, seconds, peak = measured(draw)
-            values, halves = drawn[0].expand(r, n), drawn[1:].expand(r, 2, n)
-        else:
-            norm, seconds, peak = measured(lambda: input_norm(standardized(task.x)))
-            values, halves = norm.double().expand(r, n), None
-        found[name] = Scored(name, values, None, halves, seconds, peak, 0.0)
-    return found
+        drawn, seconds, peak = measured(work[name])
+        values, halves = drawn[0].expand(r, n), drawn[1:].expand(r, 2, n) if len(drawn) > 1 else None
+        scores[name] = Scored(name, values, None, halves, seconds=seconds, peak_bytes=peak, trainings=0.0)
+    return scores
 
 
 def from_cg(task: Task, names: list[str]) -> dict[str, Scored]:
     work = lambda: cg_scores(task.x, task.y, device=task.device, jitter=task.settings.jitter)
     result, seconds, peak = measured(work, device=task.device)
-    part = {"CG": "score", "CG quadratic": "quadratic", "CG partial": "partial", "CG diagonal": "diagonal"}
-    return {name: Scored(name, getattr(result, part[name]).double(), None, None, seconds, peak, 0.0) for name in names}
+    term = lambda name: getattr(result, name.removeprefix("CG").strip() or "score").double()
+    costs = {"seconds": seconds, "peak_bytes": peak, "trainings": 0.0}
+    return {name: Scored(name, term(name), **costs) for name in names}
 
 
 def from_linearization(task: Task, names: list[str]) -> dict[str, Scored]:
     s, x = task.settings, standardized(task.x)
-    if task.x_val is None:
-        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(task.seed))[: s.tangent_inputs]
-        others = x[some]
-    else:
-        others = standardized(task.x_val[: s.tangent_inputs], task.x)
+    drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(task.seed))[: s.tangent_inputs]
+    others = x[drawn] if task.x_val is None else standardized(task.x_val[: s.tangent_inputs], task.x)
 
     def one(number):
         net = models.initialize(models.mlp(x[0].numel(), (s.tangent_width,), 1), 1000 * task.seed + number)
         seen = tangent(net.to(task.device), x.flatten(1), others.flatten(1))
         return f_si_by_class(seen, task.y, classes=task.k, lr=1.0, steps=s.tangent_time, continuous=True)
 
-    work = lambda: torch.stack([one(number) for number in range(s.tangent_networks)], 1)
+    work = lambda: torch.stack([one(number) for number in range(s.tangent_networks)], 1).cpu()
     per_run, seconds, peak = measured(work, device=task.device)
-    return {"F-SI": _averaged("F-SI", per_run.cpu(), seconds, peak, 0.0)}
+    return {"F-SI": _averaged("F-SI", per_run, seconds=seconds, peak_bytes=peak, trainings=0.0)}
 
 
-def recipe(settings: Settings) -> Recipe:
+def run_recipe(settings: Settings) -> Recipe:
     """How the networks are trained that GraNd, EL2N, forgetting, loss, TracIn and influence are read from."""
-    milestones = tuple(round(settings.epochs * part) for part in (0.3, 0.6, 0.8))
     return Recipe(
         lr=settings.lr, epochs=settings.epochs, batch_size=settings.batch_size, momentum=0.9, nesterov=True,
-        weight_decay=settings.weight_decay, schedule="step", milestones=milestones, gamma=0.2,
+        weight_decay=settings.weight_decay, schedule="step", gamma=0.2,
+        milestones=tuple(round(settings.epochs * share) for share in (0.3, 0.6, 0.8)),
     )  # fmt: skip
 
 
 def from_runs(task: Task, names: list[str]) -> dict[str, Scored]:
-    s, x, model, how = task.settings, standardized(task.x), task.model(), recipe(task.settings)
-    (r, n), early = task.y.shape, min(task.settings.early, task.settings.epochs)
+    s, x, model, recipe = task.settings, standardized(task.x), task.model(), run_recipe(task.settings)
+    (r, n), early = task.y.shape, min(s.early, s.epochs)
+    until = {name: {"start": 0, "early": early}.get(UNTIL.get(name), s.epochs) for name in names}
+    last = max(until.values())
     traced = tuple(sorted({*range(1, s.epochs, max(1, s.epochs // 4)), s.epochs}))
-    until = {"GraNd": 0, "GraNd early": early, "EL2N": early, "margin": early}  # the others: to the end
-    last = max(until.get(name, s.epochs) for name in names)
-    y = task.y.repeat_interleave(s.networks, 0)
     record = Record(
-        visits=any(name == "forgetting" for name in names), loss="final" if "loss" in names else None,
-        correct="epoch", errors_at=(early,) if last >= early else (), parameters=False,
+        visits="forgetting" in names, loss="final" if "loss" in names else None, correct="epoch", parameters=False,
+        errors_at=(early,) if last >= early else (),
         checkpoints_at=tuple(epoch for epoch in sorted({0, early, *traced}) if epoch <= last),
     )  # fmt: skip
-    seeds = [1000 * task.seed + i for i in range(s.networks)] * r
+    seeds, y = [1000 * task.seed + i for i in range(s.networks)] * r, task.y.repeat_interleave(s.networks, 0)
     work = lambda: ensemble.train(
-        model, x, task.y[0], recipe=how, seeds=seeds, labels=y, record=record, stop=last, **task.train
+        model, (x, task.y[0]), recipe, seeds, labels=y, start=Start(until=last), record=record, run=task.run
     )
-    watched, trained, room = measured(work, device=task.device)
-    some = torch.arange(len(y)).view(r, -1)[:, : min(s.curvatures, s.networks)].flatten()  # runs with curvature
-    at = lambda epoch, rows=slice(None): {name: value[rows] for name, value in watched.checkpoints[epoch].items()}
-    rates = {epoch: rate for epoch, rate in learning_rates(how, traced, n).items() if epoch <= last}
-    read = {
-        "GraNd": lambda: grand(model, at(0), x, y, device=task.device),
-        "GraNd early": lambda: grand(model, at(early), x, y, device=task.device),
-        "EL2N": lambda: el2n(watched.errors[early]),
-        "margin": lambda: margin(watched.errors[early] + torch.nn.functional.one_hot(y, task.k), y),
-        "forgetting": lambda: forgetting(watched.correct_visits),
-        "forgetting, epochs": lambda: forgetting(watched.correct_train[:, 1:]),
-        "loss": lambda: watched.loss_train[:, -1],
-        "TracIn": lambda: tracin_self(
-            model, {epoch: at(epoch) for epoch in rates}, rates, x, y, layers="all", device=task.device
-        ),
-        "influence": lambda: self_influence(
-            model, at(s.epochs, some), x, y[some], weight_decay=s.weight_decay, damping=s.damping, device=task.device
-        ),
-    }
-    found = {}
+    run, trained_seconds, trained_peak = measured(work, device=task.device)
+    curved = torch.arange(len(y)).view(r, -1)[:, : min(s.curvatures, s.networks)].flatten()
+    rates = {epoch: rate for epoch, rate in learning_rates(recipe, traced, n).items() if epoch <= last}
+    at = lambda epoch, networks=slice(None): {key: value[networks] for key, value in run.checkpoints[epoch].items()}
+
+    def read(name: str) -> Tensor:
+        match name:
+            case "GraNd" | "GraNd early":
+                return grand(model, at(until[name]), x, y, device=task.device)
+            case "EL2N":
+                return el2n(run.errors[early])
+            case "margin":
+                return margin(run.errors[early] + torch.nn.functional.one_hot(y, task.k), y)
+            case "forgetting" | "forgetting, epochs":
+                return forgetting(run.correct_visits if name == "forgetting" else run.correct_train[:, 1:])
+            case "loss":
+                return run.loss_train[:, -1]
+            case "TracIn":
+                checkpoints = {epoch: at(epoch) for epoch in rates}
+                return tracin_self(model, checkpoints, rates, x, y=y, layers="all", device=task.device)
+            case "influence":
+                options = {"weight_decay": s.weight_decay, "damping": s.damping, "device": task.device}
+                return self_influence(model, at(s.epochs, curved), x, y[curved], **options)
+
+    scores = {}
     for name in names:
-        part = until.get(name, s.epochs) / last if last else 0.0
-        per_run, seconds, peak = measured(read[name], device=task.device)
-        behind = per_run.numel() // (r * n) * until.get(name, s.epochs) / s.epochs
-        share = part * (per_run.numel() / (len(y) * n))
+        per_run, seconds, peak = measured(lambda name=name: read(name), device=task.device)
         per_run = per_run.double().view(r, -1, n)
-        found[name] = _averaged(name, per_run, share * trained + seconds, max(peak, room if part else 0), behind)
-    return found
+        share = until[name] / last if last else 0.0  # of the training that was done
+        seconds += share * (per_run.shape[1] / s.networks) * trained_seconds
+        peak, trainings = max(peak, trained_peak if share else 0), per_run.shape[1] * until[name] / s.epochs
+        scores[name] = _averaged(name, per_run, seconds=seconds, peak_bytes=peak, trainings=trainings)
+    return scores
 
 
 def trial_recipe(settings: Settings) -> Recipe:
@@ -250,88 +232,54 @@ def trial_recipe(settings: Settings) -> Recipe:
 
 
 def from_subsets(task: Task, names: list[str]) -> dict[str, Scored]:
-    s, x, (r, n), found = task.settings, standardized(task.x), task.y.shape, {}
+    s, x, (r, n), scores = task.settings, standardized(task.x), task.y.shape, {}
     sees = subsets(n, round(s.share * n), s.trials, task.seed)
     work = lambda: ensemble.train(
-        task.model(), x, task.y[0], recipe=trial_recipe(s), seeds=list(range(s.trials)) * r,
-        labels=task.y.repeat_interleave(s.trials, 0), member_sees=sees.repeat(r, 1),
-        record=Record(parameters=False), **task.train,
+        task.model(), (x, task.y[0]), trial_recipe(s), list(range(s.trials)) * r, sees=sees.repeat(r, 1),
+        labels=task.y.repeat_interleave(s.trials, 0), record=Record(parameters=False), run=task.run
     )  # fmt: skip
     run, seconds, peak = measured(work, device=task.device)
     right, half = run.correct_train[:, -1].view(r, s.trials, n), s.trials // 2
-    of = {"memorization": lambda seen, hit: memorization(seen, hit).value, "C-score": held_out_accuracy}
+    of = {"memorization": lambda sees, hit: memorization(sees, hit).value, "C-score": held_out_accuracy}
+    parts = slice(None), slice(half), slice(half, None)
     for name in names:
-        values = torch.stack([of[name](sees, hit) for hit in right])
-        split = lambda hit, of=of[name]: torch.stack([of(sees[:half], hit[:half]), of(sees[half:], hit[half:])])
-        halves = torch.stack([split(hit) for hit in right])
+        values = torch.stack([torch.stack([of[name](sees[part], hit[part]) for part in parts]) for hit in right])
+        errors = (values[:, 0] * (1 - values[:, 0]) / ((~sees).sum(0) - 1)).sqrt()  # of one share
         if name == "memorization":
-            error = torch.stack([memorization(sees, hit).error for hit in right])
-        else:
-            error = (values * (1 - values) / ((~sees).sum(0) - 1)).sqrt()
-        found[name] = Scored(name, values, error, halves, seconds, peak, float(s.trials))
-    return found
+            errors = torch.stack([memorization(sees, hit).error for hit in right])
+        costs = {"seconds": seconds, "peak_bytes": peak, "trainings": float(s.trials)}
+        scores[name] = Scored(name, values[:, 0], errors, values[:, 1:], **costs)
+    return scores
 
 
-GROUPS = {
-    "input": from_inputs,
-    "cg": from_cg,
-    "runs": from_runs,
-    "f_si": from_linearization,
-    "subsets": from_subsets,
-}
+GROUPS = {"input": from_inputs, "cg": from_cg, "runs": from_runs, "f_si": from_linearization, "subsets": from_subsets}
 
 
-def _averaged(name: str, per_run: Tensor, seconds: float, peak: int, trainings: float) -> Scored:
+def _averaged(name: str, per_run: Tensor, **costs) -> Scored:
     """Mean, standard error and halves of ``(r, R, n)``."""
-    runs = per_run.shape[1]
+    runs, values = per_run.shape[1], per_run.mean(1)
     if runs < 2:
-        return Scored(name, per_run.mean(1), None, None, seconds, peak, trainings)
+        return Scored(name, values, **costs)
     halves = torch.stack([per_run[:, : runs // 2].mean(1), per_run[:, runs // 2 :].mean(1)], 1)
-    return Scored(name, per_run.mean(1), per_run.std(1) / runs**0.5, halves, seconds, peak, trainings)
-
-
-# --- all scores -----------------------------------------------------------------------------------------------------
-#
-# All scores of the study by name, on any data: one call, and each comes with its error, its cost and its direction.
-#
-#     scored = compute(["CG", "EL2N", "memorization"], x, y)
-#     scored["EL2N"].values, scored["EL2N"].stderr, scored["EL2N"].seconds
-#
-# ``SCORES`` (``lib.catalogue``) says what there is. Scores of one group share their work (a factorization, an ensemble), and
-# each is charged with all of it that it needs: the time of a training counts up to the epoch at which the score is read.
-
-
-VERSION = {"f_si": 3}  # of what is kept in a store, by group, 2 otherwise; raise it when a result changes
+    return Scored(name, values, per_run.std(1) / runs**0.5, halves, **costs)
 
 
 def compute(
-    names: Iterable[str],
-    x: Tensor,
-    y: Tensor,
-    *,
-    classes: int | None = None,
-    x_val: Tensor | None = None,
-    seed: int = 0,
-    settings: Settings = Settings(),
-    device: str = "cpu",
-    store=None,
-    shards=None,
-    progress: bool = True,
-) -> dict[str, Scored]:
-    """Compute scores by name; networks, F-SI and the norm get x standardized by :func:`standardized`.
+    names: Iterable[str], x: Tensor, y: Tensor, *, classes: int | None = None, x_val: Tensor | None = None,
+    seed: int = 0, settings: Settings = Settings(), device: str = "cpu", store=None, shards=None, progress: bool = True,
+) -> dict[str, Scored]:  # fmt: skip
+    """Compute scores by name; networks, F-SI and the norm get x ``standardized``.
 
     Args:
         names: some of ``SCORES``.
         x: ``(n, …)`` float, pictures or features.
         y: integer labels ``(n,)``, or ``(r, n)``: several labellings of the same rows, for little more than one.
-        classes: k; by default the largest label + 1.
+        classes: k; by default the largest label + 1. seed: draws initial weights, batches, subsets.
         x_val: inputs on which F-SI compares predictions (no labels are needed); by default a part of x.
-        seed: draws initial weights, batches, subsets.
-        store: a ``lib.store.Store``, which keeps finished groups of scores, costs included.
-        shards: another, passed to the ensembles: a killed run goes on, but then its seconds are those of the last part.
+        store, shards: of ``lib.store.Store``. The first keeps finished groups, costs included; the second is the
+            ensembles': a killed run goes on, but then its seconds are those of the last part.
 
-    Returns:
-        Name → :class:`Scored`, in the order of ``names``; ``values`` in the shape of y.
+    Returns: name → :class:`Scored`, in the order of ``names``; ``values`` in the shape of y.
 
     Raises:
         ValueError: for an unknown name (the valid ones are listed), shapes or labels that do not fit, settings out of
@@ -341,23 +289,23 @@ def compute(
 
     Example:
         >>> x, y = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
-        >>> found = compute(["CG", "input norm"], x, y)
-        >>> {name: (tuple(one.values.shape), one.trainings) for name, one in found.items()}
-        {'CG': ((40,), 0.0), 'input norm': ((40,), 0.0)}
+        >>> compute(["CG", "input norm"], x, y)["CG"].trainings
+        0.0
     """
     names = list(dict.fromkeys(names))
-    k = _check(names, x, y, classes, settings)
-    task = Task(x, y.reshape(-1, len(x)), k, x_val, seed, settings, device, shards, progress)
-    found = {}
+    k = _check(names, x, y, classes=classes, settings=settings)
+    run = Run(device=device, store=shards, progress=progress)
+    task = Task(x, y.reshape(-1, len(x)), k, x_val=x_val, seed=seed, settings=settings, device=device, run=run)
+    scores = {}
     for group in dict.fromkeys(SCORES[name].group for name in names):
-        own = [name for name in names if SCORES[name].group == group]
-        arrays = lambda group=group, own=own: _packed(GROUPS[group](task, own), y.shape)
-        kept = arrays() if store is None else store.cached(_key(task, group, own), arrays)
-        found |= {name: _unpacked(name, kept) for name in own}
-    return {name: found[name] for name in names}
+        members = [name for name in names if SCORES[name].group == group]
+        arrays = lambda group=group, members=members: _packed(GROUPS[group](task, members), y.shape)
+        kept = arrays() if store is None else store.cached(_key(task, group, members), arrays)
+        scores |= {name: _unpacked(name, kept) for name in members}
+    return {name: scores[name] for name in names}
 
 
-def _check(names: list[str], x: Tensor, y: Tensor, classes: int | None, settings: Settings) -> int:
+def _check(names: list[str], x: Tensor, y: Tensor, *, classes: int | None, settings: Settings) -> int:
     if unknown := [name for name in names if name not in SCORES]:
         raise ValueError(f"names must be some of {', '.join(map(repr, SCORES))}; got {', '.join(map(repr, unknown))}")
     if not x.is_floating_point() or x.ndim < 2 or not x.isfinite().all():
@@ -372,31 +320,31 @@ def _check(names: list[str], x: Tensor, y: Tensor, classes: int | None, settings
     return k
 
 
-def _digest(value: Tensor | None) -> str:
-    return "" if value is None else hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-
-
 def _key(task: Task, group: str, names: list[str]) -> dict:
-    data = {"x": _digest(task.x), "y": _digest(task.y), "x_val": _digest(task.x_val), "classes": task.k}
-    made = {"function": "all_scores", "version": VERSION.get(group, 2), "group": group, "names": names}
-    data["seed"] = task.seed
-    return made | data | {"settings": asdict(task.settings), "device": task.device}
+    digest = lambda value: (
+        "" if value is None else hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
+    )
+    return {
+        "function": "all_scores", "version": VERSION.get(group, 3), "group": group, "names": names,
+        "x": digest(task.x), "y": digest(task.y), "x_val": digest(task.x_val), "classes": task.k,
+        "seed": task.seed, "settings": asdict(task.settings), "device": task.device,
+    }  # fmt: skip
 
 
-def _packed(found: dict[str, Scored], shape: torch.Size) -> dict[str, np.ndarray]:
+def _packed(scores: dict[str, Scored], shape: torch.Size) -> dict[str, np.ndarray]:
     out = {}
-    for number, one in enumerate(found.values()):
+    for number, one in enumerate(scores.values()):
+        out[f"{number}.name"] = np.array(one.name)
         out[f"{number}.costs"] = np.array([one.seconds, one.peak_bytes, one.trainings], dtype=float)
         for part in ("values", "stderr", "halves"):
             if (value := getattr(one, part)) is not None:
                 out[f"{number}.{part}"] = (value if len(shape) == 2 else value[0]).numpy()
-        out[f"{number}.name"] = np.array(one.name)
     return out
 
 
 def _unpacked(name: str, kept: dict[str, np.ndarray]) -> Scored:
     number = next(key.split(".")[0] for key, value in kept.items() if key.endswith(".name") and str(value) == name)
-    parts = [torch.from_numpy(np.asarray(kept[key])) if (key := f"{number}.{part}") in kept else None
-             for part in ("values", "stderr", "halves")]  # fmt: skip
+    array = lambda key: torch.from_numpy(np.asarray(kept[key])) if key in kept else None
+    parts = [array(f"{number}.{part}") for part in ("values", "stderr", "halves")]
     seconds, peak, trainings = kept[f"{number}.costs"]
-    return Scored(name, *parts, float(seconds), int(peak), float(trainings))
+    return Scored(name, *parts, seconds=float(seconds), peak_bytes=int(peak), trainings=float(trainings))

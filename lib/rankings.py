@@ -1,6 +1,15 @@
-"""Many scores of the same examples beside each other: how they rank, whom they name, what they find, what they cost.
+"""Scores of the same examples beside each other: how they rank, whom they name, what they find, what they cost.
 
-Scores come as name → ``(n,)``, all turned so that high = hard (``Scored.hardness``).
+======================  ==============================================================================================
+how they rank           `correlations`, `median_agreement`, `clustered`, `ranks`
+whom they name          `extremes`, `overlap`, `overlap_chance`
+what they find, cost    `precision`, `detection`, `frontier`, `guide`
+how many runs it takes  `rolling_means`, `agreement`
+who looks alike         `cosine`, `label_agreement`, `are_neighbours`
+======================  ==============================================================================================
+
+Scores come as name → ``(n,)``, all turned so that high = hard (``Scored.hardness``). Pictures look alike by the angle
+between their pixels, which stands behind "typical" and "near duplicate".
 """
 
 from collections.abc import Mapping
@@ -19,15 +28,11 @@ from lib.statistics import auroc, spearman_r
 def correlations(scores: Mapping[str, Tensor]) -> pd.DataFrame:
     """Spearman of every pair of scores, a row and a column a score; ties share their mean rank.
 
-    Raises:
-        ValueError: if a score holds NaN, is constant, or has another length.
-
     Example:
         >>> correlations({"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([1.0, 4.0, 9.0])}).loc["a"].tolist()
         [1.0, 1.0]
     """
-    matrix = _stacked(scores)
-    return pd.DataFrame(_spearman(matrix), index=list(scores), columns=list(scores)).round(12)
+    return pd.DataFrame(_spearman(_stacked(scores)), index=list(scores), columns=list(scores)).round(12)
 
 
 def median_agreement(
@@ -37,8 +42,6 @@ def median_agreement(
 
     The interval is that of the basic bootstrap: all scores are ranked anew on each resample of the examples.
 
-    Cost: ``resamples`` rankings of every score.
-
     Example:
         >>> one = torch.arange(30.0)
         >>> median_agreement({"a": one, "b": one, "c": -one}, resamples=20)["a"][0]
@@ -47,10 +50,10 @@ def median_agreement(
     matrix, rng = _stacked(scores), np.random.default_rng(seed)
     if len(matrix) < 2:
         raise ValueError(f"scores must be at least two, got {list(scores)}")
-    value = _medians(_spearman(matrix))
-    drawn = np.array(
-        [_medians(_spearman(matrix[:, rng.integers(0, matrix.shape[1], matrix.shape[1])])) for _ in range(resamples)]
-    )
+    others, n = ~np.eye(len(matrix), dtype=bool), matrix.shape[1]
+    medians = lambda rows: np.median(_spearman(rows)[others].reshape(len(rows), -1), axis=1)
+    value = medians(matrix)
+    drawn = np.array([medians(matrix[:, rng.integers(0, n, n)]) for _ in range(resamples)])
     low, high = 2 * value - np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2], axis=0)
     bounds = zip(np.clip(low, -1, 1).tolist(), np.clip(high, -1, 1).tolist(), strict=True)
     return dict(zip(scores, zip(value.tolist(), bounds, strict=True), strict=True))
@@ -64,10 +67,19 @@ def clustered(matrix: pd.DataFrame) -> list[str]:
         >>> clustered(rho).index("b") in (0, 2)  # a and c stay together
         True
     """
-    apart = 1 - matrix.to_numpy(dtype=float)
-    np.fill_diagonal(apart, 0)
-    tree = linkage(squareform((apart + apart.T) / 2, checks=False), "average", optimal_ordering=True)
+    distance = 1 - matrix.to_numpy(dtype=float)
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average", optimal_ordering=True)
     return [matrix.index[i] for i in leaves_list(tree)]
+
+
+def ranks(score: Tensor, *, seed: int = 0) -> Tensor:
+    """Rank of each score, ``(n,)`` int64, 0 = lowest; ties fall in an order drawn by the seed, not by row."""
+    shuffled = torch.randperm(len(score), generator=torch.Generator().manual_seed(seed))
+    order = shuffled[torch.argsort(score[shuffled], stable=True)]
+    rank = torch.empty(len(score), dtype=torch.int64)
+    rank[order] = torch.arange(len(score))
+    return rank
 
 
 def extremes(score: Tensor, share: float, *, highest: bool = True, seed: int = 0) -> Tensor:
@@ -124,19 +136,14 @@ def precision(score: Tensor, marked: Tensor, *, seed: int = 0) -> float:
     """
     if marked.dtype != torch.bool or marked.shape != score.shape or not marked.any():
         raise ValueError(f"marked must be booleans {tuple(score.shape)}, some of them true; got {marked.dtype}")
-    found = extremes(score, int(marked.sum()) / len(marked), seed=seed)
-    return float(marked[found].double().mean())
+    highest = extremes(score, int(marked.sum()) / len(marked), seed=seed)
+    return float(marked[highest].double().mean())
 
 
 def detection(scores: Mapping[str, Tensor], marked: Mapping[str, Tensor], *, seed: int = 0) -> pd.DataFrame:
-    """How well each score finds what is marked, in each of several labellings.
+    """How well each score, name → ``(r, n)``, finds what is marked in each of r labellings, name → ``(n,)`` bool.
 
-    Args:
-        scores: name → ``(r, n)``.
-        marked: name of each of the r labellings → ``(n,)`` bool.
-
-    Returns:
-        A row a labelling and score: ``labels, score, auroc, low, high`` (95%), ``precision``.
+    A row a labelling and score: ``labels, score, auroc, low, high`` (95%), ``precision``.
     """
     rows = []
     for r, (labels, truth) in enumerate(marked.items()):
@@ -174,11 +181,11 @@ def guide(results: pd.DataFrame, budgets: Mapping[str, float]) -> pd.DataFrame:
     for purpose, rows in results.groupby("purpose", sort=False):
         cells = {"purpose": purpose}
         for budget, limit in budgets.items():
-            there = rows[rows.seconds <= limit].sort_values("value", ascending=False)
+            affordable = rows[rows.seconds <= limit].sort_values("value", ascending=False)
             text = "–"
-            if len(there) and there.iloc[0].low > there.iloc[0].chance:
-                best = there.iloc[0]
-                level = there[(there.high >= best.value) & (there.score != best.score)].sort_values("seconds")
+            if len(affordable) and (best := affordable.iloc[0]).low > best.chance:
+                level = affordable[(affordable.high >= best.value) & (affordable.score != best.score)]
+                level = level.sort_values("seconds")
                 text = f"{best.score} {best.value:.2f}"
                 if others := list(dict.fromkeys(level.score)):
                     text += f" (or {', '.join(others)})"
@@ -187,41 +194,10 @@ def guide(results: pd.DataFrame, budgets: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index("purpose")
 
 
-def _stacked(scores: Mapping[str, Tensor]) -> np.ndarray:
-    matrix = [np.asarray(score, dtype=float) for score in scores.values()]
-    for name, row in zip(scores, matrix, strict=True):
-        if row.ndim != 1 or len(row) != len(matrix[0]) or not np.isfinite(row).all() or np.ptp(row) == 0:
-            raise ValueError(f"score {name!r} must be {len(matrix[0])} finite numbers that vary, got shape {row.shape}")
-    return np.array(matrix)
-
-
-def _spearman(matrix: np.ndarray) -> np.ndarray:
-    return np.corrcoef(distributions.rankdata(matrix, axis=1))
-
-
-def _medians(rho: np.ndarray) -> np.ndarray:
-    """Of each row, its diagonal left out."""
-    off = rho[~np.eye(len(rho), dtype=bool)].reshape(len(rho), -1)
-    return np.median(off, axis=1)
-
-
-# --- averaging ------------------------------------------------------------------------------------------------------
-#
-# How many runs a score needs: the mean over some runs beside the mean over all of them, and over others.
-
-
 def rolling_means(per_run: Tensor, runs: int) -> Tensor:
     """Means over so many successive runs, starting at each run and wrapping round.
 
-    Args:
-        per_run: a score of each run, ``(E, n)``.
-        runs: 1 … E.
-
-    Returns:
-        ``(E, n)``; row e is the mean of runs e, e + 1, …, e + runs − 1 (modulo E). All rows agree where ``runs`` is E.
-
-    Raises:
-        ValueError: for another number of runs, or a score that is not ``(E, n)``.
+    Row e of the result is the mean of runs e, e + 1, …, e + runs − 1 (modulo E); ``per_run`` and it are ``(E, n)``.
 
     Example:
         >>> rolling_means(torch.tensor([[0.0], [2.0], [4.0]]), 2).flatten()
@@ -231,8 +207,8 @@ def rolling_means(per_run: Tensor, runs: int) -> Tensor:
         raise ValueError(f"per_run must be (runs, examples), got {tuple(per_run.shape)}")
     if not 1 <= runs <= len(per_run):
         raise ValueError(f"runs must be from 1 to {len(per_run)}, got {runs}")
-    at = (torch.arange(len(per_run))[:, None] + torch.arange(runs)) % len(per_run)
-    return per_run[at].mean(1)
+    successive = (torch.arange(len(per_run))[:, None] + torch.arange(runs)) % len(per_run)
+    return per_run[successive].mean(1)
 
 
 def agreement(per_run: Tensor, others: Tensor | None = None) -> pd.DataFrame:
@@ -243,14 +219,11 @@ def agreement(per_run: Tensor, others: Tensor | None = None) -> pd.DataFrame:
 
     Args:
         per_run: ``(E, n)``.
-        others: scores of other runs, ``(E′, n)``.
+        others: scores of other runs of the same examples, ``(E′, n)``.
 
     Returns:
         A row for each number of runs and each start (see :func:`rolling_means`): ``runs, start, own``, and ``others``
         where these were given. For ``runs = E`` one row.
-
-    Raises:
-        ValueError: as :func:`rolling_means`, or if ``others`` has other examples.
 
     Cost: E² rankings of n.
 
@@ -264,14 +237,9 @@ def agreement(per_run: Tensor, others: Tensor | None = None) -> pd.DataFrame:
     rows = []
     for runs in range(1, len(per_run) + 1):
         means = rolling_means(per_run, runs)[: 1 if runs == len(per_run) else None]
-        found = {name: spearman_r(means.numpy(), mean[None].numpy()) for name, mean in references.items()}
-        rows.append(pd.DataFrame({"runs": runs, "start": range(len(means))} | found))
+        rho = {name: spearman_r(means.numpy(), mean[None].numpy()) for name, mean in references.items()}
+        rows.append(pd.DataFrame({"runs": runs, "start": range(len(means))} | rho))
     return pd.concat(rows, ignore_index=True)
-
-
-# --- neighbours -----------------------------------------------------------------------------------------------------
-#
-# Which pictures look alike, by the angle between their pixels: what stands behind "typical" and "near duplicate".
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -286,14 +254,9 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def label_agreement(x: Tensor, y: Tensor, *, k: int = 10, block: int = 2048) -> Tensor:
-    """Share of each example's k nearest other examples (by cosine) with its own label, ``(n,)``.
+    """Share of each example's k nearest other examples (by cosine) with its own label, ``(n,)``; 1 ≤ k < n.
 
-    1 = typical of its class; chance is the class's share of the examples.
-
-    Raises:
-        ValueError: unless 1 ≤ k < n.
-
-    Cost: one n × n product, ``block`` rows at a time.
+    1 = typical of its class; chance is the class's share. Cost: one n × n product, ``block`` rows at a time.
     """
     if not 1 <= k < len(x):
         raise ValueError(f"k must be at least 1 and below the number of examples, {len(x)}, got {k}")
@@ -308,23 +271,20 @@ def label_agreement(x: Tensor, y: Tensor, *, k: int = 10, block: int = 2048) -> 
 def are_neighbours(a: Tensor, b: Tensor, i: Tensor, j: Tensor, *, k: int = 5) -> Tensor:
     """Whether one of a pair is among the other's k nearest: b[j] among b for a[i], or a[i] among a for b[j].
 
-    Args:
-        a, b: two sets of examples (training and test).
-        i, j: positions of the pairs in a and b, ``(p,)`` each.
-
-    Returns:
-        ``(p,)`` bool. For a random pair it is true with probability k/|a| + k/|b| at most.
+    Positions i, j of the pairs in the two sets a, b, and the result, are ``(p,)``. For a random pair it is true with
+    probability k/|a| + k/|b| at most.
     """
-    own = cosine(a[i], b)
-    forth = (own > own.gather(1, j[:, None])).sum(1) < k
-    own = cosine(b[j], a)
-    return forth | ((own > own.gather(1, i[:, None])).sum(1) < k)
+    near = lambda likeness, partner: (likeness > likeness.gather(1, partner[:, None])).sum(1) < k
+    return near(cosine(a[i], b), j) | near(cosine(b[j], a), i)
 
 
-def ranks(score: Tensor, *, seed: int = 0) -> Tensor:
-    """Rank of each score, ``(n,)`` int64, 0 = lowest; ties fall in an order drawn by the seed, not by row."""
-    shuffled = torch.randperm(len(score), generator=torch.Generator().manual_seed(seed))
-    order = shuffled[torch.argsort(score[shuffled], stable=True)]
-    rank = torch.empty(len(score), dtype=torch.int64)
-    rank[order] = torch.arange(len(score))
-    return rank
+def _stacked(scores: Mapping[str, Tensor]) -> np.ndarray:
+    matrix = [np.asarray(score, dtype=float) for score in scores.values()]
+    for name, row in zip(scores, matrix, strict=True):
+        if row.ndim != 1 or len(row) != len(matrix[0]) or not np.isfinite(row).all() or np.ptp(row) == 0:
+            raise ValueError(f"score {name!r} must be {len(matrix[0])} finite numbers that vary, got shape {row.shape}")
+    return np.array(matrix)
+
+
+def _spearman(matrix: np.ndarray) -> np.ndarray:
+    return np.corrcoef(distributions.rankdata(matrix, axis=1))

@@ -64,6 +64,7 @@ seed: int = 0  # rows, networks, bootstrap
 # Table 1 of the paper: over the left-out examples, the correlation between the predicted and the true change of the weights, $\lVert w-w_{-i}\rVert^2$, and of the predictions on validation data, $\lVert f_w(X_{val})-f_{w_{-i}}(X_{val})\rVert^2$. The claims and what we will call a success, written down before the run:
 
 # %%
+import inspect
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -93,6 +94,7 @@ from lib.ledger.ledger import Ledger
 from lib.networks import models
 from lib.numerics.gradients import ntk
 from lib.numerics.spectral_filter import spectral_filter
+from lib.scores import definitions
 from lib.scores.influence import eigenvalue_range, gradient_norm
 from lib.scores.unique_information import leave_one_out
 from lib.store import Store
@@ -126,19 +128,10 @@ task, hard
 #
 # $$ f_t(x)=f_0(x)+\Theta(x,X)\,p_t(\Theta+\lambda I)\,(Y-f_0(X)),\qquad p_t(\mu)=\frac{1-(1-\eta\mu)^t}{\mu}. $$
 #
-# (This is the paper's sum over examples. Everything below is trained on the mean, whose step $\eta$ and decay $\lambda$ stand for $\eta/n$ and $n\lambda$ here.) Without example $i$, delete its row and column of $\Theta$. Read literally, that is one inverse and one matrix power for each example; the authors update the inverse (their Appendix E), and the power remains:
+# (This is the paper's sum over examples. Everything below is trained on the mean, whose step $\eta$ and decay $\lambda$ stand for $\eta/n$ and $n\lambda$ here.) Without example $i$, delete its row and column of $\Theta$. Read literally, that is one training of $n-1$ coefficients for each example, here in double precision; the authors take one inverse and one matrix power, and update the inverse (their Appendix E), but the power remains:
 
 # %%
-def predict(kernel, cross, residual, lr, steps):
-    power = torch.matrix_power(torch.eye(len(kernel), dtype=kernel.dtype) - lr * kernel, steps)
-    return cross @ torch.linalg.solve(kernel, residual - power @ residual)
-
-def slow_changes(kernel, cross, residual, lr, steps):
-    whole, changes = predict(kernel, cross, residual, lr, steps), []
-    for i in range(len(kernel)):
-        stay = torch.arange(len(kernel)) != i
-        changes.append(whole - predict(kernel[stay][:, stay], cross[:, stay], residual[stay], lr, steps))
-    return torch.stack(changes)
+print(inspect.getsource(definitions.coefficients), inspect.getsource(definitions.leave_one_out), sep="\n")
 
 
 # %% [markdown]
@@ -152,7 +145,7 @@ kernel, cross = ntk(net, x_few), ntk(net, x_few, task.x_test.double())
 residual = (y_few[:, None] - net(x_few)).detach()
 settings = {"lr": 1 / float(torch.linalg.eigvalsh(kernel)[-1]), "steps": 2000}
 fast = leave_one_out(kernel, residual, cross_kernel=cross, **settings).predictions[..., 0]
-slow = slow_changes(kernel, cross, residual[:, 0], **settings)
+slow = (cross @ definitions.leave_one_out(kernel, residual, **settings)).T
 error = float((fast - slow).abs().max() / slow.abs().max())
 assert error < 1e-6, error
 print(f"{len(some)} deletions against one eigendecomposition: largest difference {error:.0e} of the largest change")

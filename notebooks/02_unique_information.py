@@ -76,6 +76,7 @@ seed: int = 0  # first of all seeds
 # The unique information of an example is how far what training gives with it is from what training gives without it. The paper computes it in closed form for a linearized network, and then uses it: to look at data, to compare sources, to find wrong labels, to summarize. The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import itertools
 import math
 
@@ -103,11 +104,12 @@ from lib.ledger.ledger import Ledger
 from lib.networks import models
 from lib.networks.models import narrow_resnet, transferred
 from lib.numerics.gradients import jacobians
+from lib.scores import definitions
 from lib.scores import unique_information as si
-from lib.scores.unique_information import Tangent, f_si, leave_one_out, tangent, targets
+from lib.scores.unique_information import Tangent, f_si, leave_one_out, regression_targets, tangent
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 
 plots.style()
 store = Store(profile=profile)
@@ -170,19 +172,7 @@ for task, (_, y, train, val) in tasks.items():
 # and leaving out $i$ deletes a row and a column of $\Theta$. Read literally, that is one training of the linearized network for each example:
 
 # %%
-def slow_f_si(net, y):
-    goal, n = targets(y, 1)[:, 0], len(y)
-    kernel, first = net.kernel.double(), net.outputs[:, 0].double()
-
-    def trained(seen):
-        alpha = torch.zeros(n, dtype=torch.float64)
-        for _ in range(steps):
-            alpha += lr / n * seen * (goal - first - kernel @ alpha)
-        return net.cross_kernel.double() @ alpha
-
-    everything = torch.ones(n, dtype=torch.float64)
-    without = torch.stack([trained(everything - row) for row in torch.eye(n, dtype=torch.float64)])
-    return (trained(everything) - without).square().mean(1) / 2
+print(inspect.getsource(definitions.f_si), inspect.getsource(definitions.leave_one_out), sep="\n")
 
 # %% [markdown]
 # The library takes all left-out examples at once from one eigendecomposition (`lib.scores.unique_information`). Both ways on a few rows, and the second form of the same number: by weights, with the Fisher information of the validation inputs as $\Sigma^{-1}$.
@@ -192,9 +182,10 @@ x, y, *_ = tasks["digits"]
 train, val, _ = (rows[:40] for rows in split("digits", 0))
 model = models.initialize(models.mlp(x[0].numel(), (4,), 1), seed).double()  # few weights
 net, j = tangent(model, x[train].double(), x[val].double()), jacobians(model, x[train].double())
-slow, fast = slow_f_si(net, y[train]), f_si(net, y[train], lr=lr, steps=steps)
-found = leave_one_out(net.kernel, targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
-fisher = si.hessian(jacobians(model, x[val].double()), outputs=1)
+slow = definitions.f_si(model, x[train], y[train], x[val], lr=lr, steps=steps)
+fast = f_si(net, y[train], lr=lr, steps=steps)
+found = leave_one_out(net.kernel, regression_targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
+fisher = si.linearized_hessian(jacobians(model, x[val].double()), outputs=1)
 by_weights = si.sample_information(found.weights(j), precision=fisher)
 error = max(float((other / slow - 1).abs().max()) for other in (fast, by_weights))
 assert error < 1e-6, error
@@ -358,7 +349,7 @@ def pretrained(name, classes):
         lr=0.05 if name == "DenseNet" else 0.02, momentum=0.9, schedule="cosine", epochs=epochs_pretrain
     )
     body = built(name, len(d.classes))
-    run = ensemble.train(body, d.x_train, d.y_train, d.x_test, d.y_test, recipe=recipe, seeds=[seed], store=store, device=device)
+    run = ensemble.train(body, d, recipe, [seed], run=Run(device=device, store=store))
     body.load_state_dict({key: value[0] for key, value in run.parameters.items()})
     print(f"{name}: {run.accuracy_test[0]:.1%} on {len(d.classes)} classes after {epochs_pretrain} epochs")
     return body
@@ -529,7 +520,7 @@ for column, (task, results) in zip(axes.T, noisy.items(), strict=True):
     one = results[0]
     plots.two_histograms(column[0], one["noisy"].log10(), one["flipped"], "log₁₀ F-SI (nats)", ("right label", "wrong label"), bins=25)
     column[0].set(title=f"{task}: AUROC {value[task]:.2f}")
-    plots.detection(column[1], {"F-SI": one["noisy"]}, one["flipped"])
+    plots.examination_curves(column[1], {"F-SI": one["noisy"]}, one["flipped"])
 axes[1, 0].legend()
 plots.save(fig, "02_mislabelled", profile)
 
@@ -578,7 +569,7 @@ def retrained(task, hidden, shares, strategies=STRATEGIES):
         if share or one["strategy"] == "random"
     ]  # fmt: skip
     model = models.mlp(x[0].numel(), hidden, 1)
-    return accuracies(model, x, y, plans, recipe=recipe, store=store, device=device)
+    return accuracies(model, x, y, plans, recipe=recipe, run=Run(device=device, store=store))
 
 # %% [markdown]
 # The networks of both tasks:
@@ -765,8 +756,9 @@ def fine_tuned(d, s):
     start = transferred(body[bodies[0]], 1, seed=seed + s)
     recipe = Recipe(lr=0.002, momentum=0.9, epochs=10, batch_size=50, loss="mse")
     run = ensemble.train(
-        start, d.x_train, d.y_train, recipe=recipe, seeds=[seed + s], store=store, device=device,
-        initial={name: value[None] for name, value in start.state_dict().items()},
+        start, (d.x_train, d.y_train), recipe, [seed + s],
+        start=Start({name: value[None] for name, value in start.state_dict().items()}),
+        run=Run(device=device, store=store),
     )  # fmt: skip
     start.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return start
@@ -971,8 +963,8 @@ goal, decay, batch = 2.0 * y[some].double() - 1, 0.01, 5
 def steady(keep, rate):
     """Minimum and steady-state covariance of SGD on these rows."""
     best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
-    spread = si.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
-    return best, si.sgd_covariance(si.hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+    spread = unique_information.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
+    return best, unique_information.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
 
 # %% [markdown]
 # First SGD:
@@ -980,8 +972,8 @@ def steady(keep, rate):
 # %%
 rate = 0.05
 best, sigma = steady(rows >= 0, rate)
-h = si.hessian(j, outputs=1, weight_decay=decay)
-spread = si.gradient_covariance(j, (j @ best - goal)[:, None])
+h = si.linearized_hessian(j, outputs=1, weight_decay=decay)
+spread = unique_information.gradient_covariance(j, (j @ best - goal)[:, None])
 system = torch.kron(h, torch.eye(11).double()) + torch.kron(torch.eye(11).double(), h)
 defined = torch.linalg.solve(system, (rate / batch * spread).flatten()).view(11, 11)
 without = [steady(rows != i, rate) for i in rows]
@@ -993,9 +985,9 @@ sgd_error = float((divergence / information - 1).abs().max())
 # Then Langevin, without decay: $\mathrm{SI}=\frac{b}{\eta\sigma^2 n}\,\frac{r_i^2\,h_i}{(1-h_i)^2}$ with residuals $r$ and leverages $h$ of plain least squares.
 
 # %%
-h0, best0 = si.hessian(j, outputs=1), unique_information.minimum(j, goal)
+h0, best0 = si.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
 delta = torch.stack([best0 - unique_information.minimum(j[rows != i], goal[rows != i]) for i in rows])
-langevin = si.sample_information(delta, precision=si.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
+langevin = si.sample_information(delta, precision=unique_information.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
 leverage = (j @ torch.linalg.inv(j.T @ j) * j).sum(1)
 cook = batch / (rate * 0.3**2 * 200) * (goal - j @ best0) ** 2 * leverage / (1 - leverage) ** 2
 langevin_error = float((langevin / cook - 1).abs().max())

@@ -56,6 +56,7 @@ seed: int = 0  # rows, subsets, networks, bootstrap
 
 # %%
 import dataclasses
+import inspect
 import itertools
 import math
 import time
@@ -67,17 +68,31 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import pruning
-from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, shared_pairs
+from experiments.long_tail import (
+    consistency,
+    consistency_of_ensembles,
+    displayed_examples,
+    pair_counts,
+    permuted_pair_counts,
+    shared_pairs,
+)
 from lib import plots, statistics
 from lib.data import datasets
 from lib.data.score_files import Unavailable, published
 from lib.ledger.ledger import Ledger
 from lib.networks import models, stacked
 from lib.rankings import are_neighbours, cosine, label_agreement
-from lib.scores import memorization as mz
+from lib.scores import definitions
+from lib.scores.memorization import (
+    high_influence_pairs,
+    influence_of_seeing,
+    memorization,
+    squared_error_bound,
+    subsets,
+)
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run
 
 plots.style()
 ledger, store = Ledger("03", profile), Store(profile=profile)
@@ -113,21 +128,19 @@ print(clothes, digits, sep="\n")
 def made_up(t, seed, examples=100):
     g = torch.Generator().manual_seed(seed)
     truth = torch.rand(examples, generator=g)
-    saw = mz.subsets(examples, round(0.7 * examples), t, seed)
+    saw = subsets(examples, round(0.7 * examples), t, seed)
     return saw, torch.rand(t, examples, generator=g) < 0.5 + truth * (saw.float() - 0.5), torch.diag(truth)
 
 
-def slow_influence(saw, right):
-    share = lambda rows, j: right[rows, j].double().mean()
-    rows = [[share(saw[:, i], j) - share(~saw[:, i], j) for j in range(right.shape[1])] for i in range(saw.shape[1])]
-    return torch.tensor(rows, dtype=torch.float64)
+print(inspect.getsource(definitions.influence_of_seeing))
 
 # %% [markdown]
 # The library's version is one matrix product of two bit matrices (who saw what, who is right about what): the hits among the networks that saw $i$ are $\mathrm{saw}^\top\mathrm{right}$, exact in float32 up to $2^{24}$ networks; all else follows from counts. Memorization is the diagonal, with the training set as its own test set. Both must agree:
 
 # %%
 saw, right, truth = made_up(60, seed)
-slow, fast, own = slow_influence(saw, right), mz.influence(saw, right), mz.memorization(saw, right)
+slow = definitions.influence_of_seeing(saw, right)
+fast, own = influence_of_seeing(saw, right), memorization(saw, right)
 error = float(max((fast.value - slow).abs().max(), (own.value - slow.diagonal()).abs().max()))
 assert error < 1e-12, error
 ledger.record("lt.estimator", error, n=slow.numel(), note="largest absolute difference; estimates are of order 1")
@@ -142,9 +155,9 @@ print(f"{slow.numel():,} influences by loop and by one product: largest differen
 
 # %%
 grid, repeats = [50, 100, 200, 500, 1000, 2000, 4000], 10
-squared = lambda saw, right, truth: float((mz.influence(saw, right).value - truth).square().mean())
+squared = lambda saw, right, truth: float((influence_of_seeing(saw, right).value - truth).square().mean())
 errors = np.array([[squared(*made_up(t, repeat)) for repeat in range(repeats)] for t in grid])  # (grid, repeats)
-bounds = np.array([mz.squared_error_bound(t, 100, 70) for t in grid])
+bounds = np.array([squared_error_bound(t, 100, 70) for t in grid])
 ratios = errors / bounds[:, None]
 worst = ratios.mean(1).argmax()
 interval = statistics.t_interval(ratios[worst])
@@ -188,8 +201,8 @@ def fit(d, sees, recipe, *, network=architecture, first_seed=0):
     """Who is right about what: (networks, training rows) and (networks, test rows)."""
     model = models.by_name(network, shape=tuple(d.x_train.shape[1:]), classes=len(d.classes))
     run = ensemble.train(
-        model, d.x_train, d.y_train, d.x_test, d.y_test, recipe=recipe, member_sees=sees, device=device, store=store,
-        seeds=range(first_seed, first_seed + len(sees)), record=Record(parameters=False),
+        model, d, recipe, range(first_seed, first_seed + len(sees)), sees=sees, record=Record(parameters=False),
+        run=Run(device=device, store=store),
     )  # fmt: skip
     return run.correct_train[:, -1], run.correct_test[:, -1]
 
@@ -201,8 +214,8 @@ schedule = {"momentum": 0.9, "schedule": "warmup_linear"}
 recipe = Recipe(lr=lr, epochs=epochs, batch_size=batch_size, augment=augment or None, **schedule)
 contrast_recipe = Recipe(lr=contrast_lr, epochs=contrast_epochs, batch_size=contrast_batch_size, **schedule)
 images, plain = standardized(clothes), standardized(digits)
-sees = mz.subsets(n, round(0.7 * n), trials, seed)
-sees_plain = mz.subsets(n_contrast, round(0.7 * n_contrast), contrast_trials, seed)
+sees = subsets(n, round(0.7 * n), trials, seed)
+sees_plain = subsets(n_contrast, round(0.7 * n_contrast), contrast_trials, seed)
 right, right_test = fit(images, sees, recipe)
 right_plain, right_test_plain = fit(plain, sees_plain, contrast_recipe, network=contrast_architecture)
 
@@ -225,8 +238,8 @@ summary(varied=(sees, right, right_test), easy=(sees_plain, right_plain, right_t
 # **Predict.** Both sets have ten classes and as many rows. What share of the clothes, and what share of the digits, has to be seen to be got right (memorization of .25 or more)?
 
 # %%
-mem = mz.memorization(sees, right)
-mem_plain = mz.memorization(sees_plain, right_plain)
+mem = memorization(sees, right)
+mem_plain = memorization(sees_plain, right_plain)
 if (most := int((mem.value >= 0.5).sum())) < 10:
     raise ValueError(f"dataset: {most} of {n:,} examples of {clothes.name} are memorized (≥ .5), too few to study; take harder data or more of them")
 
@@ -315,7 +328,7 @@ for threshold in thresholds:
     plans["memorized", threshold] = rest
     plans["random", threshold] = pruning.random_subsets(n, float(rest.double().mean()), range(retrainings))
 model = models.by_name(architecture, shape=tuple(images.x_train.shape[1:]), classes=len(images.classes))
-options = {"recipe": recipe, "seeds": range(retrainings), "device": device, "store": store}
+options = {"recipe": recipe, "seeds": range(retrainings), "run": Run(device=device, store=store)}
 reduced = pruning.retrain_pruned(model, images, plans, columns=("removed", "threshold"), **options)
 
 # %% [markdown]
@@ -354,9 +367,9 @@ table.assign(difference=value)[["difference", "low", "high"]].style.format("{:+.
 # %%
 def pairs_and_luck(d, sees, right, right_test):
     rows = {"rows_train": d.rows_train, "rows_test": d.rows_test}
-    pairs = mz.high_influence_pairs(sees, right, right_test, d.y_train, d.y_test, **rows)
-    deal = {"candidates": mz.memorization(sees, right).value >= 0.25, "permutations": permutations, "seed": seed}
-    return pairs, mz.permuted_pair_counts(sees, right_test, d.y_train, d.y_test, **deal)
+    pairs = high_influence_pairs(sees, right, right_test, d.y_train, d.y_test, **rows)
+    deal = {"candidates": memorization(sees, right).value >= 0.25, "permutations": permutations, "seed": seed}
+    return pairs, permuted_pair_counts(sees, right_test, d.y_train, d.y_test, **deal)
 
 
 pairs, null = pairs_and_luck(clothes, sees, right, right_test)
@@ -370,8 +383,8 @@ pairs.head(5).drop(columns=["train", "test"]).style.format(precision=3).hide(axi
 columns = ["pairs", "test examples", "with one influencer", "networks", "candidates", "pairs by luck", "at most"]
 luck = lambda null: (null.pairs.mean(), null.pairs.quantile(0.975))
 rows = {
-    clothes.name: (*mz.pair_counts(pairs.test), trials, memorized.sum(), *luck(null)),
-    digits.name: (*mz.pair_counts(pairs_plain.test), contrast_trials, memorized_plain.sum(), *luck(null_plain)),
+    clothes.name: (*pair_counts(pairs.test), trials, memorized.sum(), *luck(null)),
+    digits.name: (*pair_counts(pairs_plain.test), contrast_trials, memorized_plain.sum(), *luck(null_plain)),
     "paper: MNIST": (35, 33, 31, 4000, None, None, None),
     "paper: CIFAR-100": (1015, 888, 774, 4000, 18_099, None, None),
     "paper: ImageNet": (1641, 1462, 1298, 2000, None, None, None),
@@ -432,7 +445,7 @@ stated, found = {"CIFAR-100": (1015, 888, 774), "ImageNet": (1641, 1462, 1298)},
 try:
     for name in stated:
         file = f"{name.replace('-', '').lower()}_high_infl_pairs_infl0.15_mem0.25.npz"
-        found[name] = mz.pair_counts(published(file, url=published_url, folder=reference or None)["tt_idx"])
+        found[name] = pair_counts(published(file, url=published_url, folder=reference or None)["tt_idx"])
     off = {name: max(abs(a / b - 1) for a, b in zip(found[name], stated[name], strict=True)) for name in stated}
     ledger.record("lt.pairs.published", off, n=sum(c.pairs for c in found.values()))
 except Unavailable as reason:
@@ -449,7 +462,7 @@ pd.DataFrame(found, index=["pairs", "test examples", "single"]) if found else "T
 # %%
 drawn, captions = [], []
 chosen = torch.tensor(displayed_examples(pairs).T.flatten().tolist())  # row by row, three groups a row
-value = mz.influence(sees[:, chosen], right_test).value
+value = influence_of_seeing(sees[:, chosen], right_test).value
 for i, row in zip(chosen, value, strict=True):
     best = row.topk(4).indices
     twin = are_neighbours(clothes.x_train, clothes.x_test, i.expand(4), best)
@@ -545,7 +558,7 @@ print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part,
 
 # %%
 halves = [slice(0, trials // 2), slice(trials // 2, trials)]
-pairs_of = lambda rows: mz.high_influence_pairs(sees[rows], right[rows], right_test[rows], clothes.y_train, clothes.y_test)
+pairs_of = lambda rows: high_influence_pairs(sees[rows], right[rows], right_test[rows], clothes.y_train, clothes.y_test)
 first, second = (pairs_of(half) for half in halves)
 shared = shared_pairs(first, second)
 both, either, one, other = (shared[c].to_numpy(float) for c in ("both", "either", "first", "second"))
@@ -568,7 +581,7 @@ print(f"Jaccard {jaccard(both, either):.2f}; {twice(both, one, other):.0%} found
 # %%
 i, j = (torch.tensor(pd.concat([first, second]).drop_duplicates(["train", "test"])[c].tolist()) for c in ("train", "test"))
 rows, at = i.unique(return_inverse=True)
-estimates = [mz.influence(sees[half][:, rows], right_test[half]) for half in halves]
+estimates = [influence_of_seeing(sees[half][:, rows], right_test[half]) for half in halves]
 differences = (estimates[0].value - estimates[1].value).abs()[at, j].numpy()
 noise = math.sqrt(2 / math.pi) * (estimates[0].error.square() + estimates[1].error.square()).sqrt()[at, j].numpy()
 interval, note = statistics.bootstrap_interval(np.mean, differences, seed=seed), f"binomial noise alone makes {noise.mean():.4f}"
@@ -601,9 +614,9 @@ table.rename_axis("networks a half").style.format(precision=2).format("{:,.0f}",
 
 # %%
 few = slice(0, other_trials)
-sees_other = mz.subsets(n, round(0.7 * n), other_trials, seed + 1)
+sees_other = subsets(n, round(0.7 * n), other_trials, seed + 1)
 answers = {name: fit(images, sees_other, recipe, network=name, first_seed=trials) for name in others}
-mem_other = {name: mz.memorization(sees_other, bits[0]).value for name, bits in answers.items()}
+mem_other = {name: memorization(sees_other, bits[0]).value for name, bits in answers.items()}
 accuracies = {name: float(bits[1].double().mean()) for name, bits in answers.items()}
 levels = np.round(np.arange(0.05, 1.0, 0.05), 2).tolist()
 ours = sees[few], right[few], right_test[few]
@@ -665,13 +678,13 @@ print(f"Spearman {rho:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] over {len(coup
 # **Predict.** The last layer is where labels enter, and it has parameters enough to memorize. Will it memorize as many examples as the whole network, half as many, or hardly any?
 
 # %%
-run = ensemble.train(model, images.x_train, images.y_train, recipe=recipe, seeds=[seed], device=device, store=store)
+run = ensemble.train(model, (images.x_train, images.y_train), recipe, [seed], run=Run(device=device, store=store))
 hidden = [stacked.features(model, run.parameters, x, device=device)[0] for x in (images.x_train, images.x_test)]
 layer = standardized(dataclasses.replace(clothes, x_train=hidden[0], x_test=hidden[1]))
 half = halves[0]
 right_last, right_test_last = fit(layer, sees[half], dataclasses.replace(recipe, augment=None), network="linear")
-mem_last = mz.memorization(sees[half], right_last).value
-pairs_last = mz.high_influence_pairs(sees[half], right_last, right_test_last, *labels, min_memorization=-math.inf)
+mem_last = memorization(sees[half], right_last).value
+pairs_last = high_influence_pairs(sees[half], right_last, right_test_last, *labels, min_memorization=-math.inf)
 summary(whole=(sees[half], right[half], right_test[half]), last=(sees[half], right_last, right_test_last))
 
 # %% [markdown]
@@ -680,16 +693,16 @@ summary(whole=(sees[half], right[half], right_test[half]), last=(sees[half], rig
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.4))
 bins = np.linspace(-0.1, 1, 45)
-mem_half = [mz.memorization(sees[h], right[h]).value for h in halves]
+mem_half = [memorization(sees[h], right[h]).value for h in halves]
 axes[0].hist(mem_half[0].numpy(), bins=bins, color="0.8", label="whole network")
 axes[0].hist(mem_last.numpy(), bins=bins, histtype="step", color="#d55e00", lw=1.6, label="last layer")
 axes[0].set(yscale="log", xlabel="memorization", ylabel="training examples")
 axes[0].legend()
 rows = mem_half[0] >= 0.25
 answered = {"other half": (sees[halves[1]], right_test[halves[1]]), "last layer": (sees[half], right_test_last)}
-whole_network = mz.influence(sees[half][:, rows], right_test[half]).value
+whole_network = influence_of_seeing(sees[half][:, rows], right_test[half]).value
 for (name, (saw, said)), look in zip(answered.items(), ({"color": "black"}, {"color": "#d55e00", "ls": "--"}), strict=True):
-    curve = consistency(whole_network, mz.influence(saw[:, rows], said).value, levels).query("first >= 5")
+    curve = consistency(whole_network, influence_of_seeing(saw[:, rows], said).value, levels).query("first >= 5")
     axes[1].plot(curve.threshold, curve.jaccard, marker="o", label=name, **look)
 axes[1].set(ylim=(0, 1.05), xlabel="influence threshold", ylabel="Jaccard similarity")
 axes[1].legend(title="first half against", loc="center right")
@@ -760,14 +773,14 @@ pd.DataFrame(columns, index=sizes).style.format(precision=3, na_rep="–")
 def peeled(keep, first_seed):
     """Memorization in a world that consists of the rows ``keep`` only."""
     inside = torch.zeros(other_trials, n, dtype=torch.bool)
-    inside[:, keep] = mz.subsets(int(keep.sum()), round(0.7 * int(keep.sum())), other_trials, seed + 2)
-    return mz.memorization(inside, fit(images, inside, recipe, first_seed=first_seed)[0]).value
+    inside[:, keep] = subsets(int(keep.sum()), round(0.7 * int(keep.sum())), other_trials, seed + 2)
+    return memorization(inside, fit(images, inside, recipe, first_seed=first_seed)[0]).value
 
 
 rest = mem_half[0] < 0.25
 at_random = torch.zeros(n, dtype=torch.bool)
 at_random[torch.randperm(n, generator=torch.Generator().manual_seed(seed + 3))[: int(rest.sum())]] = True
-before = mz.memorization(sees[halves[1]][few], right[halves[1]][few]).value
+before = memorization(sees[halves[1]][few], right[halves[1]][few]).value
 after, control = peeled(rest, trials + other_trials), peeled(at_random, trials + 2 * other_trials)
 
 # %% [markdown]
@@ -805,7 +818,7 @@ def training_flops(network, shape):
 
 # %%
 start, once = time.perf_counter(), dataclasses.replace(recipe, epochs=1)
-ensemble.train(model, images.x_train, images.y_train, recipe=once, seeds=range(16), device=device, progress=False)
+ensemble.train(model, (images.x_train, images.y_train), once, range(16), run=Run(device=device, progress=False))
 shape = tuple(images.x_train.shape[1:])
 rate = training_flops(architecture, shape) * 16 * n / (time.perf_counter() - start)
 
@@ -851,9 +864,9 @@ ledger.table()
 # for part in (slice(None), slice(0, trials // 10)):
 #     bits = sees[part], right[part], right_test[part]
 #     for level in (0.15, 0.1):
-#         found = mz.high_influence_pairs(*bits, *labels, min_influence=level)
-#         chosen = mz.memorization(*bits[:2]).value >= 0.25
-#         luck = mz.permuted_pair_counts(bits[0], bits[2], *labels, candidates=chosen, permutations=10, min_influence=level)
+#         found = high_influence_pairs(*bits, *labels, min_influence=level)
+#         chosen = memorization(*bits[:2]).value >= 0.25
+#         luck = permuted_pair_counts(bits[0], bits[2], *labels, candidates=chosen, permutations=10, min_influence=level)
 #         print(f"{len(bits[0])} networks, θ = {level}: {len(found)} pairs, {luck.pairs.mean():.1f} by luck")
 # ```
 # </details>
@@ -865,7 +878,8 @@ ledger.table()
 # mem = Pr[right | seen] − C-score, so mem = 1 − C-score wherever the network fits what it sees. They part where it does not.
 #
 # ```python
-# c_score = mz.held_out_accuracy(sees, right)
+# from lib.scores.memorization import held_out_accuracy
+# c_score = held_out_accuracy(sees, right)
 # unfitted = 1 - c_score - mem.value  # the share of networks that saw the example and got it wrong
 # print(f"correlation {np.corrcoef(c_score, mem.value)[0, 1]:.4f}, largest gap {unfitted.max():.2f}")
 # ```
@@ -881,7 +895,7 @@ ledger.table()
 # noisy, flipped = data.uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
 # few_sees = sees[:200]
 # few_right, _ = fit(dataclasses.replace(images, y_train=noisy), few_sees, recipe)
-# value, (low, high) = stats.auroc(mz.memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
+# value, (low, high) = stats.auroc(memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
 # print(f"AUROC {value:.3f} [{low:.3f}, {high:.3f}]")
 # ```
 # </details>
@@ -894,7 +908,7 @@ ledger.table()
 #
 # ```python
 # chosen = torch.nonzero(mem.value >= 0.25).flatten()
-# harm = mz.influence(sees[:, chosen], right_test).value
+# harm = influence_of_seeing(sees[:, chosen], right_test).value
 # a, b = torch.nonzero((harm <= -0.15) & (labels[0][chosen, None] != labels[1]), as_tuple=True)
 # worst = harm[a, b].argsort()[:8]
 # plots.pictures(torch.stack([clothes.x_train[chosen[a[worst]]], clothes.x_test[b[worst]]], 1).flatten(0, 1), columns=8);

@@ -55,6 +55,7 @@ seed: int = 0  # rows, noise, networks, bootstrap
 # The score of an example is how much the data become easier when it is removed, measured by a bound on how far a wide two-layer network must move to fit them. The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import time
 from dataclasses import replace
 
@@ -73,13 +74,13 @@ from lib.data.score_files import published_c_scores
 from lib.ledger.ledger import Ledger
 from lib.networks import models, stacked
 from lib.numerics.gradients import cosine_distance, tangent_kernel
-from lib.scores import complexity_gap
+from lib.scores import complexity_gap, definitions
 from lib.scores.data_diet import el2n, forgetting
 from lib.scores.memorization import c_scores, subsets_of_shares
-from lib.scores.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, learning_rates
 
 STORED = DATA / "scores" / "fashion-mnist.parquet"  # exact scores of all 60,000 training rows
 plots.style()
@@ -113,13 +114,7 @@ print(f"{images.name}: {len(y):,} training rows of {tuple(x.shape[1:])}, {len(im
 # With several classes, an example is scored with its own class as $+1$ and all others as $-1$. Read literally, that is one inverse of an $(n-1)\times(n-1)$ matrix for each example:
 
 # %%
-def slow_cg_scores(x, y):
-    gram, scores = complexity_gap.relu_gram(x), []
-    for i in range(len(y)):
-        target, rest = torch.where(y == y[i], 1.0, -1.0).double(), torch.arange(len(y)) != i
-        whole = target @ torch.linalg.solve(gram, target)
-        scores.append(whole - target[rest] @ torch.linalg.solve(gram[rest][:, rest], target[rest]))
-    return torch.stack(scores)
+print(inspect.getsource(definitions.cg_scores))
 
 # %% [markdown]
 # Two observations make it cheap. Writing $H^{-1}$ with column $(h_i, d_i)$ for example $i$, the inverse without $i$ is a rank-one update of the rest (Schur complement), which gives
@@ -132,7 +127,7 @@ def slow_cg_scores(x, y):
 
 # %%
 few = torch.cat([torch.nonzero(y == c).flatten()[:8] for c in range(k)])
-slow = slow_cg_scores(x[few].flatten(1).double(), y[few])
+slow = definitions.cg_scores(x[few], y[few])
 fast = complexity_gap.cg_scores(x[few].double(), y[few])
 terms = fast.quadratic + fast.partial + fast.diagonal
 error = float(max((fast.score / slow - 1).abs().max(), (terms / slow - 1).abs().max()))
@@ -339,8 +334,8 @@ record = Record(correct="epoch", loss="epoch", errors_at=(early,), checkpoints_a
 # %%
 start = time.perf_counter()
 watched = ensemble.train(
-    model, x, y, recipe=recipe, record=record, device=device,  # not from a store: it is timed
-    seeds=list(range(networks)) * len(labels), labels=labels.repeat_interleave(networks, 0),
+    model, (x, y), recipe, list(range(networks)) * len(labels), labels=labels.repeat_interleave(networks, 0),
+    record=record, run=Run(device=device),  # not from a store: it is timed
 )
 watch_seconds = (time.perf_counter() - start) / len(watched.accuracy_train)  # a network
 fitted = watched.accuracy_train.view(len(labels), networks).mean(1)
@@ -364,8 +359,8 @@ every_score = {
 # %%
 sees = subsets_of_shares(len(y), c_shares, c_networks, seed)  # (networks, n)
 subsampled = ensemble.train(
-    model, x, y, recipe=replace(recipe, iterations=None, epochs=epochs), seeds=range(len(sees)), member_sees=sees,
-    record=Record(parameters=False), device=device, store=Store(profile=profile),
+    model, (x, y), replace(recipe, iterations=None, epochs=epochs), range(len(sees)), sees=sees,
+    record=Record(parameters=False), run=Run(device=device, store=Store(profile=profile)),
 )
 c_score = c_scores(sees, subsampled.correct_train[:, 0])  # high = regular
 left_out = (~sees).sum(0)
@@ -511,7 +506,7 @@ for share in kept:
     for name, score in every_score.items():
         for drop in ("lowest", "highest"):
             plans[name, drop, share] = pruning.prune(score[0], share, drop=drop, y=y, seed=seed)
-settings = {"recipe": recipe, "seeds": range(seeds), "device": device, "store": Store(profile=profile)}
+settings = {"recipe": recipe, "seeds": range(seeds), "run": Run(device=device, store=Store(profile=profile))}
 pruned = pruning.retrain_pruned(model, images, plans, columns=("score", "drop", "keep"), **settings)
 print(f"{len(pruned)} networks of {steps:,} steps")
 
@@ -604,20 +599,14 @@ of_tracin = tracin_mean(model, checkpoints(0), rates, x, y, x_val, y_val, device
 print(f"TracIn calls {float((of_tracin < 0).float().mean()):.1%} of the examples harmful")
 
 # %% [markdown]
-# The slow way, with automatic differentiation, on a few pairs of one network:
+# The slow way, with every gradient written out by automatic differentiation, on a few pairs of one network:
 
 # %%
-def head_gradient(weights, picture, label):
-    model.load_state_dict({name: value[0] for name, value in weights.items()})
-    loss = torch.nn.functional.cross_entropy(model(picture[None]), label[None])
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*model.head.parameters()])])
-
-def slow_tracin(i, j):
-    products = [head_gradient(w, x[i], y[i]) @ head_gradient(w, x_val[j], y_val[j]) for w in checkpoints(0).values()]
-    return sum(rate * product for rate, product in zip(rates.values(), products, strict=True))
-
-slow = torch.stack([torch.stack([slow_tracin(i, j) for j in range(3)]) for i in range(3)])
-fast = tracin(model, checkpoints(0), rates, x[:3], y[:3], x_val[:3], y_val[:3])[0]
+print(inspect.getsource(definitions.tracin))
+pairs = x[:3], y[:3], x_val[:3], y_val[:3]
+one = {t: {name: value[:1] for name, value in weights.items()} for t, weights in checkpoints(0).items()}
+slow = definitions.tracin(model, one, rates, *pairs, layers="last")[0].float()
+fast = tracin(model, one, rates, *pairs)[0]
 assert torch.allclose(slow, fast, rtol=1e-3, atol=1e-5), (slow, fast)
 
 # %% [markdown]
@@ -712,7 +701,7 @@ detectors = every_score | {"CG partial": cg.partial}
 fig, axes = plt.subplots(len(noise_levels), 2, figsize=(10, 3 * len(noise_levels)), squeeze=False)
 for row, (share, (left, right)) in enumerate(zip(noise_levels, axes, strict=True), start=1):
     plots.two_histograms(left, cg.score[row], wrong[row], "CG-score", ("right label", "wrong label"))
-    plots.detection(right, {name: score[row] for name, score in detectors.items()}, wrong[row])
+    plots.examination_curves(right, {name: score[row] for name, score in detectors.items()}, wrong[row])
     right.set(title=f"{share:.0%} wrong labels")
 axes[0, 1].legend(fontsize=7)
 plots.save(fig, "04_noise", profile)
@@ -881,8 +870,8 @@ print(f"loss averaged over epochs: {slowness[0].mean():.2f} in the lowest group,
 turning = [epoch for epoch in velocity_epochs if epoch < epochs]
 needed = tuple(sorted({*turning, *(epoch + 1 for epoch in turning)}))
 tracked = ensemble.train(
-    model, x, y, recipe=recipe, seeds=range(networks), device=device,
-    record=Record(parameters=False, checkpoints_at=needed),
+    model, (x, y), recipe, range(networks), record=Record(parameters=False, checkpoints_at=needed),
+    run=Run(device=device),
 )
 members = [torch.nonzero(group == g).flatten() for g in range(10)]
 beginning = [rows[cg_clean[rows].argsort()[:125]] for rows in members]

@@ -66,6 +66,7 @@ seed: int = 0  # rows, noise, ties, bootstrap
 
 # %%
 import dataclasses
+import inspect
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -77,11 +78,12 @@ from lib import plots, rankings, statistics
 from lib.data import datasets, noise
 from lib.ledger.ledger import Ledger
 from lib.networks import models
-from lib.scores import memorization as mz
+from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
+from lib.scores.memorization import high_influence_pairs, memorization, subsets
 from lib.store import Store
 from lib.training import ensemble, retraining
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, Start
 
 plots.style()
 ledger, store = Ledger("05", profile), Store(profile=profile)
@@ -121,13 +123,7 @@ print(pictures, {named[level]: f"{(noisy != y).float().mean():.1%} of the labels
 # Read literally, GraNd is one backward pass an example:
 
 # %%
-def slow_grand(model, state, x, y):
-    norms = []
-    for row, label in zip(x, y, strict=True):
-        w = {name: value.clone().requires_grad_() for name, value in state.items()}
-        loss = torch.nn.functional.cross_entropy(torch.func.functional_call(model, w, (row[None],)), label[None])
-        norms.append(sum(g.square().sum() for g in torch.autograd.grad(loss, list(w.values()))).sqrt())
-    return torch.stack(norms)
+print(inspect.getsource(definitions.gradients), inspect.getsource(definitions.grand), sep="\n")
 
 # %% [markdown]
 # The library never writes a gradient out. In a dense layer with inputs $a$ and backpropagated signals $\delta$ the gradient of one example is $\delta a^\top$, with norm $\|\delta\|\|a\|$ (and $\|\delta\|$ for the bias): one backward pass for all examples gives every norm. A convolution sums such products over positions, and its norm follows from two small Gram matrices ("ghost norms"). Both ways, in double precision, for a dense network and a convolutional one:
@@ -137,7 +133,7 @@ error = 0.0
 for name in (architecture, convolutional):
     net = models.initialize(models.by_name(name, shape=tuple(x.shape[1:]), classes=k), seed).double().eval()
     state = {key: value.detach() for key, value in net.state_dict().items()}
-    slow = slow_grand(net, state, x[:20].double(), y[:20])
+    slow = definitions.gradients(net, state, x[:20], y[:20]).norm(dim=1)
     fast = grand(net, {key: value[None] for key, value in state.items()}, x[:20].double(), y[:20])[0]
     error = max(error, float((fast / slow - 1).abs().max()))
 assert error < 1e-10, error
@@ -166,8 +162,8 @@ runs = {0.0: slice(0, networks)} | {level: slice((i + 2) * networks, (i + 3) * n
 held_out = slice(networks, 2 * networks)
 given = torch.stack([y, y, *(labels[level] for level in noise_levels)]).repeat_interleave(networks, 0)
 numbers = [*range(2 * networks), *list(range(networks)) * len(noise_levels)]
-train = {"device": device, "store": store}
-watched = ensemble.train(model, x, y, images.x_test, images.y_test, recipe=recipe, seeds=numbers, labels=given, record=record, **train)
+engine = Run(device=device, store=store)
+watched = ensemble.train(model, (x, y, images.x_test, images.y_test), recipe, numbers, labels=given, record=record, run=engine)
 fitted = {named[level]: [f"{float(part[own].mean()):.3f}" for part in (watched.accuracy_train, watched.accuracy_test)] for level, own in runs.items()}
 print(f"{len(given)} networks of {steps:,} steps")
 pd.DataFrame(fitted, index=["fits of its labels", "right on test"])
@@ -199,7 +195,7 @@ plans = {("random", -1): pruning.random_subsets(n, 0.5, range(seeds)), ("full da
 for name, epoch in [(name, epoch) for name in per_run for epoch in moments if epoch >= 2 or name != "forgetting"]:
     plans[name, epoch] = pruning.prune(score(name, epoch), 0.5, drop="lowest", seed=seed)
 fixed = dataclasses.replace(recipe, epochs=None, iterations=steps)
-settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), **train}
+settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), "run": engine}
 halved = pruning.retrain_pruned(model, images, plans, columns=("score", "epoch"), **settings)
 
 # %% [markdown]
@@ -646,7 +642,7 @@ print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[
 # %%
 parents = {epoch: weights(epoch, runs[0.0]) for epoch in spawn}
 siblings = [range(5000, 5000 + networks), range(6000, 6000 + networks)]
-grown = retraining.children(model, x, y, parents, recipe=recipe, seeds=siblings, **train)
+grown = retraining.children(model, (x, y), recipe, siblings, parents=parents, run=engine)
 order = score("EL2N", early).argsort()
 some = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset]
 tested = {"lowest EL2N": order[:subset], "random": some, "highest EL2N": order[-subset:]}
@@ -735,8 +731,8 @@ pd.DataFrame(shares, index=["lowest-scored", "highest-scored"]).style.format("{:
 # %%
 deep = models.by_name(deeper, shape=tuple(x.shape[1:]), classes=k)
 seen = ensemble.train(
-    deep, x, y, images.x_test, images.y_test, recipe=recipe, seeds=range(networks), **train,
-    record=Record(visits=True, errors_at=(early,), checkpoints_at=(0,), parameters=False),
+    deep, (x, y, images.x_test, images.y_test), recipe, range(networks),
+    record=Record(visits=True, errors_at=(early,), checkpoints_at=(0,), parameters=False), run=engine
 )  # fmt: skip
 deep_scores = {
     "EL2N": el2n(seen.errors[early]).mean(0), "forgetting": forgetting(seen.correct_visits).mean(0),
@@ -760,8 +756,8 @@ deeply = pruning.retrain_pruned(deep, images, plans, columns=("score", "keep"), 
 conv_recipe = dataclasses.replace(recipe, batch_size=convolutional_batch)
 conv_steps = epochs * -(-n_convolutional // convolutional_batch)
 seen = ensemble.train(
-    cnn, fewer.x_train, fewer.y_train, recipe=conv_recipe, stop=early, seeds=range(seeds), **train,
-    record=Record(errors_at=(early,), parameters=False),
+    cnn, (fewer.x_train, fewer.y_train), conv_recipe, range(seeds), start=Start(until=early),
+    record=Record(errors_at=(early,), parameters=False), run=engine
 )  # fmt: skip
 conv_scores = {"EL2N": el2n(seen.errors[early]).mean(0), "GraNd": grand_cnn[:networks].mean(0)}
 
@@ -852,18 +848,18 @@ mean_image, deviation = clothes.x_train.mean(0), clothes.x_train.std()
 clothes = dataclasses.replace(clothes, x_train=(clothes.x_train - mean_image) / deviation, x_test=(clothes.x_test - mean_image) / deviation)
 net = models.by_name(memorization_architecture, shape=tuple(x.shape[1:]), classes=k)
 rising = Recipe(lr=memorization_lr, epochs=15, batch_size=100, momentum=0.9, schedule="warmup_linear")
-sees = mz.subsets(n_memorization, round(0.7 * n_memorization), trials, seed)
+sees = subsets(n_memorization, round(0.7 * n_memorization), trials, seed)
 everything = clothes.x_train, clothes.y_train, clothes.x_test, clothes.y_test
-subsampled = ensemble.train(net, *everything, recipe=rising, seeds=range(trials), member_sees=sees, record=Record(parameters=False), **train)
-whole = ensemble.train(net, *everything[:2], recipe=rising, seeds=range(networks), record=Record(errors_at=(1, 2, 4, 8, 15), visits=True), **train)
+subsampled = ensemble.train(net, everything, rising, range(trials), sees=sees, record=Record(parameters=False), run=engine)
+whole = ensemble.train(net, everything[:2], rising, range(networks), record=Record(errors_at=(1, 2, 4, 8, 15), visits=True), run=engine)
 
 # %% [markdown]
 # The selected examples are the training side of the pairs of notebook 03's definition.
 
 # %%
 right, right_test = subsampled.correct_train[:, -1], subsampled.correct_test[:, -1]
-mem = mz.memorization(sees, right)
-found = mz.high_influence_pairs(sees, right, right_test, clothes.y_train, clothes.y_test)
+mem = memorization(sees, right)
+found = high_influence_pairs(sees, right, right_test, clothes.y_train, clothes.y_test)
 selected = torch.zeros(n_memorization, dtype=torch.bool)
 selected[torch.tensor(sorted(set(found.train)), dtype=torch.long)] = True
 
@@ -917,7 +913,7 @@ def gain_at_half(rows, rate):
     part = datasets.load(dataset, n_train=rows, n_test=n_test, seed=seed)
     part = dataclasses.replace(part, x_train=(part.x_train - mean) / spread, x_test=(part.x_test - mean) / spread)
     own = dataclasses.replace(recipe, lr=rate)
-    seen = ensemble.train(model, part.x_train, part.y_train, recipe=own, stop=early, seeds=range(networks), record=Record(errors_at=(early,), parameters=False), **train)
+    seen = ensemble.train(model, (part.x_train, part.y_train), own, range(networks), start=Start(until=early), record=Record(errors_at=(early,), parameters=False), run=engine)
     plans = {("random",): pruning.random_subsets(rows, 0.5, range(seeds)), ("EL2N",): pruning.prune(el2n(seen.errors[early]).mean(0), 0.5, drop="lowest", seed=seed)}
     length = dataclasses.replace(own, epochs=None, iterations=epochs * -(-rows // batch_size))
     table = pruning.retrain_pruned(model, part, plans, columns=("score",), **settings | {"recipe": length})
@@ -999,10 +995,8 @@ ledger.table()
 # Without $x_j$ the rate changes by $|\nabla\ell(x')^\top\nabla\ell(x_j)|$ (η = 1), which is at most the product of the norms; for most examples it is far below, since gradients of different examples are far from parallel.
 #
 # ```python
-# from torch.func import functional_call, grad, vmap
 # state = {name: value[0] for name, value in weights(early, runs[0.0]).items()}
-# loss = lambda w, row, label: torch.nn.functional.cross_entropy(functional_call(model, w, (row[None],)), label[None])
-# flat = lambda rows, own: torch.cat([g.flatten(1) for g in vmap(grad(loss), (None, 0, 0))(state, rows, own).values()], 1)
+# flat = lambda rows, own: definitions.gradients(model, state, rows, own)
 # batch, other = flat(x[:100], y[:100]), flat(images.x_test[:1], images.y_test[:1])[0]
 # share = (batch @ other).abs() / (batch.norm(dim=1) * other.norm())
 # print(f"the change reaches {float(share.median()):.1%} of the bound in the median, at most {float(share.max()):.0%}")

@@ -61,6 +61,7 @@ seed: int = 0  # rows, networks, bootstrap
 # The paper compares influence functions with retraining, from Iris to ImageNet, and finds them accurate for shallow networks with weight decay, and poor for deep ones. Later work says why: influence approximates something else than retraining (Bae et al. 2022), and correlations over few selected points are noisy (Epifano et al. 2023). The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
@@ -79,11 +80,12 @@ from lib.data import datasets
 from lib.ledger import verdicts
 from lib.ledger.ledger import Ledger
 from lib.networks import models
+from lib.scores import definitions
 from lib.scores.influence import influence, inverse_hessian
 from lib.store import Store
 from lib.training import ensemble
 from lib.training.parallel import each_in_a_process
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 from lib.training.retraining import losses_on, removals, retrain
 
 plots.style()
@@ -126,15 +128,10 @@ plots.save(fig, "06_data", profile)
 #
 # **Positive** means that the test loss rises when the example goes: it helped. Three things can go wrong: the step is not small (Taylor), $w$ is no minimum (then $H^{-1}$ answers another question), and $H^{-1}$ is itself estimated. Where $H$ has negative eigenvalues, a damping $\delta$ is added to all of them.
 #
-# The slow way for a linear classifier on Iris: the whole Hessian, one solve an example, no library of ours.
+# The slow way for a linear classifier on Iris: the whole Hessian, one solve an example.
 
 # %%
-def slow_influence(w, x, y, x_test, y_test, lam):
-    loss = lambda w, x, y: torch.nn.functional.cross_entropy(x @ w.view(3, 4).T, y)
-    hessian = torch.func.hessian(lambda w: loss(w, x, y) + lam / 2 * w @ w)(w)
-    gradient = torch.func.grad(loss)
-    test = gradient(w, x_test, y_test)
-    return torch.stack([test @ torch.linalg.solve(hessian, gradient(w, x[[i]], y[[i]])) / len(x) for i in range(len(x))])
+print(*map(inspect.getsource, (definitions.hessian, definitions.parameter_change, definitions.influence)), sep="\n")
 
 # %% [markdown]
 # Against the library's, and both against the truth, which for a convex problem is beyond doubt: the optimum without each flower.
@@ -145,7 +142,7 @@ found_linear = optimum(linear, flowers, kinds, weight_decay=decay)
 linear = fragility.placed(linear, found_linear.parameters)
 hardest = fragility.at_percentile(losses_on(linear, found_linear.parameters, flowers_test, kinds_test)[0], 100)
 question = (flowers, kinds, flowers_test[[hardest]], kinds_test[[hardest]])
-slow = slow_influence(linear.weight.detach().flatten(), *question, decay)
+slow = definitions.influence(linear, *question, weight_decay=decay)[0]
 fast = influence(linear, *question, weight_decay=decay)
 assert float((fast.on_loss[0] / slow - 1).abs().max()) < 1e-6
 
@@ -170,14 +167,14 @@ print(f"gradient norm at the optimum {fast.gradient_norm:.0e}; one flower's shar
 # Networks of width 5, for several depths, and of one layer, for several widths; each from 28 initializations, all of which are trained, brought to rest and retrained side by side. Full-batch training; tanh networks with decay are then brought to rest by a quasi-Newton method that starts from the curvature. (ReLU networks cannot be: their minima lie on kinks, where the gradient jumps.) Then the test flower of highest loss, the 20 training flowers most influential on it, and 20 retrainings for each.
 
 # %%
-double = {"precision": "float64", "progress": False, "store": store}
+double = Run(precision="float64", progress=False, store=store)
 
 def iris_weights(model, activation, lam, starts):
     learn = Recipe(
         lr=0.01, optimizer="adam", schedule="cosine", iterations=iris_steps, batch_size=None, weight_decay=lam
     )
     first = fragility.wide_start(model, starts, activation)
-    weights = ensemble.train(model, flowers, kinds, recipe=learn, seeds=starts, initial=first, **double).parameters
+    weights = ensemble.train(model, (flowers, kinds), learn, starts, start=Start(first), run=double).parameters
     if lam and activation == "tanh":
         model = fragility.placed(model, weights)
         rest = optimum(model, flowers, kinds, weights=weights, weight_decay=lam, tolerance=1e-6, steps=100)
@@ -197,7 +194,7 @@ def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_ne
         for r in range(len(starts))
     ]
     retrained = lambda recipe, start: lambda gone: retrain(
-        model, flowers, kinds, gone, recipe=recipe, seeds=starts, weights=start, **double
+        model, (flowers, kinds), recipe, starts, removed=gone, start=Start(start), run=double
     )
     answered = lambda respond: fragility.by_response(
         model, weights, lambda net, gone, w: respond(net, flowers, kinds, gone, weights=w, weight_decay=lam, tolerance=1e-7)

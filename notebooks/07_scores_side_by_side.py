@@ -54,6 +54,7 @@ seed: int = 0  # rows, noise, initial weights, ties, bootstrap
 
 # %%
 import dataclasses
+import inspect
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -68,10 +69,12 @@ from lib.data.datasets import DATA
 from lib.data.score_files import provenance, read_scores
 from lib.ledger.ledger import Ledger
 from lib.networks import models
-from lib.scores import complexity_gap, memorization
+from lib.scores import definitions
+from lib.scores.memorization import subsets
 from lib.scores.unique_information import f_si, f_si_by_class, tangent
 from lib.store import Store
 from lib.training import ensemble
+from lib.training.recipe import Run
 
 plots.style()
 ledger, store = Ledger("07", profile), Store(profile=profile)
@@ -112,30 +115,24 @@ pd.DataFrame(about, index=["from", "", "what it is"]).T.style.set_properties(**{
 # %%
 few = torch.cat([torch.nonzero(y == c).flatten()[: small // k] for c in range(k)])
 tiny = catalogue.Settings(architecture="mlp-32", trials=20, trial_epochs=3)
-sees = memorization.subsets(len(few), round(0.7 * len(few)), 20, seed)
+sees = subsets(len(few), round(0.7 * len(few)), 20, seed)
 
-def slow_memorization():
-    right = [[], []]
-    for member in range(20):
-        net = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k)
-        own = sees[member : member + 1]
-        run = ensemble.train(net, catalogue.standardized(x[few]), y[few], recipe=catalogue.trial_recipe(tiny), seeds=[member], member_sees=own, progress=False)
-        for seen in (False, True):
-            right[seen].append(torch.where(own[0] == seen, run.correct_train[0, 0].double(), torch.nan))
-    held_out, trained_on = (torch.stack(part).nanmean(0) for part in right)
-    return trained_on - held_out, 1 - held_out
+def alone(member):
+    """Who is right at the end, (1, n), of one network trained by itself."""
+    net, own = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k), sees[member : member + 1]
+    run = ensemble.train(net, (statistics.standardized(x[few]), y[few]), catalogue.trial_recipe(tiny), [member], sees=own, run=Run(progress=False))
+    return run.correct_train[:, 0]
+
+print(*map(inspect.getsource, (definitions.influence_of_seeing, definitions.memorization, definitions.c_scores)), sep="\n")
+right = torch.cat([alone(member) for member in range(20)])
+literal = {"memorization": definitions.memorization(sees, right), "C-score": 1 - definitions.c_scores(sees, right)}
 
 # %% [markdown]
 # *The CG-score, read literally,* is a difference of two quadratic forms for each example (notebook 04). Both against the library:
 
 # %%
 found = catalogue.compute(["CG", "memorization", "C-score"], x[few], y[few], settings=tiny, seed=seed, progress=False)
-gram, slow = complexity_gap.relu_gram(x[few].double()), []
-for i in range(len(few)):
-    target, rest = torch.where(y[few] == y[few[i]], 1.0, -1.0).double(), torch.arange(len(few)) != i
-    energy = target @ torch.linalg.solve(gram, target)
-    slow.append(energy - target[rest] @ torch.linalg.solve(gram[rest][:, rest], target[rest]))
-literal = dict(zip(["memorization", "C-score", "CG"], [*slow_memorization(), torch.stack(slow)], strict=True))
+literal["CG"] = definitions.cg_scores(x[few], y[few])
 error = {name: float((found[name].hardness - (value if name != "C-score" else value - 1)).abs().nan_to_num().max() / value.abs().nan_to_num().max()) for name, value in literal.items()}
 assert max(error.values()) < 1e-3, error
 print("largest difference, of the largest score:", {name: f"{value:.0e}" for name, value in error.items()})
@@ -144,7 +141,7 @@ print("largest difference, of the largest score:", {name: f"{value:.0e}" for nam
 # *F-SI* needs the tangent kernel of all outputs, $nk\times nk$ numbers: 40,000 rows here, which is out of reach. So we give each class a network of its own with one output, "this class or another", as the CG-score does. Their kernels are the same $n\times n$ matrix, and the score is the sum over the classes. In the limit of infinite width this is the same score; on a few rows and at our width:
 
 # %%
-inside, outside = (catalogue.standardized(rows, x).flatten(1) for rows in (x[few], images.x_test[:100]))
+inside, outside = (statistics.standardized(rows, x).flatten(1) for rows in (x[few], images.x_test[:100]))
 make = lambda outputs: models.initialize(models.mlp(x[0].numel(), (tangent_width,), outputs), seed)
 whole = f_si(tangent(make(k), inside, outside), y[few], lr=0.001, steps=2000)
 apart = f_si_by_class(tangent(make(1), inside, outside), y[few], classes=k, lr=0.001, steps=2000)
@@ -298,9 +295,9 @@ table.assign(**{"95%": table["95%"].map(lambda i: f"[{i[0]:.2f}, {i[1]:.2f}]"), 
 # %%
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 steps = epochs * -(-n // settings.batch_size)
-fixed = dataclasses.replace(catalogue.recipe(settings), epochs=None, iterations=steps)
-normal = dataclasses.replace(images, x_train=catalogue.standardized(x), x_test=catalogue.standardized(images.x_test, x))
-retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "device": device, "store": store, "columns": ("score", "choice", "share")}
+fixed = dataclasses.replace(catalogue.run_recipe(settings), epochs=None, iterations=steps)
+normal = dataclasses.replace(images, x_train=statistics.standardized(x), x_test=statistics.standardized(images.x_test, x))
+retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "columns": ("score", "choice", "share"), "run": Run(device=device, store=store)}
 contest = [*judged, "input norm"]
 print(f"{len(contest)} scores, networks of {steps:,} steps")
 

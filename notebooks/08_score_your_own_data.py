@@ -68,6 +68,7 @@ from lib.data import noise
 from lib.data.datasets import load
 from lib.networks import models
 from lib.store import Store, results_folder
+from lib.training.recipe import Run
 
 begun = time.perf_counter()
 plots.style()
@@ -157,7 +158,7 @@ if rows < len(y):
 # %%
 clock = own_data.Clock(planned)
 train = {"device": device, "store": store}
-judges = own_data.trial_blocks(prepared.x_train, both, settings, clock.blocks("judges", 32), seed=seed, progress=False, **train)
+judges = own_data.trial_blocks(prepared.x_train, both, settings, clock.blocks("judges", 32), seed=seed, run=Run(progress=False, **train))
 scored = own_data.score(names, x, prepared.x_train, both, settings, judges, clock, seed=seed, **train)
 
 # %% [markdown]
@@ -259,7 +260,7 @@ for share in kept:
         cuts[name, share] = lambda s, share=share, value=value: pruning.prune(value, share, drop="lowest", y=own, seed=seed)
 model = models.by_name(settings.architecture, shape=tuple(prepared.x_train.shape[1:]), classes=k)
 steps = settings.trial_epochs * -(-len(y) // settings.batch_size)
-fixed = {"recipe": replace(trial_recipe(settings), epochs=None, iterations=steps), "progress": False, **train}
+fixed = {"recipe": replace(trial_recipe(settings), epochs=None, iterations=steps), "run": Run(progress=False, **train)}
 marks = own_data.retrain_and_mark(model, prepared, cuts, blocks=clock.blocks("pruning", 1), **fixed)
 
 # %% [markdown]
@@ -365,7 +366,7 @@ even = own_data.prepared(nuclei)
 how = replace(own_data.choose((30,), len(nuclei.y_train), 2).settings, jitter=own_data.JITTER)
 noisy, wrong = noise.uniform_noise(nuclei.y_train, flips, k=2, seed=seed)
 labels = torch.stack([nuclei.y_train, noisy])
-said = own_data.trial_blocks(even.x_train, labels, how, iter([range(vectors_trials)]), seed=seed, progress=False, **train)
+said = own_data.trial_blocks(even.x_train, labels, how, iter([range(vectors_trials)]), seed=seed, run=Run(progress=False, **train))
 opinion, tested = (checkup.suggestions(one.votes, own, sure=sure) for one, own in zip(said, labels, strict=True))
 cg = compute(["CG"], own_data.directions(nuclei.x_train, even.x_train), labels, settings=how)["CG"].hardness
 checkup.flip_detection({"doubt": checkup.filled(torch.tensor(tested.doubt)), "CG": cg[1]}, wrong).style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]).set_caption(f"{int(wrong.sum())} flipped labels among {len(noisy)}")

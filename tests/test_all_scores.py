@@ -3,14 +3,15 @@ import dataclasses
 import pytest
 import torch
 
-from lib.catalogue import SCORES, Settings, compute, recipe, standardized, trial_recipe
+from lib.catalogue import SCORES, Settings, compute, run_recipe, trial_recipe
 from lib.networks import models
 from lib.scores.complexity_gap import cg_scores
 from lib.scores.data_diet import el2n, forgetting, grand
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
+from lib.statistics import standardized
 from lib.store import Store
 from lib.training import ensemble
-from lib.training.recipe import Record
+from lib.training.recipe import Record, Run
 
 SMALL = Settings(
     architecture="mlp-8", epochs=3, early=1, networks=4, curvatures=2, trials=12, trial_epochs=2, tangent_width=16
@@ -49,11 +50,11 @@ def test_the_values_are_those_of_the_single_functions(xy, every):
     x, y = xy
     net, z = models.by_name("mlp-8", shape=(5,), classes=3), standardized(x)
     record = Record(errors_at=(1,), visits=True, checkpoints_at=(0,), loss="final")
-    run = ensemble.train(net, z, y, recipe=recipe(SMALL), seeds=range(4), record=record, progress=False)
+    run = ensemble.train(net, (z, y), run_recipe(SMALL), range(4), record=record, run=Run(progress=False))
     sees = subsets(60, 42, 12, 0)
     record = Record(parameters=False)
     trial = ensemble.train(
-        net, z, y, recipe=trial_recipe(SMALL), seeds=range(12), member_sees=sees, record=record, progress=False
+        net, (z, y), trial_recipe(SMALL), range(12), sees=sees, record=record, run=Run(progress=False)
     ).correct_train[:, -1]
     wanted = {
         "CG": cg_scores(x, y).score,

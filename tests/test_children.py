@@ -3,7 +3,7 @@ import torch
 
 from lib.networks import models
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, Start
 from lib.training.retraining import children
 
 
@@ -14,8 +14,8 @@ def family():
     y = (x @ torch.randn(5, 3, generator=g)).argmax(1)
     recipe = Recipe(lr=0.1, epochs=4, batch_size=10, schedule="step", milestones=(2,), weight_decay=1e-3)
     record = Record(checkpoints_at=(0, 2, 3, 4))
-    parent = ensemble.train(model, x, y, recipe=recipe, seeds=[0, 1], record=record, progress=False)
-    grown = children(model, x, y, parent.checkpoints, recipe=recipe, seeds=[[10, 11], [20, 21]], progress=False)
+    parent = ensemble.train(model, (x, y), recipe, [0, 1], record=record, run=Run(progress=False))
+    grown = children(model, (x, y), recipe, [[10, 11], [20, 21]], parents=parent.checkpoints, run=Run(progress=False))
     return model, x, y, recipe, parent, grown
 
 
@@ -30,7 +30,9 @@ def test_children_of_the_end_are_their_parents(family):
 def test_a_child_trains_alone_as_beside_the_others(family, time):
     model, x, y, recipe, parent, grown = family
     start = {name: value[1:] for name, value in parent.checkpoints[time].items()}
-    alone = ensemble.train(model, x, y, recipe=recipe, seeds=[21], initial=start, start=time, progress=False).parameters
+    alone = ensemble.train(
+        model, (x, y), recipe, [21], start=Start(start, after=time), run=Run(progress=False)
+    ).parameters
     for name, value in alone.items():
         torch.testing.assert_close(grown[time][1][name][1:], value)
 
@@ -41,9 +43,11 @@ def test_a_child_with_its_parents_batches_is_its_parent():
     for schedule in ({"schedule": "cosine"}, {"schedule": "warmup_linear"}, {"schedule": "step", "milestones": (2,)}):
         recipe, model = Recipe(lr=0.1, epochs=4, batch_size=10, **schedule), models.mlp(5, (6,), classes=3)
         parent = ensemble.train(
-            model, x, y, recipe=recipe, seeds=[3], record=Record(checkpoints_at=(1, 3)), progress=False
+            model, (x, y), recipe, [3], record=Record(checkpoints_at=(1, 3)), run=Run(progress=False)
         )
-        for twin in children(model, x, y, parent.checkpoints, recipe=recipe, seeds=[[3]], progress=False).values():
+        for twin in children(
+            model, (x, y), recipe, [[3]], parents=parent.checkpoints, run=Run(progress=False)
+        ).values():
             assert all(torch.equal(twin[0][name], value) for name, value in parent.parameters.items())
 
 
@@ -55,7 +59,7 @@ def test_children_differ_from_each_other_and_less_when_spawned_late(family):
 
 def test_what_does_not_fit_is_named(family):
     model, x, y, recipe, parent, _ = family
-    with pytest.raises(ValueError, match="expected 0 ≤ start ≤ stop ≤ 4, the recipe's last epoch; got 5 and 4"):
-        children(model, x, y, {5: parent.checkpoints[4]}, recipe=recipe, seeds=[[7, 8]], progress=False)
+    with pytest.raises(ValueError, match="expected 0 ≤ after ≤ until ≤ 4, the recipe's last epoch; got 5 and 4"):
+        children(model, (x, y), recipe, [[7, 8]], parents={5: parent.checkpoints[4]}, run=Run(progress=False))
     with pytest.raises(ValueError, match=r"rows of 2 integers, got rows of \[1\]"):
-        children(model, x, y, parent.checkpoints, recipe=recipe, seeds=[[7]])
+        children(model, (x, y), recipe, [[7]], parents=parent.checkpoints)

@@ -11,7 +11,7 @@ from lib.scores.complexity_gap import cg_prime, cg_scores
 from lib.scores.memorization import c_scores, subsets_of_shares
 from lib.statistics import spearman_r
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -21,18 +21,6 @@ def test_subsets_have_their_sizes_and_go_on():
     assert sees.sum(1).tolist() == [10] * 3 + [20] * 3 + [36] * 3
     assert torch.equal(subsets_of_shares(40, (0.25, 0.5, 0.9), trials=2, seed=1)[:2], sees[:2])
     assert len({tuple(row) for row in sees.tolist()}) == 9
-
-
-def test_definition_written_out():
-    g = torch.Generator().manual_seed(0)
-    sees = subsets_of_shares(12, (0.3, 0.6), trials=4, seed=0)
-    correct = torch.rand(8, 12, generator=g) < 0.5
-    for i, found in enumerate(c_scores(sees, correct).tolist()):
-        shares = []
-        for size in (range(4), range(4, 8)):
-            out = [float(correct[t, i]) for t in size if not sees[t, i]]
-            shares += [sum(out) / len(out)] if out else []
-        assert found == pytest.approx(sum(shares) / len(shares))
 
 
 def test_always_seen_has_no_score():
@@ -48,7 +36,7 @@ def test_isolated_and_mislabelled_examples_score_low():
     y[:2] = 1 - y[:2]
     sees = subsets_of_shares(100, (0.4, 0.8), trials=10, seed=0)
     recipe = Recipe(lr=0.1, epochs=10, batch_size=20)
-    run = train(mlp(2, (8,), 2), x, y, recipe=recipe, seeds=range(20), member_sees=sees, progress=False)
+    run = train(mlp(2, (8,), 2), (x, y), recipe, range(20), sees=sees, run=Run(progress=False))
     scores = c_scores(sees, run.correct_train[:, 0])
     assert scores[:2].max() < 0.1 and scores[2:].min() > 0.9
 

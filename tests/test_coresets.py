@@ -11,7 +11,7 @@ from lib.scores.craig import craig
 from lib.store import Store
 from lib.training import retraining
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, Start
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def blobs():
     return SimpleNamespace(x_train=x[:120], y_train=y[:120], x_test=x[120:], y_test=y[120:])
 
 
-OPTIONS = {"recipe": Recipe(lr=0.1, batch_size=20, iterations=30), "seeds": [3, 4], "progress": False}
+OPTIONS = {"recipe": Recipe(lr=0.1, batch_size=20, iterations=30), "seeds": [3, 4], "run": Run(progress=False)}
 
 
 def test_a_coreset_of_everybody_is_plain_training(blobs):
@@ -38,15 +38,15 @@ def test_a_coreset_of_everybody_is_plain_training(blobs):
 def test_a_coreset_follows_its_own_network(blobs):
     """By hand: choose by the error vectors of each stretch's end, weigh, train on."""
     net, sets = mlp(2, (8,), 2), (blobs.x_train, blobs.y_train)
-    run = train(net, *sets, stop=0, **OPTIONS)
+    run = train(net, sets, start=Start(until=0), **OPTIONS)
     for start, stop in ((0, 2), (2, 4), (4, 5)):
         p = predict(net, run.parameters, blobs.x_train).softmax(2)
         errors = p - torch.nn.functional.one_hot(blobs.y_train, 2)
         kept, weights = craig(errors, 0.25, y=blobs.y_train, method="stochastic", seed=1000 * start)
         assert (kept.sum(1) == 30).all()
         run = train(
-            net, *sets, blobs.x_test, blobs.y_test, member_sees=kept, weights=weights / 4, initial=run.parameters,
-            state=run.state, start=start, stop=stop, record=Record(state=True), **OPTIONS,
+            net, (*sets, blobs.x_test, blobs.y_test), sees=kept, weights=weights / 4,
+            start=Start(run.parameters, run.state, after=start, until=stop), record=Record(state=True), **OPTIONS
         )  # fmt: skip
     table = retrain_craig(net, blobs, [0.5, 0.25], every=2, **OPTIONS)  # beside another share
     assert table.accuracy[2:].tolist() == run.accuracy_test.tolist() and table.kept.tolist() == [60, 60, 30, 30]
@@ -54,13 +54,13 @@ def test_a_coreset_follows_its_own_network(blobs):
 
 def test_finished_shares_are_kept(blobs, tmp_path, monkeypatch):
     store, net = Store(tmp_path), mlp(2, (8,), 2)
-    once = retrain_craig(net, blobs, [0.2, 0.5], every=2, store=store, **OPTIONS)
+    once = retrain_craig(net, blobs, [0.2, 0.5], every=2, **OPTIONS | {"run": Run(store=store, progress=False)})
     assert len(list(tmp_path.glob("*.npz"))) == 2
     monkeypatch.setattr(pruning, "train_reselecting", lambda *_, **__: pytest.fail("trained what the store has"))
-    again = retrain_craig(net, blobs, [0.5, 0.2], every=2, store=store, **OPTIONS)
+    again = retrain_craig(net, blobs, [0.5, 0.2], every=2, **OPTIONS | {"run": Run(store=store, progress=False)})
     assert again.accuracy.tolist() == [*once.accuracy[2:], *once.accuracy[:2]]
     with pytest.raises(pytest.fail.Exception):
-        retrain_craig(net, blobs, [0.5], every=3, store=store, **OPTIONS)
+        retrain_craig(net, blobs, [0.5], every=3, **OPTIONS | {"run": Run(store=store, progress=False)})
 
 
 def test_the_control_draws_other_rows_at_every_choice(blobs, tmp_path, monkeypatch):
@@ -76,10 +76,10 @@ def test_the_control_draws_other_rows_at_every_choice(blobs, tmp_path, monkeypat
 
     monkeypatch.setattr(pruning, "train_reselecting", watched)
     store, net = Store(tmp_path), mlp(2, (8,), 2)
-    retrain_craig(net, blobs, [0.25], every=2, control=True, store=store, **OPTIONS)
+    retrain_craig(net, blobs, [0.25], every=2, control=True, **OPTIONS | {"run": Run(store=store, progress=False)})
     assert len(drawn) == 3 and all((sees.sum(1) == 30).all() for sees in drawn)
     overlap = (drawn[0] & drawn[1]).sum(1)
     assert (overlap < 20).all() and not torch.equal(drawn[0][0], drawn[0][1])
     assert all((sees[:, blobs.y_train == c].sum(1) == 15).all() for sees in drawn for c in (0, 1))
-    retrain_craig(net, blobs, [0.25], every=2, store=store, **OPTIONS)
+    retrain_craig(net, blobs, [0.25], every=2, **OPTIONS | {"run": Run(store=store, progress=False)})
     assert len(list(tmp_path.glob("*.npz"))) == 2  # another question

@@ -24,7 +24,7 @@ import torch
 import torchvision
 
 from lib.data import datasets
-from lib.data.datasets import Dataset, binary, load
+from lib.data.datasets import Dataset, load
 from lib.data.noise import permuted_noise, uniform_noise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,12 +215,6 @@ def test_classes_are_relabelled_in_the_order_asked(fashion):
     assert data.classes == ("Bag", "T-shirt/top", "Shirt") and len(data.y_train) == 18000
     assert torch.tensor([8, 0, 6])[data.y_train].equal(fashion.y_train[data.rows_train])
     assert torch.tensor([8, 0, 6])[data.y_test].equal(fashion.y_test[data.rows_test])
-
-
-def test_binary_is_the_same_task_as_choosing_two_classes():
-    a, b = binary(load("mnist-5k"), 4, "9"), load("mnist-5k", classes=[4, 9])
-    assert a.sha256 == b.sha256 and a.classes == ("4", "9") and a.y_train.bincount().tolist() == [400, 400]
-    assert binary(load("mnist-5k"), 9, 4).y_train.equal(1 - a.y_train)
 
 
 def test_the_hash_follows_every_array():

@@ -9,14 +9,18 @@ from lib.numerics.gradients import cosine_distance, tangent_kernel
 from lib.scores import definitions
 
 
+def by_definition(model, parameters, x):
+    """JJᵀ of each run."""
+    jacobians = [definitions.jacobian(model, state, x) for state in stacked.members(model, parameters)]
+    return torch.stack([j @ j.T for j in jacobians])
+
+
 @pytest.mark.parametrize("name", ["mlp-7-5", "lenet", "small_cnn", "densenet_small"])
-def test_kernel_and_velocity_against_their_definition(name):
+def test_kernel_and_velocity_against_the_jacobian_written_out(name):
     model = models.by_name(name, shape=(1, 16, 16), classes=3).eval()
     x = torch.rand(4, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     before, after = draw(model), draw(model, seed=1)
-    jacobian = lambda state: definitions.jacobian(model, state, x)
-    rows = [torch.stack([jacobian(state) for state in stacked.members(model, moment)]) for moment in (before, after)]
-    slow = [j @ j.mT for j in rows]
+    slow = [by_definition(model, moment, x) for moment in (before, after)]
     torch.testing.assert_close(tangent_kernel(model, before, x), slow[0], rtol=1e-11, atol=1e-11)
     inner = [[(a * b).sum((1, 2)) for b in slow] for a in slow]
     velocity = 1 - inner[0][1] / (inner[0][0] * inner[1][1]).sqrt()

@@ -57,6 +57,7 @@ NETWORKS = {
     "deep": (lambda: models.mlp(4, (3, 2, 4), 3, "selu"), (2, 2)),
     "without biases": (lambda: nn.Sequential(nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 3)), (4,)),
     "linear": (lambda: nn.Linear(4, 3), (4,)),
+    "two linear layers": (lambda: nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3)), (4,)),
     "convolutions": (lambda: models.small_cnn(1, 3, width=2), (1, 6, 6)),
     "normalized": (normalized, (1, 6, 6)),
     "other": (Gated, (6,)),

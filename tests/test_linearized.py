@@ -11,7 +11,7 @@ from lib.numerics.gradients import jacobians, ntk, weight_changes
 from lib.numerics.spectral_filter import poles, spectral_filter
 from lib.scores.unique_information import coefficients, leave_one_out, spectrum
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 
 F64 = torch.float64
 
@@ -138,8 +138,8 @@ def trained(wide, recipe, sees, masked):
     model, x, _, y, *_ = wide
     initial = {name: p.detach().expand(len(sees), *p.shape) for name, p in model.named_parameters()}
     return train(
-        model, x, y, recipe=recipe, seeds=range(len(sees)), member_sees=sees, masked=masked, initial=initial,
-        precision="float64", progress=False,
+        model, (x, y), recipe, range(len(sees)), sees=sees, masked=masked, start=Start(initial),
+        run=Run(precision="float64", progress=False),
     ).parameters  # fmt: skip
 
 

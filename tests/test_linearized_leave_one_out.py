@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from lib.scores.unique_information import leave_one_out, spectrum
+from lib.scores import definitions
+from lib.scores.unique_information import leave_one_out, prediction_changes, spectrum
 
 F64 = torch.float64
 
@@ -14,32 +15,6 @@ def problem(n=9, k=1, p=60, seed=0):
     g = torch.Generator().manual_seed(seed)
     j, r, cross = (torch.randn(*shape, dtype=F64, generator=g) for shape in ((n * k, p), (n, k), (5 * k, p)))
     return j, r, cross @ j.T
-
-
-def alone(j, residual, rows, *, lr, steps, decay, continuous, loss):
-    """Coefficients of training on some of the examples by deletion, padded with zeros: simulation or dense algebra."""
-    k, m = residual.shape[1], len(rows)
-    lr, decay = (lr, decay) if loss == "sum" else (lr / m, decay * m)
-    places = (rows[:, None] * k + torch.arange(k)).flatten()
-    a, r = (j @ j.T)[places][:, places] + decay * torch.eye(len(places), dtype=F64), residual.flatten()[places]
-    alpha = torch.zeros_like(r)
-    if math.isinf(steps):
-        alpha = torch.linalg.solve(a, r)
-    elif continuous:
-        alpha = torch.linalg.solve(a, r - torch.linalg.matrix_exp(-lr * steps * a) @ r)
-    else:
-        for _ in range(steps):
-            alpha = alpha + lr * (r - a @ alpha)
-    out = torch.zeros(residual.numel(), dtype=F64)
-    out[places] = alpha
-    return out
-
-
-def by_deletion(j, residual, **settings):
-    """``(n·k, n)``, column i = α − α₋ᵢ."""
-    every = torch.arange(len(residual))
-    whole = alone(j, residual, every, **settings)
-    return torch.stack([whole - alone(j, residual, every[every != i], **settings) for i in every], 1)
 
 
 def largest(j, *, decay, n, loss):
@@ -56,7 +31,7 @@ def largest(j, *, decay, n, loss):
 def test_equals_deletion_and_simulation(k, loss, decay, share, steps):
     j, r, cross = problem(k=k)
     settings = {"lr": share * largest(j, decay=decay, n=len(r), loss=loss), "steps": steps, "loss": loss}
-    wanted = by_deletion(j, r, decay=decay, continuous=False, **settings)
+    wanted = definitions.leave_one_out(j @ j.T, r, weight_decay=decay, **settings)
     found = leave_one_out(j @ j.T, r, weight_decay=decay, cross_kernel=cross, **settings)
     torch.testing.assert_close(found.coefficients, wanted, rtol=1e-7, atol=1e-10)
     torch.testing.assert_close(found.weights(j), wanted.T @ j, rtol=1e-7, atol=1e-8)
@@ -69,7 +44,7 @@ def test_equals_deletion_and_simulation(k, loss, decay, share, steps):
 def test_equals_deletion_in_continuous_time(k, steps):
     j, r, _ = problem(k=k)
     settings = {"lr": 0.02, "steps": steps, "continuous": True, "loss": "mean"}
-    wanted = by_deletion(j, r, decay=0.1, **settings)
+    wanted = definitions.leave_one_out(j @ j.T, r, weight_decay=0.1, **settings)
     found = leave_one_out(j @ j.T, r, weight_decay=0.1, **settings).coefficients
     torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-10)
 
@@ -102,9 +77,8 @@ def test_the_error_stays_within_the_tolerance(tol):
     top = torch.linalg.matrix_norm(j, 2).item() ** 2
     for continuous, steps in ((False, 300), (True, 0.7), (True, 200.0)):
         settings = {"lr": 1 / top, "steps": steps, "continuous": continuous}
-        every = torch.arange(25)
-        whole = alone(j, r, every, decay=0.0, loss="sum", **settings)
-        wanted = by_deletion(j, r, decay=0.0, loss="sum", **settings)
+        whole = definitions.coefficients(j @ j.T, r, **settings)[:, 0]
+        wanted = definitions.leave_one_out(j @ j.T, r, **settings)
         error = (j.T @ (leave_one_out(j @ j.T, r, tol=tol, **settings).coefficients - wanted)).norm(dim=0)
         allowed = tol * ((j.T @ whole).norm() + (j.T @ (whole[:, None] - wanted)).norm(dim=0))
         assert (error <= allowed + 1e-12).all()
@@ -206,8 +180,6 @@ def test_one_example_has_no_others_to_take_the_mean_of():
 
 @pytest.mark.parametrize("time", [{"lr": 0.02, "steps": 50}, {"lr": 1.0, "steps": 0.7, "continuous": True}])
 def test_changes_of_predictions_alone(time):
-    from lib.scores.unique_information import prediction_changes, spectrum
-
     generator = torch.Generator().manual_seed(0)
     rows, others = (torch.randn(m, 4, generator=generator, dtype=torch.float64) for m in (8, 3))
     kernel, cross, residual = rows @ rows.T, others @ rows.T, torch.randn(8, generator=generator).double()

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.long_tail import pair_counts, permuted_pair_counts
+from lib.scores import definitions
 from lib.scores.memorization import (
     BLOCK,
     held_out_accuracy,
     high_influence_pairs,
-    influence,
+    influence_of_seeing,
     memorization,
-    pair_counts,
-    permuted_pair_counts,
     squared_error_bound,
     subsets,
 )
@@ -19,23 +19,6 @@ from lib.scores.memorization import (
 
 def bits(*shape, seed=0, p=0.5):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < p
-
-
-def share(values):
-    values = list(values)
-    return sum(values) / len(values) if values else math.nan
-
-
-def definition(sees, correct):
-    """Algorithm 1, read aloud: two conditional frequencies, example by example, by enumeration."""
-    t, n = sees.shape
-    out = np.empty((n, correct.shape[1]))
-    for i in range(n):
-        for j in range(correct.shape[1]):
-            seen = share(float(correct[k, j]) for k in range(t) if sees[k, i])
-            held = share(float(correct[k, j]) for k in range(t) if not sees[k, i])
-            out[i, j] = seen - held
-    return torch.from_numpy(out)
 
 
 def simulated(t=400, n=30, k=50, seed=0):
@@ -74,14 +57,14 @@ class TestDefinition:
     @pytest.mark.parametrize("n", [7, BLOCK + 3])
     def test_influence_is_algorithm_1(self, n):
         sees, correct = bits(12, n, seed=1), bits(12, 5, seed=2)
-        torch.testing.assert_close(influence(sees, correct).value, definition(sees, correct), equal_nan=True)
+        wanted = definitions.influence_of_seeing(sees, correct)
+        torch.testing.assert_close(influence_of_seeing(sees, correct).value, wanted, equal_nan=True)
 
     def test_memorization_is_influence_on_oneself(self):
         sees, correct = bits(40, 9, seed=1), bits(40, 9, seed=2)
-        full, own = influence(sees, correct), memorization(sees, correct)
+        full, own = influence_of_seeing(sees, correct), memorization(sees, correct)
         torch.testing.assert_close(own.value, full.value.diagonal())
         torch.testing.assert_close(own.error, full.error.diagonal())
-        torch.testing.assert_close(own.value, definition(sees, correct).diagonal())
 
     def test_counts_are_the_columns(self):
         sees = bits(40, 9, seed=1)
@@ -106,7 +89,7 @@ class TestTruth:
         """Known truth: the mean squared error is below the bound, and not by so much that the bound is idle."""
         bound = squared_error_bound(400, 30, 21)
         errors = [
-            (influence(sees, right).value - truth).square().mean()
+            (influence_of_seeing(sees, right).value - truth).square().mean()
             for sees, right, truth in (simulated(seed=seed) for seed in range(5))
         ]
         assert 0.02 * bound < np.mean(errors) < bound
@@ -117,7 +100,7 @@ class TestTruth:
         for seed in range(40):
             sees, right, truth = simulated(t=600, seed=seed)
             i, j = truth.nonzero(as_tuple=True)
-            estimate = influence(sees, right)
+            estimate = influence_of_seeing(sees, right)
             keep = (truth[i, j] > 0.1) & (truth[i, j] < 0.5)
             z.append(((estimate.value - truth) / estimate.error)[i[keep], j[keep]])
         z = torch.cat(z)
@@ -135,22 +118,22 @@ class TestInvariances:
     def test_order_of_the_networks_does_not_matter(self):
         sees, right, _ = simulated()
         order = torch.randperm(len(sees), generator=torch.Generator().manual_seed(1))
-        assert torch.equal(influence(sees, right).value, influence(sees[order], right[order]).value)
+        assert torch.equal(influence_of_seeing(sees, right).value, influence_of_seeing(sees[order], right[order]).value)
 
     def test_examples_keep_their_values_in_any_order_and_company(self):
         sees, right, _ = simulated()
         rows, columns = torch.tensor([11, 2, 29]), torch.tensor([40, 0])
-        full, part = influence(sees, right), influence(sees[:, rows], right[:, columns])
+        full, part = influence_of_seeing(sees, right), influence_of_seeing(sees[:, rows], right[:, columns])
         assert torch.equal(part.value, full.value[rows][:, columns])
         assert torch.equal(part.error, full.error[rows][:, columns])
 
     def test_swapping_seen_and_held_out_turns_the_sign(self):
         sees, right, _ = simulated()
-        torch.testing.assert_close(influence(~sees, right).value, -influence(sees, right).value)
+        torch.testing.assert_close(influence_of_seeing(~sees, right).value, -influence_of_seeing(sees, right).value)
 
     def test_an_answer_that_never_changes_has_no_influence(self):
         sees = bits(30, 5)
-        assert (influence(sees, torch.ones(30, 2, dtype=torch.bool)).value == 0).all()
+        assert (influence_of_seeing(sees, torch.ones(30, 2, dtype=torch.bool)).value == 0).all()
 
     def test_full_memorization_is_one(self):
         sees = bits(30, 5)
@@ -163,7 +146,7 @@ class TestNeverHeldOut:
         sees = bits(20, 4, seed=5)
         sees[:, 1], sees[:, 2] = True, False
         correct = bits(20, 4, seed=6)
-        for estimate in (memorization(sees, correct), influence(sees, correct)):
+        for estimate in (memorization(sees, correct), influence_of_seeing(sees, correct)):
             bad = estimate.value.isnan().reshape(4, -1)
             assert bad[1:3].all() and not bad[[0, 3]].any()
             assert estimate.held_out[1] == 0 and estimate.seen[1] == 20
@@ -195,7 +178,7 @@ class TestPairs:
     def test_are_those_that_pass_both_thresholds(self, world):
         sees, correct_train, right, y_train, y_test = world
         pairs = high_influence_pairs(*world, min_memorization=0.3)
-        mem, infl = memorization(sees, correct_train).value, influence(sees, right).value
+        mem, infl = memorization(sees, correct_train).value, influence_of_seeing(sees, right).value
         expected = {
             (i, j)
             for i in range(30)
@@ -207,7 +190,7 @@ class TestPairs:
         assert pairs.same_label.all() and pairs.influence.is_monotonic_decreasing
         i, j = torch.tensor(pairs.train.tolist()), torch.tensor(pairs.test.tolist())
         assert pairs.influence.tolist() == infl[i, j].tolist() and pairs.memorization.tolist() == mem[i].tolist()
-        assert pairs.error.tolist() == influence(sees, right).error[i, j].tolist()
+        assert pairs.error.tolist() == influence_of_seeing(sees, right).error[i, j].tolist()
 
     def test_other_labels_are_flagged_when_asked_for(self, world):
         pairs = high_influence_pairs(*world, same_label=False)
@@ -242,7 +225,7 @@ class TestNull:
         candidates = torch.arange(60) < 40
         null = permuted_pair_counts(sees, right, y_train, y_test, candidates=candidates, permutations=200)
         allowed = candidates[:, None] & (y_train[:, None] == y_test)
-        count = int(((influence(sees, right).value >= 0.15) & allowed).sum())
+        count = int(((influence_of_seeing(sees, right).value >= 0.15) & allowed).sum())
         assert null.pairs.quantile(0.005) <= count <= null.pairs.quantile(0.995)
         assert null.pairs.mean() == pytest.approx(count, rel=0.15)
 
@@ -298,11 +281,11 @@ class TestErrors:
 
     def test_epochs_must_be_chosen(self):
         with pytest.raises(ValueError, match=r"correct must be booleans .* \(3, 1, 4\)"):
-            influence(bits(3, 4), bits(3, 1, 4))
+            influence_of_seeing(bits(3, 4), bits(3, 1, 4))
 
     def test_networks_must_agree(self):
         with pytest.raises(ValueError, match="member_sees has 3, correct has 2"):
-            influence(bits(3, 4), bits(2, 4))
+            influence_of_seeing(bits(3, 4), bits(2, 4))
 
     def test_examples_must_agree(self):
         with pytest.raises(ValueError, match=r"shape of member_sees, \(3, 4\), got \(3, 5\)"):

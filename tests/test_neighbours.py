@@ -46,7 +46,7 @@ def test_neighbours_are_the_definition_from_either_side():
     for p in range(30):
         for q in range(20):
             forth = sum(angle(a[p], o) > angle(a[p], b[q]) for o in b) < 2
-            back = sum(angle(b[q], o) > angle(a[p], b[q]) for o in a) < 2
+            back = sum(angle(b[q], o) > angle(b[q], a[p]) for o in a) < 2  # to the bit the same for o = a[p]
             assert found[p, q].item() == (forth or back)
     assert found.double().mean() <= 2 / 30 + 2 / 20
 

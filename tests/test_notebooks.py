@@ -11,8 +11,11 @@ from pathlib import Path
 import expectations
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 
+from lib.ledger.claims import Claim
+from lib.ledger.verdicts import judge
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook, find
 
@@ -206,54 +209,135 @@ def test_smoke(name, tmp_path, monkeypatch):
 # --- how expectations work -------------------------------------------------------------------------------------------
 
 
-def record(value, verdict="reproduced", interval=None):
-    return {"value": value, "verdict": verdict, "interval": interval}
+def record(value, verdict="reproduced", interval=None, n=None, null=None):
+    return {"value": value, "verdict": verdict, "interval": interval, "n": n, "null": null}
+
+
+def claim(rule="difference", settings=("20%",), side=1, effect=None, threshold=0.0):
+    by = {s: {"side": side, "effect": effect, "threshold": threshold} for s in settings or ("",)}
+    parts = {part: {s: values[part] for s, values in by.items()} for part in ("side", "effect", "threshold")}
+    texts = dict.fromkeys(("notebook", "paper", "where", "claim", "published", "measure", "waits", "later"), "")
+    return Claim(id="a.b", rule=rule, settings=tuple(settings), **texts, **parts)
+
+
+def seeds(*values, half=0.3, **more):
+    return [record({"20%": v}, interval={"20%": [v - half, v + half]}, **more) for v in values]
+
+
+FIVE = (1.0, 1.2, 0.9, 1.1, 1.0)
 
 
 def test_a_value_of_another_seed_is_expected_and_one_far_off_is_not():
-    wanted = {"a.b": expectations.expected("difference", [record({"20%": v}) for v in (1.0, 1.2, 0.9, 1.1, 1.0)])}
-    assert expectations.differences(wanted, {"a.b": record({"20%": 1.3})}) == []
-    (line,) = expectations.differences(wanted, {"a.b": record({"20%": 3.0})})
-    assert line.startswith("a.b at 20%: the value was 1 ±") and line.endswith("now it is 3")
-    (line,) = expectations.differences(wanted, {"a.b": record({"20%": float("nan")})})
-    assert "now it is nan" in line
-    (line,) = expectations.differences(wanted, {"a.b": record(None)})
-    assert line == "a.b at 20%: the value was 1, now there is none"
+    wanted = {"a.b": expectations.expected(claim(), seeds(*FIVE))}
+    assert wanted["a.b"]["values"] == {"20%": [1.0, 1.04, 0.114, 0.1531]}
+    moved = lambda value: expectations.differences(wanted, {"a.b": record(value)})
+    assert moved({"20%": 1.0}) == []
+    assert moved({"20%": 1.5})[0].startswith("a.b: no longer what two processors gave: 20% 1 → 1.5")
+    assert moved({"20%": 9.0})[0].startswith("a.b at 20%: the value was 1.04 ±") and len(moved({"20%": 9.0})) == 2
+    assert "now it is nan" in moved({"20%": float("nan")})[0]
+    assert moved(None) == ["a.b at 20%: the value was 1.04, now there is none"]
+    assert expectations.expected(claim(), seeds(*FIVE), seeds(1.3)[0])["values"]["20%"][0] is None  # not steady
 
 
-def test_the_tolerance_holds_another_seed():
-    """Five normal draws, a sixth: about 5% lie outside."""
-    import numpy as np
-
-    rng, outside = np.random.default_rng(0), 0
-    for _ in range(4000):
-        *five, sixth = rng.normal(5.0, 2.0, 6)
-        wanted = {"a": expectations.expected("share", [record(float(v)) for v in five])}
-        outside += bool(expectations.differences(wanted, {"a": record(float(sixth))}))
-    assert 0.03 < outside / 4000 < 0.07
+def numbers() -> tuple[np.ndarray, np.ndarray]:
+    """Spread and standard error of all numbers in the file: each value, and the two ends of its interval."""
+    everything = json.loads(expectations.FILE.read_text("utf8"))
+    every = [one.get("values", {}) for claims in everything.values() for one in claims.values()]
+    values = [numbers[2:] for by_setting in every for numbers in by_setting.values()]
+    return tuple(np.tile(np.array(values), (3, 1)).T)
 
 
-def test_a_change_of_verdict_names_claim_old_and_new():
-    wanted = {"a.b": expectations.expected("difference", [record(1.0), record(1.0, "partly"), record(1.0)])}
-    assert expectations.differences(wanted, {"a.b": record(1.0, "partly")}) == []
-    (line,) = expectations.differences(wanted, {"a.b": record(1.0, "not reproduced")})
-    assert line == "a.b: the verdict was 'reproduced' (or partly), now it is 'not reproduced'"
+def test_as_many_numbers_as_reckoned_with_and_they_scatter_as_reckoned_with():
+    spread, _ = numbers()
+    assert len(spread) <= expectations.NUMBERS
+    df, ratio = expectations.fit(json.loads(expectations.FILE.read_text("utf8")))
+    assert df > 0.8 * expectations.PRIOR_DF and ratio < 1.25 * expectations.RATIO
 
 
-def test_claims_that_come_or_go_are_named():
-    wanted = {"a.b": expectations.expected("share", [record(0.5), record(0.5)])}
+@pytest.mark.parametrize("scatter", ["as in the file", "as fitted"])
+@pytest.mark.parametrize("tails", [np.inf, 10])
+def test_false_alarms_of_the_whole_file_are_below_one_percent(tails, scatter):
+    """A thousand files of five seeds, and for each a sixth draw of every number: normal, or with heavier tails."""
+    rng, files, alarms = np.random.default_rng(0), 1500, 0
+    spread, error = numbers()
+    for _ in range(files):
+        if scatter == "as fitted":
+            prior = expectations.RATIO * error
+            spread = np.sqrt(prior**2 * expectations.PRIOR_DF / rng.chisquare(expectations.PRIOR_DF, len(error)))
+        shape = (expectations.SEEDS + 1, len(spread))
+        draws = rng.standard_normal(shape) if tails == np.inf else rng.standard_t(tails, shape) * (1 - 2 / tails) ** 0.5
+        *seen, new = draws * spread
+        far = expectations.reach(np.std(seen, axis=0, ddof=1), error)
+        alarms += bool((abs(new - np.mean(seen, axis=0)) > far).any())
+    assert alarms / files < 0.008
+
+
+def test_that_half_of_the_steady_values_move_is_improbable():
+    """Those of a claim all move, or none, with probability MOVES, the claims apart from one another."""
+    rng, alarms = np.random.default_rng(0), 0.0
+    for claims in json.loads(expectations.FILE.read_text("utf8")).values():
+        sizes = np.array([sum(v[0] is not None for v in one.get("values", {}).values()) for one in claims.values()])
+        sizes = sizes[sizes > 0]
+        moved = rng.random((20_000, len(sizes))) < expectations.MOVES
+        half = expectations.HALF
+        alarms += ((moved.sum(1) > half * len(sizes)) & (moved @ sizes > half * sizes.sum())).mean()
+    assert alarms < 0.002
+
+
+def test_a_verdict_is_held_where_nothing_in_reach_changes_it():
+    far = expectations.expected(claim(), seeds(*(40 + v for v in FIVE)))
+    assert far["verdict"] == "reproduced" and "or" not in far
+    (line,) = expectations.differences({"a.b": far}, {"a.b": record({"20%": 41.0}, "not reproduced")})
+    assert line == "a.b: the verdict was 'reproduced', now it is 'not reproduced'"
+    near = expectations.expected(claim(effect=0.5), seeds(*FIVE))
+    assert near["or"] == ["not decided here", "not reproduced"]
+    assert expectations.differences({"a.b": near}, {"a.b": record({"20%": 1.0}, "not reproduced")}) == []
+
+
+def test_what_is_in_reach_is_all_that_random_moves_find():
+    """Numbers drawn in their boxes, judged by the rule: no verdict that was not allowed; and each side of each cut."""
+    rng = np.random.default_rng(0)
+    settings = ("a", "b", "c")
+    for side, effect, rule in (
+        (1, 0.5, "difference"),
+        (0, 0.4, "correlation"),
+        (-1, -0.4, "share"),
+        (1, None, "share"),
+    ):
+        one = claim(rule, settings, side, effect)
+        centres = rng.normal(0, 1, 3)
+        runs = []
+        for _ in range(5):
+            value = centres + rng.normal(0, 0.02, 3)
+            interval = {s: [v - 0.05, v + 0.06] for s, v in zip(settings, value, strict=True)}
+            runs.append(record(dict(zip(settings, value, strict=True)), "partly", interval))
+        allowed, seen = expectations.reachable(one, runs), set()
+        by = {"settings": settings, "side": one.side, "effect": one.effect, "threshold": one.threshold}
+        boxes = {s: expectations._boxes(runs, s, "interval") for s in settings}
+        for _ in range(500):
+            ends = {s: tuple(sorted(rng.uniform(*box) for box in boxes[s])) for s in settings}
+            middle = {s: rng.uniform(*ends[s]) for s in settings}
+            seen.add(judge(rule, middle, ends, dict.fromkeys(settings, (-0.1, 0.1)), **by)[0])
+        assert seen <= expectations.reachable(one, [run | {"null": {s: [-0.1, 0.1] for s in settings}} for run in runs])
+        assert "partly" in allowed  # what a seed gave is
+
+
+def test_claims_that_come_or_go_and_counts_are_named():
+    wanted = {"a.b": expectations.expected(claim(), seeds(*FIVE, n=600))}
     assert expectations.differences(wanted, {"c.d": record(1.0)}) == [
         "a.b: expected, and not recorded",
         "c.d: recorded, and not expected (refresh the expectations)",
     ]
+    assert expectations.differences(wanted, {"a.b": seeds(1.0, n=599)[0]}) == ["a.b: n was 600, now it is 599"]
 
 
 def test_identities_costs_and_what_is_not_decided():
-    identity = expectations.expected("identity", [record(1e-12), record(3e-11)])
+    single = {"settings": (), "effect": None}
+    identity = expectations.expected(claim("identity", **single), [record(1e-12), record(3e-11)])
     assert identity == {"verdict": "reproduced"}
-    cost = expectations.expected("cost", [record(20.0), record(24.0)])
+    cost = expectations.expected(claim("cost", **single), [record(20.0), record(24.0)])
     assert expectations.differences({"a": cost}, {"a": record(0.9, "not reproduced")}) == []
     assert len(expectations.differences({"a": cost}, {"a": record(None, "not decided here")})) == 1
-    undecided = expectations.expected("share", [record(None, "not decided here")] * 2)
+    undecided = expectations.expected(claim("share", **single), [record(None, "not decided here")] * 2)
     assert expectations.differences({"a": undecided}, {"a": record(None, "not decided here")}) == []
     assert "now it is 'reproduced'" in expectations.differences({"a": undecided}, {"a": record(0.5)})[0]

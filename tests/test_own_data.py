@@ -17,6 +17,7 @@ from lib.data import datasets, noise, score_files
 from lib.store import Store
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook
+from lib.training.recipe import Run
 
 SMALL = Settings(architecture="linear", epochs=3, early=1, batch_size=20, networks=2, trials=8, trial_epochs=4)
 
@@ -349,7 +350,7 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
                         own_data.Item("judges", "networks", 30, 8, 0.1)], 60)  # fmt: skip
     clock = own_data.Clock(plan)
     how = replace(SMALL, jitter=own_data.JITTER)
-    judges = own_data.trial_blocks(ready, labels, how, clock.blocks("judges", 8), store=store, progress=False)
+    judges = own_data.trial_blocks(ready, labels, how, clock.blocks("judges", 8), run=Run(store=store, progress=False))
     assert judges[0].member_sees.shape == (30, 200)
     probe = checkup.suggestions(judges[1].votes, given)
     measured = checkup.probe(probe, flipped, y)
@@ -361,7 +362,7 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
     for name in ("CG", "EL2N", "C-score"):
         table = checkup.flip_detection({name: checkup.filled(scored[name].hardness[1])}, flipped)
         assert table.auroc[0] > 0.97, name
-    one = own_data.trial_blocks(ready, labels[1:], how, iter([range(30)]), progress=False)[0]
+    one = own_data.trial_blocks(ready, labels[1:], how, iter([range(30)]), run=Run(progress=False))[0]
     assert torch.equal(one.correct, judges[1].correct)  # blocks, store and the other labelling do not matter
     torch.testing.assert_close(one.votes.probability, judges[1].votes.probability)
     direct = compute(["CG"], own_data.directions(x, ready), labels, settings=how)["CG"]
@@ -384,7 +385,7 @@ def test_drawn_scores_are_near_the_exact_ones():
     )
     clock = own_data.Clock(plan)
     how = replace(SMALL, jitter=own_data.JITTER)
-    judges = own_data.trial_blocks(ready, y[None], how, clock.blocks("judges", 4), progress=False)
+    judges = own_data.trial_blocks(ready, y[None], how, clock.blocks("judges", 4), run=Run(progress=False))
     drawn = own_data.score(["CG"], x, ready, y[None], how, judges, clock)["CG"]
     exact = compute(["CG"], own_data.directions(x, ready), y, settings=how)["CG"]
     assert statistics.spearman(drawn.hardness[0], exact.hardness)[0] > 0.7

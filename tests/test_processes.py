@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import torch
 
 from lib.training.parallel import each_in_a_process
@@ -17,5 +18,8 @@ def test_closures_go_over_and_results_come_back_in_order():
         assert os.getpid() not in {process for *_, process in found} and torch.get_num_threads() == 2
         torch.set_num_threads(1)
         assert each_in_a_process(job, [(1,), (2,)]) == [(11, 1, os.getpid()), (12, 1, os.getpid())]
+        torch.set_num_threads(2)
+        with pytest.raises(ZeroDivisionError):
+            each_in_a_process(lambda a: 1 / a, [(1,), (0,)])
     finally:
         torch.set_num_threads(before)

@@ -7,7 +7,7 @@ import torch
 from experiments.pruning import gain, prune, random_subsets, retrain_pruned, window
 from lib.networks.models import mlp
 from lib.scores.data_diet import input_norm
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run
 
 
 @pytest.fixture
@@ -91,14 +91,9 @@ def test_retraining_sees_what_the_plan_keeps(blobs):
     clean = torch.arange(120) < 60
     plans = {("clean",): clean, ("wrong",): torch.stack([~clean, ~clean])}
     table = retrain_pruned(
-        mlp(2, (8,), 2),
-        blobs,
-        plans,
-        recipe=Recipe(lr=0.1, batch_size=20, iterations=60),
-        seeds=[3, 4],
-        columns=("rows",),
-        progress=False,
-    )
+        mlp(2, (8,), 2), blobs, plans, recipe=Recipe(lr=0.1, batch_size=20, iterations=60), seeds=[3, 4],
+        columns=("rows",), run=Run(progress=False),
+    )  # fmt: skip
     assert table.columns.tolist() == ["rows", "kept", "seed", "accuracy"]
     assert table.kept.tolist() == [60] * 4 and table.seed.tolist() == [3, 4, 3, 4]
     assert (table[table.rows == "clean"].accuracy > 0.95).all()

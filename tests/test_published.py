@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data import score_files as module
+from experiments.long_tail import pair_counts
 from lib.data.score_files import FILES, Unavailable, published
-from lib.scores.memorization import pair_counts
 
 NAME = "cifar100_high_infl_pairs_infl0.15_mem0.25.npz"
 REFERENCE = Path(__file__).resolve().parents[1].parent / "shared" / "reference"
@@ -70,9 +69,14 @@ def test_no_server_is_unavailable(tmp_path):
         published(NAME, url="http://127.0.0.1:9", folder=tmp_path, timeout=1)
 
 
+def test_the_checksums_on_record_are_sha256():
+    for home, sha256 in FILES.values():
+        assert home.startswith("https://") and len(bytes.fromhex(sha256)) == 32
+
+
 def test_unknown_files_list_the_valid_ones(tmp_path):
     with pytest.raises(ValueError, match="cifar10-cscores-orig-order.npz.*got 'pairs.npz'"):
-        module.published("pairs.npz", folder=tmp_path)
+        published("pairs.npz", folder=tmp_path)
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the published arrays are not beside this checkout")

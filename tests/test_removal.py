@@ -18,6 +18,7 @@ from experiments.linearization import (
     stable,
 )
 from lib.networks.models import initialize, mlp
+from lib.scores import definitions
 from lib.store import Store
 
 F64 = torch.float64
@@ -99,20 +100,17 @@ def test_several_outputs_are_one_hot():
     torch.testing.assert_close(linearized(t).squared_predictions, found.squared_predictions, rtol=1e-7, atol=0)
 
 
-def dense(t, model, inverse):
-    """``inverse(H) ∇ℓᵢ/n`` in a matrix a column, of a linear network, and J on the validation rows."""
-    j, j_val = (torch.cat([x, torch.ones(len(x), 1, dtype=F64)], 1) for x in (t.x, t.x_val))
-    error = (model(t.x)[:, 0] - t.y).detach()
-    return inverse(j.T @ j / len(t.x) + t.weight_decay * torch.eye(5, dtype=F64)) @ (j.T * error) / len(t.x), j_val
-
-
 @pytest.mark.parametrize(("decay", "damping"), [(0.0, 0.01), (0.4, 0.0)])
 def test_influence_is_the_newton_step(decay, damping):
     t, every = line(decay=decay), torch.arange(10)
     _, trained = retrained(t, every[:1], precision="float64")
-    changes, j_val = dense(t, trained, lambda h: torch.linalg.inv(h + damping * torch.eye(5, dtype=F64)))
+    changes = definitions.parameter_change(trained, t.x, t.y, weight_decay=decay, damping=damping, loss="mse").T
+    j_val = definitions.jacobian(trained, trained.state_dict(), t.x_val)
     closed = influence_in_closed_form(kernels(linearization.at(t, trained)), weight_decay=decay, damping=damping)
-    for found in (closed, *(influence_by_solver(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg"))):
+    for found in (
+        closed,
+        *(influence_by_solver(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg")),
+    ):
         torch.testing.assert_close(found.squared_weights, changes.square().sum(0), rtol=1e-3, atol=1e-12)
         torch.testing.assert_close(found.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-3, atol=1e-12)
     torch.testing.assert_close(closed.squared_weights, changes.square().sum(0), rtol=1e-8, atol=0)
@@ -123,18 +121,20 @@ def test_the_mean_of_lissa():
     t, every, scale, beta, depth = line(), torch.arange(10), 20.0, 0.02, 35
     _, trained = retrained(t, every[:1], precision="float64")
 
-    def recursion(h):
-        total = torch.eye(5, dtype=F64)
-        for _ in range(depth):
-            total = torch.eye(5, dtype=F64) + (1 - beta) * total - h @ total / scale
-        return total / scale
-
-    changes, j_val = dense(t, trained, recursion)
+    h = definitions.hessian(trained, t.x, t.y, weight_decay=t.weight_decay, loss="mse")
+    total = torch.eye(5, dtype=F64)
+    for _ in range(depth):
+        total = torch.eye(5, dtype=F64) + (1 - beta) * total - h @ total / scale
+    state = trained.state_dict()
+    changes = total / scale @ definitions.gradients(trained, state, t.x, t.y, loss="mse").T / len(t.x)
+    j_val = definitions.jacobian(trained, state, t.x_val)
     settings = {"scale": scale, "depth": depth}
     mean = influence_in_closed_form(kernels(linearization.at(t, trained)), damping=beta * scale, **settings)
     torch.testing.assert_close(mean.squared_weights, changes.square().sum(0), rtol=1e-8, atol=0)
     torch.testing.assert_close(mean.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-8, atol=0)
-    drawn = influence_by_solver(t, trained, every, damping=beta * scale, solver="lissa", batch_size=20, repeats=20, **settings)
+    drawn = influence_by_solver(
+        t, trained, every, damping=beta * scale, solver="lissa", batch_size=20, repeats=20, **settings
+    )
     torch.testing.assert_close(drawn.squared_weights, mean.squared_weights, rtol=0.1, atol=1e-6)
 
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.linearization import NETWORKS, PUBLISHED, Change, accuracy, correlation_gap, pair, published_correlation
+from experiments.linearization import (
+    NETWORKS,
+    PUBLISHED,
+    Change,
+    accuracy,
+    correlation_gap,
+    pair,
+    published_correlation,
+)
 
 
 def changes(seed=0, n=30):

@@ -7,7 +7,7 @@ from lib.networks.models import mlp
 from lib.networks.stacked import predict
 from lib.store import Store
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run
 from lib.training.retraining import train_reselecting
 
 MODEL, SEEDS = mlp(6, (8,), 3), [0, 5]
@@ -38,9 +38,9 @@ def test_one_choice_for_ever_is_a_plain_training(data):
     weights = torch.rand(2, 50, generator=torch.Generator().manual_seed(2))
     asked = []
     always = lambda epoch, run: asked.append(epoch) or (sees, weights)
-    options = {"recipe": RECIPE, "seeds": SEEDS, "progress": False}
-    anew = train_reselecting(MODEL, *data, *data, every=2, choose=always, **options)
-    plain = train(MODEL, *data, *data, member_sees=sees, weights=weights, **options)
+    options = {"recipe": RECIPE, "seeds": SEEDS, "run": Run(progress=False)}
+    anew = train_reselecting(MODEL, (*data, *data), every=2, choose=always, **options)
+    plain = train(MODEL, (*data, *data), sees=sees, weights=weights, **options)
     assert asked == [0, 2, 4, 6, 8] and anew.epochs == plain.epochs == (9,)
     assert all(torch.equal(anew.parameters[name], value) for name, value in plain.parameters.items())
     assert torch.equal(anew.accuracy_test, plain.accuracy_test)
@@ -50,7 +50,7 @@ def test_members_choose_by_themselves(data):
     """A member's rows follow its own parameters, so it ends alone as it ends beside the other."""
     go = lambda seeds: (
         train_reselecting(
-            MODEL, *data, recipe=RECIPE, seeds=seeds, every=3, choose=hard_half(*data), progress=False
+            MODEL, data, RECIPE, seeds, every=3, choose=hard_half(*data), run=Run(progress=False)
         ).parameters
     )
     both, alone = go(SEEDS), go(SEEDS[1:])
@@ -71,8 +71,8 @@ def test_a_killed_run_goes_on_after_its_last_stretch(data, tmp_path):
         return choose
 
     go = lambda choose, store=None: train_reselecting(
-        MODEL, *data, recipe=RECIPE, seeds=SEEDS, every=2, choose=choose, store=store, progress=False,
-        record=Record(loss="final"),
+        MODEL, data, RECIPE, SEEDS, every=2, choose=choose, record=Record(loss="final"),
+        run=Run(store=store, progress=False),
     )  # fmt: skip
     with pytest.raises(Killed):
         go(mortal(4), Store(tmp_path))
@@ -86,4 +86,4 @@ def test_a_killed_run_goes_on_after_its_last_stretch(data, tmp_path):
 
 def test_choices_need_an_interval(data):
     with pytest.raises(ValueError, match="every must be at least 1 epoch, got 0"):
-        train_reselecting(MODEL, *data, recipe=RECIPE, seeds=[0], every=0, choose=None)
+        train_reselecting(MODEL, data, RECIPE, [0], every=0, choose=None)

@@ -6,7 +6,7 @@ from torch import nn
 
 from lib.networks.models import mlp
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 from lib.training.retraining import loss_changes, losses_on, parameter_changes, part_of, removals, retrain
 
 
@@ -43,16 +43,9 @@ def test_it_is_gradient_descent_from_the_given_weights_with_the_mean_over_everyb
     removed = removals([[0, 5], [7]], len(x))
     recipe = Recipe(lr=0.2, iterations=11, batch_size=None, weight_decay=0.01)
     again = retrain(
-        model,
-        x,
-        y,
-        removed,
-        recipe=recipe,
-        seeds=[0, 1],
-        weights={"weight": start},
-        precision="float64",
-        progress=False,
-    )
+        model, (x, y), recipe, [0, 1], removed=removed, start=Start({"weight": start}),
+        run=Run(precision="float64", progress=False),
+    )  # fmt: skip
     for r in range(2):
         for g in range(2):
             wanted = by_hand(x, y, ~removed[g], start[r], 11, 0.2, 0.01)
@@ -66,10 +59,10 @@ def test_removing_nobody_is_the_control_also_in_batches():
     x, y = data()
     recipe = Recipe(lr=0.1, iterations=9, batch_size=5)
     nobody = torch.zeros(2, len(x), dtype=torch.bool)
-    again = retrain(mlp(3, (4,), 3), x, y, nobody, recipe=recipe, seeds=[3], progress=False)
+    again = retrain(mlp(3, (4,), 3), (x, y), recipe, [3], removed=nobody, run=Run(progress=False))
     assert loss_changes(mlp(3, (4,), 3), again, x, y).abs().max() == 0
     assert parameter_changes(mlp(3, (4,), 3), again).tolist() == [[0, 0]]
-    alone = train(mlp(3, (4,), 3), x, y, recipe=recipe, seeds=[3], progress=False)
+    alone = train(mlp(3, (4,), 3), (x, y), recipe, [3], run=Run(progress=False))
     for name, value in alone.parameters.items():
         torch.testing.assert_close(again.control[name], value)
 
@@ -78,9 +71,9 @@ def test_each_network_may_have_its_own_removals():
     x, y = data()
     removed = torch.stack([removals([0, 1], len(x)), removals([2, 3], len(x))])
     recipe = Recipe(lr=0.1, iterations=3, batch_size=None)
-    options = {"recipe": recipe, "progress": False}
-    both = retrain(nn.Linear(3, 3), x, y, removed, seeds=[0, 1], **options)
-    second = retrain(nn.Linear(3, 3), x, y, removed[1], seeds=[1], **options)
+    options = {"recipe": recipe, "run": Run(progress=False)}
+    both = retrain(nn.Linear(3, 3), (x, y), seeds=[0, 1], removed=removed, **options)
+    second = retrain(nn.Linear(3, 3), (x, y), seeds=[1], removed=removed[1], **options)
     torch.testing.assert_close(both.parameters["weight"][1], second.parameters["weight"][0])
 
 
@@ -88,14 +81,9 @@ def test_losses_and_changes_by_definition():
     x, y = data()
     model = nn.Linear(3, 3)
     again = retrain(
-        model,
-        x,
-        y,
-        removals([4], len(x)),
-        recipe=Recipe(lr=0.5, iterations=4, batch_size=None),
-        seeds=[0],
-        progress=False,
-    )
+        model, (x, y), Recipe(lr=0.5, iterations=4, batch_size=None), [0], removed=removals([4], len(x)),
+        run=Run(progress=False),
+    )  # fmt: skip
     loss = lambda w, b: nn.functional.cross_entropy(x @ w.T + b, y, reduction="none")
     wanted = loss(again.parameters["weight"][0, 0], again.parameters["bias"][0, 0])
     torch.testing.assert_close(losses_on(model, again.parameters, x, y)[0, 0], wanted.double(), atol=1e-6, rtol=1e-5)
@@ -110,11 +98,6 @@ def test_bad_input_is_named():
     x, y = data()
     with pytest.raises(ValueError, match=r"removed must be bool \(g, 24\) or \(1, g, 24\), got torch.int64 \(2, 24\)"):
         retrain(
-            nn.Linear(3, 3),
-            x,
-            y,
-            torch.zeros(2, 24).long(),
-            recipe=Recipe(lr=1, iterations=1),
-            seeds=[0],
-            progress=False,
-        )
+            nn.Linear(3, 3), (x, y), Recipe(lr=1, iterations=1), [0], removed=torch.zeros(2, 24).long(),
+            run=Run(progress=False),
+        )  # fmt: skip

@@ -1,10 +1,20 @@
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data.score_files import merge_scores, provenance
+from lib.data import merge_scores, provenance, read_scores
+
+WRITER = """
+import sys
+import numpy as np
+from lib.data import merge_scores
+for turn in range(8):
+    merge_scores(sys.argv[1], {f"{sys.argv[2]}{turn}": np.arange(3.0)}, rows=[3, 5, 7], group=sys.argv[2], made={})
+"""
 
 
 @pytest.fixture
@@ -59,3 +69,55 @@ def test_what_does_not_fit_is_refused_and_the_file_stays(path, columns, rows, me
     with pytest.raises(ValueError, match=message):
         merge_scores(path, columns, rows=rows, group="a", made={})
     assert path.read_bytes() == before
+
+
+def test_a_changed_bit_is_not_given_a_checksum(path):
+    whole, sums = path.read_bytes(), (path.parent / "SHA256SUMS").read_text()
+    for place in (4, len(whole) // 2, len(whole) - 9):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="a.parquet is not what SHA256SUMS says"):
+            merge_scores(path, {"b": np.ones(3)}, rows=[3, 5, 7], group="b", made={})
+        assert path.read_bytes() == bytes(damaged) and (path.parent / "SHA256SUMS").read_text() == sums
+
+
+def test_a_file_that_nobody_vouches_for_is_not_merged_into(path):
+    (path.parent / "SHA256SUMS").unlink()
+    with pytest.raises(ValueError, match="a.parquet is not what SHA256SUMS says"):
+        merge_scores(path, {"b": np.ones(3)}, rows=[3, 5, 7], group="b", made={})
+
+
+def test_two_data_sets_do_not_share_a_file(path):
+    add = lambda group, **made: merge_scores(path, {group: np.ones(3)}, rows=[3, 5, 7], group=group, made=made)
+    add("one", dataset_sha256="1" * 64)
+    add("two", dataset_sha256="1" * 64)
+    add("own")  # which does not say what it is of
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="a.parquet holds scores of other data .SHA-256 111111111111….: name another"):
+        add("three", dataset_sha256="2" * 64)
+    assert path.read_bytes() == before and set(provenance(path)) == {"cg", "one", "two", "own"}
+
+
+def test_writers_at_the_same_time_lose_nothing(path):
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name]) for name in ("b", "c")]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    names = {f"{name}{turn}" for name in ("b", "c") for turn in range(8)}
+    assert set(read_scores("a", folder=path.parent)) == {"label", "cg"} | names
+    assert sorted(file.name for file in path.parent.iterdir()) == [".lock", "SHA256SUMS", "a.parquet"]
+
+
+def test_what_fails_while_it_writes_leaves_the_file_as_it_was(path):
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="JSON"):
+        merge_scores(path, {"b": np.ones(3)}, rows=[3, 5, 7], group="b", made={"what": object()})
+    assert path.read_bytes() == before and not list(path.parent.glob("*.tmp"))
+
+
+def test_names_with_spaces_have_their_checksums(path):
+    for name in ("my own data", "data"):
+        merge_scores(path.with_name(f"{name}.parquet"), {"b": np.ones(1)}, rows=[0], group="b", made={})
+    assert read_scores("my own data", folder=path.parent).b.tolist() == [1]
+    assert len(read_scores("a", folder=path.parent)) == 3
+    names = [line.split("  ", 1)[1] for line in (path.parent / "SHA256SUMS").read_text().splitlines()]
+    assert names == ["a.parquet", "data.parquet", "my own data.parquet"]

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from scipy.special import ndtri
 from sklearn.metrics import roc_auc_score
 
@@ -55,6 +56,34 @@ def test_auroc_error_of_two_wholly_apart_is_zero_and_of_one_population_is_mann_w
     assert statistics.auroc_error(np.arange(3.0) + 10, np.arange(4.0)) == 0
     a, b = rng.standard_normal(4000), rng.standard_normal(2000)
     assert statistics.auroc_error(a, b) == pytest.approx(np.sqrt((4000 + 2000 + 1) / (12 * 4000 * 2000)), rel=0.03)
+
+
+# Features
+
+
+def test_standardized_by_hand_in_float64_and_by_the_training_rows():
+    x = torch.tensor([[1.0, 1e6], [3.0, 1e6]])
+    assert statistics.standardized(x).tolist() == [[-1, 0], [1, 0]]
+    assert statistics.standardized(torch.tensor([[5.0, 7.0]]), x).tolist() == [[3, 0]]
+    year = torch.tensor([[16_777_217.0], [16_777_216.0]], dtype=torch.float64)  # one number in float32
+    assert statistics.standardized(year + 2**30).tolist() == [[1], [-1]]
+    assert statistics.standardized(torch.tensor([[2**30], [2**30 + 1]])).tolist() == [[-1], [1]]
+
+
+def test_standardized_pictures_by_channel():
+    x = torch.rand(20, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    x = x * torch.tensor([1.0, 9.0]).view(1, 2, 1, 1) + 3
+    z = statistics.standardized(x)
+    assert z.dtype == torch.float32 and z.shape == x.shape
+    torch.testing.assert_close(z.double().mean((0, 2, 3)), torch.zeros(2).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(z.square().mean((0, 2, 3)), torch.ones(2))
+    torch.testing.assert_close(statistics.standardized(x[3:5], x), z[3:5])
+
+
+def test_what_only_rounding_varies_is_constant():
+    tenths = torch.tensor([[0.1 + 0.2], [0.3]], dtype=torch.float64)
+    assert statistics.standardized(tenths).tolist() == [[0], [0]]
+    assert statistics.standardized(torch.full((7, 1), 0.1)).count_nonzero() == 0
 
 
 # Values

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from experiments.unique_information import minimum, sgd_wander
+from experiments.unique_information import gradient_covariance, minimum, sgd_covariance, sgd_wander
 from lib.numerics.spectral_filter import F64
-from lib.scores.unique_information import gradient_covariance, hessian, sgd_covariance
+from lib.scores.unique_information import linearized_hessian
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_the_cloud_has_the_covariance_of_the_lyapunov_equation(problem):
     lr, b = 0.02, 5
     cloud = sgd_wander(j, r, lr=lr, batch_size=b, burn=400, steps=1000, chains=300, every=20)
     noise = gradient_covariance(j, (j @ minimum(j, r) - r)[:, None])
-    expected = sgd_covariance(hessian(j, outputs=1), noise, lr=lr, batch_size=b)
+    expected = sgd_covariance(linearized_hessian(j, outputs=1), noise, lr=lr, batch_size=b)
     assert (cloud.T.cov() - expected).norm() < 0.1 * expected.norm()
     assert (cloud.mean(0) ** 2 < 0.02 * expected.diagonal()).all()
 

@@ -5,7 +5,7 @@ import torch
 from experiments.unique_information import STRATEGIES, accuracies, gap, kept, points, removal_order
 from lib.networks import models
 from lib.scores.unique_information import changes, f_si, fitted, tangent
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run
 
 TRAIN = {"lr": 0.05, "steps": 200}
 
@@ -96,7 +96,7 @@ def test_accuracies_are_counted_on_the_test_rows_alone():
         {"train": torch.arange(4), "test": torch.arange(50, 60), "seed": 1, "name": "few"},
     ]
     recipe = Recipe(lr=0.3, iterations=200, batch_size=16, loss="mse")
-    table = accuracies(models.mlp(4, (), 1), x, y, plans, recipe=recipe, progress=False)
+    table = accuracies(models.mlp(4, (), 1), x, y, plans, recipe=recipe, run=Run(progress=False))
     assert list(table.columns) == ["seed", "name", "kept", "accuracy"]
     assert table.kept.tolist() == [40, 40, 4]
     assert table.accuracy[0] <= 0.2 and table.accuracy[1] >= 0.8

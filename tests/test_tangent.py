@@ -6,9 +6,10 @@ from torch import nn
 
 from lib.networks import models, stacked
 from lib.numerics.spectral_filter import F64
-from lib.scores.unique_information import Tangent, changes, f_si, fitted, tangent, targets
+from lib.scores import definitions
+from lib.scores.unique_information import Tangent, changes, f_si, f_si_by_class, fitted, regression_targets, tangent
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 
 
 def network(outputs=1, inputs=6):
@@ -21,25 +22,17 @@ def inputs(n, seed=0, d=6):
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("decay", [0.0, 0.2])
-def test_changes_against_masked_gradient_descent(outputs, decay):
+def test_changes_are_those_of_masked_gradient_descent(outputs, decay):
     """By the definition: the linearized network trained with a row masked, everything else equal."""
     net = tangent(network(outputs), inputs(7), inputs(4, seed=1))
-    y = torch.arange(7) % max(outputs, 2)
-    lr, steps, n = 0.05, 30, 7
-    goal = targets(y, outputs)
-
-    def trained(seen):
-        alpha = torch.zeros(n, outputs, dtype=F64)
-        for _ in range(steps):
-            error = goal - net.outputs - (net.kernel @ alpha.flatten()).view(n, outputs)
-            alpha = alpha + lr * (error * seen[:, None] / n - decay * alpha)
-        return (net.cross_kernel @ alpha.flatten()).view(-1, outputs)
-
-    everything = torch.ones(n, dtype=F64)
+    y, lr, steps = torch.arange(7) % max(outputs, 2), 0.05, 30
+    problem = net.kernel, regression_targets(y, outputs) - net.outputs
+    sums = {"lr": lr / 7, "steps": steps, "weight_decay": 7 * decay}
+    whole = net.cross_kernel @ definitions.coefficients(*problem, **sums).flatten()
+    wanted = (net.cross_kernel @ definitions.leave_one_out(*problem, **sums)).T.reshape(7, 4, outputs)
     found = changes(net, y, lr=lr, steps=steps, weight_decay=decay)
-    torch.testing.assert_close(fitted(net, y, lr=lr, steps=steps, weight_decay=decay), trained(everything))
-    for i in range(n):
-        torch.testing.assert_close(found[i], trained(everything) - trained(everything - torch.eye(n, dtype=F64)[i]))
+    torch.testing.assert_close(fitted(net, y, lr=lr, steps=steps, weight_decay=decay), whole.view(4, outputs))
+    torch.testing.assert_close(found, wanted)
     score = f_si(net, y, lr=lr, steps=steps, weight_decay=decay)
     torch.testing.assert_close(score, found.square().sum((1, 2)) / 2 / 4)
 
@@ -52,8 +45,8 @@ def test_the_engine_trains_the_same():
     start = {name: p.detach().expand(9, *p.shape) for name, p in model.named_parameters()}
     recipe = Recipe(lr=0.1, iterations=25, batch_size=None, loss="mse")
     run = ensemble.train(
-        model, x, y, recipe=recipe, seeds=[0] * 9, member_sees=sees, masked=True, initial=start,
-        precision="float64", progress=False,
+        model, (x, y), recipe, [0] * 9, sees=sees, masked=True, start=Start(start),
+        run=Run(precision="float64", progress=False),
     )  # fmt: skip
     outputs = stacked.predict(model, run.parameters, x_val)
     torch.testing.assert_close(changes(tangent(model, x, x_val), y, lr=0.1, steps=25), outputs[:1] - outputs[1:])
@@ -100,7 +93,7 @@ def test_bad_labels():
     with pytest.raises(ValueError, match=r"y must be labels below 2 for 1 output\(s\), got 0…2"):
         f_si(net, torch.tensor([0, 2]), lr=0.1, steps=1)
     with pytest.raises(ValueError, match="below 3"):
-        targets(torch.tensor([-1]), 3)
+        regression_targets(torch.tensor([-1]), 3)
 
 
 def test_the_model_stays_as_it_is():
@@ -112,8 +105,6 @@ def test_the_model_stays_as_it_is():
 
 
 def test_one_output_a_class_against_a_network_for_each_class():
-    from lib.scores.unique_information import f_si_by_class
-
     net, y = tangent(network(1), inputs(9), inputs(4, seed=1)), torch.arange(9) % 3
     alone = sum(f_si(net, (y == c).long(), lr=0.05, steps=30) for c in range(3))
     torch.testing.assert_close(f_si_by_class(net, y, classes=3, lr=0.05, steps=30), alone)
@@ -125,7 +116,5 @@ def test_one_output_a_class_against_a_network_for_each_class():
 
 
 def test_one_output_a_class_is_refused_for_more_outputs():
-    from lib.scores.unique_information import f_si_by_class
-
     with pytest.raises(ValueError, match="a network of one output and y .*, got 3 outputs"):
         f_si_by_class(tangent(network(3), inputs(9), inputs(4)), torch.arange(9) % 3, classes=3, lr=0.1, steps=1)

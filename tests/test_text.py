@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from lib.data import text
-from lib.data.score_files import Unavailable
+from lib.data.score_files import FILES, Unavailable
+
+REVIEWS, VECTORS = "aclImdb_v1.tar.gz", "glove.6B.zip"
 
 
 def archive_of_reviews(path, reviews):
@@ -24,15 +26,15 @@ def archive_of_reviews(path, reviews):
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path, monkeypatch):
     """The two archives in small, in their own layout, served on loopback."""
     folder = tmp_path / "site"
     folder.mkdir()
     reviews = {f"train/{kind}/{i}_7.txt": f"{kind} film {i}<br /><br />It's {kind}!" for kind in ("pos", "neg")
                for i in range(5)}  # fmt: skip
-    archive_of_reviews(folder / "reviews.tar.gz", reviews | {"test/pos/0_9.txt": "of the test part", "README": "no"})
+    archive_of_reviews(folder / REVIEWS, reviews | {"test/pos/0_9.txt": "of the test part", "README": "no"})
     vectors = {"pos": "1 0", "neg": "-1 0", "film": "0 1", "it's": "0 3", "unused": "9 9"}
-    with zipfile.ZipFile(folder / "vectors.zip", "w") as archive:
+    with zipfile.ZipFile(folder / VECTORS, "w") as archive:
         archive.writestr("small.txt", "".join(f"{word} {numbers}\n" for word, numbers in vectors.items()))
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -41,57 +43,54 @@ def site(tmp_path):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as httpd:
         threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{httpd.server_port}"
-        yield {name: (f"{address}/{name}", hashlib.sha256((folder / name).read_bytes()).hexdigest())
-               for name in ("reviews.tar.gz", "vectors.zip")}, folder  # fmt: skip
+        for name in (REVIEWS, VECTORS):
+            sha256 = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            monkeypatch.setitem(FILES, name, ("http://unused.invalid", sha256))
+        yield f"http://127.0.0.1:{httpd.server_port}", folder
         httpd.shutdown()
 
 
 def test_from_the_archives_to_vectors(site, tmp_path):
-    sources, folder = site
-    texts, y = text.imdb(6, source=sources["reviews.tar.gz"], folder=tmp_path / "kept")
+    url, folder = site
+    texts, y = text.imdb(6, url=url, folder=tmp_path / "kept")
     assert y.sum() == 3 and len(set(texts)) == 6
     assert [("pos" in t) for t in texts] == y.bool().tolist()
     vocabulary = {word for review in texts for word in text.words(review)}
-    found = text.glove(vocabulary, source=sources["vectors.zip"], file="small.txt", folder=tmp_path / "kept")
+    found = text.glove(vocabulary, url=url, file="small.txt", folder=tmp_path / "kept")
     assert set(found) == {"pos", "neg", "film", "it's"}
     x, lengths = text.averaged(texts, found)
     torch.testing.assert_close(x, torch.stack([2 * (2.0 * y - 1), torch.full((6,), 4.0)], 1) / 4)
     assert lengths.tolist() == [4] * 6  # the number and the mark have no vector
-    (folder / "reviews.tar.gz").unlink()  # kept, so not asked for again
-    again, _ = text.imdb(6, source=sources["reviews.tar.gz"], folder=tmp_path / "kept")
+    (folder / REVIEWS).unlink()  # kept, so not asked for again
+    again, _ = text.imdb(6, url=url, folder=tmp_path / "kept")
     assert again == texts
-    assert text.imdb(6, seed=1, source=sources["reviews.tar.gz"], folder=tmp_path / "kept")[0] != texts
+    assert text.imdb(6, seed=1, url=url, folder=tmp_path / "kept")[0] != texts
 
 
-def test_a_wrong_checksum_is_refused(site, tmp_path):
-    (url, _), wrong = site[0]["vectors.zip"], "0" * 64
+def test_a_wrong_checksum_is_refused(site, tmp_path, monkeypatch):
+    url, _ = site
+    monkeypatch.setitem(FILES, VECTORS, ("http://unused.invalid", "0" * 64))
     with pytest.raises(ValueError, match="hash"):
-        text.glove(["film"], source=(url, wrong), file="small.txt", folder=tmp_path / "kept")
+        text.glove(["film"], url=url, file="small.txt", folder=tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
-    (tmp_path / "reviews.tar.gz").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="reviews.tar.gz .*is not the published file: its SHA-256 is not"):
-        text.imdb(2, source=site[0]["reviews.tar.gz"], folder=tmp_path)
+    (tmp_path / REVIEWS).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=f"{REVIEWS} .*is not the published file: its SHA-256 is not"):
+        text.imdb(2, url=url, folder=tmp_path)
 
 
 def test_nobody_there(tmp_path):
-    with pytest.raises(Unavailable, match="gone.zip is not in .* cannot be reached"):
-        text.glove(["film"], source=("http://127.0.0.1:9/gone.zip", "0" * 64), folder=tmp_path)
+    with pytest.raises(Unavailable, match=f"{VECTORS} is not in .* cannot be reached"):
+        text.glove(["film"], url="http://127.0.0.1:9", folder=tmp_path)
 
 
 def test_refusals(site, tmp_path):
-    sources, _ = site
+    url, _ = site
     with pytest.raises(ValueError, match="n must be 2 to 10, half of each kind, got 12"):
-        text.imdb(12, source=sources["reviews.tar.gz"], folder=tmp_path)
+        text.imdb(12, url=url, folder=tmp_path)
     with pytest.raises(ValueError, match="file must be one of small.txt, got 'glove.6B.300d.txt'"):
-        text.glove(["film"], source=sources["vectors.zip"], folder=tmp_path)
+        text.glove(["film"], url=url, folder=tmp_path)
     with pytest.raises(ValueError, match=r"texts\[1\] holds no word that has a vector: 'nothing'"):
         text.averaged(["film", "nothing"], {"film": np.ones(2)})
-
-
-def test_the_checksums_on_record_are_sha256():
-    for url, sha256 in (text.IMDB, text.GLOVE):
-        assert url.startswith("https://") and len(bytes.fromhex(sha256)) == 32
 
 
 def test_generated_reviews_have_lengths_and_a_sentiment():

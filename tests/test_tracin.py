@@ -2,25 +2,16 @@ import pytest
 import torch
 from stacked import draw
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call
 
-from lib.networks import models, stacked
+from lib.networks import models
 from lib.numerics import gradients
-from lib.scores.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.scores import definitions
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.training import ensemble
-from lib.training.recipe import Recipe, Record
+from lib.training.recipe import Recipe, Record, Run, learning_rates
 
 RATES = {1: 0.3, 4: 0.05}
-
-
-def written_out(model, state, x, y, only=""):
-    """Each example's loss gradient, ``(n, p)``."""
-    loss = lambda p, row, label: nn.functional.cross_entropy(
-        functional_call(model, {**state, **p}, (row[None],)), label[None]
-    )
-    trained = {name: state[name] for name, _ in model.named_parameters() if name.startswith(only)}
-    parts = vmap(grad(loss), (None, 0, 0))(trained, x, y)
-    return torch.cat([part.flatten(1) for part in parts.values()], 1)
 
 
 @pytest.fixture(params=["mlp-7-5", "lenet", "densenet_small"])
@@ -30,23 +21,6 @@ def problem(request):
     x, y = torch.rand(5, 1, 16, 16, dtype=torch.float64, generator=g), torch.randint(0, 3, (2, 5), generator=g)
     x_val, y_val = torch.rand(4, 1, 16, 16, dtype=torch.float64, generator=g), torch.tensor([0, 1, 2, 1])
     return model, {1: draw(model), 4: draw(model, seed=1)}, x, y, x_val, y_val
-
-
-@pytest.mark.parametrize("layers", ["last", "all"])
-def test_sum_of_products_of_gradients_written_out(problem, layers):
-    model, checkpoints, x, y, x_val, y_val = problem
-    only = "head" if layers == "last" else ""
-    slow = torch.zeros(2, 5, 4, dtype=torch.float64)
-    itself = torch.zeros(2, 5, dtype=torch.float64)
-    for epoch, parameters in checkpoints.items():
-        for e, state in enumerate(stacked.members(model, parameters)):
-            one = written_out(model, state, x, y[e], only)
-            slow[e] += RATES[epoch] * one @ written_out(model, state, x_val, y_val, only).T
-            itself[e] += RATES[epoch] * one.square().sum(1)
-    arguments = model, checkpoints, RATES, x, y, x_val, y_val
-    torch.testing.assert_close(tracin(*arguments, layers=layers), slow, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(tracin_mean(*arguments, layers=layers), slow.mean(2), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(tracin_self(*arguments[:5], layers=layers), itself, rtol=1e-10, atol=1e-12)
 
 
 def test_little_memory_changes_nothing(problem, monkeypatch):
@@ -79,7 +53,7 @@ def test_a_small_step_lowers_the_loss_by_its_tracin():
     x, y = torch.randn(5, 4, dtype=torch.float64, generator=g), torch.tensor([0, 1, 2, 0, 1])
     parameters, eta = draw(model, runs=1), 1e-6
     state = {name: value[0] for name, value in parameters.items()}
-    step = written_out(model, state, x, y)[2].split([value.numel() for value in state.values()])
+    step = definitions.gradients(model, state, x, y)[2].split([value.numel() for value in state.values()])
     after = {k: v - eta * part.view_as(v) for (k, v), part in zip(state.items(), step, strict=True)}
     loss = lambda s: nn.functional.cross_entropy(functional_call(model, s, (x,)), y, reduction="none")
     fall = loss(state) - loss(after)
@@ -101,7 +75,7 @@ def test_what_the_engine_keeps_can_be_scored():
     x, model = torch.randn(30, 5, generator=g), models.mlp(5, (6,), classes=3)
     y = (x @ torch.randn(5, 3, generator=g)).argmax(1)
     recipe = Recipe(lr=0.1, epochs=4, batch_size=10)
-    run = ensemble.train(model, x, y, recipe=recipe, seeds=[0, 1], record=Record(checkpoints_at=(2, 4)), progress=False)
+    run = ensemble.train(model, (x, y), recipe, [0, 1], record=Record(checkpoints_at=(2, 4)), run=Run(progress=False))
     rates = learning_rates(recipe, run.checkpoints, n=30)
     assert tracin_self(model, run.checkpoints, rates, x, y, layers="all").shape == (2, 30)
 

@@ -19,7 +19,7 @@ from lib.networks.models import (
 )
 from lib.numerics.gradients import NORMALIZATIONS
 from lib.training.ensemble import train
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 
 
 def small():
@@ -34,8 +34,8 @@ def test_statistics_stay_while_the_engine_trains():
     model, x = transferred(small(), 1, seed=0), torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(0))
     state = {name: value[None] for name, value in model.state_dict().items()}
     run = train(
-        model, x, torch.arange(6) % 2, recipe=Recipe(lr=0.1, epochs=3, batch_size=None, loss="mse"), seeds=[0],
-        initial=state, progress=False,
+        model, (x, torch.arange(6) % 2), Recipe(lr=0.1, epochs=3, batch_size=None, loss="mse"), [0], start=Start(state),
+        run=Run(progress=False),
     )  # fmt: skip
     moved = {name for name, value in run.parameters.items() if not torch.equal(value[0], model.state_dict()[name])}
     assert moved == {name for name, _ in model.named_parameters()}

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from lib.networks import models
-from lib.networks.stacked import Plain, Widened, loss_gradient, widen
+from lib.networks.stacked import group, loss_gradient
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run
 
 NAMES = ("small_cnn", "lenet", "vgg13_bn-2", "resnet18-2", "resnet50-2")
 
@@ -19,7 +19,7 @@ def made(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_gradients_and_statistics_are_those_of_single_networks(name):
     g = torch.Generator().manual_seed(0)
-    one, wide = (kind(made(name), 3, dtype=torch.float64, device="cpu") for kind in (Plain, Widened))
+    one, wide = (group(made(name), 3, precision="float64", device="cpu", wide=wide) for wide in (False, True))
     for key, view in {**one.w.views, **one.buffers}.items():
         view.copy_(
             torch.rand(view.shape, generator=g, dtype=torch.float64).sub(0.4) if view.is_floating_point() else view
@@ -48,17 +48,17 @@ def test_a_training_is_the_same_to_rounding():
     recipe = Recipe(lr=0.05, momentum=0.9, epochs=2, batch_size=10, weight_decay=0.01)
     model = models.by_name("small_cnn", shape=(1, 16, 16), classes=3)
     run = lambda **how: ensemble.train(
-        model, x, y, recipe=recipe, seeds=range(5), member_sees=sees, masked=True, progress=False, **how
+        model, (x, y), recipe, range(5), sees=sees, masked=True, run=Run(precision="float64", progress=False), **how
     )
     plain, wide, pairs = run(), run(wide=True), run(wide=True, chunk=2)
     for name, value in plain.parameters.items():
-        torch.testing.assert_close(wide.parameters[name], value, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(pairs.parameters[name], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(wide.parameters[name], value)
+        torch.testing.assert_close(pairs.parameters[name], value)
 
 
 def test_networks_that_cannot_stand_side_by_side_are_refused():
     with pytest.raises(ValueError, match="side by side may have no LayerNorm; there is LayerNorm"):
-        widen(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), 2)
+        group(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), 2, precision="float32", device="cpu", wide=True)
 
     class Mixing(nn.Module):
         def __init__(self):
@@ -68,7 +68,7 @@ def test_networks_that_cannot_stand_side_by_side_are_refused():
         def forward(self, x):
             return self.head(self.conv(x).mean((2, 3)).flip(1))
 
-    net = Widened(Mixing(), 2, dtype=torch.float32, device="cpu")
+    net = group(Mixing(), 2, precision="float32", device="cpu", wide=True)
     net.w.buffer.normal_(generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="model mixes its channels"):
         net.logits(torch.rand(3, 1, 5, 5))

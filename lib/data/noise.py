@@ -1,4 +1,8 @@
-"""Label noise: wrong labels, and which they are. Drawing is numpy's, whose streams are stable; a seed is passed in."""
+"""Label noise: noisy labels ``(n,)``, and ``flipped (n,)``, True where a label was really replaced.
+
+Of the labels ``y (n,)``, integers, exactly ``round(fraction · n)`` are drawn, 0 ≤ fraction ≤ 1. Drawing is numpy's,
+whose streams are stable; a seed is passed in.
+"""
 
 import numpy as np
 import torch
@@ -8,16 +12,7 @@ NOISE = 3  # random stream of a seed, apart from those that `lib.data` draws row
 
 
 def uniform_noise(y: Tensor, fraction: float, *, k: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Replace exactly ``round(fraction · n)`` labels, each by one of the k − 1 other classes, all equally likely.
-
-    Args:
-        y: labels ``(n,)``, integers 0…k−1.
-        fraction: share of the labels to replace, 0 to 1.
-        k: number of classes, at least 2.
-        seed: chooses rows and classes.
-
-    Returns:
-        The noisy labels ``(n,)``, and ``flipped (n,)``, True where a label was replaced.
+    """Each label drawn is replaced by one of the ``k − 1`` other classes 0…k−1, all equally likely.
 
     Example:
         >>> uniform_noise(torch.zeros(4, dtype=torch.int64), 0.5, k=2, seed=0)[0].sum()
@@ -35,13 +30,9 @@ def uniform_noise(y: Tensor, fraction: float, *, k: int, seed: int) -> tuple[Ten
 
 
 def permuted_noise(y: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Permute the labels of a random ``round(fraction · n)`` examples among themselves: the class counts stay.
+    """The labels drawn are permuted among themselves: the class counts stay, and about one label in k is not flipped.
 
     The random-label experiments of Paul et al. 2021 ("Deep learning on a data diet", appendix) do this with 10%.
-
-    Returns:
-        The noisy labels ``(n,)``, and ``flipped (n,)``, True where the label really changed: a permutation leaves
-        about one chosen label in k as it was.
 
     Example:
         >>> noisy, flipped = permuted_noise(torch.arange(5), 1.0, seed=0)
@@ -55,13 +46,7 @@ def permuted_noise(y: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Te
 
 
 def paired_noise(y: Tensor, fraction: float, partner: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-    """Class-dependent noise: ``round(fraction · n)`` labels become that of their class's partner.
-
-    Args:
-        partner: for each class 0…k−1 another one, ``(k,)``, such as :func:`nearest_class`.
-
-    Returns:
-        The noisy labels ``(n,)``, and ``flipped (n,)``, True where a label was replaced.
+    """Each label drawn becomes its class's ``partner``: for each class 0…k−1 another one, as of :func:`nearest_class`.
 
     Example:
         >>> paired_noise(torch.tensor([0, 1, 2]), 1.0, torch.tensor([2, 0, 1]), seed=0)[0]
@@ -88,7 +73,7 @@ def nearest_class(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _chosen(y, fraction, seed):
-    """A random share of the rows, and the generator that chose them."""
+    """The rows drawn, and the generator that drew them."""
     if y.ndim != 1 or not len(y) or y.dtype.is_floating_point or y.dtype == torch.bool:
         raise ValueError(f"y: expected integer labels (n,), n ≥ 1, got {y.dtype} {tuple(y.shape)}")
     if not 0 <= fraction <= 1:

@@ -1,8 +1,13 @@
-"""The papers' architectures, in the form for small images.
+"""The papers' architectures, in the form for small images, and networks that start from another task.
 
 Every model is a :class:`Classifier`: ``forward(x) = head(features(x))``, where ``features`` are the penultimate
 activations ``(n, d)`` and ``head`` is the last linear layer. Layers keep PyTorch's own initialization, so that
-:func:`initialize` redraws any of them from a seed.
+:func:`initialize` redraws any of them from a seed. Where there is a ``width``, it is that of the first block, 64 in the
+papers; the others scale with it.
+
+A network that starts from another task is fine-tuned whole, with batch normalization in evaluation mode all along
+(Harutyunyan et al. 2021, appendix A.3): scale and shift are trained, the running statistics are constants, so that the
+output on one example depends on no other and leaving one out changes nothing but its term.
 """
 
 import copy
@@ -18,6 +23,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vgg import make_layers
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "selu": nn.SELU}
+RESNETS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}
+MEAN, SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
 
 
 class Classifier(nn.Module):
@@ -55,28 +62,23 @@ def initialize(model: nn.Module, seed: int) -> nn.Module:
 def mlp(inputs: int, hidden: tuple[int, ...] = (256,), classes: int = 10, activation: str = "relu") -> Classifier:
     """Fully connected network; examples of any shape ``(n, …)`` are flattened, ``hidden=()`` is linear.
 
-    Raises:
-        ValueError: for an unknown ``activation`` or a width below 1.
-
     Example:
         >>> sum(p.numel() for p in mlp(784).parameters())  # 784·256 + 256 + 256·10 + 10
         203530
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    act = _activation(activation)
     if min((inputs, classes, *hidden)) < 1:
         raise ValueError(f"widths must be at least 1, got inputs {inputs}, hidden {hidden}, classes {classes}")
     layers, width = [nn.Flatten()], inputs
     for units in hidden:
-        layers += [nn.Linear(width, units), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(width, units), act()]
         width = units
     return Classifier(nn.Sequential(*layers), nn.Linear(width, classes))
 
 
 def cnn_unique_information(channels: int = 1, size: int = 28, classes: int = 10) -> Classifier:
     """Four convolutions and a layer of 256 (Harutyunyan et al. 2021, table A.3; one output for two classes)."""
-    side = size // 4 - 4  # two strides of 2, two unpadded 3×3
-    _check_side("cnn_unique_information", size, side)
+    side = _left_over("cnn_unique_information", size, size // 4 - 4)  # two strides of 2, two unpadded 3×3
     body = nn.Sequential(
         *(nn.Conv2d(channels, 32, 4, stride=2, padding=1), nn.ReLU()),
         *(nn.Conv2d(32, 32, 4, stride=2, padding=1), nn.ReLU()),
@@ -89,22 +91,17 @@ def cnn_unique_information(channels: int = 1, size: int = 28, classes: int = 10)
 
 def small_cnn(channels: int = 1, classes: int = 10, activation: str = "tanh", width: int = 8) -> Classifier:
     """The all-convolutional network with 2,616 parameters of Koh and Liang (2017), used by Basu et al. (2021)."""
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    layers, inputs = [], channels
+    act, layers, inputs = _activation(activation), [], channels
     for stride in (1, 2, 1, 2, 1):
-        layers += [nn.Conv2d(inputs, width, 3, stride=stride, padding=1), ACTIVATIONS[activation]()]
+        layers += [nn.Conv2d(inputs, width, 3, stride=stride, padding=1), act()]
         inputs = width
-    layers += [nn.Conv2d(width, 10, 1), ACTIVATIONS[activation](), *_pool()]
+    layers += [nn.Conv2d(width, 10, 1), act(), *_pool()]
     return Classifier(nn.Sequential(*layers), nn.Linear(10, classes))
 
 
 def lenet(channels: int = 1, size: int = 28, classes: int = 10, activation: str = "relu") -> Classifier:
     """LeNet-5 without padding: 44,426 parameters on 28×28 (Basu et al. 2021 give 44k)."""
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-    act, side = ACTIVATIONS[activation], ((size - 4) // 2 - 4) // 2
-    _check_side("lenet", size, side)
+    act, side = _activation(activation), _left_over("lenet", size, ((size - 4) // 2 - 4) // 2)
     body = nn.Sequential(
         *(nn.Conv2d(channels, 6, 5), act(), nn.MaxPool2d(2)),
         *(nn.Conv2d(6, 16, 5), act(), nn.MaxPool2d(2), nn.Flatten()),
@@ -114,55 +111,40 @@ def lenet(channels: int = 1, size: int = 28, classes: int = 10, activation: str 
 
 
 def vgg13(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
-    """VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32.
-
-    ``width`` is that of the first block, 64 in the paper; the others scale with it.
-    """
-    layout = [64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
-    return _vgg(layout, channels, classes, batch_norm, width)
+    """VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32."""
+    return _vgg((2, 2, 2, 2, 2), channels, classes, batch_norm=batch_norm, width=width)
 
 
 def vgg14(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
     """VGG13 with a third convolution in the last block (Basu et al. 2021 name a VGG14 without its layout)."""
-    layout = [64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, 512, "M"]
-    return _vgg(layout, channels, classes, batch_norm, width)
+    return _vgg((2, 2, 2, 2, 3), channels, classes, batch_norm=batch_norm, width=width)
 
 
 def resnet18(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
-    """ResNet-18 with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B).
-
-    ``width`` is that of the first block, 64 in the paper; the others scale with it.
-    """
-    return _resnet(BasicBlock, [2, 2, 2, 2], channels, classes, width)
+    """ResNet-18 with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B)."""
+    return _resnet(18, channels, classes, width)
 
 
 def resnet50(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
-    """ResNet-50 with the small-image stem and the ``width`` of :func:`resnet18`."""
-    return _resnet(Bottleneck, [3, 4, 6, 3], channels, classes, width)
+    """ResNet-50 with the small-image stem of :func:`resnet18`."""
+    return _resnet(50, channels, classes, width)
 
 
 def densenet100(channels: int = 1, classes: int = 10) -> Classifier:
     """DenseNet-BC-100, growth 12 (Huang et al. 2017): 769,162 parameters on CIFAR-10."""
     net = DenseNet(12, (16, 16, 16), 24, num_classes=1)
-    net.features.conv0 = nn.Conv2d(channels, 24, 3, padding=1, bias=False)
-    net.features.norm0 = net.features.relu0 = net.features.pool0 = nn.Identity()
-    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+    net.features.norm0 = net.features.relu0 = nn.Identity()
+    return _densenet(net, channels, classes)
 
 
 def densenet121(channels: int = 1, classes: int = 10) -> Classifier:
     """DenseNet-121 with a 3×3 stem of stride 1 and no pooling."""
-    net = DenseNet(32, (6, 12, 24, 16), 64, num_classes=1)
-    net.features.conv0 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-    net.features.pool0 = nn.Identity()
-    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+    return _densenet(DenseNet(32, (6, 12, 24, 16), 64, num_classes=1), channels, classes)
 
 
 def densenet_small(channels: int = 1, classes: int = 10) -> Classifier:
     """DenseNet-BC with three blocks of four layers and growth 8 behind a stem of stride 2: for two cores."""
-    net = DenseNet(8, (4, 4, 4), 16, num_classes=1)
-    net.features.conv0 = nn.Conv2d(channels, 16, 3, stride=2, padding=1, bias=False)
-    net.features.pool0 = nn.Identity()
-    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+    return _densenet(DenseNet(8, (4, 4, 4), 16, num_classes=1), channels, classes, stride=2)
 
 
 class _Concat(nn.Module):
@@ -195,25 +177,14 @@ def inception_small(channels: int = 1, classes: int = 10) -> Classifier:
     return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(width, classes))
 
 
-NAMES = {
-    "cnn_unique_information": lambda c, size, k: cnn_unique_information(c, size, k),
-    "small_cnn": lambda c, size, k: small_cnn(c, k),
-    "lenet": lambda c, size, k: lenet(c, size, k),
-    "vgg13": lambda c, size, k: vgg13(c, k),
-    "vgg14": lambda c, size, k: vgg14(c, k),
-    "resnet18": lambda c, size, k: resnet18(c, k),
-    "resnet50": lambda c, size, k: resnet50(c, k),
-    "vgg13_bn": lambda c, size, k: vgg13(c, k, batch_norm=True),
-    "vgg14_bn": lambda c, size, k: vgg14(c, k, batch_norm=True),
-    "densenet100": lambda c, size, k: densenet100(c, k),
-    "densenet121": lambda c, size, k: densenet121(c, k),
-    "densenet_small": lambda c, size, k: densenet_small(c, k),
-    "inception_small": lambda c, size, k: inception_small(c, k),
-}
-
+SIZED = {"cnn_unique_information": cnn_unique_information, "lenet": lenet}  # of channels, side and classes
 SCALED = {
     "vgg13": vgg13, "vgg14": vgg14, "resnet18": resnet18, "resnet50": resnet50,
     "vgg13_bn": partial(vgg13, batch_norm=True), "vgg14_bn": partial(vgg14, batch_norm=True),
+}  # fmt: skip
+NAMES = SIZED | SCALED | {
+    "small_cnn": small_cnn, "densenet100": densenet100, "densenet121": densenet121,
+    "densenet_small": densenet_small, "inception_small": inception_small,
 }  # fmt: skip
 
 
@@ -221,10 +192,8 @@ def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
     """The architecture ``name`` for examples of one ``shape``, ``(c, h, w)`` or ``(d,)``.
 
     ``linear`` and ``mlp`` take any shape; widths follow the name, as in ``mlp-512`` or ``mlp-256-128``, and may follow
-    that of a VGG or ResNet: ``resnet18-8`` has 8 channels in the first block where ``resnet18`` has 64.
-
-    Raises:
-        ValueError: for an unknown name (the valid ones are listed), or an image model on other than square images.
+    that of a VGG or ResNet: ``resnet18-8`` has 8 channels in the first block where ``resnet18`` has 64. Raises
+    ValueError for an unknown name (the valid ones are listed), or an image model on other than square images.
 
     Example:
         >>> by_name("mlp-512-64", shape=(1, 28, 28), classes=10).head
@@ -242,58 +211,61 @@ def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
         raise ValueError(f"{name} takes square images, shape (c, h, h); got shape {tuple(shape)}")
     if width:
         return SCALED[plain](shape[0], classes, width=int(width))
-    return NAMES[name](shape[0], shape[1], classes)
+    return NAMES[name](*(shape[:2] if name in SIZED else shape[:1]), classes)
+
+
+def _activation(name: str) -> type[nn.Module]:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]
 
 
 def _pool() -> tuple[nn.Module, nn.Module]:
     return nn.AdaptiveAvgPool2d(1), nn.Flatten()
 
 
-def _check_side(name: str, size: int, side: int) -> None:
+def _left_over(name: str, size: int, side: int) -> int:
     if side < 1:
         raise ValueError(f"{name} needs larger images: size {size} leaves {side} pixels after its convolutions")
+    return side
 
 
-def _vgg(layout: list, channels: int, classes: int, batch_norm: bool, width: int) -> Classifier:
-    layout = [units if units == "M" else units * width // 64 for units in layout]
-    layers = make_layers(layout, batch_norm)
-    layers[0] = nn.Conv2d(channels, layout[0], 3, padding=1)
+def _vgg(depths: tuple[int, ...], channels: int, classes: int, *, batch_norm: bool, width: int) -> Classifier:
+    blocks = zip(depths, (width, 2 * width, 4 * width, 8 * width, 8 * width), strict=True)
+    layers = make_layers([units for depth, planes in blocks for units in (*[planes] * depth, "M")], batch_norm)
+    layers[0] = nn.Conv2d(channels, width, 3, padding=1)
     for layer in layers:
         if isinstance(layer, nn.MaxPool2d):
             layer.ceil_mode = True  # 28×28 has only four halvings
     return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(8 * width, classes))
 
 
-def _resnet(
-    block: type[BasicBlock | Bottleneck], layers: list[int], channels: int, classes: int, width: int
-) -> Classifier:
-    net = ResNet(block, layers if width == 64 else [1, 1, 1, 1], num_classes=1)
+def _densenet(net: DenseNet, channels: int, classes: int, *, stride: int = 1) -> Classifier:
+    units = net.features.conv0.out_channels
+    net.features.conv0 = nn.Conv2d(channels, units, 3, stride=stride, padding=1, bias=False)
+    net.features.pool0 = nn.Identity()
+    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+
+
+def _resnet(depth: int, channels: int, classes: int, width: int) -> Classifier:
+    block, counts = RESNETS[depth]
+    net = ResNet(block, (1, 1, 1, 1), num_classes=1)
     net.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-    if width != 64:
-        net.inplanes, net.bn1 = width, nn.BatchNorm2d(width)
-        for stage, depth in enumerate(layers):
-            built = net._make_layer(block, width * 2**stage, depth, stride=1 if stage == 0 else 2)
-            setattr(net, f"layer{stage + 1}", built)
+    net.inplanes, net.bn1 = width, nn.BatchNorm2d(width)
+    for stage, count in enumerate(counts):
+        built = net._make_layer(block, width * 2**stage, count, stride=1 if stage == 0 else 2)
+        setattr(net, f"layer{stage + 1}", built)
     net.maxpool = net.fc = nn.Identity()
     return Classifier(net, nn.Linear(8 * width * block.expansion, classes))
 
 
-# --- transfer -------------------------------------------------------------------------------------------------------
-#
-# Networks that start from another task: a body trained elsewhere, a new head, batch statistics that stay.
-#
-# A pretrained residual network is fine-tuned whole, with batch normalization in evaluation mode all along (Harutyunyan et
-# al. 2021, appendix A.3): scale and shift are trained, the running statistics are constants, so that the output on one
-# example depends on no other and leaving one out changes nothing but its term.
-
-
-LAYERS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}
-
-MEAN, SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
-
-
 class FixedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalization that stays in evaluation mode; names and shapes of its state are those of the usual one."""
+
+    def __init__(self, usual: nn.BatchNorm2d):
+        super().__init__(usual.num_features, usual.eps, usual.momentum, usual.affine)
+        self.to(usual.running_mean).load_state_dict(usual.state_dict())
+        self.train()
 
     def train(self, mode: bool = True):
         return super().train(False)
@@ -307,12 +279,12 @@ def fixed_statistics(model: nn.Module) -> nn.Module:
         >>> model[0].training
         False
     """
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = FixedBatchNorm2d
-            module.train()
-    return model
+    fixed = copy.deepcopy(model)
+    for parent in list(fixed.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.BatchNorm2d and layer.track_running_stats:
+                setattr(parent, name, FixedBatchNorm2d(layer))
+    return fixed
 
 
 def transferred(body: Classifier, outputs: int, *, seed: int) -> Classifier:
@@ -332,16 +304,13 @@ def narrow_resnet(depth: int, *, width: int = 16, channels: int = 1, classes: in
 
     A width of 64 is He et al.'s (2016); at 16 a network of the same depth and layout costs a sixteenth.
 
-    Raises:
-        ValueError: for another depth, or a width below 1.
-
     Example:
         >>> sum(p.numel() for p in narrow_resnet(18).parameters())
         701818
     """
-    if depth not in LAYERS or width < 1:
-        raise ValueError(f"depth must be one of {', '.join(map(str, LAYERS))} and width ≥ 1, got {depth} and {width}")
-    block, counts = LAYERS[depth]
+    if depth not in RESNETS or width < 1:
+        raise ValueError(f"depth must be one of {', '.join(map(str, RESNETS))} and width ≥ 1, got {depth} and {width}")
+    block, counts = RESNETS[depth]
     stem = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
     layers, inputs = [stem, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)], width
     for stage, count in enumerate(counts):
@@ -351,14 +320,11 @@ def narrow_resnet(depth: int, *, width: int = 16, channels: int = 1, classes: in
             shortcut = nn.Sequential(nn.Conv2d(inputs, out, 1, stride, bias=False), nn.BatchNorm2d(out))
             layers.append(block(inputs, planes, stride, shortcut if stride > 1 or inputs != out else None))
             inputs = out
-    return Classifier(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(inputs, classes))
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(inputs, classes))
 
 
 def as_imagenet(x: Tensor, side: int = 224) -> Tensor:
-    """Images in [0, 1] as a network trained on ImageNet expects them: three channels, its mean and scale.
-
-    Args:
-        x: ``(n, 1, h, w)`` or ``(n, 3, h, w)``.
+    """Images ``(n, 1 or 3, h, w)`` in [0, 1] as a network trained on ImageNet expects them, ``(n, 3, side, side)``.
 
     Example:
         >>> as_imagenet(torch.zeros(2, 1, 28, 28)).shape
@@ -373,18 +339,14 @@ def as_imagenet(x: Tensor, side: int = 224) -> Tensor:
 def torchvision_resnet(depth: int, *, weights: str | None = "IMAGENET1K_V1") -> Classifier:
     """torchvision's ResNet, by default with its ImageNet weights (downloaded once and checked by torchvision).
 
-    Images must have three channels (``x.expand(-1, 3, -1, -1)`` for grey ones) and a side of at least 32 or so.
-
-    Args:
-        weights: the name of a set of torchvision's weights, the path of a state dict (``.pth``), or None for random.
-
-    Raises:
-        ValueError: for another depth, or a state dict that does not fit. RuntimeError: if a download fails.
+    ``weights`` are a set of torchvision's by name, the path of a state dict (``.pth``), or None for random ones. Images
+    must have three channels (``x.expand(-1, 3, -1, -1)`` for grey ones) and a side of at least 32 or so. Raises
+    ValueError for another depth or a state dict that does not fit, RuntimeError if a download fails.
     """
-    if depth not in LAYERS:
-        raise ValueError(f"depth must be one of {', '.join(map(str, LAYERS))}, got {depth}")
+    if depth not in RESNETS:
+        raise ValueError(f"depth must be one of {', '.join(map(str, RESNETS))}, got {depth}")
     build = getattr(torchvision.models, f"resnet{depth}")
-    if weights is not None and str(weights).endswith((".pt", ".pth")):
+    if str(weights).endswith((".pt", ".pth")):
         net = build()
         try:
             net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

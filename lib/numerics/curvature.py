@@ -13,10 +13,10 @@ from typing import NamedTuple
 import scipy.linalg
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
 
-from lib.networks.stacked import chain, loss_gradient
+from lib.networks.stacked import Layer, chain, chain_forward, loss_gradient, times_slope
 from lib.numerics import gradients
 from lib.numerics.gradients import curvature_root, curvature_rows, layer_pieces
 from lib.numerics.objective import WORKING, Objective, flat, named
@@ -73,7 +73,7 @@ def _gauss_newton_product(objective: Objective, x: Tensor, y: Tensor, v: dict[st
 def hessian(objective: Objective) -> Tensor:
     """The whole matrix H, ``(p, p)``, penalty included.
 
-    Cost: in closed form for a chain of linear layers (``lib.numerics.curvature``); p products for another network.
+    Cost: in closed form for a chain of linear layers (:func:`chain_hessian`); p products for another network.
     """
     if layers := chain(objective.model):
         return chain_hessian(objective, layers)
@@ -157,55 +157,46 @@ def _lanczos(product, like: Tensor, which: str, count: int, tol: float, seed: in
     return eigsh(operator, count, which=which, tol=tol, v0=start, ncv=min(p - 1, 30), return_eigenvectors=False)
 
 
-# --- chain hessian --------------------------------------------------------------------------------------------------
-#
-# The whole Hessian of a chain of linear layers in closed form (after Botev et al. 2017, with its cross terms).
-#
-# With zₗ = Wₗhₗ₋₁ + bₗ, hₗ = φ(zₗ), δₗ = ∂ℓ/∂zₗ, moving Wₗ[o, d] is moving zₗ[o] by hₗ₋₁[d]. For one example, l ≤ l′,
-#
-#     ∂²ℓ / ∂Wₗ[o, d] ∂Wₗ′[o′, d′] = hₗ₋₁[d] ( (Eᵀ Cₗ′)[o, o′] hₗ′₋₁[d′] + δₗ′[o′] ∂hₗ′₋₁[d′]/∂zₗ[o] ),    E = ∂zₗ′/∂zₗ
-#     Cₗ = ∂²ℓ/∂zₗ² = φ′ Wₗ₊₁ᵀ Cₗ₊₁ Wₗ₊₁ φ′ + diag(φ″ Wₗ₊₁ᵀ δₗ₊₁)
-#
-# (no second term for l = l′), which are matrices of the layers' widths; over the examples it is one product a pair of
-# layers. Without the terms in δ it is the Gauss–Newton matrix.
-
-
 BLOCK_BYTES = 2**25  # of one pair of layers' products before they are summed over examples
 
 
-def chain_hessian(objective: Objective, layers: list, *, gauss_newton: bool = False) -> Tensor:
-    """H, or G, ``(p, p)``, penalty included.
+def chain_hessian(objective: Objective, layers: list[Layer], *, gauss_newton: bool = False) -> Tensor:
+    """H, or G, ``(p, p)``, of a chain of linear layers in closed form (after Botev et al. 2017, with its cross terms).
 
-    Args:
-        layers: of ``lib.networks.stacked.chain(model)``.
+    With zₗ = Wₗhₗ₋₁ + bₗ, hₗ = φ(zₗ), δₗ = ∂ℓ/∂zₗ, moving Wₗ[o, d] is moving zₗ[o] by hₗ₋₁[d]. For one example, l ≤ l′,
+
+        ∂²ℓ / ∂Wₗ[o, d] ∂Wₗ′[o′, d′] = hₗ₋₁[d] ( (Eᵀ Cₗ′)[o, o′] hₗ′₋₁[d′] + δₗ′[o′] ∂hₗ′₋₁[d′]/∂zₗ[o] )
+        E = ∂zₗ′/∂zₗ,      Cₗ = ∂²ℓ/∂zₗ² = φ′ Wₗ₊₁ᵀ Cₗ₊₁ Wₗ₊₁ φ′ + diag(φ″ Wₗ₊₁ᵀ δₗ₊₁)
+
+    (no second term for l = l′), which are matrices of the layers' widths; over the examples it is one product a pair of
+    layers. Without the terms in δ it is G. The penalty is included. ``layers`` is ``chain(model)``.
 
     Cost: np² multiplications, where products with p unit vectors take about six times as many, and slower ones.
     """
-    widths, at = [], [0]
-    for weight, bias, _ in layers:
-        widths.append((*objective.weights[weight].shape, bias is not None))
-        at.append(at[-1] + widths[-1][0] * (widths[-1][1] + widths[-1][2]))
-    total = torch.zeros(at[-1], at[-1], dtype=objective.x.dtype, device=objective.x.device)
-    largest = max(out for out, *_ in widths) * max(b - a for a, b in pairwise(at))
+    widths, offsets = [], [0]
+    for layer in layers:
+        widths.append((*objective.weights[layer.weight].shape, layer.bias is not None))
+        offsets.append(offsets[-1] + widths[-1][0] * (widths[-1][1] + widths[-1][2]))
+    total = torch.zeros(offsets[-1], offsets[-1], dtype=objective.x.dtype, device=objective.x.device)
+    largest = max(out for out, *_ in widths) * max(end - start for start, end in pairwise(offsets))
     size = max(1, BLOCK_BYTES // (largest * total.element_size()))
     for x, y in zip(objective.x.split(size), objective.y.split(size), strict=True):
-        _add(total, objective, layers, at, x, y, gauss_newton)
+        _add(total, objective, layers, offsets, x=x, y=y, gauss_newton=gauss_newton)
     total = torch.triu(total) + torch.triu(total, 1).T
     total.div_(objective.n).diagonal().add_(objective.weight_decay)
-    order = _in_order(objective, layers, widths, at)
+    order = _in_order(objective, layers, widths, offsets)
     return total[order][:, order]
 
 
-def _add(total: Tensor, o: Objective, layers: list, at: list[int], x: Tensor, y: Tensor, gauss_newton: bool) -> None:
+def _add(
+    total: Tensor, o: Objective, layers: list[Layer], offsets: list[int], *, x: Tensor, y: Tensor, gauss_newton: bool
+) -> None:
     """Add the blocks l ≤ l′ of a batch, each layer's weights and bias as ``(out, in + 1)``."""
-    w, h, slopes, bends = [o.weights[name] for name, _, _ in layers], [x.flatten(1)], [], []
-    for weight, (_, bias, kind) in zip(w, layers, strict=True):
-        z = h[-1] @ weight.T if bias is None else torch.addmm(o.weights[bias], h[-1], weight.T)
-        if kind is not None:
-            slope = grad(lambda v: kind()(v).sum())  # noqa: B023
-            slopes.append(slope(z))
-            bends.append(grad(lambda v: slope(v).sum())(z))  # noqa: B023
-        h.append(z if kind is None else kind()(z))
+    affine = lambda layer, a: nn.functional.linear(a, o.weights[layer.weight], o.weights.get(layer.bias))
+    w, h = [o.weights[layer.weight] for layer in layers], chain_forward(layers, x.flatten(1), affine)
+    kinds = [layer.activation for layer in layers[:-1]]
+    slopes = [times_slope(kind, torch.ones_like(a), a) for kind, a in zip(kinds, h[1:-1], strict=True)]
+    bends = [_bend(*pieces) for pieces in zip(kinds, h[1:-1], slopes, strict=True)]
     root = curvature_root(h[-1], o.loss)
     delta, c = [loss_gradient(h[-1], y, o.loss)], [root.mT @ root]
     for weight, slope, bend in zip(w[:0:-1], slopes[::-1], bends[::-1], strict=True):
@@ -214,7 +205,7 @@ def _add(total: Tensor, o: Objective, layers: list, at: list[int], x: Tensor, y:
         c.insert(0, inner if gauss_newton else inner + torch.diag_embed(bend * back))
         delta.insert(0, back * slope)
     with_one = lambda a, bias: a if bias is None else torch.cat([a, torch.ones_like(a[:, :1])], 1)
-    inputs = [with_one(a, bias) for a, (_, bias, _) in zip(h[:-1], layers, strict=True)]
+    inputs = [with_one(a, layer.bias) for a, layer in zip(h[:-1], layers, strict=True)]
     for i, (weight, a) in enumerate(zip(w, inputs, strict=True)):
         e = torch.eye(len(weight), dtype=x.dtype, device=x.device).expand(len(x), -1, -1)  # Eᵀ, (n, out, out′)
         for j in range(i, len(w)):
@@ -225,17 +216,24 @@ def _add(total: Tensor, o: Objective, layers: list, at: list[int], x: Tensor, y:
             if j > i and not gauss_newton:
                 block[..., : moved.shape[2]] += delta[j][:, None, :, None] * moved[:, :, None]
             summed = (a.T @ block.flatten(1)).view(a.shape[1], len(weight), -1)  # (in, out, out′·in′)
-            total[at[i] : at[i + 1], at[j] : at[j + 1]] += summed.transpose(0, 1).flatten(0, 1)
+            total[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]] += summed.transpose(0, 1).flatten(0, 1)
 
 
-def _in_order(o: Objective, layers: list, widths: list, at: list[int]) -> Tensor:
+def _bend(kind: type[nn.Module] | None, h: Tensor, slope: Tensor) -> Tensor:
+    """φ″ where the output was ``h`` and φ′ is ``slope``."""
+    if kind is nn.Tanh:
+        return -2 * h * slope
+    return slope * (h < 0) if kind is nn.SELU else torch.zeros_like(h)
+
+
+def _in_order(o: Objective, layers: list[Layer], widths: list, offsets: list[int]) -> Tensor:
     """Where the parameters, in the model's order, stand among the layers' ``(out, in + 1)``."""
     places = {}
-    for (weight, bias, _), (out, into, biased), start in zip(layers, widths, at[:-1], strict=True):
+    for layer, (out, into, biased), start in zip(layers, widths, offsets[:-1], strict=True):
         grid = start + torch.arange(out * (into + biased), device=o.x.device).view(out, -1)
-        places[weight] = grid[:, :into].flatten()
+        places[layer.weight] = grid[:, :into].flatten()
         if biased:
-            places[bias] = grid[:, into]
+            places[layer.bias] = grid[:, into]
     return torch.cat([places[name] for name in o.weights])
 
 

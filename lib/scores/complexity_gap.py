@@ -8,14 +8,21 @@ H does not depend on the labels, so one Cholesky factor serves all classes and a
 scaled to unit length; labels are one against the rest, +1 for the class of the example being scored and −1 for the
 others; a score is never negative, and larger = more irregular (without the example the data are that much simpler).
 
-Precision: H is formed in float64 and stored in ``dtype``. Exact scores in float32 get one step of refinement of v
-against H in float64: on 12,000 rows of Fashion-MNIST their median relative error is then 3·10⁻⁶ (largest 1·10⁻³),
-where the factor alone gives 4·10⁻⁴ (largest 5, at scores near 0). Subsampled scores are not refined.
+Exact scores come in three steps: factor H = LLᵀ, solve for v, take d from the columns of L⁻¹; n³/3 operations for L,
+n³/3 for d, and the memory of the factor's row panels, about n²/2 numbers. The paper's stochastic form (A.2) sets each
+class against a draw from the others, several times. Negatives come first in each draw and positives last, so that the
+columns of L⁻¹ that the positives' scores need are those of the inverse of L's last corner: p³/3 operations in place of
+(p + q)³/3 for p positives and q negatives.
+
+Precision: H is formed in float64, since arccos loses half of the digits of the cosine of two close rows, and stored in
+``dtype``. Exact scores in float32 get one step of refinement of v against H in float64: on 12,000 rows of Fashion-MNIST
+their median relative error is then 3·10⁻⁶ (largest 1·10⁻³), where the factor alone gives 4·10⁻⁴ (largest 5, at scores
+near 0). Subsampled scores are not refined.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +32,11 @@ from torch.linalg import solve_triangular
 from lib.costs import Phases, free_bytes
 from lib.numerics import cholesky as blocked
 from lib.numerics.cholesky import NotPositiveDefinite
+
+F64 = torch.float64
+PROBES = 16  # rows at which d is checked
+SAMPLE = 256  # rows at which Hv = y is checked
+DENSE = 2048  # draws of at most this many rows are solved several at a time
 
 
 @dataclass(frozen=True)
@@ -40,11 +52,11 @@ class CGScores:
     diagonal: Tensor  # yᵢ²dᵢ
     spread: Tensor  # standard deviation of the score over runs; 0 where exact, NaN for a single run
     by_run: Tensor  # score in each run, (runs, n) or (r, runs, n); one run where exact
-    residual: float = math.nan  # exact only: largest |Hv − y| over 256 rows, H in float64; y is ±1
-    diagonal_error: float = math.nan  # exact only: largest relative error of d at 16 rows, against solving H u = eᵢ
-    seconds: dict[str, float] = field(default_factory=dict)  # by phase
-    operations: dict[str, float] = field(default_factory=dict)  # by phase, floating-point, as the formulas count them
-    planned_bytes: int = 0  # memory that the call reckoned with before it started
+    residual: float  # exact only, else NaN: largest |Hv − y| over 256 rows, H in float64; y is ±1
+    diagonal_error: float  # exact only, else NaN: largest relative error of d at 16 rows, against solving H u = eᵢ
+    seconds: dict[str, float]  # by phase
+    operations: dict[str, float]  # by phase, floating-point, as the formulas count them
+    planned_bytes: int  # memory that the call reckoned with before it started
 
     @property
     def gflops(self) -> dict[str, float]:
@@ -53,18 +65,9 @@ class CGScores:
 
 
 def cg_scores(
-    x,
-    y,
-    *,
-    negatives: float | None = None,
-    runs: int = 1,
-    seed: int = 0,
-    dtype: torch.dtype | None = None,
-    device=None,
-    jitter: float = 0.0,
-    block: int | None = None,
-    progress: bool = False,
-) -> CGScores:
+    x, y, *, negatives: float | None = None, runs: int = 1, seed: int = 0, dtype: torch.dtype | None = None,
+    device=None, jitter: float = 0.0, block: int | None = None, progress: bool = False,
+) -> CGScores:  # fmt: skip
     """CG-score of every example, one class against the rest (eq. 2 and 6, appendix A of the paper).
 
     Args:
@@ -75,14 +78,11 @@ def cg_scores(
         runs: draws to average over, with ``negatives``; a draw depends on ``seed``, class and run alone.
         seed: of the draws, at least 0.
         dtype: float32 or float64; by default float64 where x is or where H is not positive definite in float32 (rows
-            that nearly coincide), else float32.
+            that nearly coincide), else float32. Results come in it.
         device: where to compute, "cpu" or "cuda"; by default where x is. Results return to where x is.
         jitter: added to the diagonal of H (which is ½), for data with duplicates.
         block: rows in a panel of the factor; by default n/4 up to 1,000 (4,096 on a GPU).
         progress: show one bar, in 10⁹ operations.
-
-    Returns:
-        CGScores, in ``dtype``.
 
     Raises:
         ValueError: rows that are zero, not finite, or equal up to scale (named; they make H singular); one class
@@ -99,41 +99,41 @@ def cg_scores(
     """
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     labellings = _labellings(x, y)
-    _check_options(labellings, negatives, runs, dtype, jitter, block)
-    if dtype is None and x.dtype != F64:
-        options = {"negatives": negatives, "runs": runs, "seed": seed, "jitter": jitter, "block": block}
-        options |= {"device": device, "progress": progress}
-        try:
-            return cg_scores(x, y, dtype=torch.float32, **options)
-        except NotPositiveDefinite:
-            dtype = F64
-    dtype = dtype or F64
+    _check_options(labellings, negatives, runs=runs, dtype=dtype, jitter=jitter, block=block)
     device = torch.device(device or x.device)
     block = block or (4096 if device.type == "cuda" else min(1000, max(256, len(x) // 4)))
-    if negatives is not None and all(q == rest for *_, q, rest in tasks(labellings, negatives)):
+    if negatives is not None and all(q == rest for *_, q, rest in _sizes(labellings, negatives)):
         negatives = None  # every class is set against all other rows: the exact score
-    needed, keep = _plan(x, labellings, negatives, runs, dtype, block, device)
-    unit = unit_rows(x, device)  # (n, d) float64
-    if jitter == 0:
-        refuse_twins(unit, tolerance=8 * torch.finfo(dtype).eps)
-    settings = {"dtype": dtype, "jitter": jitter, "block": block}
-    if negatives is None:
-        work = exact_operations(labellings, unit.shape[1], dtype)
+    for precision in (dtype,) if dtype else (F64,) if x.dtype == F64 else (torch.float32, F64):
+        sizes = {"runs": runs, "dtype": precision, "block": block}
+        needed, keep = _plan(x, labellings, negatives=negatives, device=device, **sizes)
+        unit = unit_rows(x, device)  # (n, d) float64
+        if jitter == 0:
+            refuse_twins(unit, tolerance=8 * torch.finfo(precision).eps)
+        work = _operations(labellings, negatives, runs=runs, d=unit.shape[1], dtype=precision)
         phases = Phases(device, work, progress=progress, title="CG-scores")
-        with phases.bar:
-            v, d, *checks = exact(unit, labellings, phases=phases, **settings)
-        v, d = v[:, None].expand(-1, runs, -1), d.expand(len(v), runs, -1)
-    else:
-        work = operations(labellings, negatives, runs)
-        phases, checks = Phases(device, work, progress=progress, title="CG-scores"), [math.nan, math.nan]
-        with phases.bar:
-            v, d = subsampled(unit, labellings, negatives, runs=runs, seed=seed, keep=keep, phases=phases, **settings)
+        how = {"jitter": jitter, "phases": phases, **sizes}
+        try:
+            with phases.bar:
+                if negatives is None:
+                    v, d, residual, diagonal_error = _exact(unit, labellings, **how)
+                else:
+                    v, d = _subsampled(unit, labellings, negatives=negatives, seed=seed, keep=keep, **how)
+                    residual = diagonal_error = math.nan
+            break
+        except NotPositiveDefinite:
+            if dtype or precision == F64:
+                raise
     by_run = v**2 / d  # (r, runs, n), float64
     single = 0.0 if negatives is None else math.nan
     spread = by_run.std(1) if runs > 1 else torch.full_like(by_run[:, 0], single)
-    means = [t.mean(1) for t in (by_run, (v - d) ** 2 / d, 2 * (v - d), d)]
-    home = [t.reshape(*y.shape[:-1], *t.shape[1:]).to(x.device, dtype) for t in (*means, spread, by_run)]
-    return CGScores(*home, *checks, phases.seconds, phases.operations, needed)
+    terms = {"score": by_run, "quadratic": (v - d) ** 2 / d, "partial": 2 * (v - d), "diagonal": d}
+    home = lambda t: t.reshape(*y.shape[:-1], *t.shape[1:]).to(x.device, precision)
+    return CGScores(
+        **{name: home(term.mean(1)) for name, term in terms.items()}, spread=home(spread), by_run=home(by_run),
+        residual=residual, diagonal_error=diagonal_error, seconds=phases.seconds, operations=phases.operations,
+        planned_bytes=needed,
+    )  # fmt: skip
 
 
 def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
@@ -145,81 +145,10 @@ def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
     x, y = torch.as_tensor(x), torch.as_tensor(y)
     labellings = _labellings(x, y)
     unit = unit_rows(x, device or x.device)
-    signs, own = (t.to(unit.device) for t in one_vs_rest(labellings))
+    signs, columns = (t.to(unit.device) for t in _one_vs_rest(labellings))
     h_y = torch.cat([gram_block(unit, slice(a, a + block)) @ signs for a in range(0, len(unit), block)])
-    return (2 * h_y.gather(1, own.T).T - 0.5).reshape(y.shape).to(x.device, F64 if x.dtype == F64 else torch.float32)
-
-
-def _labellings(x: Tensor, y: Tensor) -> Tensor:
-    """y as ``(r, n)`` int64 on the CPU, or ValueError."""
-    if y.ndim not in (1, 2) or x.ndim < 2 or y.shape[-1] != len(x):
-        raise ValueError(f"expected x (n, …) and y (n,) or (r, n), got x {tuple(x.shape)} and y {tuple(y.shape)}")
-    if y.is_floating_point() or y.is_complex():
-        raise ValueError(f"y must hold integer labels, got {y.dtype}")
-    labellings = y.reshape(-1, len(x)).long().cpu()
-    for labels in labellings:
-        classes, counts = labels.unique(return_counts=True)
-        if len(classes) < 2:
-            raise ValueError(f"y must hold at least two classes, got only {classes.tolist()}")
-        if counts.min() == 1:
-            alone = int(classes[counts.argmin()])
-            row = int((labels == alone).nonzero()[0])
-            raise ValueError(f"y: class {alone} has one member (row {row}), which has no class to be irregular in")
-    return labellings
-
-
-def _check_options(labellings, negatives, runs, dtype, jitter, block) -> None:
-    if dtype not in (None, torch.float32, F64):
-        raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
-    if not jitter >= 0:
-        raise ValueError(f"jitter must be at least 0, got {jitter}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1 row, got {block}")
-    if runs < 1 or (runs > 1 and negatives is None):
-        raise ValueError(f"runs must be at least 1, and exactly 1 without negatives (nothing is drawn), got {runs}")
-    if negatives is None:
-        return
-    if not negatives > 0 or min(q for *_, q, _ in tasks(labellings, negatives)) == 0:
-        raise ValueError(f"negatives must give each class at least one row to be set against, got {negatives}")
-
-
-def _plan(x, labellings, negatives, runs, dtype, block, device) -> tuple[int, bool]:
-    """Bytes that the call needs, and whether H of all rows may be kept (subsampled); MemoryError if too many."""
-    n, d, size, free = len(x), x[0].numel(), dtype.itemsize, free_bytes(device)
-    block, columns = min(block, n), sum(len(labels.unique()) for labels in labellings)
-    rows_and_sides = 8 * n * (d + 5 * (columns + PROBES)) + 40 * block**2
-
-    def whole(size):
-        return rows_and_sides + size * (n * (n + block) // 2 + n * block)
-
-    def draws(ratio, size):
-        return rows_and_sides + bytes_needed(labellings, ratio, d, runs, size, block)
-
-    needed = whole(size) if negatives is None else draws(negatives, size)
-    if needed > free:
-        fits = [a for a in (9, 8, 7, 6, 5, 4, 3, 2, 1, 0.5) if a < (negatives or math.inf) and draws(a, 4) <= free]
-        offer = "no subsampled call fits either: pass fewer rows"
-        if fits:
-            call = f"cg_scores(x, y, negatives={fits[0]}, runs=10, dtype=torch.float32)"
-            offer = f"{call} fits in {draws(fits[0], 4) / 1e9:.1f} GB"
-        kind = "exact scores" if negatives is None else f"scores with negatives={negatives}"
-        raise MemoryError(
-            f"{kind} of {n} rows in {dtype} need {needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are "
-            f"free; {offer}"
-        )
-    keep = negatives is not None and needed + size * n**2 + 24 * block * n <= free / 2
-    return needed + keep * (size * n**2 + 24 * block * n), keep
-
-
-# --- gram -----------------------------------------------------------------------------------------------------------
-#
-# The Gram matrix of an infinitely wide two-layer ReLU network (Arora et al. 2019; Ki et al. 2023, eq. 1).
-#
-# Everything here is float64: where two rows are close, arccos loses half of the digits of their cosine, and in float32
-# near-duplicates would come out as duplicates. Forming H is O(n²d), small beside the O(n³) of what is done with it.
-
-
-F64 = torch.float64
+    prime = 2 * h_y.gather(1, columns.T).T - 0.5
+    return prime.reshape(y.shape).to(x.device, F64 if x.dtype == F64 else torch.float32)
 
 
 def relu_gram(x) -> Tensor:
@@ -301,54 +230,92 @@ def _listed(rows: list, most: int = 5) -> str:
     return ", ".join(map(str, rows[:most])) + (f" … ({len(rows)} in all)" if len(rows) > most else "")
 
 
-# --- cg exact -------------------------------------------------------------------------------------------------------
-#
-# Exact CG-scores in three steps: factor H = LLᵀ, solve for v = H⁻¹y, take d = diag H⁻¹ from the columns of L⁻¹.
-#
-# Memory is that of the factor's row panels, about n²/2 numbers; time is n³/3 operations for L and n³/3 for d. H is
-# formed panel by panel as the factor needs it, and a second time, in float64, to refine v where L is float32.
+def _labellings(x: Tensor, y: Tensor) -> Tensor:
+    """y as ``(r, n)`` int64 on the CPU, or ValueError."""
+    if y.ndim not in (1, 2) or x.ndim < 2 or y.shape[-1] != len(x):
+        raise ValueError(f"expected x (n, …) and y (n,) or (r, n), got x {tuple(x.shape)} and y {tuple(y.shape)}")
+    if y.is_floating_point() or y.is_complex():
+        raise ValueError(f"y must hold integer labels, got {y.dtype}")
+    labellings = y.reshape(-1, len(x)).long().cpu()
+    for labels in labellings:
+        classes, counts = labels.unique(return_counts=True)
+        if len(classes) < 2:
+            raise ValueError(f"y must hold at least two classes, got only {classes.tolist()}")
+        if counts.min() == 1:
+            alone = int(classes[counts.argmin()])
+            row = int((labels == alone).nonzero()[0])
+            raise ValueError(f"y: class {alone} has one member (row {row}), which has no class to be irregular in")
+    return labellings
 
 
-PROBES = 16  # rows at which d is checked
-SAMPLE = 256  # rows at which Hv = y is checked
+def _check_options(labellings, negatives, *, runs, dtype, jitter, block) -> None:
+    if dtype not in (None, torch.float32, F64):
+        raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    if not jitter >= 0:
+        raise ValueError(f"jitter must be at least 0, got {jitter}")
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1 row, got {block}")
+    if runs < 1 or (runs > 1 and negatives is None):
+        raise ValueError(f"runs must be at least 1, and exactly 1 without negatives (nothing is drawn), got {runs}")
+    if negatives is not None and (not negatives > 0 or min(q for *_, q, _ in _sizes(labellings, negatives)) == 0):
+        raise ValueError(f"negatives must give each class at least one row to be set against, got {negatives}")
 
 
-def one_vs_rest(labellings: Tensor) -> tuple[Tensor, Tensor]:
+def _plan(x, labellings, *, negatives, runs, dtype, block, device) -> tuple[int, bool]:
+    """Bytes that the call needs, and whether H of all rows may be kept (subsampled); MemoryError if too many."""
+    n, d, size, free = len(x), x[0].numel(), dtype.itemsize, free_bytes(device)
+    block, columns = min(block, n), sum(len(labels.unique()) for labels in labellings)
+    rows_and_sides = 8 * n * (d + 5 * (columns + PROBES)) + 40 * block**2
+
+    whole = lambda size: rows_and_sides + size * (n * (n + block) // 2 + n * block)
+    draws = lambda ratio, size: (
+        rows_and_sides + _draw_bytes(labellings, ratio, d, runs=runs, itemsize=size, block=block)
+    )
+    needed = whole(size) if negatives is None else draws(negatives, size)
+    if needed > free:
+        fits = [a for a in (9, 8, 7, 6, 5, 4, 3, 2, 1, 0.5) if a < (negatives or math.inf) and draws(a, 4) <= free]
+        offer = "no subsampled call fits either: pass fewer rows"
+        if fits:
+            call = f"cg_scores(x, y, negatives={fits[0]}, runs=10, dtype=torch.float32)"
+            offer = f"{call} fits in {draws(fits[0], 4) / 1e9:.1f} GB"
+        kind = "exact scores" if negatives is None else f"scores with negatives={negatives}"
+        raise MemoryError(
+            f"{kind} of {n} rows in {dtype} need {needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are "
+            f"free; {offer}"
+        )
+    keep = negatives is not None and needed + size * n**2 + 24 * block * n <= free / 2
+    return needed + keep * (size * n**2 + 24 * block * n), keep
+
+
+def _one_vs_rest(labellings: Tensor) -> tuple[Tensor, Tensor]:
     """Signs ``(n, columns)``, one column a class of each labelling, and each row's own column ``(r, n)``."""
-    signs, own, columns = [], [], 0
+    signs, columns, count = [], [], 0
     for labels in labellings:
         classes, column = labels.unique(return_inverse=True)
         signs.append(2.0 * torch.nn.functional.one_hot(column, len(classes)) - 1)
-        own.append(column + columns)
-        columns += len(classes)
-    return torch.cat(signs, 1).to(F64), torch.stack(own)
+        columns.append(column + count)
+        count += len(classes)
+    return torch.cat(signs, 1).to(F64), torch.stack(columns)
 
 
-def exact_operations(labellings: Tensor, d: int, dtype) -> dict[str, float]:
-    """Floating-point operations by phase, from the formulas: what a block's shape adds is not counted."""
+def _operations(labellings: Tensor, negatives: float | None, *, runs: int, d: int, dtype) -> dict[str, float]:
+    """Floating-point operations by phase, from the formulas, without what a block's shape adds, or a draw's H."""
+    if negatives is not None:
+        return {"solve": sum(runs * ((p + q) ** 3 + p**3) / 3 for *_, p, q, _ in _sizes(labellings, negatives))}
     n, columns = labellings.shape[1], PROBES + sum(len(labels.unique()) for labels in labellings)
     refined = dtype != F64
     solve = 2 * n**2 * columns + refined * (n**2 * d + 4 * n**2 * columns)
     return {"gram": n**2 * d, "factor": n**3 / 3, "solve": solve, "invert": n**3 / 3}
 
 
-def exact(unit, labellings, *, dtype, jitter, block, phases) -> tuple[Tensor, Tensor, float, float]:
-    """``v (r, n)`` and ``d (n,)`` in float64, where ``CG(i) = vᵢ²/dᵢ``, and two checks.
+def _exact(unit, labellings, *, runs, dtype, jitter, block, phases) -> tuple[Tensor, Tensor, float, float]:
+    """``v`` and ``d``, ``(r, runs, n)`` float64, where ``CG(i) = vᵢ²/dᵢ``; the errors of Hv = y and of d.
 
     A few unit vectors eᵢ are solved for together with the labels and refined with them, so they give some entries of
     d a second time, by another way.
-
-    Args:
-        unit: ``(n, d)`` float64 rows of unit length.
-        labellings: ``(r, n)``.
-        dtype, jitter, block: of the factor.
-        phases: a ``lib.costs.Phases``; told gram, factor, solve, invert.
-
-    Returns:
-        v, d, the largest |Hv − y| over ``SAMPLE`` rows, and the largest relative error of d over ``PROBES`` rows.
     """
     n, width = unit.shape
-    signs, own = (t.to(unit.device) for t in one_vs_rest(labellings))
+    signs, columns = (t.to(unit.device) for t in _one_vs_rest(labellings))
     probes = torch.linspace(0, n - 1, min(n, PROBES), device=unit.device).long()
     sides = torch.cat([signs, (torch.arange(n, device=unit.device)[:, None] == probes).to(F64)], 1)
 
@@ -364,19 +331,21 @@ def exact(unit, labellings, *, dtype, jitter, block, phases) -> tuple[Tensor, Te
     with phases("solve"):
         v = blocked.solve(panels, sides.to(dtype)).to(F64)
         if dtype != F64:
-            v += blocked.solve(panels, _residual(unit, v, sides, jitter, block, phases.tick).to(dtype)).to(F64)
+            left = _left(unit, v, sides, jitter=jitter, block=block, tick=phases.tick)
+            v += blocked.solve(panels, left.to(dtype)).to(F64)
         rows = torch.linspace(0, n - 1, min(n, SAMPLE), device=unit.device).long()
-        some = relu_kernel(unit[rows], unit)
-        some[torch.arange(len(rows)), rows] = 0.5 + jitter
-        residual = (some @ v - sides[rows]).abs().max().item()
+        sample = relu_kernel(unit[rows], unit)
+        sample[torch.arange(len(rows)), rows] = 0.5 + jitter
+        residual = (sample @ v - sides[rows]).abs().max().item()
     with phases("invert"):
         diagonal = blocked.inverse_diagonal(panels, tick=phases.tick)
         again = v[probes, signs.shape[1] + torch.arange(len(probes), device=unit.device)]
         error = (diagonal[probes] / again - 1).abs().max().item()
-    return v.gather(1, own.T).T, diagonal, residual, error
+    v = v.gather(1, columns.T).T[:, None].expand(-1, runs, -1)
+    return v, diagonal.expand(len(v), runs, -1), residual, error
 
 
-def _residual(unit, v, signs, jitter, block, tick) -> Tensor:
+def _left(unit, v, signs, *, jitter, block, tick) -> Tensor:
     """``signs − Hv`` in float64, H formed again a tile at a time, each used for both triangles."""
     out = signs.clone()
     for lo in range(0, len(unit), block):
@@ -391,18 +360,7 @@ def _residual(unit, v, signs, jitter, block, tick) -> Tensor:
     return out
 
 
-# --- cg subsampling -------------------------------------------------------------------------------------------------
-#
-# The CG-score's stochastic form (Ki et al. 2023, A.2): each class against a draw from the others, several times.
-#
-# Negatives come first in each draw and positives last, so that the columns of L⁻¹ that the positives' scores need are
-# those of the inverse of L's last corner: p³/3 operations in place of (p + q)³/3.
-
-
-DENSE = 2048  # draws of at most this many rows are solved several at a time
-
-
-def tasks(labellings: Tensor, negatives: float) -> Iterator[tuple[int, int, int, int, int]]:
+def _sizes(labellings: Tensor, negatives: float) -> Iterator[tuple[int, int, int, int, int]]:
     """For each labelling and class: its number, the label, its rows p, negatives to draw q, rows to draw them from."""
     for number, labels in enumerate(labellings):
         for label, members in zip(*(t.tolist() for t in labels.unique(return_counts=True)), strict=True):
@@ -418,54 +376,48 @@ def draw(labels: Tensor, label: int, count: int, *, seed: int, run: int) -> Tens
     return torch.from_numpy(np.concatenate([np.sort(drawn), np.flatnonzero(positive)]))
 
 
-def operations(labellings: Tensor, negatives: float, runs: int) -> dict[str, float]:
-    """Floating-point operations of all draws, without forming the Gram matrix."""
-    return {"solve": sum(runs * ((p + q) ** 3 + p**3) / 3 for *_, p, q, _ in tasks(labellings, negatives))}
-
-
-def together(m: int, d: int) -> int:
+def _at_once(m: int, d: int) -> int:
     """How many draws of m rows of length d to solve at once: many small ones, a large one alone."""
     return 1 if m > DENSE else max(1, 2 * DENSE**2 // (m * (m + 2 * d)))
 
 
-def bytes_needed(labellings: Tensor, negatives: float, d: int, runs: int, itemsize: int, block: int) -> int:
+def _draw_bytes(labellings: Tensor, negatives: float, d: int, *, runs: int, itemsize: int, block: int) -> int:
     """Memory that the largest draws take while they are solved."""
-    most, draws = 0, list(tasks(labellings, negatives))
+    most, draws = 0, list(_sizes(labellings, negatives))
     for *_, p, q, _ in draws:
-        m, size = p + q, min(runs * len(draws), together(p + q, d))
+        m, size = p + q, min(runs * len(draws), _at_once(p + q, d))
         dense = 4 * itemsize * m**2 + 16 * m * d
         in_panels = itemsize * m * (m + 3 * block) // 2 + 24 * m * block + 8 * m * d
         most = max(most, size * dense if m <= DENSE else in_panels)
     return most
 
 
-def subsampled(unit, labellings, negatives, *, runs, seed, dtype, jitter, block, keep, phases) -> tuple[Tensor, Tensor]:
-    """``v`` and ``d`` of each example as a positive, ``(r, runs, n)`` float64, where ``CG(i) = vᵢ²/dᵢ``.
-
-    unit: ``(n, d)`` rows of unit length; labellings: ``(r, n)`` on the CPU; keep: form H of all rows once.
-    """
+def _subsampled(
+    unit, labellings, *, negatives, runs, seed, dtype, jitter, block, keep, phases
+) -> tuple[Tensor, Tensor]:
+    """``v`` and ``d`` of each example as a positive, ``(r, runs, n)`` float64; ``keep``: form H of all rows once."""
     v, d = (torch.empty(len(labellings), runs, len(unit), dtype=F64, device=unit.device) for _ in range(2))
     with phases("gram"):
-        kernel = _kernel(unit, dtype, jitter, block, keep)
+        kernel = _kernel(unit, dtype=dtype, jitter=jitter, block=block, keep=keep)
     shapes: dict[tuple[int, int], list] = {}  # draws of one shape can be solved together
-    for number, label, p, q, _ in tasks(labellings, negatives):
+    for number, label, p, q, _ in _sizes(labellings, negatives):
         shapes.setdefault((q, p), []).extend((number, label, run) for run in range(runs))
     for (q, p), draws in shapes.items():
         m = q + p
-        size = together(m, unit.shape[1])
+        size = _at_once(m, unit.shape[1])
         for start in range(0, len(draws), size):
             batch = draws[start : start + size]
             rows = torch.stack([draw(labellings[i], label, q, seed=seed, run=run) for i, label, run in batch])
             rows = rows.to(unit.device)
             with phases("solve"):
-                found = (_dense if m <= DENSE else _in_panels)(kernel, rows, q, dtype, block)
-            for (number, _, run), own, values, entries in zip(batch, rows[:, q:], *found, strict=True):
-                v[number, run, own], d[number, run, own] = values.to(F64), entries.to(F64)
+                solved = (_dense if m <= DENSE else _in_panels)(kernel, rows, q, dtype=dtype, block=block)
+            for (number, _, run), positives, *of_draw in zip(batch, rows[:, q:], *solved, strict=True):
+                v[number, run, positives], d[number, run, positives] = (entries.to(F64) for entries in of_draw)
             phases.tick(len(batch) * (m**3 + p**3) / 3)
     return v, d
 
 
-def _kernel(unit, dtype, jitter, block, keep) -> Callable[[Tensor, Tensor], Tensor]:
+def _kernel(unit, *, dtype, jitter, block, keep) -> Callable[[Tensor, Tensor], Tensor]:
     """``kernel(rows, columns)``, with index tensors ``(…, m)`` and ``(…, m')``: those entries of H + jitter."""
     if keep:
         gram = torch.empty(len(unit), len(unit), dtype=dtype, device=unit.device)
@@ -481,7 +433,7 @@ def _kernel(unit, dtype, jitter, block, keep) -> Callable[[Tensor, Tensor], Tens
     return kernel
 
 
-def _dense(kernel, rows, q, dtype, block) -> tuple[Tensor, Tensor]:
+def _dense(kernel, rows, q, *, dtype, **_) -> tuple[Tensor, Tensor]:
     """``v`` and ``d`` of the rows after the first q, ``(b, p)`` each, for b draws at once."""
     chol, info = torch.linalg.cholesky_ex(kernel(rows, rows))
     blocked.refuse_singular(chol, info, rows)
@@ -491,7 +443,7 @@ def _dense(kernel, rows, q, dtype, block) -> tuple[Tensor, Tensor]:
     return (inverse.mT @ z[:, q:])[..., 0], inverse.square().sum(1)
 
 
-def _in_panels(kernel, rows, q, dtype, block) -> tuple[Tensor, Tensor]:
+def _in_panels(kernel, rows, q, *, dtype, block) -> tuple[Tensor, Tensor]:
     """The same for a single large draw."""
     names = rows[0]
     fill = lambda lo, hi, out: out.copy_(kernel(names[lo:hi], names[:hi]))
@@ -503,6 +455,4 @@ def _in_panels(kernel, rows, q, dtype, block) -> tuple[Tensor, Tensor]:
 
 def _signs(rows: Tensor, q: int, dtype) -> Tensor:
     """−1 for the q negatives, +1 for the rest: ``(m, 1)``."""
-    signs = torch.ones(rows.shape[1], 1, dtype=dtype, device=rows.device)
-    signs[:q] = -1
-    return signs
+    return torch.where(torch.arange(rows.shape[1], device=rows.device) < q, -1, 1).to(dtype)[:, None]

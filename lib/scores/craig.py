@@ -31,9 +31,8 @@ def craig(
 
         S = argmin_{|S| = r} L(S),   L(S) = Σᵢ min_{j ∈ S} ‖gᵢ − gⱼ‖,   weight of j = #{i : j is nearest to i in S}
 
-    so that ‖Σᵢ gᵢ − Σ_{j ∈ S} weightⱼ gⱼ‖ ≤ L(S). Facility location, L(∅) − L(S) with L(∅) = n times the largest
-    distance, is submodular: greedy reaches 1 − 1/e of the best, and stochastic greedy, on average, 1 − 1/e − ε
-    (Mirzasoleiman et al. 2015).
+    so that ‖Σᵢ gᵢ − Σ_{j ∈ S} weightⱼ gⱼ‖ ≤ L(S). L(∅) − L(S), with L(∅) n times the largest distance, is submodular:
+    greedy reaches 1 − 1/e of the best, stochastic greedy on average 1 − 1/e − ε (Mirzasoleiman et al. 2015).
 
     Args:
         errors: g, ``(E, n, k)``.
@@ -45,11 +44,9 @@ def craig(
         epsilon, seed: ε and the draw of ``stochastic``.
 
     Returns:
-        :class:`Coreset` with ``max(1, round(keep·m))`` of each class of m, in each run. An example whose
-        equal was chosen before it has weight 0.
+        ``max(1, round(keep·m))`` of each class of m, in each run. An example whose equal was chosen has weight 0.
 
-    Raises:
-        ValueError: for other shapes or options, or errors that are not finite.
+    Raises: ValueError for other shapes or options, or errors that are not finite.
 
     Cost: for a class of m, ``lazy``: m²k for the distances and 4m² bytes, then some 32m per choice; ``stochastic``:
     m²k·log(1/ε) in all, classes and runs of one size side by side.
@@ -68,22 +65,22 @@ def craig(
     runs, n = errors.shape[:2]
     groups = labels_by_run(torch.zeros(n, dtype=torch.int64) if y is None else y, runs, n)
     kept, weights = torch.zeros(runs, n, dtype=torch.bool), torch.zeros(runs, n)
-    alike: dict[int, list] = {}  # by size: runs and their rows of one class
+    by_size: dict[int, list] = {}  # runs and their rows of one class
     for e in range(runs):
         for c in groups[e].unique():
             rows = torch.nonzero(groups[e] == c).flatten()
-            alike.setdefault(len(rows), []).append((e, rows))
+            by_size.setdefault(len(rows), []).append((e, rows))
     draw = [torch.Generator().manual_seed(seed + e) for e in range(runs)]
-    for m, problems in alike.items():
+    for m, problems in by_size.items():
         size = max(1, round(keep * m))
         g = torch.stack([errors[e, rows] for e, rows in problems])
         if method == "lazy":
-            found = [_lazy(own, size) for own in g]
+            chosen_and_owners = [_lazy(one, size) for one in g]
         else:
             few = min(m, math.ceil(m / size * math.log(1 / epsilon)))
             draws = [torch.rand(size, few, generator=draw[e], dtype=torch.float64) for e, _ in problems]
-            found = zip(*_stochastic(g, size, few, torch.stack(draws).to(g.device)), strict=True)
-        for (e, rows), (chosen, owner) in zip(problems, found, strict=True):
+            chosen_and_owners = zip(*_stochastic(g, size, few, torch.stack(draws).to(g.device)), strict=True)
+        for (e, rows), (chosen, owner) in zip(problems, chosen_and_owners, strict=True):
             kept[e, rows[chosen.cpu()]] = True
             weights[e, rows[chosen.cpu()]] = torch.bincount(owner.cpu(), minlength=size).float()
     return Coreset(kept, weights)
@@ -93,36 +90,22 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")  # differences, not squares: exact at 0
 
 
-class _Nearest:
-    """Who is chosen, and which of them is nearest to each example, how near."""
-
-    def __init__(self, m: int, far: Tensor):
-        self.chosen: list[int] = []
-        self.near, self.owner = far.expand(m).clone(), torch.zeros(m, dtype=torch.int64, device=far.device)
-
-    def gain(self, distance: Tensor) -> Tensor:
-        """By how much L falls with each of some candidates, from their distances ``(c, m)``."""
-        return (self.near - distance).clamp_(min=0).sum(1)
-
-    def add(self, j: int, distance: Tensor) -> None:
-        self.owner[distance < self.near] = len(self.chosen)
-        self.near = torch.minimum(self.near, distance)
-        self.chosen.append(j)
-
-
 def _lazy(g: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Greedy: gains only fall, so a candidate whose fresh gain beats all old ones wins (Minoux 1978)."""
-    distance = _distances(g, g)
-    state = _Nearest(len(g), distance.max())
+    distance, chosen = _distances(g, g), []
+    near, owner = distance.max().expand(len(g)).clone(), torch.zeros(len(g), dtype=torch.int64, device=g.device)
     bound = len(g) * distance.max() - distance.sum(1)
-    while len(state.chosen) < size:
+    while len(chosen) < size:
         old, tried = bound.topk(min(TRIED, len(g)))
-        bound[tried] = gain = state.gain(distance[tried]).masked_fill_(torch.isinf(old), -torch.inf)
+        gain = (near - distance[tried]).clamp_(min=0).sum(1)  # by how much L falls with each
+        bound[tried] = gain = gain.masked_fill_(torch.isinf(old), -torch.inf)
         if gain.max() >= old[-1] or len(tried) == len(g):
             j = int(tried[gain.argmax()])
-            state.add(j, distance[j])
+            owner[distance[j] < near] = len(chosen)
+            near = torch.minimum(near, distance[j])
+            chosen.append(j)
             bound[j] = -torch.inf
-    return torch.tensor(state.chosen), state.owner.cpu()
+    return torch.tensor(chosen), owner.cpu()
 
 
 def _stochastic(g: Tensor, size: int, few: int, draws: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Scores read off a network at initialization or while it trains: GraNd, EL2N, margin, forgetting.
 
-Every function returns one score per run and example, ``(E, n)``, so that averaging over runs stays
-visible (``.mean(0)``) and its spread can be kept. Sign: high = hard, in all of them but ``margin``.
+Every function returns one score per run and example, ``(E, n)``, so that averaging over runs stays visible
+(``.mean(0)``) and its spread can be kept. Sign: high = hard, in all of them but ``margin``.
 """
 
 import copy
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lib.networks import stacked
-from lib.numerics import gradients
 
 
 def grand(
@@ -33,20 +32,17 @@ def grand(
         model: an architecture with parameters in linear, convolutional and batch-normalization layers. It is in
             evaluation mode: batch normalization by its running statistics, as they are in ``parameters``.
         parameters: name → ``(E, …)``, of E runs at the epoch in question, such as ``Ensemble.checkpoints[0]``.
-        x: ``(n, …)``.
-        y: integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
+        x, y: ``(n, …)``; integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
         loss: ``cross_entropy`` or ``mse`` (½‖f − onehot‖²). The penalty on the weights is no part of it.
         chunk: examples at a time; ``None`` takes as many as fit into ``gradients.WORKING`` bytes.
 
     Returns:
         ``(E, n)``, at least 0, in the unit of the loss over that of a weight.
 
-    Raises:
-        ValueError: if the model has parameters in another kind of layer, or shapes disagree.
+    Raises: ValueError if the model has parameters in another kind of layer, or shapes disagree.
 
     Cost: about two forward passes a run for dense layers; for a convolution with T positions, d inputs and p outputs
-    min(T²(d + p), Tdp) multiplications an example more. Runs go one after another: with thousands of rows in
-    a product there is nothing to gain from batching them.
+    min(T²(d + p), Tdp) multiplications an example more. Runs go one after another: batching them would gain nothing.
 
     Example:
         >>> from lib.networks.models import mlp
@@ -54,6 +50,8 @@ def grand(
         >>> grand(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]), torch.tensor([0]))  # √½ · √(3² + 4² + 1)
         tensor([[3.6056]])
     """
+    from lib.numerics import gradients  # here alone: the other scores of this module need no gradient
+
     net, norms, runs = copy.deepcopy(model).eval().to(device), [], stacked.stacked_members(model, parameters)
     y = stacked.labels_by_run(y, runs, len(x))
     states = stacked.members(model, parameters, device=device)
@@ -61,10 +59,10 @@ def grand(
         dtype = next(iter(state.values())).dtype
         size = chunk or gradients.rows_at_once(net, state, x[:1].to(device, dtype))
         squares = []
-        for rows, own in zip(x.split(size), y[e].split(size), strict=True):
-            objective = lambda logits, own=own: stacked.errors(logits, own.to(device), loss)[:, None]
-            parts = gradients.signals(net, state, rows.to(device, dtype), objective)
-            squares.append(sum(gradients.squared_norms(part) for part in parts)[:, 0])
+        for rows, labels in zip(x.split(size), y[e].split(size), strict=True):
+            objective = lambda logits, labels=labels: stacked.errors(logits, labels.to(device), loss)[:, None]
+            layers = gradients.signals(net, state, rows.to(device, dtype), objective)
+            squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
         norms.append(torch.cat(squares).sqrt().cpu())
     return torch.stack(norms)
 
@@ -77,7 +75,7 @@ def grand_last_layer(model: nn.Module, parameters: dict[str, Tensor], x: Tensor,
     It is EL2N times the length of the features, and no substitute for :func:`grand`.
 
     Args:
-        model, parameters, x, y: as in :func:`grand`; the model has ``features`` and ``head`` as in ``lib.networks.models``.
+        model, parameters, x, y: as in :func:`grand`; the model has ``features`` and ``head``.
         options: ``loss``, ``device``, ``chunk`` (runs at a time).
 
     Returns:
@@ -106,8 +104,7 @@ def el2n(errors: Tensor) -> Tensor:
     Returns:
         ``(E, n)`` in [0, √2].
 
-    Raises:
-        ValueError: if ``errors`` is not three-dimensional.
+    Raises: ValueError if ``errors`` is not three-dimensional.
 
     Cost: O(E n k).
 
@@ -126,14 +123,12 @@ def margin(outputs: Tensor, y: Tensor) -> Tensor:
         marginᵢ = f(xᵢ)_y − max_{c ≠ y} f(xᵢ)_c
 
     Args:
-        outputs: logits or probabilities, ``(E, n, k)``, k ≥ 2.
-        y: integer labels ``(n,)`` or ``(E, n)``.
+        outputs: logits or probabilities, ``(E, n, k)``, k ≥ 2. y: integer labels ``(n,)`` or ``(E, n)``.
 
     Returns:
         ``(E, n)`` in the unit of ``outputs``.
 
-    Raises:
-        ValueError: if shapes disagree.
+    Raises: ValueError if shapes disagree.
 
     Example:
         >>> margin(torch.tensor([[[2.0, 0.5, 1.0], [0.0, 3.0, 1.0]]]), torch.tensor([0, 2]))
@@ -164,8 +159,7 @@ def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
     Returns:
         ``(E, n)`` float32 counts.
 
-    Raises:
-        ValueError: if ``correct`` is not a three-dimensional bool tensor or the option is unknown.
+    Raises: ValueError if ``correct`` is not a three-dimensional bool tensor or the option is unknown.
 
     Cost: O(E T n).
 

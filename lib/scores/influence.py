@@ -2,9 +2,9 @@
 
 At an optimum w of ``L(w) = (1/n) Σ ℓᵢ(w) + λ/2 ‖w − w_ref‖²`` removing the term of example i moves the optimum by
 
-    Δwᵢ = (1/n) (H + δI)⁻¹ ∇ℓᵢ(w),      Δℓ_test ≈ ∇ℓ_test · Δwᵢ,      Δf(x) ≈ J(x) Δwᵢ
+    Δwᵢ = (1/n) (H + δI)⁻¹ ∇ℓᵢ(w),      Δℓ_test ≈ ∇ℓ_test · Δwᵢ
 
-with H the Hessian of L, penalty included, and δ the damping (Basu et al. 2021, eq. 3 to 5, with ε = −1/n). **Sign:**
+with H the Hessian of L, penalty included, and δ the damping (Basu et al. 2021, eq. 3 and 5, with ε = −1/n). **Sign:**
 the change upon removal: positive on a test loss = removal raises it = the example helps. **Scale:** the change itself,
 1/n included. n and λ stay what they are when the term goes; a group's change is the sum of its examples'.
 
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from lib.networks import stacked
 from lib.numerics import gradients
-from lib.numerics.curvature import ekfac, extreme_eigenvalues, hessian_product, highest_eigenvalue
+from lib.numerics.curvature import ekfac, extreme_eigenvalues, hessian_product
 from lib.numerics.gradients import along, gradient_rows, mean_square_norm
 from lib.numerics.inverse_hessian import check_options, inverse
 from lib.numerics.objective import Objective, gradient, objective
@@ -67,28 +67,18 @@ class InverseHessian:
         return Influence(change, self.gradient_norm, self.one_example, self.eigenvalues, *told)
 
     def on_parameters(self, *, examples=None, groups=None, norms: bool = False) -> Tensor:
-        """:func:`parameter_change` with this inverse."""
+        """Δw upon removal of each example or group: ``(n, p)``, or its norms ``(n,)`` without holding it whole.
+
+        Arguments and errors as for :func:`influence`. Cost: a solve an example, in blocks.
+        """
         o = self.objective
         x, y, mix = _removed(o, examples, groups)
-        parts = gradient_rows(o, x, y)
+        blocks = gradient_rows(o, x, y)
         if mix is not None:
             columns = iter(mix.T.split(1))
-            parts = [sum(torch.stack([next(columns)[0] for _ in rows], 1) @ rows for rows in parts)]
+            blocks = [sum(torch.stack([next(columns)[0] for _ in rows], 1) @ rows for rows in blocks)]
         moved = lambda rows: self.solve(rows)[0] / o.n
-        return torch.cat([moved(rows).norm(dim=1) if norms else moved(rows) for rows in parts])
-
-    def on_predictions(self, x_test: Tensor, *, examples=None, groups=None) -> Tensor:
-        """:func:`prediction_change` with this inverse."""
-        o = self.objective
-        x, y, mix = _removed(o, examples, groups)
-        (x_test, _), outputs = o.place(x_test), o.y.shape[1]
-        if len(x_test) * outputs < (len(x) if mix is None else len(mix)):
-            solved, _ = self.solve(torch.cat(list(gradient_rows(o, x_test))))
-            change = along(o, x, y, solved).T / o.n
-            change = change if mix is None else change @ mix.T
-        else:
-            change = along(o, x_test, None, self.on_parameters(examples=examples, groups=groups))
-        return change.view(len(x_test), outputs, -1)
+        return torch.cat([moved(rows).norm(dim=1) if norms else moved(rows) for rows in blocks])
 
 
 def inverse_hessian(
@@ -105,9 +95,9 @@ def inverse_hessian(
     dtype: torch.dtype | None = None,
     **options,
 ) -> InverseHessian:
-    """The inverse that the functions below apply; keep it to ask several questions of one network.
+    """The inverse that :func:`influence` applies; keep it to ask several questions of one network.
 
-    Arguments and errors as for :func:`influence`.
+    Arguments and errors as there.
     """
     check_options(solver, damping, options)
     o = objective(model, x, y, weight_decay=weight_decay, loss=loss, reference=reference, device=device, dtype=dtype)
@@ -134,7 +124,7 @@ def influence(
         groups: bool ``(g, n)``: groups to score instead.
         options: of :func:`inverse_hessian`: ``weight_decay`` λ, ``damping`` δ, ``solver``, ``loss``
             (``cross_entropy`` or ``mse``), ``reference`` (w_ref by name), ``device``, ``dtype``; and of the solver:
-            ``tol, iterations, precondition`` (cg); ``scale, depth, repeats, batch_size, seed`` (lissa).
+            ``tol, iterations`` (cg); ``scale, depth, repeats, batch_size, seed`` (lissa).
 
     Returns:
         :class:`Influence`; ``on_loss (m, n)``, positive = removal raises the test loss = helpful.
@@ -155,32 +145,8 @@ def influence(
         >>> influence(model, x, y, x[:1], y[:1], loss="mse").on_loss
         tensor([[ 0.5000, -0.5000]])
     """
-    found = inverse_hessian(model, x_train, y_train, **options)
-    return found.on_loss(x_test, y_test, examples=examples, groups=groups)
-
-
-def parameter_change(
-    model: nn.Module, x: Tensor, y: Tensor, *, examples=None, groups=None, norms: bool = False, **options
-) -> Tensor:
-    """``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ`` upon removal of each training example: ``(n, p)``, or its norms ``(n,)``.
-
-    Args and Raises: as for :func:`influence`. ``norms=True`` never holds all of them.
-
-    Cost: n solves, in blocks.
-    """
-    return inverse_hessian(model, x, y, **options).on_parameters(examples=examples, groups=groups, norms=norms)
-
-
-def prediction_change(
-    model: nn.Module, x: Tensor, y: Tensor, x_test: Tensor, *, examples=None, groups=None, **options
-) -> Tensor:
-    """``J(x_test) Δwᵢ``: change of each output on each test example upon removal, ``(m, k, n)``.
-
-    Args and Raises: as for :func:`influence`.
-
-    Cost: min(n, m·k) solves in one block; the gradients of both sides.
-    """
-    return inverse_hessian(model, x, y, **options).on_predictions(x_test, examples=examples, groups=groups)
+    inverse = inverse_hessian(model, x_train, y_train, **options)
+    return inverse.on_loss(x_test, y_test, examples=examples, groups=groups)
 
 
 def gradient_norm(model: nn.Module, x: Tensor, y: Tensor, **options) -> float:
@@ -197,63 +163,28 @@ def eigenvalue_range(
     ``options`` as for :func:`gradient_norm`. Cost: some 50 to 300 Hessian-vector products.
     """
     o = objective(model, x, y, **options)
-    return extreme_eigenvalues(lambda v: hessian_product(o, v, gauss_newton=gauss_newton), _like(o), tol=tol)
-
-
-def top_eigenvalue(model: nn.Module, x: Tensor, y: Tensor, *, tol: float = 1e-2, **options) -> float:
-    """The highest of :func:`eigenvalue_range` alone, to a relative ``tol``: some 20 products."""
-    o = objective(model, x, y, **options)
-    return highest_eigenvalue(lambda v: hessian_product(o, v), _like(o), tol=tol)
-
-
-def taylor_gap(predicted: Tensor, retrained: Tensor) -> Tensor:
-    """``|‖Δw‖_predicted − ‖Δw‖_retrained| / ‖Δw‖_retrained`` of each example, from norms ``(n,)``: 0 = no gap.
-
-    Example:
-        >>> taylor_gap(torch.tensor([3.0]), torch.tensor([2.0]))
-        tensor([0.5000])
-    """
-    if predicted.shape != retrained.shape or predicted.ndim != 1:
-        raise ValueError(f"expected norms (n,) and (n,), got {tuple(predicted.shape)} and {tuple(retrained.shape)}")
-    return (predicted - retrained).abs() / retrained
-
-
-def _like(o: Objective) -> Tensor:
-    return torch.empty(o.p, dtype=o.x.dtype, device=o.x.device)
+    like = torch.empty(o.p, dtype=o.x.dtype, device=o.x.device)
+    return extreme_eigenvalues(lambda v: hessian_product(o, v, gauss_newton=gauss_newton), like, tol=tol)
 
 
 def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | None]:
     """Examples whose gradients are needed, and how groups mix them, ``(g, rows)``."""
+    mix = None
     if groups is not None:
         groups = torch.as_tensor(groups)
         if examples is not None or groups.dtype != torch.bool or groups.ndim != 2 or groups.shape[1] != o.n:
-            raise ValueError(
-                f"groups must be bool (g, {o.n}), without examples; got {groups.dtype} {tuple(groups.shape)}"
-            )
+            got = f"{groups.dtype} {tuple(groups.shape)}"
+            raise ValueError(f"groups must be bool (g, {o.n}), without examples; got {got}")
         examples = groups.any(0).nonzero()[:, 0]
         mix = groups[:, examples].to(o.x)
-    else:
-        mix = None
     if examples is None:
         return o.x, o.y, mix
     rows = torch.as_tensor(examples, device=o.x.device)
     fits = rows.ndim == 1 and not rows.is_floating_point() and rows.dtype != torch.bool and len(rows)
     if not fits or not 0 <= rows.min() <= rows.max() < o.n:
-        raise ValueError(
-            f"examples must be indices (r,), at least one, from 0 to {o.n - 1}; got {rows.dtype} {tuple(rows.shape)}"
-        )
+        got = f"{rows.dtype} {tuple(rows.shape)}"
+        raise ValueError(f"examples must be indices (r,), at least one, from 0 to {o.n - 1}; got {got}")
     return o.x[rows], o.y[rows], mix
-
-
-# --- self influence -------------------------------------------------------------------------------------------------
-#
-# Self-influence: how much an example's own loss would rise if it were removed, to first order, for all examples.
-#
-#     selfᵢ = (1/n) ∇ℓᵢᵀ (G + δI)⁻¹ ∇ℓᵢ        (``lib.scores.influence`` on the training examples themselves: its diagonal)
-#
-# with G the Gauss–Newton matrix in EK-FAC's approximation (``lib.numerics.curvature``), penalty included. In the basis of EK-FAC a
-# dense layer's gradient δaᵀ is (Q_Bᵀδ)(Q_Aᵀa)ᵀ, so that no gradient is written out. High = the label is kept up by the
-# example alone (Koh and Liang 2017, section 5.4, look for wrong labels by it).
 
 
 def self_influence(
@@ -266,22 +197,26 @@ def self_influence(
     damping: float = 1e-3,
     device: str = "cpu",
 ) -> Tensor:
-    """``(1/n) ∇ℓᵢᵀ (G + δI)⁻¹ ∇ℓᵢ`` of each training example, per run; the loss is the cross-entropy.
+    """How much each training example's own loss would rise if it were removed, to first order, per run.
+
+        selfᵢ = (1/n) ∇ℓᵢᵀ (G + δI)⁻¹ ∇ℓᵢ        (the diagonal of :func:`influence` on the training examples themselves)
+
+    with G the Gauss–Newton matrix in EK-FAC's approximation, penalty included, and the cross-entropy as ℓ. High = the
+    label is kept up by the example alone (Koh and Liang 2017, section 5.4, look for wrong labels by it). In the basis
+    of EK-FAC a dense layer's gradient δaᵀ is (Q_Bᵀδ)(Q_Aᵀa)ᵀ, so that no gradient is written out.
 
     Args:
-        model: a network of linear layers (``lib.networks.models.mlp``).
-        parameters: name → ``(E, …)``, of E trained networks.
-        x: ``(n, …)``, what they were trained on. y: integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
+        model, parameters: a network of linear layers; name → ``(E, …)``, of E that were trained.
+        x, y: what they were trained on, ``(n, …)``; integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
         weight_decay: λ of the training. damping: δ > 0.
 
     Returns:
         ``(E, n)``, at least 0, in the unit of the loss: the rise of the example's own loss upon its removal.
 
-    Raises:
-        ValueError: for other layers, labels or shapes that do not fit, or λ + δ not positive.
+    Raises: ValueError for other layers, labels or shapes that do not fit, or λ + δ not positive.
 
-    Cost: per run 2k backward passes an example, an eigendecomposition of each layer's two factors, and for a layer of
-    d inputs and p outputs about d² + dp multiplications an example.
+    Cost: per run 2k backward passes an example, an eigendecomposition of each layer's two factors, and about d² + dp
+    multiplications an example for a layer of d inputs and p outputs.
 
     Example:
         >>> from lib.networks.models import mlp
@@ -291,31 +226,26 @@ def self_influence(
     """
     if not weight_decay + damping > 0:
         raise ValueError(f"weight_decay + damping must be positive, got {weight_decay} + {damping}")
-    runs = []
-    labels = stacked.labels_by_run(y, len(next(iter(parameters.values()))), len(x))
-    for state, own in zip(stacked.members(model, parameters, device=device), labels, strict=True):
-        net = _with(model, state)
-        o = objective(net, x, own, weight_decay=weight_decay, device=device)
-        runs.append(_one(o, own.to(device), weight_decay + damping).cpu())
+    net, shift, runs = copy.deepcopy(model), weight_decay + damping, []
+    labels = stacked.labels_by_run(y, stacked.stacked_members(model, parameters), len(x))
+    for state, labels_of_run in zip(stacked.members(model, parameters, device=device), labels, strict=True):
+        net.load_state_dict(state)
+        o = objective(net.eval(), x, labels_of_run, weight_decay=weight_decay, device=device)
+        runs.append(_self_products(o, labels_of_run.to(device), shift).cpu() / o.n)
     return torch.stack(runs)
 
 
-def _with(model: nn.Module, state: dict[str, Tensor]) -> nn.Module:
-    net = copy.deepcopy(model)
-    net.load_state_dict(state)
-    return net.eval()
-
-
-def _one(o: Objective, y: Tensor, shift: float) -> Tensor:
+def _self_products(o: Objective, y: Tensor, shift: float) -> Tensor:
+    """``∇ℓᵢᵀ (G + shift·I)⁻¹ ∇ℓᵢ`` of each example, ``(n,)``."""
     blocks, state = ekfac(o), {**o.weights, **o.buffers}
     order, size = gradients.layer_order(o.model, state, o.x), gradients.rows_at_once(o.model, state, o.x)
     if any(blocks[name].left is None for name in order):
         raise ValueError("model must have linear layers only")
-    found = []
-    for rows, own in zip(o.x.split(size), y.split(size), strict=True):
-        objective_at = lambda logits, own=own: stacked.errors(logits, own, o.loss)[:, None]
+    products = []
+    for rows, labels in zip(o.x.split(size), y.split(size), strict=True):
+        error = lambda logits, labels=labels: stacked.errors(logits, labels, o.loss)[:, None]
         total = 0.0
-        for name, signal in zip(order, gradients.signals(o.model, state, rows, objective_at), strict=True):
+        for name, signal in zip(order, gradients.signals(o.model, state, rows, error), strict=True):
             if signal.inputs is None or signal.inputs.shape[1] != 1:
                 raise ValueError(f"model must have linear layers only; {name} is another")
             left, right, values, bias = blocks[name]
@@ -323,5 +253,5 @@ def _one(o: Objective, y: Tensor, shift: float) -> Tensor:
             a = (torch.cat([a, torch.ones_like(a[:, :1])], 1) if bias else a) @ right
             delta = signal.deltas[:, 0, 0] @ left
             total = total + ((delta.square() @ (1 / (values + shift))) * a.square()).sum(1)
-        found.append(total / o.n)
-    return torch.cat(found)
+        products.append(total)
+    return torch.cat(products)

@@ -1,13 +1,12 @@
 """TracIn: how much the steps on a training example lowered the loss of another (Pruthi et al. 2020).
 
-Gradients are of one example's loss ℓ, without the penalty, in evaluation mode. Every function returns one value
-per run, summed over the checkpoints. ``layers="last"`` takes the gradient over the head alone, as Pruthi et al. and Ki
-et al. (2023, appendix F) do; ``"all"`` takes it over all parameters. Sign: positive = the step helped.
+Gradients are of one example's loss ℓ, without the penalty, in evaluation mode. Every function returns one value per
+run, summed over the checkpoints. ``layers="last"`` takes the gradient over the head alone, as Pruthi et al. and Ki et
+al. (2023, appendix F) do; ``"all"`` takes it over all parameters. Sign: positive = the step helped.
 """
 
 import copy
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,41 +15,15 @@ from torch.func import functional_call, jvp
 from lib.networks import stacked
 from lib.numerics import gradients
 from lib.scores.data_diet import grand, grand_last_layer
-from lib.training.recipe import Recipe
 
 LAYERS = ("last", "all")
-
-
-def learning_rates(recipe: Recipe, epochs, n: int) -> dict[int, float]:
-    """The step size that led to each checkpoint, that of the last step of its epoch; at epoch 0 that of the first.
-
-    Args:
-        recipe: how the networks were trained, on ``n`` examples each.
-        epochs: of the checkpoints.
-
-    Example:
-        >>> learning_rates(Recipe(lr=1.0, epochs=4, batch_size=10, schedule="step", milestones=(2,)), (0, 2, 3), n=50)
-        {0: 1.0, 2: 1.0, 3: 0.1}
-    """
-    per_epoch = 1 if recipe.batch_size is None else math.ceil(n / recipe.batch_size)
-    steps = recipe.epochs * per_epoch if recipe.iterations is None else recipe.iterations
-    at = {epoch: min(max(0, epoch * per_epoch - 1), max(0, steps - 1)) for epoch in epochs}
-    return {epoch: recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch) for epoch, t in at.items()}
+Weights = dict[str, Tensor]  # name → (E, …), of E runs
 
 
 def tracin(
-    model: nn.Module,
-    checkpoints: dict[int, dict[str, Tensor]],
-    rates: dict[int, float],
-    x: Tensor,
-    y: Tensor,
-    x_val: Tensor,
-    y_val: Tensor,
-    *,
-    layers: str = "last",
-    loss: str = "cross_entropy",
-    device: str = "cpu",
-) -> Tensor:
+    model: nn.Module, checkpoints: dict[int, Weights], rates: dict[int, float], x: Tensor, y: Tensor,
+    x_val: Tensor, y_val: Tensor, *, layers: str = "last", loss: str = "cross_entropy", device: str = "cpu",
+) -> Tensor:  # fmt: skip
     """TracInCP of every pair of a training and a validation example, per run (Ki et al. 2023, eq. 11).
 
         TracInCP(z, z′) = Σₜ ηₜ ∇ℓ(wₜ, z)·∇ℓ(wₜ, z′)
@@ -59,80 +32,73 @@ def tracin(
         model: parameters in linear, convolutional and batch-normalization layers for ``layers="all"``; ``features`` and
             ``head`` for ``"last"``.
         checkpoints: epoch → stacked parameters of E runs, as ``Ensemble.checkpoints``.
-        rates: epoch → η, as from :func:`learning_rates`.
+        rates: epoch → η, as from ``lib.training.recipe.learning_rates``.
         x, y: training examples ``(n, …)``, integer labels ``(n,)`` or ``(E, n)``.
         x_val, y_val: validation examples ``(n′, …)``, ``(n′,)`` or ``(E, n′)``.
 
     Returns:
         ``(E, n, n′)``; positive = training on z lowered the loss of z′.
 
-    Raises:
-        ValueError: if checkpoints and rates name different epochs, or an option or a shape is wrong.
+    Raises: ValueError if checkpoints and rates name different epochs, or an option or a shape is wrong.
 
     Cost: per run and checkpoint, n·n′·(d + k) multiplications for the last layer, or the inner products of
     ``lib.numerics.gradients.products``. The mean over the validation examples costs less: :func:`tracin_mean`.
+
+    Example:
+        >>> from lib.networks.models import mlp
+        >>> still = {0: {"head.weight": torch.zeros(1, 2, 2), "head.bias": torch.zeros(1, 2)}}  # p = (½, ½)
+        >>> x, y = torch.tensor([[3.0, 4.0], [3.0, 4.0]]), torch.tensor([0, 1])
+        >>> tracin(mlp(2, (), classes=2), still, {0: 0.1}, x, y, x[:1], y[:1])  # 0.1 · ±½ · (3² + 4² + 1)
+        tensor([[[ 1.3000],
+                 [-1.3000]]])
     """
-    total = 0.0
-    for parameters, rate in _moments(checkpoints, rates, layers):
-        if layers == "last":
-            (h, delta), (h_val, delta_val) = (
-                stacked.last_layer(model, parameters, *pair, loss=loss, device=device)
-                for pair in ((x, y), (x_val, y_val))
-            )
-            inner = (delta @ delta_val.mT).mul_(h @ h_val.mT)
-        else:
-            inner = _all_pairs(model, parameters, x, y, x_val, y_val, loss, device)
-        total = inner.mul_(rate).add_(total)
-    return total
+
+    def last(parameters):
+        (h, delta), (h_val, delta_val) = (
+            stacked.last_layer(model, parameters, *pair, loss=loss, device=device) for pair in ((x, y), (x_val, y_val))
+        )
+        return (delta @ delta_val.mT).mul_(h @ h_val.mT)
+
+    def whole(parameters):
+        runs = _runs(model, parameters, ((x, y), (x_val, y_val)), loss=loss, device=device)
+        return torch.stack([_pairs(*run) for run in runs])
+
+    return _summed({"last": last, "all": whole}, layers, checkpoints, rates)
 
 
 def tracin_mean(
-    model: nn.Module,
-    checkpoints: dict[int, dict[str, Tensor]],
-    rates: dict[int, float],
-    x: Tensor,
-    y: Tensor,
-    x_val: Tensor,
-    y_val: Tensor,
-    *,
-    layers: str = "last",
-    loss: str = "cross_entropy",
-    device: str = "cpu",
-) -> Tensor:
+    model: nn.Module, checkpoints: dict[int, Weights], rates: dict[int, float], x: Tensor, y: Tensor,
+    x_val: Tensor, y_val: Tensor, *, layers: str = "last", **options,
+) -> Tensor:  # fmt: skip
     """Mean of :func:`tracin` over the validation examples: the score by which Ki et al. (2023, F.2) prune.
 
         Σₜ ηₜ ∇ℓ(wₜ, z)·ḡₜ,   ḡₜ = mean over z′ of ∇ℓ(wₜ, z′)
 
-    Arguments and errors as for :func:`tracin`.
+    Arguments and errors as for :func:`tracin`; ``options`` are ``loss`` and ``device``.
 
     Returns:
         ``(E, n)``; positive = training on z lowered the mean validation loss.
 
     Cost: per run and checkpoint about three forward passes on x: the derivative of its losses along ḡ, in forward mode.
     """
-    total = 0.0
-    for parameters, rate in _moments(checkpoints, rates, layers):
-        if layers == "last":
-            h_val, delta_val = stacked.last_layer(model, parameters, x_val, y_val, loss=loss, device=device)
-            mean = delta_val.mT @ h_val / len(x_val)  # (E, k, d)
-            h, delta = stacked.last_layer(model, parameters, x, y, loss=loss, device=device)
-            along = ((h @ mean.mT) * delta).sum(2)
-        else:
-            along = _all_along_mean(model, parameters, x, y, x_val, y_val, loss, device)
-        total = total + rate * along
-    return total
+
+    def last(parameters):
+        h_val, delta_val = stacked.last_layer(model, parameters, x_val, y_val, **options)
+        mean = delta_val.mT @ h_val / len(x_val)  # (E, k, d)
+        h, delta = stacked.last_layer(model, parameters, x, y, **options)
+        return ((h @ mean.mT) * delta).sum(2)
+
+    def whole(parameters):
+        runs = _runs(model, parameters, ((x, y), (x_val, y_val)), **options)
+        return torch.stack([_along_mean(*run) for run in runs])
+
+    return _summed({"last": last, "all": whole}, layers, checkpoints, rates)
 
 
 def tracin_self(
-    model: nn.Module,
-    checkpoints: dict[int, dict[str, Tensor]],
-    rates: dict[int, float],
-    x: Tensor,
-    y: Tensor,
-    *,
-    layers: str = "last",
-    **options,
-) -> Tensor:
+    model: nn.Module, checkpoints: dict[int, Weights], rates: dict[int, float], x: Tensor, y: Tensor, *,
+    layers: str = "last", **options,
+) -> Tensor:  # fmt: skip
     """Self-influence TracInCP(z, z), by which mislabelled examples are found (Ki et al. 2023, F.3); high = hard.
 
         Σₜ ηₜ ‖∇ℓ(wₜ, z)‖²
@@ -144,14 +110,13 @@ def tracin_self(
 
     Cost: that of ``grand`` or ``grand_last_layer`` at each checkpoint.
     """
-    norm = grand_last_layer if layers == "last" else grand
-    return sum(
-        rate * norm(model, parameters, x, y, **options).square()
-        for parameters, rate in _moments(checkpoints, rates, layers)
-    )
+    last = lambda parameters: grand_last_layer(model, parameters, x, y, **options).square()
+    whole = lambda parameters: grand(model, parameters, x, y, **options).square()
+    return _summed({"last": last, "all": whole}, layers, checkpoints, rates)
 
 
-def _moments(checkpoints, rates, layers) -> list[tuple[dict, float]]:
+def _summed(terms: dict[str, Callable], layers: str, checkpoints: dict[int, Weights], rates: dict[int, float]):
+    """``Σₜ ηₜ term(wₜ)``, the term being that of ``layers``."""
     if layers not in LAYERS:
         raise ValueError(f"layers must be {' or '.join(LAYERS)}, got {layers!r}")
     if set(checkpoints) != set(rates) or not rates:
@@ -159,50 +124,52 @@ def _moments(checkpoints, rates, layers) -> list[tuple[dict, float]]:
             "checkpoints and rates must name the same epochs, at least one; "
             f"got {sorted(checkpoints)} and {sorted(rates)}"
         )
-    return [(checkpoints[epoch], rates[epoch]) for epoch in sorted(rates)]
+    total = 0.0
+    for epoch in sorted(rates):
+        total = terms[layers](checkpoints[epoch]).mul_(rates[epoch]).add_(total)
+    return total
 
 
-def _runs(model, parameters, pairs, device) -> Iterator[tuple]:
-    """For each run: the network, its state, and ``(x, y)`` pairs with the run's labels on the device."""
+def _runs(
+    model: nn.Module, parameters: Weights, sets, *, loss: str = "cross_entropy", device: str = "cpu"
+) -> Iterator[tuple]:
+    """For each run: the network, its state, derivatives ``dℓ/df`` by (f, y), and ``(x, y)`` of each set in pieces."""
     net, runs = copy.deepcopy(model).eval().to(device), stacked.stacked_members(model, parameters)
-    labels = [stacked.labels_by_run(y, runs, len(x)) for x, y in pairs]
+    labels = [stacked.labels_by_run(y, runs, len(x)).to(device) for x, y in sets]
+    errors = lambda f, y: stacked.errors(f, y, loss)
     for e, state in enumerate(stacked.members(model, parameters, device=device)):
-        dtype = next(iter(state.values())).dtype
-        yield net, state, [(x.to(device, dtype), own[e].to(device)) for (x, _), own in zip(pairs, labels, strict=True)]
+        rows = [x.to(device, next(iter(state.values())).dtype) for x, _ in sets]
+        size = gradients.rows_at_once(net, state, rows[0])
+        pieces = [list(zip(x.split(size), y[e].split(size), strict=True)) for x, y in zip(rows, labels, strict=True)]
+        yield net, state, errors, pieces
 
 
-def _all_pairs(model, parameters, x, y, x_val, y_val, loss, device) -> Tensor:
-    out = []
-    for net, state, sets in _runs(model, parameters, [(x, y), (x_val, y_val)], device):
-        size = gradients.rows_at_once(net, state, sets[0][0])
-        blocks = [list(zip(rows.split(size), own.split(size), strict=True)) for rows, own in sets]
+def _pairs(net: nn.Module, state: Weights, errors: Callable, pieces: list) -> Tensor:
+    """Inner products of all gradients, ``(n, n′)``."""
 
-        def parts(block, net=net, state=state):
-            return gradients.signals(net, state, block[0], lambda f: stacked.errors(f, block[1], loss)[:, None])
+    def signals(x, y):
+        return gradients.signals(net, state, x, lambda f: errors(f, y)[:, None])
 
-        def inner(a, b, parts=parts):
-            return sum(gradients.products(*pair) for pair in zip(parts(a), parts(b), strict=True))[:, 0, :, 0]
+    def inner(one, other):
+        return sum(gradients.products(*pair) for pair in zip(signals(*one), signals(*other), strict=True))[:, 0, :, 0]
 
-        out.append(torch.cat([torch.cat([inner(a, b) for b in blocks[1]], 1) for a in blocks[0]]).cpu())
-    return torch.stack(out)
+    return torch.cat([torch.cat([inner(one, other) for other in pieces[1]], 1) for one in pieces[0]]).cpu()
 
 
-def _all_along_mean(model, parameters, x, y, x_val, y_val, loss, device) -> Tensor:
-    out, trained = [], [name for name, _ in model.named_parameters()]
-    for net, state, ((rows, own), (rows_val, own_val)) in _runs(model, parameters, [(x, y), (x_val, y_val)], device):
-        size = gradients.rows_at_once(net, state, rows)
-        leaves = {name: state[name].detach().requires_grad_() for name in trained}
-        mean = {name: torch.zeros_like(state[name]) for name in trained}
-        for some, label in zip(rows_val.split(size), own_val.split(size), strict=True):
-            with torch.enable_grad():
-                f = functional_call(net, {**state, **leaves}, (some,))
-            back = torch.autograd.grad(f, list(leaves.values()), stacked.errors(f.detach(), label, loss) / len(x_val))
-            mean = {name: mean[name] + part for name, part in zip(trained, back, strict=True)}
-        at, found = {name: state[name].detach() for name in trained}, []
-        for some, label in zip(rows.split(size), own.split(size), strict=True):
-            logits = lambda p: functional_call(net, {**state, **p}, (some,))  # noqa: B023
-            with torch.no_grad():
-                f, slope = jvp(logits, (at,), (mean,))
-            found.append((stacked.errors(f, label, loss) * slope).sum(1))
-        out.append(torch.cat(found).cpu())
-    return torch.stack(out)
+def _along_mean(net: nn.Module, state: Weights, errors: Callable, pieces: list) -> Tensor:
+    """Inner products with the mean of the validation gradients, ``(n,)``."""
+    weights = {name: state[name].detach() for name, _ in net.named_parameters()}
+    leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+    outputs = lambda weights, x: functional_call(net, {**state, **weights}, (x,))
+    mean, n_val = {name: torch.zeros_like(value) for name, value in weights.items()}, sum(len(x) for x, _ in pieces[1])
+    for x, y in pieces[1]:
+        with torch.enable_grad():
+            f = outputs(leaves, x)
+        back = torch.autograd.grad(f, list(leaves.values()), errors(f.detach(), y) / n_val)
+        mean = {name: mean[name] + gradient for name, gradient in zip(weights, back, strict=True)}
+    slopes = []
+    for x, y in pieces[0]:
+        with torch.no_grad():
+            f, slope = jvp(lambda weights: outputs(weights, x), (weights,), (mean,))  # noqa: B023
+        slopes.append((errors(f, y) * slope).sum(1))
+    return torch.cat(slopes).cpu()

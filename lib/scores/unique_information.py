@@ -1,16 +1,37 @@
-"""The linearized network (Harutyunyan et al., ICLR 2021, section 5 and appendix F): its training in closed form.
+"""Unique information of an example: what the linearized network would lose without it (Harutyunyan et al., ICLR 2021).
 
-With J = ∂f₀(X)/∂w, the Jacobian of all outputs at the initial weights w₀, the network is f(x) = f₀(x) + ∇f₀(x)ᵀ(w − w₀)
-and gradient descent on the squared error, with decay towards w₀, has after t steps
+**The linearized network** (section 5, appendix F). With J = ∂f₀(X)/∂w, the Jacobian of all outputs at the initial
+weights w₀, it is f(x) = f₀(x) + ∇f₀(x)ᵀ(w − w₀), and gradient descent on the squared error, with decay towards w₀, has
+after t steps
 
     w − w₀ = Jᵀα,   f(x) − f₀(x) = Θ(x, X)α,   α = p_t(Θ + λI)(Y − f₀(X)),   Θ = JJᵀ     (eq. 10, 11, 50, 53)
 
-where p_t is the filter of ``lib.numerics.spectral_filter``: all that training does is in n·k coefficients α, and neither J nor
-the weights are needed for predictions. Rows of J and Θ are example by example, output by output within.
+where p_t is the filter of ``lib.numerics.spectral_filter``: all that training does is in n·k coefficients α, and
+neither J nor the weights are needed for predictions. Rows of J and Θ are example by example, output by output within.
 
-Conventions. ``loss="sum"``, the paper's:   L = Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖².
-``loss="mean"``, that of ``lib.training.recipe`` and of most code:   L = (1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²,
+**Losses.** ``loss="sum"``, the paper's:   L = Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖².
+``loss="mean"``, as in ``lib.training``:   L = (1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²,
 which is the sum with η/n for η and nλ for λ. Outputs and targets carry the unit of y, η that of 1/Θ, λ that of Θ.
+:func:`changes`, :func:`f_si` and :func:`fitted` follow the authors' code: η and λ are those of the mean loss, and an
+example that is left out leaves the others' steps as they are (η/n each, n the rows with it).
+
+**Leaving one out** deletes the i-th block of Θ and of the residual r. With p_t as a sum of few resolvents
+(``spectral_filter.poles``), R_j = (z_j − Θ − λI)⁻¹ and E_i the columns of the identity that belong to example i, the
+inverse of a block-deleted matrix (appendix E) gives for each i
+
+    α − α₋ᵢ = 2 Re Σ_j c_j R_j E_i (E_iᵀ R_j E_i)⁻¹ E_iᵀ R_j r
+
+and in the eigenbasis of Θ all R_j are diagonal, so all i together take one matrix product: no left-out solution is
+formed and subtracted, and the work does not grow with t. At t = ∞ there is one pole, z = 0, and this is appendix E's
+formula, exact.
+
+**Information** in nats is the KL divergence between training with i and without it, smoothed by Gaussian noise of
+covariance Σ (eq. 5), or of variance σ² on the predictions for m inputs x (eq. 16):
+
+    SI(i) = ½ (w − w₋ᵢ)ᵀ Σ⁻¹ (w − w₋ᵢ),        F-SI(i) = 1/(2σ²m) Σ_x ‖f_w(x) − f_{w₋ᵢ}(x)‖²
+
+Σ may be σ²I; σ²F⁻¹ with Fisher's F, which makes SI the F-SI of a linearized network (eq. 17); or what SGD leaves around
+the minimum (eq. 14).
 """
 
 import copy
@@ -18,9 +39,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
-from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor, nn
 
 from lib.numerics.gradients import jacobians, ntk
@@ -43,8 +62,7 @@ def spectrum(kernel) -> Spectrum:
     Negative eigenvalues of the size of rounding in the kernel's own precision are set to 0. A ``Spectrum`` is returned
     as it is. Cost: about 9N³ operations, 3N² numbers.
 
-    Raises:
-        ValueError: for a kernel that is not square, finite, symmetric and positive semidefinite (up to rounding).
+    Raises: ValueError for a kernel that is not square, finite, symmetric and positive semidefinite (up to rounding).
 
     Example:
         >>> spectrum(torch.tensor([[2.0, 1.0], [1.0, 2.0]])).values
@@ -68,58 +86,17 @@ def spectrum(kernel) -> Spectrum:
     return Spectrum(values.clamp_(min=0), vectors)
 
 
-def as_sum(n: int, *, lr: float, weight_decay: float, loss: str) -> tuple[float, float]:
-    """η and λ of the sum loss over n examples that does the same."""
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
-    return (lr, weight_decay) if loss == "sum" else (lr / n, weight_decay * n)
-
-
-def curvatures(values: Tensor, *, lr: float, steps: float, weight_decay: float, continuous: bool) -> Tensor:
-    """Eigenvalues of Θ + λI, or ValueError where training as described diverges or has no limit."""
-    check_time(lr, steps, continuous)
-    x = values + weight_decay
-    if not continuous and lr * x[-1] > 2 * (1 + 1e-12):
-        raise ValueError(
-            f"lr must be at most 2 / largest curvature = {2 / x[-1]:.3g} (for the sum loss), or gradient descent "
-            f"diverges; got {lr:.3g} (continuous=True has no such bound)"
-        )
-    if math.isinf(steps) and x[0] <= len(x) * torch.finfo(F64).eps * x[-1]:
-        raise ValueError(
-            f"kernel is singular ({int((values <= len(x) * 2e-16 * values[-1]).sum())} eigenvalues of {len(x)} are 0): "
-            "at t = ∞ the coefficients grow without bound; give weight_decay > 0 or a large finite number of steps"
-        )
-    return x
-
-
-def check_residual(residual, size: int) -> Tensor:
-    """Residuals as float64 ``(n, k)`` with n·k = size."""
-    residual = torch.as_tensor(residual)
-    if residual.ndim not in (1, 2) or residual.numel() != size:
-        raise ValueError(f"residual must be (n,) or (n, k) with n·k = {size}, got {tuple(residual.shape)}")
-    return residual.to(F64).reshape(len(residual), -1)
-
-
 def coefficients(
-    kernel,
-    residual: Tensor,
-    *,
-    lr: float,
-    steps: float,
-    weight_decay: float = 0.0,
-    continuous: bool = False,
+    kernel, residual: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0, continuous: bool = False,
     loss: str = "sum",
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """α, from which come weights, ``w = w₀ + Jᵀα``, and predictions, ``f(x) = f₀(x) + Θ(x, X)α``, at time t.
 
     Args:
         kernel: Θ, ``(n·k, n·k)``, or its ``Spectrum``.
         residual: targets minus initial outputs, ``y − f₀(X)``, ``(n, k)`` or ``(n,)``.
-        lr, weight_decay: η and λ of the loss that ``loss`` names (see the module).
-        steps: t; ``math.inf`` for the limit. ``continuous``: gradient flow for the time ηt.
-        loss: ``"sum"`` or ``"mean"``.
+        lr, weight_decay: η and λ of the loss that ``loss`` names, ``"sum"`` or ``"mean"``.
+        steps: t; ``math.inf`` for the limit. continuous: gradient flow for the time ηt.
 
     Returns:
         ``(n, k)`` float64; a positive entry pushes that output up, and near outputs with it.
@@ -136,29 +113,12 @@ def coefficients(
                 [1.0000]], dtype=torch.float64)
     """
     kernel = spectrum(kernel)
-    residual = check_residual(residual, len(kernel.values))
-    lr, weight_decay = as_sum(len(residual), lr=lr, weight_decay=weight_decay, loss=loss)
-    x = curvatures(kernel.values, lr=lr, steps=steps, weight_decay=weight_decay, continuous=continuous)
+    residual = _residuals(residual, len(kernel.values))
+    lr, weight_decay = _as_sum(len(residual), lr=lr, weight_decay=weight_decay, loss=loss)
+    x = _curvatures(kernel.values, lr=lr, steps=steps, weight_decay=weight_decay, continuous=continuous)
     gain = spectral_filter(x, lr=lr, steps=steps, continuous=continuous)
     along = kernel.vectors.T @ residual.to(x.device).flatten()
     return (kernel.vectors @ (gain * along)).view_as(residual)
-
-
-# --- leave one out --------------------------------------------------------------------------------------------------
-#
-# What leaving out each training example would change in the linearized network: all of them from one factorization.
-#
-# Training without example i is training with the i-th block of Θ and of the residual deleted. With p_t as a sum of few
-# resolvents (``lib.numerics.spectral_filter.poles``), R_j = (z_j − Θ − λI)⁻¹ and E_i the columns of the identity that belong to
-# example i, the inverse of a block-deleted matrix (appendix E of Harutyunyan et al. 2021) gives for each i
-#
-#     α − α₋ᵢ = 2 Re Σ_j c_j R_j E_i (E_iᵀ R_j E_i)⁻¹ E_iᵀ R_j r
-#
-# and in the eigenbasis of Θ all R_j are diagonal, so all i together take one matrix product. A left-out solution is
-# never formed and subtracted. At t = ∞ there is one pole, z = 0, and the formula is appendix E's, exact.
-#
-# With the plain recurrence, α ← α + η M∘(r − (Θ + λI)α) for n masks at once, each step is a matrix product; here the
-# work does not grow with t.
 
 
 @dataclass(frozen=True)
@@ -170,25 +130,14 @@ class LeaveOneOut:
     predictions: Tensor | None  # (n, m, k): f_w(x) − f_{w₋ᵢ}(x), where a cross-kernel was given
 
     def weights(self, jacobian: Tensor) -> Tensor:
-        """``w − w₋ᵢ``, ``(n, p)``; with a scaled subsample of J, that projection of it. Cost: 2n²kp operations.
-
-        ``lib.numerics.gradients.weight_changes(model, x, coefficients)`` does the same without holding J.
-        """
+        """``w − w₋ᵢ``, ``(n, p)``, in 2n²kp operations; ``lib.numerics.gradients.weight_changes`` needs no whole J."""
         return self.coefficients.T.to(jacobian.dtype) @ jacobian
 
 
 def leave_one_out(
-    kernel,
-    residual: Tensor,
-    *,
-    lr: float,
-    steps: float,
-    weight_decay: float = 0.0,
-    cross_kernel: Tensor | None = None,
-    continuous: bool = False,
-    loss: str = "sum",
-    tol: float = 1e-10,
-) -> LeaveOneOut:
+    kernel, residual: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0,
+    cross_kernel: Tensor | None = None, continuous: bool = False, loss: str = "sum", tol: float = 1e-10,
+) -> LeaveOneOut:  # fmt: skip
     """Change of weights and predictions at time t by each training example (eq. 10 and 11, with and without it).
 
     ``loss="sum"`` keeps η and λ when an example goes: masked training, everything else equal. ``loss="mean"`` is
@@ -196,17 +145,13 @@ def leave_one_out(
     one out also rescales time, and λ weighs (n − 1)/n as much against the sum.
 
     Args:
-        kernel: Θ, ``(n·k, n·k)``, or its ``Spectrum``, which saves most of the work when only t, λ, η or the labels
-            change.
-        residual: targets minus initial outputs, ``(n, k)`` or ``(n,)``.
-        lr, weight_decay, steps, continuous, loss: as in ``lib.scores.unique_information.coefficients``.
+        kernel, residual, lr, steps, weight_decay, continuous, loss: as in :func:`coefficients`; a ``Spectrum`` saves
+            most of the work when only t, λ, η or the labels change.
         cross_kernel: Θ(X_val, X), ``(m·k, n·k)``, for the changes of predictions on m other examples.
         tol: ‖error of w − w₋ᵢ‖ is at most tol(‖w − w₀‖ + ‖w₋ᵢ − w₀‖), in continuous time; in discrete time with
             curvatures above 1/η the same bound holds with |p_t(x)| replaced by min(ηt, 1/x).
 
-    Raises:
-        ValueError: for shapes that disagree, a discrete η at which training diverges, a singular kernel without decay
-            at t = ∞, options out of range.
+    Raises: as :func:`coefficients`.
 
     Cost: with N = n·k and q poles, an eigendecomposition, then about ``2N²(n + kq(k + 3))`` operations and
     ``2mkNn`` for predictions.
@@ -218,24 +163,28 @@ def leave_one_out(
     """
     kernel = spectrum(kernel)
     values, vectors = kernel.values, kernel.vectors
-    residual = check_residual(residual, len(values)).to(values.device)
+    residual = _residuals(residual, len(values)).to(values.device)
     n, k = residual.shape
     if loss == "mean" and n < 2:
         raise ValueError("residual must hold at least two examples with loss='mean', got one")
     time = {"steps": steps, "continuous": continuous}
-    all_lr, all_decay = as_sum(n, lr=lr, weight_decay=weight_decay, loss=loss)
-    less_lr, less_decay = as_sum(n - 1, lr=lr, weight_decay=weight_decay, loss=loss)
-    x = curvatures(values, lr=less_lr, weight_decay=less_decay, **time)
+    all_lr, all_decay = _as_sum(n, lr=lr, weight_decay=weight_decay, loss=loss)
+    less_lr, less_decay = _as_sum(n - 1, lr=lr, weight_decay=weight_decay, loss=loss)
+    x = _curvatures(values, lr=less_lr, weight_decay=less_decay, **time)
     along = vectors.T @ residual.flatten()  # (N,)
 
-    moved = _masked(x, vectors, along, n, k, poles(x[-1].item(), lr=less_lr, tol=tol, **time))  # (N, n)
+    moved = _masked(x, vectors.view(n, k, -1), along, poles(x[-1].item(), lr=less_lr, tol=tol, **time))  # (N, n)
     if loss == "mean":  # what n − 1 in place of n does to the whole
-        x_all = curvatures(values, lr=all_lr, weight_decay=all_decay, **time)
+        x_all = _curvatures(values, lr=all_lr, weight_decay=all_decay, **time)
         gain = spectral_filter(x_all, lr=all_lr, **time) - spectral_filter(x, lr=less_lr, **time)
         moved += (gain * along)[:, None]
-    squared = values @ moved**2
-    coefficients = vectors @ moved
-    return LeaveOneOut(coefficients, squared, _predictions(cross_kernel, coefficients, k))
+    coefficients, predictions = vectors @ moved, None
+    if cross_kernel is not None:
+        cross = torch.as_tensor(cross_kernel)
+        if cross.ndim != 2 or cross.shape[1] != n * k or len(cross) % k:
+            raise ValueError(f"cross_kernel must be (m·k, n·k), k = {k} and n·k = {n * k}, got {tuple(cross.shape)}")
+        predictions = (coefficients.T @ cross.to(coefficients).T).view(n, -1, k)
+    return LeaveOneOut(coefficients, values @ moved**2, predictions)
 
 
 def prediction_changes(
@@ -247,9 +196,7 @@ def prediction_changes(
     Arguments and errors as in :func:`leave_one_out`, with ``loss="sum"`` and no decay.
 
     Args:
-        residual: ``(n,)``.
-        turned: ``cross_kernel`` is already in the eigenbasis of the kernel, ``cross_kernel @ kernel.vectors``, which
-            pays where many residuals share a kernel.
+        residual: ``(n,)``. turned: ``cross_kernel`` is in the kernel's eigenbasis, ``cross_kernel @ kernel.vectors``.
 
     Cost: an eigendecomposition (none if a ``Spectrum`` is given), then 2mn² + 4qn² operations for q = 14 poles or so,
     where :func:`leave_one_out` takes 2n³ more.
@@ -260,90 +207,26 @@ def prediction_changes(
                 [1.0000]], dtype=torch.float64)
     """
     kernel = spectrum(kernel)
-    residual = check_residual(residual, len(kernel.values)).to(kernel.values.device)
+    residual = _residuals(residual, len(kernel.values)).to(kernel.values.device)
     if residual.shape[1] != 1 or cross_kernel.ndim != 2 or cross_kernel.shape[1] != len(residual):
-        raise ValueError(
-            f"expected residual (n,) and cross_kernel (m, n) for n = {len(kernel.values)}, got "
-            f"{tuple(residual.shape)} and {tuple(cross_kernel.shape)}"
-        )
+        got = f"{tuple(residual.shape)} and {tuple(cross_kernel.shape)}"
+        raise ValueError(f"expected residual (n,) and cross_kernel (m, n) for n = {len(kernel.values)}, got {got}")
     time = {"steps": steps, "continuous": continuous}
-    x = curvatures(kernel.values, lr=lr, weight_decay=0.0, **time)
+    x = _curvatures(kernel.values, lr=lr, weight_decay=0.0, **time)
     fractions = poles(x[-1].item(), lr=lr, tol=tol, **time)
-    moved = _masked(x, kernel.vectors, kernel.vectors.T @ residual[:, 0], len(residual), 1, fractions)
+    moved = _masked(x, kernel.vectors[:, None], kernel.vectors.T @ residual[:, 0], fractions)
     cross = cross_kernel.to(moved)
     return ((cross if turned else cross @ kernel.vectors) @ moved).T
 
 
-def _masked(x: Tensor, vectors: Tensor, along: Tensor, n: int, k: int, partial_fractions) -> Tensor:
-    """``Vᵀ(α − α₋ᵢ)`` for every i, ``(N, n)``, for one filter; x the curvatures, along = Vᵀr."""
-    z, c = (t.to(x.device) for t in partial_fractions)
-    if not len(z):
-        return torch.zeros(len(x), n, dtype=F64, device=x.device)
-    resolvents = 1 / (z - x[:, None])  # (N, q)
-    both = torch.view_as_real(resolvents).flatten(1)  # (N, 2q): a complex product as one real product
-    outputs = vectors.view(n, k, -1)
-    seen = torch.view_as_complex((vectors @ (both * along[:, None])).view(n, k, -1, 2))  # E_iᵀR_j r, (n, k, q)
-    blocks = torch.empty(n, k, k, len(z), dtype=z.dtype, device=z.device)  # E_iᵀR_jE_i
-    for a in range(k):
-        for b in range(a + 1):
-            block = ((outputs[:, a] * outputs[:, b]) @ both).view(n, -1, 2)
-            blocks[:, a, b] = blocks[:, b, a] = torch.view_as_complex(block)
-    if k == 1:
-        pulls = c * seen[:, 0] / blocks[:, 0, 0]
-        pulls = pulls[:, None]
-    else:
-        pulls = c * torch.linalg.solve(blocks.permute(0, 3, 1, 2), seen.transpose(1, 2)).transpose(1, 2)  # (n, k, q)
-    signed = torch.view_as_real((2 * pulls).conj().resolve_conj()).flatten(2)  # Re(ab) = Re a Re b − Im a Im b
-    moved = both @ signed[:, 0].T * outputs[:, 0].T
-    for a in range(1, k):
-        moved.addcmul_(both @ signed[:, a].T, outputs[:, a].T)
-    return moved
-
-
-def _predictions(cross_kernel, coefficients: Tensor, k: int) -> Tensor | None:
-    if cross_kernel is None:
-        return None
-    cross_kernel = torch.as_tensor(cross_kernel)
-    if cross_kernel.ndim != 2 or cross_kernel.shape[1] != len(coefficients) or len(cross_kernel) % k:
-        raise ValueError(
-            f"cross_kernel must be (m·k, n·k), k = {k} and n·k = {len(coefficients)}, got {tuple(cross_kernel.shape)}"
-        )
-    changes = coefficients.T @ cross_kernel.to(coefficients).T  # (n, m·k)
-    return changes.view(len(changes), -1, k)
-
-
-# --- information ----------------------------------------------------------------------------------------------------
-#
-# How much a training example tells the weights, or the predictions: smooth unique information, in nats.
-#
-# The sample information of example i is the KL divergence between training with it and without it; for a deterministic
-# training smoothed by Gaussian noise of covariance Σ (Harutyunyan et al., ICLR 2021, eq. 5; eq. 16 for predictions)
-#
-#     SI(i) = ½ (w − w₋ᵢ)ᵀ Σ⁻¹ (w − w₋ᵢ),        F-SI(i) = 1/(2σ²m) Σ_x ‖f_w(x) − f_{w₋ᵢ}(x)‖²   over m examples x
-#
-# Three choices of Σ: isotropic, σ²I; Fisher, σ²F⁻¹, which makes SI the F-SI of a linearized network (eq. 17); and what
-# SGD leaves around the minimum, from the Lyapunov equation HΣ + ΣH = (η/b) Λ (eq. 14, appendices C and D).
-#
-# Conventions. SGD here descends the mean loss with batches of b drawn with replacement, so H is the Hessian of the mean
-# loss, Λ the covariance of one example's gradient, η the learning rate as typed into an optimizer. The paper writes H of
-# the sum loss beside the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large).
-#
-# All of it lives in the span of Jacobian rows. A network with more weights than n·k outputs has the same H, Λ, changes
-# and information in that span's n·k coordinates: pass ``row_space(kernel)`` for its Jacobian.
-
-
 def functional_sample_information(changes: Tensor, *, sigma: float = 1.0) -> Tensor:
-    """F-SI of each example in nats (eq. 16), with predictions smoothed by noise of standard deviation σ.
+    """F-SI of each example in nats (eq. 16), ``(n,)``; high = it changes predictions as no other example would.
 
     Args:
         changes: ``f_w(x) − f_{w₋ᵢ}(x)``, ``(n, m, k)`` (``LeaveOneOut.predictions``); the sign does not matter.
-        sigma: in the unit of the outputs. A factor only; the paper sets 1.
+        sigma: σ of the noise on the predictions, in the unit of the outputs. A factor only; the paper sets 1.
 
-    Returns:
-        ``(n,)``, never negative; large = the example changes predictions that no other example would have made.
-
-    Raises:
-        ValueError: for another shape, or σ not positive.
+    Raises: ValueError for another shape, or σ not positive.
 
     Example:
         >>> functional_sample_information(torch.tensor([[[1.0], [3.0]]]))
@@ -351,26 +234,24 @@ def functional_sample_information(changes: Tensor, *, sigma: float = 1.0) -> Ten
     """
     if changes.ndim != 3:
         raise ValueError(f"changes must be (n, m, k), got {tuple(changes.shape)}")
-    _check_positive(sigma=sigma)
+    if not sigma > 0:
+        raise ValueError(f"sigma must be positive, got {sigma}")
     return changes.square().sum((1, 2)) / (2 * sigma**2 * changes.shape[1])
 
 
 def sample_information(changes: Tensor, *, covariance=None, precision=None) -> Tensor:
-    """SI of each example in nats (eq. 5), with weights smoothed by noise of a covariance Σ.
+    """SI of each example in nats (eq. 5), ``(n,)`` float64, with weights smoothed by noise of a covariance Σ.
 
     Args:
         changes: ``w − w₋ᵢ``, ``(n, p)``; the sign does not matter.
         covariance: Σ, as a number σ² (isotropic) or ``(p, p)``.
         precision: Σ⁻¹ in its place, as a number or ``(p, p)``; singular is allowed (σ⁻²F, of few validation data).
 
-    Returns:
-        ``(n,)`` float64. Isotropic needs no changes of weights: it is ``LeaveOneOut.squared_weights / (2σ²)``.
-
     Raises:
         ValueError: unless exactly one of the two is given and has the right shape; for a covariance that is not
             positive definite.
 
-    Cost: isotropic O(np), else 2np² operations, and p³/3 for a covariance.
+    Cost: isotropic O(np), or none (it is ``LeaveOneOut.squared_weights / 2σ²``); else 2np², and p³/3 for a covariance.
 
     Example:
         >>> sample_information(torch.tensor([[3.0, 4.0]]), covariance=0.5)
@@ -384,7 +265,8 @@ def sample_information(changes: Tensor, *, covariance=None, precision=None) -> T
     name, given = ("covariance", covariance) if precision is None else ("precision", precision)
     given = torch.as_tensor(given, dtype=F64, device=changes.device)
     if given.ndim == 0:
-        _check_positive(**{name: given})
+        if not given > 0:
+            raise ValueError(f"{name} must be positive, got {given}")
         return changes.square().sum(1) / 2 * (given if precision is not None else 1 / given)
     if tuple(given.shape) != (changes.shape[1],) * 2:
         raise ValueError(f"{name} must be a number or {(changes.shape[1],) * 2}, got {tuple(given.shape)}")
@@ -396,7 +278,7 @@ def sample_information(changes: Tensor, *, covariance=None, precision=None) -> T
     return torch.linalg.solve_triangular(factor, changes.T, upper=False).square().sum(0) / 2
 
 
-def hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 0.0) -> Tensor:
+def linearized_hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 0.0) -> Tensor:
     """``H = JᵀJ/n + λI`` of the mean loss ``(1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²``, ``(p, p)``.
 
     Args:
@@ -415,114 +297,6 @@ def hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 0.0) -> Ten
     return curvature
 
 
-def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
-    """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
-
-    Weight decay shifts all gradients alike and does not enter. Its rank is below n.
-
-    Args:
-        jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
-
-    Raises:
-        ValueError: for shapes that disagree.
-    """
-    if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
-        raise ValueError(
-            f"expected jacobian (n·k, p) and errors (n, k), got {tuple(jacobian.shape)} and {tuple(errors.shape)}"
-        )
-    gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
-    centred = gradients - gradients.mean(0)
-    return centred.T @ centred / len(centred)
-
-
-def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
-    """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
-
-    First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
-
-    Args:
-        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
-
-    Raises:
-        ValueError: for shapes that disagree, η or b out of range, an H that is not positive definite (give weight
-            decay, or go to ``row_space``).
-
-    Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
-    """
-    _check_positive(lr=lr, batch_size=batch_size)
-    if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
-        raise ValueError(
-            f"expected hessian and gradient_covariance (p, p), got {tuple(hessian.shape)} and "
-            f"{tuple(gradient_covariance.shape)}"
-        )
-    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
-    if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
-        raise ValueError("hessian must be positive definite, or SGD has no steady state")
-    covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
-    return (covariance + covariance.T) / 2
-
-
-def commuting_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
-    """The same where H and Λ commute, in closed form: ``Σ = (η/2b) Λ H⁻¹`` (section 5).
-
-    Raises:
-        ValueError: if they do not commute, to 10⁻⁸ of the product.
-    """
-    _check_positive(lr=lr, batch_size=batch_size)
-    h, noise = hessian.to(F64), gradient_covariance.to(F64)
-    apart, scale = (h @ noise - noise @ h).norm(), (h @ noise).norm()
-    if apart > 1e-8 * scale:
-        raise ValueError(f"hessian and gradient_covariance must commute, got ‖HΛ − ΛH‖/‖HΛ‖ = {apart / scale:.2g}")
-    covariance = torch.linalg.solve(h, noise) * (lr / (2 * batch_size))
-    return (covariance + covariance.T) / 2
-
-
-def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
-    """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
-
-    Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in ``LeaveOneOut`` (cross-kernel = kernel).
-
-    Args:
-        hessian: H of the mean loss. lr: η. batch_size: b. noise: σ, in the unit of a gradient.
-    """
-    _check_positive(lr=lr, batch_size=batch_size, noise=noise)
-    return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
-
-
-def row_space(kernel) -> Tensor:
-    """The Jacobian in an orthonormal basis of its own row space: ``V√(eigenvalues)``, ``(n·k, n·k)``, with Θ = JJᵀ.
-
-    Norms and inner products of weights are the same as in the whole space. Directions whose eigenvalue is 0 are kept
-    as zero columns.
-
-    Example:
-        >>> row_space(torch.diag(torch.tensor([4.0, 9.0]))).abs()
-        tensor([[2., 0.],
-                [0., 3.]], dtype=torch.float64)
-    """
-    kernel = spectrum(kernel)
-    return kernel.vectors * kernel.values.sqrt()
-
-
-def _check_positive(**numbers) -> None:
-    for name, value in numbers.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-
-
-# --- tangent --------------------------------------------------------------------------------------------------------
-#
-# A network as its linearization sees the data: kernel, cross-kernel and first outputs, and the F-SI of its examples.
-#
-# Everything that ``lib.scores.unique_information`` and ``lib.scores.unique_information`` need of a network and two sets of inputs is computed once
-# here. Labels, training time, step size, decay and the choice of training rows can then change at the price of an
-# eigendecomposition, or none.
-#
-# Convention, that of the authors' code: gradient descent on the mean loss with the learning rate as typed into an
-# optimizer, and an example that is left out leaves the others' steps as they are (η/n each, n the rows with it), which
-# is ``loss="sum"`` with η/n, and a masked training of ``lib.training.ensemble``.
-
-
 @dataclass(frozen=True)
 class Tangent:
     """What a linearized network is on n training and m other inputs, with k outputs."""
@@ -539,9 +313,9 @@ class Tangent:
     def rows(self, kept: Tensor) -> "Tangent":
         """The same network with these training rows only: ``(n,)`` bool, or positions."""
         n, k = self.outputs.shape
-        at = torch.arange(n)[kept]
-        columns = (at[:, None] * k + torch.arange(k)).flatten()
-        return Tangent(self.kernel[columns][:, columns], self.cross_kernel[:, columns], self.outputs[at])
+        rows = torch.arange(n)[kept]
+        columns = (rows[:, None] * k + torch.arange(k)).flatten()
+        return Tangent(self.kernel[columns][:, columns], self.cross_kernel[:, columns], self.outputs[rows])
 
 
 def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None = None, seed: int = 0) -> Tangent:
@@ -551,10 +325,7 @@ def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None
         x, x_val: training and other inputs, ``(n, …)`` and ``(m, …)``.
         per_layer: coordinates kept of each parameter tensor (drawn by ``seed``); None = the exact kernel.
 
-    Raises:
-        ValueError: as ``lib.numerics.gradients``.
-
-    Cost: that of ``ntk`` or ``jacobians``, and k·(n + m) backward passes.
+    Cost and errors: those of ``lib.numerics.gradients.ntk`` or ``jacobians``.
 
     Example:
         >>> net = tangent(nn.Linear(2, 1), torch.eye(2), torch.ones(1, 2))
@@ -564,21 +335,20 @@ def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None
     """
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
-        outputs = torch.cat([model(part.to(next(model.parameters()))) for part in x.split(512)])
+        outputs = torch.cat([model(rows.to(next(model.parameters()))) for rows in x.split(512)])
     if per_layer is None:
         return Tangent(ntk(model, x), ntk(model, x, x_val), outputs)
-    own, other = (jacobians(model, part, per_layer=per_layer, seed=seed) for part in (x, x_val))
-    return Tangent(own @ own.T, other @ own.T, outputs)
+    j, j_val = (jacobians(model, rows, per_layer=per_layer, seed=seed) for rows in (x, x_val))
+    return Tangent(j @ j.T, j_val @ j.T, outputs)
 
 
-def targets(y: Tensor, outputs: int) -> Tensor:
+def regression_targets(y: Tensor, outputs: int) -> Tensor:
     """Labels as regression targets ``(n, k)``: 0 and 1 for one output, one-hot for more.
 
-    Raises:
-        ValueError: for labels that so many outputs cannot tell apart.
+    Raises: ValueError for labels that so many outputs cannot tell apart.
 
     Example:
-        >>> targets(torch.tensor([0, 1]), 1).flatten()
+        >>> regression_targets(torch.tensor([0, 1]), 1).flatten()
         tensor([0., 1.], dtype=torch.float64)
     """
     if y.min() < 0 or y.max() >= max(outputs, 2):
@@ -590,22 +360,19 @@ def changes(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: f
     """What each training example changes in the predictions on the other inputs, ``(n, m, k)``: with it minus without.
 
     Args:
-        y: labels ``(n,)``, see :func:`targets`.
+        y: labels ``(n,)``, see :func:`regression_targets`.
         lr, steps, weight_decay: η and λ of the mean loss, t full-batch steps (``math.inf`` allowed).
     """
     n, k = net.outputs.shape
-    found = leave_one_out(
-        net.spectrum, targets(y, k) - net.outputs.to(F64), lr=lr / n, steps=steps,
-        weight_decay=n * weight_decay, cross_kernel=net.cross_kernel,
-    )  # fmt: skip
-    return found.predictions
+    residual = regression_targets(y, k) - net.outputs.to(F64)
+    training = {"lr": lr / n, "steps": steps, "weight_decay": n * weight_decay}
+    return leave_one_out(net.spectrum, residual, cross_kernel=net.cross_kernel, **training).predictions
 
 
 def f_si(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0, sigma: float = 1.0) -> Tensor:
     """Functional sample information of each training example in nats, ``(n,)`` float64 (Harutyunyan et al. eq. 16).
 
-    Large = predictions on the other inputs would differ without the example. Arguments as in :func:`changes`; σ is
-    the noise on the predictions.
+    High = predictions on the other inputs would differ without it. Arguments as in :func:`changes`; σ is their noise.
 
     Example:
         >>> net = Tangent(torch.eye(2), torch.ones(1, 2), torch.zeros(2, 1))
@@ -622,16 +389,14 @@ def f_si_by_class(
 
         Σ_c (1/2σ²) E_x (f^c(x) − f^c₋ᵢ(x))²        f^c fits 1[y = c], all from the same initial weights
 
-    With k outputs in one network the kernel has n·k rows; the k networks share one of n rows, as the classes do in the
-    CG-score. In the limit of infinite width the two are the same (the outputs' kernels are then alike and apart).
+    The k networks share a kernel of n rows, where one with k outputs has n·k; in infinite width the two are the same.
 
     Args:
         net: with one output.
         y: labels ``(n,)``, or ``(r, n)`` for r labellings, which give ``(r, n)``.
         classes: k. lr, steps: as in :func:`changes`. continuous: gradient flow for the time ηt, stable for any η.
 
-    Raises:
-        ValueError: for a network with more outputs, labels out of range, a step size at which training diverges.
+    Raises: ValueError for a network with more outputs, labels out of range, a step size at which training diverges.
 
     Cost: an eigendecomposition of n rows, then per class and labelling 2mn² operations for m other inputs.
 
@@ -642,23 +407,83 @@ def f_si_by_class(
     """
     n = len(net.outputs)
     if net.outputs.shape[1] != 1 or y.shape[-1:] != (n,):
-        raise ValueError(f"expected a network of one output and y (…, {n}), got {net.outputs.shape[1]} outputs and "
-                         f"y {tuple(y.shape)}")  # fmt: skip
-    cross, found = net.cross_kernel.to(F64) @ net.spectrum.vectors, []
+        got = f"{net.outputs.shape[1]} outputs and y {tuple(y.shape)}"
+        raise ValueError(f"expected a network of one output and y (…, {n}), got {got}")
+    cross, scores = net.cross_kernel.to(F64) @ net.spectrum.vectors, []
     for labels in y.reshape(-1, n):
-        goals = targets(labels.to(net.outputs.device), max(classes, 2)) - net.outputs.to(F64)
+        goals = regression_targets(labels.to(net.outputs.device), max(classes, 2)) - net.outputs.to(F64)
         moved = (
             prediction_changes(net.spectrum, goal, cross, lr=lr / n, steps=steps, continuous=continuous, turned=True)
             for goal in goals.T
         )
-        found.append(sum(functional_sample_information(each[..., None], sigma=sigma) for each in moved))
-    return torch.stack(found).view(y.shape)
+        scores.append(sum(functional_sample_information(each[..., None], sigma=sigma) for each in moved))
+    return torch.stack(scores).view(y.shape)
 
 
 def fitted(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0) -> Tensor:
     """How far training has moved the predictions on the other inputs, ``f_w(x) − f₀(x)``, ``(m, k)``."""
     n, k = net.outputs.shape
-    alpha = coefficients(
-        net.spectrum, targets(y, k) - net.outputs.to(F64), lr=lr / n, steps=steps, weight_decay=n * weight_decay
-    )
+    training = {"lr": lr / n, "steps": steps, "weight_decay": n * weight_decay}
+    alpha = coefficients(net.spectrum, regression_targets(y, k) - net.outputs.to(F64), **training)
     return (net.cross_kernel.to(F64) @ alpha.flatten()).view(-1, k)
+
+
+def _as_sum(n: int, *, lr: float, weight_decay: float, loss: str) -> tuple[float, float]:
+    """η and λ of the sum loss over n examples that does the same."""
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+    return (lr, weight_decay) if loss == "sum" else (lr / n, weight_decay * n)
+
+
+def _curvatures(values: Tensor, *, lr: float, steps: float, weight_decay: float, continuous: bool) -> Tensor:
+    """Eigenvalues of Θ + λI, or ValueError where training as described diverges or has no limit."""
+    check_time(lr, steps, continuous)
+    x = values + weight_decay
+    if not continuous and lr * x[-1] > 2 * (1 + 1e-12):
+        raise ValueError(
+            f"lr must be at most 2 / largest curvature = {2 / x[-1]:.3g} (for the sum loss), or gradient descent "
+            f"diverges; got {lr:.3g} (continuous=True has no such bound)"
+        )
+    if math.isinf(steps) and x[0] <= len(x) * torch.finfo(F64).eps * x[-1]:
+        raise ValueError(
+            f"kernel is singular ({int((values <= len(x) * 2e-16 * values[-1]).sum())} eigenvalues of {len(x)} are 0): "
+            "at t = ∞ the coefficients grow without bound; give weight_decay > 0 or a large finite number of steps"
+        )
+    return x
+
+
+def _residuals(residual, size: int) -> Tensor:
+    """Residuals as float64 ``(n, k)`` with n·k = size."""
+    residual = torch.as_tensor(residual)
+    if residual.ndim not in (1, 2) or residual.numel() != size:
+        raise ValueError(f"residual must be (n,) or (n, k) with n·k = {size}, got {tuple(residual.shape)}")
+    return residual.to(F64).reshape(len(residual), -1)
+
+
+def _masked(x: Tensor, outputs: Tensor, along: Tensor, partial_fractions) -> Tensor:
+    """``Vᵀ(α − α₋ᵢ)`` for every i, ``(N, n)``, for one filter; x the curvatures, outputs V (n, k, N), along = Vᵀr."""
+    n, k, size = outputs.shape
+    z, c = (t.to(x.device) for t in partial_fractions)
+    if not len(z):
+        return torch.zeros(size, n, dtype=F64, device=x.device)
+    resolvents = 1 / (z - x[:, None])  # (N, q)
+    both = torch.view_as_real(resolvents).flatten(1)  # (N, 2q): a complex product as one real product
+    seen = torch.view_as_complex(
+        (outputs.reshape(n * k, size) @ (both * along[:, None])).view(n, k, -1, 2)
+    )  # E_iᵀR_j r, (n, k, q)
+    blocks = torch.empty(n, k, k, len(z), dtype=z.dtype, device=z.device)  # E_iᵀR_jE_i
+    for a in range(k):
+        for b in range(a + 1):
+            block = ((outputs[:, a] * outputs[:, b]) @ both).view(n, -1, 2)
+            blocks[:, a, b] = blocks[:, b, a] = torch.view_as_complex(block)
+    if k == 1:
+        pulls = (c * seen[:, 0] / blocks[:, 0, 0])[:, None]
+    else:
+        pulls = c * torch.linalg.solve(blocks.permute(0, 3, 1, 2), seen.transpose(1, 2)).transpose(1, 2)  # (n, k, q)
+    signed = torch.view_as_real((2 * pulls).conj().resolve_conj()).flatten(2)  # Re(ab) = Re a Re b − Im a Im b
+    moved = both @ signed[:, 0].T * outputs[:, 0].T
+    for a in range(1, k):
+        moved.addcmul_(both @ signed[:, a].T, outputs[:, a].T)
+    return moved

@@ -1,4 +1,4 @@
-"""Which examples the members of a group meet at each step, and how they look.
+"""One group of networks trained side by side: their batches, the optimizer, what is recorded, and the loop over these.
 
 Random numbers of a member with seed s, none of them shared: the order of its batches comes from
 ``numpy.random.default_rng([s, 0])``, augmentation from ``default_rng([s, 1])``. They are drawn on the CPU, so that they
@@ -20,6 +20,7 @@ from lib.networks.stacked import ROWS, Flat, losses, softmax, targets
 from lib.training.recipe import Members, Recipe, Work, state_kinds, step_counts, step_range
 
 PAD = 4  # pixels around an image that is cropped back to its size
+BLOCK = 2**17  # numbers of a buffer updated at a time: a few such blocks fit a core's second cache
 
 
 class Stream:
@@ -47,8 +48,7 @@ class Stream:
 def augmented(x: Tensor, kind: str, shifts: Tensor) -> Tensor:
     """Images ``(b, c, h, w)`` mirrored (``flip``) and moved within a frame of 4 zeros (``crop``).
 
-    Args:
-        shifts: ``(b, 3)`` integers: rows and columns 0 … 8 (4 leaves the image where it is), mirrored 0 or 1.
+    ``shifts (b, 3)``: integers, rows and columns 0 … 8 (4 leaves the image where it is), mirrored 0 or 1.
     """
     b, c, h, w = x.shape
     rows, columns = (torch.arange(side, device=x.device).expand(b, side) for side in (h, w))
@@ -70,18 +70,18 @@ class Feed:
     """
 
     def __init__(self, work: Work, members: Members, target: Tensor):
-        self.work, self.target, self.size, n = work, target, len(members.seeds), len(work.x)
+        self.work, self.target, self.size, n, device = work, target, len(members.seeds), work.n, work.run.device
         sees, batch = members.sees, work.recipe.batch_size
         self.batch, self.weight = batch or n, 1 / (batch or n)
         if sees is not None and (work.masked or batch is None):
             counts = self.batch if work.masked else sees.sum(1)[:, None, None]
-            self.weight = (sees[..., None].to(target.dtype) / counts).to(work.device)
+            self.weight = (sees[..., None].to(target.dtype) / counts).to(device)
         if members.weights is not None:
-            self.weight = self.weight * members.weights[..., None].to(work.device, target.dtype)
+            self.weight = self.weight * members.weights[..., None].to(device, target.dtype)
         drawn = [np.arange(n)] * self.size if sees is None or work.masked else [np.flatnonzero(row) for row in sees]
         self.streams = [Stream(rows, self.batch, seed) for rows, seed in zip(drawn, members.seeds, strict=True)]
         self.shakers = [np.random.default_rng([seed, 1]) for seed in members.seeds]
-        self.block = torch.arange(self.size, device=work.device)[:, None] * n  # a member's rows in a stack of all
+        self.block = torch.arange(self.size, device=device)[:, None] * n  # a member's rows in a stack of all
 
     def skip(self, steps: int) -> None:
         """Draw the next batches without looking at them: what follows is what would have followed."""
@@ -101,44 +101,37 @@ class Feed:
             yield augmented(x.flatten(0, 1), self.work.recipe.augment, shift).view(x.shape), *others
 
     def _shifts(self, steps: int) -> Tensor:
-        frame = [2 * PAD + 1, 2 * PAD + 1, 2]
-        return self._stack([rng.integers(0, frame, (steps, self.batch, 3)) for rng in self.shakers])
+        size = (steps, self.batch, 3)
+        return self._stack([rng.integers(0, [2 * PAD + 1, 2 * PAD + 1, 2], size) for rng in self.shakers])
 
     def _everything(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
         """Full batches: all members look at the same rows, which are not copied."""
-        x, target = self.work.x, self.target.expand(self.size, *self.target.shape[1:])
+        x, target = self.work.data.x_train, self.target.expand(self.size, *self.target.shape[1:])
         rows = torch.arange(len(x), device=x.device).expand(self.size, -1)
         return itertools.repeat((x.expand(self.size, *x.shape), target, self.weight, rows), steps)
 
     def _drawn(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
         order = self._stack([stream.take(steps) for stream in self.streams])  # (steps, E, B)
-        rows, own = order.flatten(1), (order + self.block).flatten(1)  # in the data, and in a stack of E times the data
-        x = self.work.x.new_empty(self.size, self.batch, *self.work.x.shape[1:])
+        rows, stack_rows = order.flatten(1), (order + self.block).flatten(1)  # in the data; in E times the data
+        everything, targets_of_all = self.work.data.x_train, self.target.flatten(0, 1)
+        x = everything.new_empty(self.size, self.batch, *everything.shape[1:])
         target = self.target.new_empty(self.size, self.batch, self.target.shape[-1])
-        flat_x, flat_target, answers = x.flatten(0, 1), target.flatten(0, 1), self.target.flatten(0, 1)
-        asked, weight = rows if len(self.target) == 1 else own, self.weight
+        flat_x, flat_target, weight = x.flatten(0, 1), target.flatten(0, 1), self.weight
+        target_rows = rows if len(self.target) == 1 else stack_rows
         for i in range(steps):
-            torch.index_select(self.work.x, 0, rows[i], out=flat_x)
-            torch.index_select(answers, 0, asked[i], out=flat_target)
+            torch.index_select(everything, 0, rows[i], out=flat_x)
+            torch.index_select(targets_of_all, 0, target_rows[i], out=flat_target)
             if isinstance(self.weight, Tensor):
-                weight = self.weight.flatten(0, 1)[own[i]].view(self.size, self.batch, 1)
+                weight = self.weight.flatten(0, 1)[stack_rows[i]].view(self.size, self.batch, 1)
             yield x, target, weight, order[i]
 
     def _stack(self, members: list[np.ndarray]) -> Tensor:
         """Per-member arrays ``(steps, …)`` as one tensor ``(steps, E, …)``."""
-        return torch.from_numpy(np.stack(members, 1)).to(self.work.device)
-
-
-# --- optimizer ------------------------------------------------------------------------------------------------------
-#
-# The update rules of ``lib.training.recipe`` for a group of networks at once, on the flat buffers of ``lib.networks.stacked``.
-
-
-BLOCK = 2**17  # numbers of a buffer updated at a time: a few such blocks fit a core's second cache
+        return torch.from_numpy(np.stack(members, 1)).to(self.work.run.device)
 
 
 class Optimizer:
-    """The update rules of ``lib.training.recipe`` on the flat buffers of a group, with the penalty's gradient λ(w − w_ref).
+    """The update rules of ``lib.training.recipe`` on a group's flat buffers, with the penalty's gradient λ(w − w_ref).
 
     On a CPU a buffer is worked through in blocks, so that the operations of an update find a block in the cache.
     """
@@ -146,17 +139,14 @@ class Optimizer:
     def __init__(self, recipe: Recipe, net):
         self.recipe, self.t = recipe, 0
         self.folded = recipe.optimizer == "sgd" and not recipe.nesterov
-        self.v = net.w.like()  # velocity, or Adam's first moment
-        self.g = self.v if self.folded else net.w.like()  # plain SGD gathers gradients in its velocity
-        vectors = [net.w.buffer, self.v.buffer, self.g.buffer]
-        kinds = state_kinds(recipe)
-        self.state = {"velocity": self.v} | {kind: net.w.like() for kind in kinds[1:]}
-        if "reference" in kinds:
+        self.state = {kind: net.w.like() for kind in state_kinds(recipe)}  # velocity: for Adam the first moment
+        self.g = self.state["velocity"] if self.folded else net.w.like()  # plain SGD gathers gradients in its velocity
+        if "reference" in self.state:
             self.state["reference"].buffer.copy_(net.w.buffer)
-        vectors += [self.state[kind].buffer if kind in kinds else None for kind in ("second", "reference")]
+        flats = [net.w, self.state["velocity"], self.g, self.state.get("second"), self.state.get("reference")]
         lone = self.folded and not recipe.weight_decay  # one operation has nothing to find in the cache
         size = BLOCK if net.w.buffer.device.type == "cpu" and not lone else len(net.w.buffer)
-        split = [v.split(size) if v is not None else itertools.repeat(None) for v in vectors]
+        split = [itertools.repeat(None) if flat is None else flat.buffer.split(size) for flat in flats]
         self.blocks = list(zip(*split, strict=False))
 
     def load(self, state: dict[str, Tensor]) -> None:
@@ -169,9 +159,8 @@ class Optimizer:
     def export(self) -> dict[str, Tensor]:
         """``kind:name`` → ``(E, *shape)`` and ``steps (E,)``, on the CPU."""
         vectors = {f"{kind}:{name}": v for kind, flat in self.state.items() for name, v in flat.views.items()}
-        members = len(next(iter(vectors.values())))
-        found = {name: view.to("cpu", copy=True).contiguous() for name, view in vectors.items()}
-        return found | {"steps": torch.full((members,), self.t)}
+        copies = {name: view.to("cpu", copy=True).contiguous() for name, view in vectors.items()}
+        return copies | {"steps": torch.full((len(next(iter(copies.values()))),), self.t)}
 
     def step(self, add_gradient: Callable[[Flat, float], Tensor], lr: float) -> Tensor:
         """One update, where ``add_gradient(into, β)`` does ``into ← β·into + g``; returns what that returns."""
@@ -200,11 +189,6 @@ class Optimizer:
             w.sub_(v, alpha=lr)
 
 
-# --- recording ------------------------------------------------------------------------------------------------------
-#
-# What is kept of a group while it trains: correctness as bits, losses, error vectors, states.
-
-
 def correct(f: Tensor, y: Tensor, middle: Tensor) -> Tensor:
     """Whether each output ``(E, b, k)`` names the class of ``y (·, b[, k])``; one output is held against ``middle``."""
     if f.shape[-1] == 1:
@@ -213,20 +197,29 @@ def correct(f: Tensor, y: Tensor, middle: Tensor) -> Tensor:
 
 
 class Recorder:
-    """Gathers what ``work.record`` asks for of the group ``net``; ``last`` is the final epoch.
+    """Gathers what ``work.record`` asks for of the group ``net``, whose members pass over ``pool`` rows each.
 
     Names of the arrays: ``bits_train (E, T, ⌈n/8⌉)``, ``accuracy_train (E,)`` over the rows that were seen,
     ``loss_train (E, T, n)``, the same for ``test``, ``errors.EPOCH (E, n, k)``, ``checkpoint.EPOCH:NAME`` and
-    ``final:NAME (E, …)``.
+    ``final:NAME (E, …)``; ``bits_visits (E, passes, ⌈n/8⌉)``. A pass over a member's rows visits each of them once;
+    passes that training begins or ends within are left out.
     """
 
-    def __init__(self, work, net, y: Tensor, sees: Tensor | None, last: int):
-        self.work, self.net, self.last = work, net, last
-        self.sets = {"train": (work.x, y)} | ({} if work.x_test is None else {"test": (work.x_test, work.y_test[None])})
-        self.seen = {"train": True if sees is None else sees.numpy(), "test": True}
-        self.middle = (work.y.max() + work.y.min()) / 2  # between the classes of a network with one output
-        self.moments: dict[str, list[np.ndarray]] = {}
-        self.once: dict[str, np.ndarray] = {}
+    def __init__(self, work: Work, members: Members, net, y: Tensor, pool: int):
+        self.work, self.net, self.last, data = work, net, work.span()[1], work.data
+        self.sets = {"train": (data.x_train, y)}
+        if data.x_test is not None:
+            self.sets["test"] = data.x_test, data.y_test[None]
+        self.seen = {"train": True if members.sees is None else members.sees.numpy(), "test": True}
+        self.middle = (data.y_train.max() + data.y_train.min()) / 2  # between the classes of a network with one output
+        self.moments, self.once = {}, {}  # name → arrays of one moment after another; name → array
+        if work.record.visits:
+            self.batch, self.pool, steps = work.recipe.batch_size or work.n, pool, step_range(work, pool)
+            self.first = math.ceil(steps.start * self.batch / pool)
+            end = max(self.first, steps.stop * self.batch // pool)
+            self.range = self.first * pool, end * pool  # places in a member's stream of rows
+            self.who = torch.arange(len(members.seeds), device=work.run.device)
+            self.right = self.who.new_zeros(end - self.first, len(self.who), work.n, dtype=torch.bool)
 
     def take(self, epoch: int) -> None:
         """Look at the group at the end of ``epoch``, 0 being the start."""
@@ -234,115 +227,79 @@ class Recorder:
         kinds = [f"checkpoint.{epoch}"] * (epoch in record.checkpoints_at) + ["final"] * (final and record.parameters)
         for kind in kinds:
             self.once |= {f"{kind}:{name}": value.numpy() for name, value in self.net.export().items()}
-        wanted = {
-            "correct": final or record.correct == "epoch",
-            "loss": record.loss == "epoch" or (final and record.loss == "final"),
-            "errors": epoch in record.errors_at,
-        }
+        wanted = {"correct"} if final or record.correct == "epoch" else set()
+        wanted |= {"loss"} if record.loss == "epoch" or (final and record.loss == "final") else set()
         for name, (x, y) in self.sets.items():
-            found = self._evaluate(
-                x, y, {what for what in wanted if wanted[what] and (name, what) != ("test", "errors")}
-            )
-            if "correct" in found:
-                self.moments.setdefault(f"bits_{name}", []).append(np.packbits(found["correct"], axis=1))
-            if "loss" in found:
-                self.moments.setdefault(f"loss_{name}", []).append(found["loss"])
-            if "errors" in found:
-                self.once[f"errors.{epoch}"] = found["errors"]
+            errors = {"errors"} if name == "train" and epoch in record.errors_at else set()
+            values = self._evaluate(x, y, wanted | errors)
+            if "correct" in values:
+                self.moments.setdefault(f"bits_{name}", []).append(np.packbits(values["correct"], axis=1))
+            if "loss" in values:
+                self.moments.setdefault(f"loss_{name}", []).append(values["loss"])
+            if errors:
+                self.once[f"errors.{epoch}"] = values["errors"]
             if final:
-                seen = np.broadcast_to(self.seen[name], found["correct"].shape)
-                self.once[f"accuracy_{name}"] = (found["correct"] & seen).sum(1) / seen.sum(1)
+                seen = np.broadcast_to(self.seen[name], values["correct"].shape)
+                self.once[f"accuracy_{name}"] = (values["correct"] & seen).sum(1) / seen.sum(1)
 
     def _evaluate(self, x: Tensor, y: Tensor, wanted: set[str]) -> dict[str, np.ndarray]:
         """Correctness, loss and errors of every example, a block of rows at a time."""
         blocks: dict[str, list] = {what: [] for what in wanted}
-        for at in range(0, len(x) if wanted else 0, ROWS):
-            f, own = self.net.logits(x[at : at + ROWS]), y[:, at : at + ROWS]  # (E, b, k)
-            goal = targets(own, f.shape[-1], f.dtype)
+        for first in range(0, len(x) if wanted else 0, ROWS):
+            f, labels = self.net.logits(x[first : first + ROWS]), y[:, first : first + ROWS]  # f (E, b, k)
+            target = targets(labels, f.shape[-1], f.dtype)
             if "correct" in wanted:
-                blocks["correct"].append(correct(f, own, self.middle))
+                blocks["correct"].append(correct(f, labels, self.middle))
             if "loss" in wanted:
-                blocks["loss"].append(losses(f, goal, self.work.recipe.loss).float())
+                blocks["loss"].append(losses(f, target, self.work.recipe.loss).float())
             if "errors" in wanted:
-                blocks["errors"].append(((softmax(f) if f.shape[-1] > 1 else f) - goal).float())
+                blocks["errors"].append(((softmax(f) if f.shape[-1] > 1 else f) - target).float())
         return {what: torch.cat(parts, 1).cpu().numpy() for what, parts in blocks.items()}
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        return self.once | {name: np.stack(parts, 1) for name, parts in self.moments.items()}
-
-
-class Visits:
-    """Whether each example was right when a batch held it, before the step: ``bits_visits (E, passes, ⌈n/8⌉)``.
-
-    A pass over a member's rows visits each of them once; passes that training begins or ends within are left out.
-
-    Args:
-        pool: rows in a pass, of every member of the group. steps: that will be taken.
-    """
-
-    def __init__(self, work, members, pool: int, steps: range):
-        self.batch, self.pool = work.recipe.batch_size or len(work.x), pool
-        self.first = math.ceil(steps.start * self.batch / pool)
-        last = max(self.first, steps.stop * self.batch // pool)
-        size, self.middle = len(members.seeds), (work.y.max() + work.y.min()) / 2
-        self.right = torch.zeros(last - self.first, size, len(work.x), dtype=torch.bool, device=work.device)
-        self.range = self.first * pool, last * pool  # places in a member's stream of rows
-        self.who = torch.arange(size, device=work.device)
-
-    def take(self, t: int, rows: Tensor, logits: Tensor, target: Tensor) -> None:
-        """What step t saw: ``rows (E, B)``, ``logits`` and ``target (E, B, k)``."""
+    def visit(self, t: int, rows: Tensor, logits: Tensor, target: Tensor) -> None:
+        """What step t saw: ``rows (E, B)``, ``logits`` and ``target (E, B, k)``, before its update."""
         begin, end = (min(max(0, place - t * self.batch), self.batch) for place in self.range)
         if begin < end:
-            place = torch.arange(begin, end, device=rows.device) + t * self.batch
+            passes = (torch.arange(begin, end, device=rows.device) + t * self.batch) // self.pool - self.first
             right = correct(logits[:, begin:end], target[:, begin:end], self.middle)
-            self.right[(place // self.pool - self.first)[:, None], self.who, rows[:, begin:end].T] = right.T
+            self.right[passes[:, None], self.who, rows[:, begin:end].T] = right.T
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"bits_visits": np.packbits(self.right.transpose(0, 1).cpu().numpy(), axis=-1)}
-
-
-# --- descent --------------------------------------------------------------------------------------------------------
-#
-# One group of networks trained side by side.
+        if self.work.record.visits:
+            self.once["bits_visits"] = np.packbits(self.right.transpose(0, 1).cpu().numpy(), axis=-1)
+        return self.once | {name: np.stack(parts, 1) for name, parts in self.moments.items()}
 
 
 @torch.no_grad()
 def train_group(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Train members that take equally many steps side by side; ``tick(E)`` is called after each. Returns the record."""
-    recipe, n = work.recipe, len(work.x)
-    net = work.group(len(members.seeds))
-    _start(net, work.model, members)
-    y = work.y[None] if members.labels is None else members.labels.to(work.device)
-    feed = Feed(work, members, targets(y, net.logits(work.x[:1]).shape[-1], net.w.buffer.dtype))
-    pool, (start, stop) = len(feed.streams[0].rows) if recipe.batch_size else n, work.span()
-    steps, per_epoch = step_counts(recipe, pool, n)
-    optimizer, recorder = Optimizer(recipe, net), Recorder(work, net, y, members.sees, stop)
+    recipe, data, size, (after, until) = work.recipe, work.data, len(members.seeds), work.span()
+    net = work.group(size)
+    for e, seed in enumerate(members.seeds):
+        start = fresh(work.model, seed) | {name: value[e] for name, value in (members.parameters or {}).items()}
+        for name, view in {**net.w.views, **net.buffers}.items():
+            view[e].copy_(start[name])
+    y = data.y_train[None] if members.labels is None else members.labels.to(work.run.device)
+    feed = Feed(work, members, targets(y, net.logits(data.x_train[:1]).shape[-1], net.w.buffer.dtype))
+    pool = len(feed.streams[0].rows) if recipe.batch_size else work.n
+    steps, per_epoch = step_counts(recipe, pool, work.n)
+    optimizer, recorder = Optimizer(recipe, net), Recorder(work, members, net, y, pool)
     if members.state is not None:
         optimizer.load(members.state)
-    visits = Visits(work, members, pool, step_range(work, pool)) if work.record.visits else None
-    for epoch in range(start):  # the batches of the epochs before belong to them
+    for epoch in range(after):  # the batches of the epochs before belong to them
         feed.skip(min(per_epoch, steps - epoch * per_epoch))
-    recorder.take(start)
-    for epoch in range(start + 1, stop + 1):
+    recorder.take(after)
+    for epoch in range(after + 1, until + 1):
         first = (epoch - 1) * per_epoch
         for t, (x, target, weight, rows) in enumerate(feed.take(min(per_epoch, steps - first)), start=first):
             add = lambda into, beta: net.gradient_(into, x, target, weight, recipe.loss, beta)  # noqa: B023
             logits = optimizer.step(add, recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch))
-            if visits:
-                visits.take(t, rows, logits, target)
-            tick(len(members.seeds))
+            if work.record.visits:
+                recorder.visit(t, rows, logits, target)
+            tick(size)
         recorder.take(epoch)
     state = {f"state.{name}": value.numpy() for name, value in optimizer.export().items()} if work.record.state else {}
-    return recorder.arrays() | (visits.arrays() if visits else {}) | state
-
-
-def _start(net, model: nn.Module, members: Members) -> None:
-    for e, seed in enumerate(members.seeds):
-        state = fresh(model, seed)
-        if members.initial is not None:
-            state |= {name: value[e] for name, value in members.initial.items()}
-        for name, view in {**net.w.views, **net.buffers}.items():
-            view[e].copy_(state[name])
+    return recorder.arrays() | state
 
 
 _drawing = threading.Lock()  # torch's initializers draw from the process's one generator

@@ -1,4 +1,4 @@
-"""How a network is trained and what is kept of it: the two arguments that every experiment states.
+"""What an ensemble is asked to do: how to train, what to keep, where to compute, and what each member has of its own.
 
 Conventions, for a batch of B examples with outputs f and one-hot targets y:
 
@@ -15,15 +15,14 @@ before the optimizer (as in ``torch.optim``, so λ here is its ``weight_decay``)
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.networks.stacked import LOSSES, group, stacked_members
-
-OPTIMIZERS = ("sgd", "adam", "rmsprop")
-SCHEDULES = ("constant", "step", "cosine", "warmup_linear")
-AUGMENTATIONS = (None, "crop", "flip", "crop_flip")
+from lib.networks.stacked import LOSSES, chain, group, stacked_members
 
 
 def _one_of(name, value, valid):
@@ -33,57 +32,41 @@ def _one_of(name, value, valid):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to train a network; see the module's text for the loss and the update rules.
+    """One way to train a network, by the module's loss and update rules; ValueError for what is out of its range.
 
-    Args:
-        lr: learning rate η, at its highest.
-        epochs, iterations: how long; exactly one of them. A member that sees m examples takes ⌈m/B⌉ steps an epoch.
-        batch_size: B; ``None`` is full-batch gradient descent (one step an epoch).
-        optimizer: ``sgd``, ``adam`` or ``rmsprop``.
-        momentum, nesterov: μ of SGD and RMSprop.
-        betas, alpha, eps: β₁, β₂ of Adam; α of RMSprop; ε of both.
-        weight_decay: λ. ``decay_to``: ``zero`` or ``init``.
-        schedule: of step t of T, as a factor of ``lr``: ``constant``; ``step`` (``gamma`` to the number of
-            ``milestones``, in epochs, that have passed); ``cosine`` (½(1 + cos πt/T)); ``warmup_linear``
-            (up over the warm-up, then linearly down to 0).
-        warmup: share of the steps over which the factor also rises linearly from 0; ``None`` is 0.15 for
-            ``warmup_linear`` and 0 for the others.
-        loss: ``cross_entropy`` or ``mse``.
-        augment: ``crop`` (pad by 4, cut out at random), ``flip`` (left–right, half of the time), ``crop_flip``.
-
-    Raises:
-        ValueError: if an option is unknown or a number is out of its range.
+    ``schedule`` is a factor of ``lr`` at step t of T: ``constant``; ``step`` (``gamma`` to the number of ``milestones``
+    that have passed); ``cosine`` (½(1 + cos πt/T)); ``warmup_linear`` (up over the warm-up, then linearly down to 0).
 
     Example:
         >>> Recipe(lr=0.1, epochs=2, schedule="cosine").factor(1, steps=2, per_epoch=1)
         0.5
     """
 
-    lr: float
-    epochs: int | None = None
-    iterations: int | None = None
-    batch_size: int | None = 100
-    optimizer: str = "sgd"
-    momentum: float = 0.0
+    lr: float  # learning rate η, at its highest
+    epochs: int | None = None  # how long; a member that sees m examples takes ⌈m/B⌉ steps an epoch
+    iterations: int | None = None  # or how many steps; exactly one of the two
+    batch_size: int | None = 100  # B; None is full-batch gradient descent (one step an epoch)
+    optimizer: str = "sgd"  # or adam, rmsprop
+    momentum: float = 0.0  # μ of SGD and RMSprop
     nesterov: bool = False
-    betas: tuple = (0.9, 0.999)
-    alpha: float = 0.99
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    decay_to: str = "zero"
-    schedule: str = "constant"
-    milestones: tuple = ()
+    betas: tuple = (0.9, 0.999)  # β₁, β₂ of Adam
+    alpha: float = 0.99  # α of RMSprop
+    eps: float = 1e-8  # ε of both
+    weight_decay: float = 0.0  # λ
+    decay_to: str = "zero"  # w_ref; or init
+    schedule: str = "constant"  # or step, cosine, warmup_linear
+    milestones: tuple = ()  # epochs
     gamma: float = 0.1
-    warmup: float | None = None
-    loss: str = "cross_entropy"
-    augment: str | None = None
+    warmup: float | None = None  # share of the steps in which η also rises from 0; None: 0.15 for warmup_linear, else 0
+    loss: str = "cross_entropy"  # or mse
+    augment: str | None = None  # crop (pad by 4, cut out at random), flip (left–right, half of the time), crop_flip
 
     def __post_init__(self):
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("optimizer", self.optimizer, ("sgd", "adam", "rmsprop"))
+        _one_of("schedule", self.schedule, ("constant", "step", "cosine", "warmup_linear"))
         _one_of("loss", self.loss, LOSSES)
         _one_of("decay_to", self.decay_to, ("zero", "init"))
-        _one_of("augment", self.augment, AUGMENTATIONS)
+        _one_of("augment", self.augment, (None, "crop", "flip", "crop_flip"))
         if (self.epochs is None) == (self.iterations is None):
             raise ValueError(f"give epochs or iterations, one of them; got {self.epochs} and {self.iterations}")
         for name, low in (("epochs", 0), ("iterations", 0), ("batch_size", 1)):
@@ -91,10 +74,8 @@ class Recipe:
             if value is not None and value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
         if not self.lr > 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:
-            raise ValueError(
-                "expected lr > 0, weight_decay ≥ 0 and 0 ≤ momentum < 1, "
-                f"got {self.lr}, {self.weight_decay} and {self.momentum}"
-            )
+            got = f"{self.lr}, {self.weight_decay} and {self.momentum}"
+            raise ValueError(f"expected lr > 0, weight_decay ≥ 0 and 0 ≤ momentum < 1, got {got}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov needs optimizer 'sgd' and momentum > 0")
         object.__setattr__(self, "milestones", tuple(self.milestones))
@@ -119,26 +100,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of each member.
+    """What is kept of each member; epoch 0 is the initialization.
 
-    Args:
-        correct: ``final``, or ``epoch`` for the end of every epoch; epoch 0 is the initialization.
-        loss: per-example losses, ``None``, ``final`` or ``epoch``.
-        errors_at: epochs at which softmax − one-hot of the training examples is kept.
-        checkpoints_at: epochs at which the parameters are kept.
-        parameters: keep the final parameters.
-        visits: whether each example was right each time that it was in a batch, before the step, as the network in
-            training mode saw it (augmented, if so): the moments of Toneva et al. 2019. Of whole passes only.
-        state: keep the optimizer's state at the end, for a training that goes on from there.
+    ``visits`` are the moments of Toneva et al. 2019: whether each example was right each time that it was in a batch,
+    before the step, as the network in training mode saw it (augmented, if so). Of whole passes only.
     """
 
-    correct: str = "final"
-    loss: str | None = None
-    errors_at: tuple = ()
-    checkpoints_at: tuple = ()
-    parameters: bool = True
+    correct: str = "final"  # or epoch, for the end of every epoch
+    loss: str | None = None  # of each example: None, final or epoch
+    errors_at: tuple = ()  # epochs at which softmax − one-hot of the training examples is kept
+    checkpoints_at: tuple = ()  # epochs at which the parameters are kept
+    parameters: bool = True  # keep the final parameters
     visits: bool = False
-    state: bool = False
+    state: bool = False  # keep the optimizer's state at the end, for a training that goes on from there
 
     def __post_init__(self):
         _one_of("correct", self.correct, ("final", "epoch"))
@@ -147,12 +121,64 @@ class Record:
         object.__setattr__(self, "checkpoints_at", tuple(int(t) for t in self.checkpoints_at))
 
 
-# --- work -----------------------------------------------------------------------------------------------------------
-#
-# What an ensemble is asked to do: what all members share, what each has of its own, and whether it fits together.
+@dataclass(frozen=True)
+class Run:
+    """Where and by what means a training is computed: changes how long it takes, and the result by rounding at most.
+
+    ``bfloat16``, on a GPU, rounds the factors of products and convolutions; what is kept is float32. ``wide`` trains
+    networks with convolutions as one of many channels: up to twice as fast for narrow ones on a CPU; members then
+    depend on their company by rounding.
+    """
+
+    device: str = "cpu"  # or cuda, cuda:1
+    precision: str = "float32"  # or float64; on a GPU bfloat16
+    chunk: int | None = None  # members computed side by side, at most; None: by the network's size and the free memory
+    store: object = None  # a ``lib.store.Store``: keeps finished shards, so that a killed run goes on after the last
+    scheduler: object = None  # address or Client of Dask, whose workers train the shards; local: one process a core
+    wide: bool = False
+    progress: bool = True  # show a bar, in model-steps
+
+    def __post_init__(self):
+        _one_of("precision", self.precision, ("float32", "float64", "bfloat16"))
+        if self.chunk is not None and self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {self.chunk}")
 
 
-PRECISIONS = ("float32", "float64", "bfloat16")
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins and ends, if not at fresh weights, at epoch 0 and at the recipe's last epoch.
+
+    With ``parameters`` and ``state`` of a run that stopped at the end of epoch t, ``after=t`` gives what would have
+    followed: learning rates and batches are those that these epochs have in the whole training.
+    """
+
+    parameters: dict[str, Tensor] | None = None  # name → (E, …), as in Ensemble.parameters; None: drawn from the seeds
+    state: dict[str, Tensor] | None = None  # Ensemble.state; None: at rest, and penalties to init pull to parameters
+    after: int = 0  # the epoch at whose end training begins
+    until: int | None = None  # and at whose end it stops; None: the recipe's last
+
+
+class Data(NamedTuple):
+    """What is trained on, and what else is evaluated on; a tuple ``(x, y)`` or ``(x, y, x_test, y_test)`` does too."""
+
+    x_train: Tensor  # (n, …) float
+    y_train: Tensor  # (n,) integer classes; for ``mse`` also float values (n,) or (n, k)
+    x_test: Tensor | None = None
+    y_test: Tensor | None = None
+
+    @classmethod
+    def of(cls, data) -> "Data":
+        """From a tuple of tensors or arrays, or whatever has these four attributes, such as a ``lib.data`` dataset."""
+        parts = [getattr(data, name) for name in cls._fields] if hasattr(data, "x_train") else data
+        if not 2 <= len(parts) <= 4 or len(parts) == 3:
+            raise ValueError(f"data must be (x, y) or (x, y, x_test, y_test), got {len(parts)} parts")
+        return cls(*(part if part is None else as_tensor(part, classes=i % 2 == 1) for i, part in enumerate(parts)))
+
+
+def as_tensor(values, *, classes: bool = False) -> Tensor:
+    """Values as a tensor; classes, integers of any width, as int64."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    return tensor.long() if classes and not tensor.is_floating_point() else tensor
 
 
 @dataclass(frozen=True)
@@ -160,39 +186,37 @@ class Work:
     """What all members share."""
 
     model: nn.Module
+    data: Data
     recipe: Recipe
-    record: Record
-    x: Tensor
-    y: Tensor
-    x_test: Tensor | None = None
-    y_test: Tensor | None = None
+    record: Record = Record()
+    run: Run = Run()
     masked: bool = False
-    precision: str = "float32"
-    device: str = "cpu"
-    layers: list | None = None  # ``lib.networks.stacked.chain(model)``
-    start: int = 0  # epoch at whose end training begins
-    stop: int | None = None  # and ends; the recipe's last
-    wide: bool = False  # networks with convolutions as one network of many channels
+    after: int = 0  # as in Start
+    until: int | None = None
 
-    def epochs(self) -> int:
-        """The last epoch; the same for all members."""
-        steps, per_epoch = step_counts(self.recipe, len(self.x), len(self.x))
-        return math.ceil(steps / per_epoch)
+    @cached_property
+    def layers(self) -> list | None:
+        """Of a chain of linear layers; ``None`` for other networks."""
+        return chain(self.model)
+
+    @property
+    def n(self) -> int:
+        return len(self.data.x_train)
 
     def span(self) -> tuple[int, int]:
-        """The epochs at whose end training begins and ends."""
-        return self.start, self.epochs() if self.stop is None else self.stop
+        """The epochs at whose end training begins and ends, the same for all members."""
+        steps, per_epoch = step_counts(self.recipe, self.n, self.n)
+        return self.after, math.ceil(steps / per_epoch) if self.until is None else self.until
 
     def placed(self) -> "Work":
         """With the data where, and in the type in which, it is computed with."""
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
-        place = lambda v, dtype=None: None if v is None else v.to(self.device, dtype)
-        x, x_test, y, y_test = place(self.x, dtype), place(self.x_test, dtype), place(self.y), place(self.y_test)
-        return replace(self, x=x, x_test=x_test, y=y, y_test=y_test)
+        dtype = torch.float64 if self.run.precision == "float64" else torch.float32
+        place = lambda part, dtype=None: None if part is None else part.to(self.run.device, dtype)
+        return replace(self, data=Data(*(place(part, None if i % 2 else dtype) for i, part in enumerate(self.data))))
 
     def group(self, size: int):
         """That many networks, their parameters zero."""
-        how = {"precision": self.precision, "device": self.device, "layers": self.layers, "wide": self.wide}
+        how = {"precision": self.run.precision, "device": self.run.device, "layers": self.layers, "wide": self.run.wide}
         return group(self.model, size, **how)
 
 
@@ -203,28 +227,20 @@ class Members:
     seeds: list[int]
     sees: Tensor | None = None  # (E, n) bool
     labels: Tensor | None = None  # (E, n)
-    initial: dict[str, Tensor] | None = None  # (E, *shape)
     weights: Tensor | None = None  # (E, n) of each row's loss
+    parameters: dict[str, Tensor] | None = None  # to start from, (E, *shape)
     state: dict[str, Tensor] | None = None  # of the optimizer, (E, *shape)
 
     def pick(self, who: list[int]) -> "Members":
-        some = lambda value: None if value is None else value[who]
-        each = lambda named: None if named is None else {name: value[who] for name, value in named.items()}
-        seeds = [self.seeds[e] for e in who]
-        return Members(
-            seeds, some(self.sees), some(self.labels), each(self.initial), some(self.weights), each(self.state)
-        )
-
-    def steps_before(self) -> list[int]:
-        """Updates that the optimizer has behind it."""
-        return [0] * len(self.seeds) if self.state is None else self.state["steps"].tolist()
+        of = lambda value: {name: v[who] for name, v in value.items()} if isinstance(value, dict) else value[who]
+        own = {name: of(value) for name, value in vars(self).items() if name != "seeds" and value is not None}
+        return Members([self.seeds[e] for e in who], **own)
 
 
 def state_kinds(recipe: Recipe) -> list[str]:
     """The vectors, one as long as the weights each, that an optimizer remembers from step to step."""
-    kinds = {"velocity": True, "second": recipe.optimizer != "sgd"}  # Adam's first and second moment, say
-    kinds["reference"] = recipe.weight_decay > 0 and recipe.decay_to == "init"
-    return [kind for kind, there in kinds.items() if there]
+    reference = recipe.weight_decay > 0 and recipe.decay_to == "init"
+    return ["velocity"] + ["second"] * (recipe.optimizer != "sgd") + ["reference"] * reference  # Adam's moments, say
 
 
 def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
@@ -242,55 +258,57 @@ def step_counts(recipe: Recipe, seen: int, n: int) -> tuple[int, int]:
     return (recipe.iterations if recipe.epochs is None else recipe.epochs * per_epoch), per_epoch
 
 
+def learning_rates(recipe: Recipe, epochs, n: int) -> dict[int, float]:
+    """Epoch → the learning rate of its last step, at epoch 0 of the first step, in a training on n rows.
+
+    Example:
+        >>> learning_rates(Recipe(lr=1.0, epochs=4, batch_size=10, schedule="step", milestones=(2,)), (0, 2, 3), n=50)
+        {0: 1.0, 2: 1.0, 3: 0.1}
+    """
+    steps, per_epoch = step_counts(recipe, n, n)
+    last_steps = {epoch: min(max(0, epoch * per_epoch - 1), max(0, steps - 1)) for epoch in epochs}
+    return {epoch: recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch) for epoch, t in last_steps.items()}
+
+
 def step_range(work: Work, seen: int) -> range:
     """The steps, counted from the recipe's first, that a member takes which draws its batches from ``seen`` rows."""
-    steps, per_epoch = step_counts(work.recipe, seen, len(work.x))
+    steps, per_epoch = step_counts(work.recipe, seen, work.n)
     return range(*(min(steps, epoch * per_epoch) for epoch in work.span()))
 
 
 def check(work: Work, members: Members) -> None:
     """Raise ValueError at what does not fit together, naming it."""
-    _check_network(work)
-    _check_members(work, members)
-    _check_span(work, members)
-    _check_labels(work, members)
-
-
-def _check_network(work: Work) -> None:
-    model, precision, device = work.model, work.precision, work.device
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    kind = torch.device(device).type
+    model, kind = work.model, torch.device(work.run.device).type
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: no GPU is visible here")
-    if precision == "bfloat16" and kind == "cpu" and not torch.cpu._is_amx_tile_supported():
-        raise ValueError("precision 'bfloat16' needs AMX on a CPU; without it the products are slower than float32")
+        raise ValueError(f"device {work.run.device!r}: no GPU is visible here")
+    if work.run.precision == "bfloat16" and kind != "cuda":
+        raise ValueError(f"precision 'bfloat16' is for a GPU, got device {work.run.device!r}: take 'float32'")
     drops = [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
     if drops:
         raise ValueError(f"model must not draw random numbers while training, got dropout in {drops[0] or 'itself'}")
     frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
     if frozen:
         raise ValueError(f"every parameter of model is trained, got {frozen[0]} frozen: train the head on features")
+    _check_members(work, members)
+    _check_span(work, members)
+    _check_labels(work, members)
 
 
 def _check_members(work: Work, members: Members) -> None:
-    size, n = len(members.seeds), len(work.x)
+    size, n, y = len(members.seeds), work.n, work.data.y_train
+    sees, labels, weights = members.sees, members.labels, members.weights
     if not size or min(members.seeds) < 0:
         raise ValueError(f"seeds must be integers, at least one and none negative, got {members.seeds[:5]}")
-    sees, labels = members.sees, members.labels
     if sees is not None and (tuple(sees.shape) != (size, n) or sees.dtype != torch.bool):
-        raise ValueError(f"member_sees must be bool ({size}, {n}), got {sees.dtype} {tuple(sees.shape)}")
+        raise ValueError(f"sees must be bool ({size}, {n}), got {sees.dtype} {tuple(sees.shape)}")
     if sees is not None and not sees.any(1).all():
-        raise ValueError(f"member_sees: member {int((~sees.any(1)).nonzero()[0])} sees no row")
+        raise ValueError(f"sees: member {int((~sees.any(1)).nonzero()[0])} sees no row")
     if work.masked and sees is None:
-        raise ValueError("masked needs member_sees: the rows to give weight to")
-    if labels is not None and (tuple(labels.shape) != (size, *work.y.shape) or labels.dtype != work.y.dtype):
-        raise ValueError(
-            f"labels must be {work.y.dtype} {(size, *work.y.shape)}, got {labels.dtype} {tuple(labels.shape)}"
-        )
-    if members.initial is not None and stacked_members(work.model, members.initial) != size:
-        raise ValueError(f"initial must hold {size} members, got {len(next(iter(members.initial.values())))}")
-    weights = members.weights
+        raise ValueError("masked needs sees: the rows to give weight to")
+    if labels is not None and (tuple(labels.shape) != (size, *y.shape) or labels.dtype != y.dtype):
+        raise ValueError(f"labels must be {y.dtype} {(size, *y.shape)}, got {labels.dtype} {tuple(labels.shape)}")
+    if members.parameters is not None and (held := stacked_members(work.model, members.parameters)) != size:
+        raise ValueError(f"start.parameters must hold {size} members, got {held}")
     if weights is not None and (tuple(weights.shape) != (size, n) or not torch.isfinite(weights).all()):
         raise ValueError(f"weights must be finite ({size}, {n}), got {tuple(weights.shape)}")
     drawn_apart = sees is not None and not work.masked and work.recipe.batch_size is not None
@@ -299,44 +317,44 @@ def _check_members(work: Work, members: Members) -> None:
 
 
 def _check_span(work: Work, members: Members) -> None:
-    (start, stop), last = work.span(), work.epochs()
-    if not 0 <= start <= stop <= last:
-        raise ValueError(f"expected 0 ≤ start ≤ stop ≤ {last}, the recipe's last epoch; got {start} and {stop}")
-    other = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not start <= t <= stop]
+    (after, until), (_, last) = work.span(), replace(work, until=None).span()
+    if not 0 <= after <= until <= last:
+        raise ValueError(f"expected 0 ≤ after ≤ until ≤ {last}, the recipe's last epoch; got {after} and {until}")
+    other = [t for t in (*work.record.errors_at, *work.record.checkpoints_at) if not after <= t <= until]
     if other:
-        whose = "the recipe has" if (start, stop) == (0, last) else "trained are"
-        raise ValueError(f"record asks for epoch {other[0]}, {whose} epochs {start} to {stop}")
+        raise ValueError(f"record asks for epoch {other[0]}, trained are epochs {after} to {until}")
     if members.state is None:
         return
-    names = {f"{kind}:{name}": p for kind in state_kinds(work.recipe) for name, p in work.model.named_parameters()}
-    shapes = {name: (len(members.seeds), *p.shape) for name, p in names.items()} | {"steps": (len(members.seeds),)}
-    for name in sorted(shapes.keys() | members.state.keys()):
-        got = tuple(members.state[name].shape) if name in members.state else "nothing"
-        if members.initial is None or got != shapes.get(name):
-            raise ValueError(
-                f"state goes with initial and is an Ensemble.state of this recipe; "
-                f"expected {name!r} {shapes.get(name, 'not to be there')}, got {got}"
-            )
+    size, vectors = len(members.seeds), list(work.model.named_parameters())
+    shapes = {f"{kind}:{name}": (size, *p.shape) for kind in state_kinds(work.recipe) for name, p in vectors}
+    shapes, got = shapes | {"steps": (size,)}, {name: tuple(value.shape) for name, value in members.state.items()}
+    if members.parameters is None or got != shapes:
+        wrong = sorted(name for name in shapes.keys() | got.keys() if got.get(name) != shapes.get(name))
+        raise ValueError(
+            "start.state goes with start.parameters and is an Ensemble.state of this recipe; "
+            f"expected {[(name, shapes.get(name)) for name in wrong[:1]]}, got {[got.get(name) for name in wrong[:1]]}"
+        )
 
 
 def _check_labels(work: Work, members: Members) -> None:
-    for name, x, y in (("train", work.x, work.y), ("test", work.x_test, work.y_test)):
+    data, loss = work.data, work.recipe.loss
+    for name, x, y in (("train", *data[:2]), ("test", *data[2:])):
         if name == "test" and x is None and y is None:
             continue
         if x is None or y is None or len(x) != len(y) or not len(x) or not x.is_floating_point():
-            got = [None if v is None else (v.dtype, tuple(v.shape)) for v in (x, y)]
+            got = [None if part is None else (part.dtype, tuple(part.shape)) for part in (x, y)]
             raise ValueError(f"x_{name} must be float (n, …) with as many labels y_{name}, at least one; got {got}")
-        if y.dtype != torch.int64 and not (work.recipe.loss == "mse" and y.is_floating_point()):
-            raise ValueError(f"y_{name} must be int64 classes (or float values for 'mse'), got {y.dtype}")
-    if work.recipe.augment and work.x.ndim != 4:
-        raise ValueError(f"augment needs images (n, c, h, w), got x_train {tuple(work.x.shape)}")
+        if y.is_floating_point() and loss != "mse":
+            raise ValueError(f"y_{name} must be integer classes (or float values for 'mse'), got {y.dtype}")
+    if work.recipe.augment and data.x_train.ndim != 4:
+        raise ValueError(f"augment needs images (n, c, h, w), got x_train {tuple(data.x_train.shape)}")
     with torch.no_grad():
-        outputs = copy.deepcopy(work.model).cpu().float().eval()(work.x[:1].cpu().float()).shape[-1]
-    labels = work.y if members.labels is None else members.labels
+        outputs = copy.deepcopy(work.model).cpu().float().eval()(data.x_train[:1].cpu().float()).shape[-1]
+    labels = data.y_train if members.labels is None else members.labels
     if labels.is_floating_point():
-        if (work.y.shape[1] if work.y.ndim == 2 else 1) != outputs:
-            raise ValueError(f"the model has {outputs} outputs, got values y_train {tuple(work.y.shape)}")
-    elif work.recipe.loss == "cross_entropy" and outputs < 2:
+        if (data.y_train.shape[1] if data.y_train.ndim == 2 else 1) != outputs:
+            raise ValueError(f"the model has {outputs} outputs, got values y_train {tuple(data.y_train.shape)}")
+    elif loss == "cross_entropy" and outputs < 2:
         raise ValueError("cross_entropy needs a model with at least two outputs; for one output take 'mse'")
     elif not 0 <= labels.min() <= labels.max() < max(2, outputs):
         raise ValueError(f"the model has {outputs} outputs, got labels {int(labels.min())} to {int(labels.max())}")

@@ -24,7 +24,7 @@ from lib.networks import models
 from lib.scores.influence import InverseHessian, inverse_hessian
 from lib.statistics import pearson, pearson_r, permutation_band, spearman, spearman_r, t_interval
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 from lib.training.retraining import Retrained, loss_changes, losses_on, parameter_changes, part_of, removals, retrain
 
 GAIN = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 1.0}
@@ -296,12 +296,12 @@ def train_net(
     x, y = images.x_train, images.y_train
     model = models.by_name(name, shape=tuple(x.shape[1:]), classes=len(images.classes))
     recipe = replace(setting.recipe, epochs=epochs, weight_decay=weight_decay, **changes)
-    options = {"store": setting.store, "device": setting.device, "progress": False}
-    run = ensemble.train(model, x, y, recipe=recipe, seeds=[seed], initial=initial, **options)
+    run = Run(store=setting.store, device=setting.device, progress=False)
+    trained = ensemble.train(model, (x, y), recipe, [seed], start=Start(initial), run=run)
     different = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
     again = part_of(recipe, setting.share, len(y), schedule="constant", **different)
-    losses = losses_on(model, run.parameters, images.x_test, images.y_test)[0]
-    net = Net(model, run.parameters, recipe, again, images, setting, seed, losses, float(run.accuracy_train[0]))
+    losses = losses_on(model, trained.parameters, images.x_test, images.y_test)[0]
+    net = Net(model, trained.parameters, recipe, again, images, setting, seed, losses, float(trained.accuracy_train[0]))
     begin = time.perf_counter()
     net.inverse.on_loss(images.x_test[:1], images.y_test[:1])
     net.seconds = time.perf_counter() - begin
@@ -312,9 +312,9 @@ def train_net(
 def retrained_without(net: Net, removed: Tensor, *, scratch: bool = False) -> Retrained:
     """The net trained on (or ``scratch``: anew) without each of ``removed (g, n)``, as its setting says."""
     return retrain(
-        net.model, net.images.x_train, net.images.y_train, removed, seeds=[net.seed], progress=False,
-        recipe=net.recipe if scratch else net.again, weights=None if scratch else net.weights,
-        store=net.setting.store, device=net.setting.device, wide=True,
+        net.model, (net.images.x_train, net.images.y_train), net.recipe if scratch else net.again, [net.seed],
+        removed=removed, start=Start(None if scratch else net.weights),
+        run=Run(device=net.setting.device, store=net.setting.store, wide=True, progress=False),
     )  # fmt: skip
 
 

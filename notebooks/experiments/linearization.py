@@ -28,12 +28,12 @@ from lib.networks.stacked import predict
 from lib.numerics.gradients import along
 from lib.numerics.spectral_filter import spectral_filter
 from lib.scores.influence import inverse_hessian
-from lib.scores.unique_information import Spectrum, leave_one_out, tangent, targets
+from lib.scores.unique_information import Spectrum, leave_one_out, regression_targets, tangent
 from lib.statistics import bootstrap_interval, pearson, pearson_r, spearman
 from lib.training.ensemble import train
 from lib.training.parallel import VERSION as ENGINE
 from lib.training.parallel import digest
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run, Start
 
 
 def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0) -> Dataset:
@@ -60,10 +60,7 @@ def pretrain(model: Classifier, images: Dataset, *, epochs: int, seed: int = 0, 
     For 0 epochs the initial weights, drawn from ``seed``.
     """
     recipe = Recipe(lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=epochs, batch_size=50, schedule="cosine")
-    run = train(
-        model, images.x_train, images.y_train, images.x_test, images.y_test, recipe=recipe, seeds=[seed],
-        device=device, store=store, progress=False,
-    )  # fmt: skip
+    run = train(model, images, recipe, [seed], run=Run(device=device, store=store, progress=False))
     trained = copy.deepcopy(model)
     trained.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return trained, float(run.accuracy_test[0])
@@ -129,7 +126,7 @@ def kernels(training: Training, *, per_layer: int | None = None, seed: int = 0) 
     Cost: that of ``lib.scores.unique_information.tangent``, and an eigendecomposition of n·k.
     """
     net = tangent(copy.deepcopy(training.model), training.x, training.x_val, per_layer=per_layer, seed=seed)
-    return Kernels(net.spectrum, net.cross_kernel, targets(training.y, net.outputs.shape[1]) - net.outputs)
+    return Kernels(net.spectrum, net.cross_kernel, regression_targets(training.y, net.outputs.shape[1]) - net.outputs)
 
 
 def paced(
@@ -222,9 +219,9 @@ def retrained(
     if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or not 0 <= rows.min() <= rows.max() < n:
         raise ValueError(f"left_out must be rows, integers from 0 to {n - 1}, got {rows.dtype} {tuple(rows.shape)}")
     start = {name: value.detach().cpu() for name, value in training.model.state_dict().items()}
-    settings = {"precision": precision, "device": device}
-    with_all, f = _train(training, start, torch.full((1,), -1), settings, store, weights=True)
-    found = [_train(training, start, part, settings, store, full=with_all) for part in rows.split(at_once)]
+    run = Run(precision=precision, device=device, progress=False)
+    with_all, f = _train(training, start, torch.full((1,), -1), run, store, weights=True)
+    found = [_train(training, start, part, run, store, full=with_all) for part in rows.split(at_once)]
     squared, predictions = (torch.cat(parts) for parts in zip(*found, strict=True))
     model = copy.deepcopy(training.model)
     model.load_state_dict(with_all)
@@ -236,22 +233,23 @@ def at(training: Training, model: nn.Module) -> Training:
     return replace(training, model=model)
 
 
-def _train(training, start, rows, settings, store, *, full=None, weights=False):
+def _train(training, start, rows, run, store, *, full=None, weights=False):
     """Networks without ``rows`` (−1: with all): their weights if asked for, else ‖w − w₋ᵢ‖²; predictions."""
 
     def compute():
         sees = torch.arange(len(training.x)) != rows[:, None]
-        run = train(
-            training.model, training.x, training.y, recipe=training.recipe, seeds=[0] * len(rows), member_sees=sees,
-            masked=True, initial={name: value.expand(len(rows), *value.shape) for name, value in start.items()},
-            progress=False, **settings,
+        trained = train(
+            training.model, (training.x, training.y), training.recipe, [0] * len(rows), sees=sees, masked=True,
+            start=Start({name: value.expand(len(rows), *value.shape) for name, value in start.items()}),
+            run=run,
         )  # fmt: skip
-        f = predict(training.model, run.parameters, training.x_val, device=settings["device"]).double()
+        f = predict(training.model, trained.parameters, training.x_val, device=run.device).double()
         if not f.isfinite().all():
             raise RuntimeError(f"training diverged: lr = {training.lr} is too large for this network")
         if weights:
-            return {"f": f} | {f"w.{name}": value[0] for name, value in run.parameters.items()}
-        apart = [(run.parameters[name] - full[name]).double().square().flatten(1).sum(1) for name in _trained(training)]
+            return {"f": f} | {f"w.{name}": value[0] for name, value in trained.parameters.items()}
+        moved = [trained.parameters[name] - full[name] for name in _trained(training)]
+        apart = [change.double().square().flatten(1).sum(1) for change in moved]
         return {"f": f, "squared": torch.stack(apart).sum(0)}
 
     if store is None:
@@ -260,8 +258,8 @@ def _train(training, start, rows, settings, store, *, full=None, weights=False):
         data = digest(training.x, training.y, training.x_val, rows, *start.values())
         key = {"function": "lib.removal.retrained", "version": [VERSION, ENGINE], "data": data,
                "model": repr(training.model), "lr": training.lr, "steps": training.steps,
-               "weight_decay": training.weight_decay, "precision": settings["precision"],
-               "device": torch.device(settings["device"]).type, "weights": weights}  # fmt: skip
+               "weight_decay": training.weight_decay, "precision": run.precision,
+               "device": torch.device(run.device).type, "weights": weights}  # fmt: skip
         arrays = {name: torch.from_numpy(value) for name, value in store.cached(key, compute).items()}
     f = arrays.pop("f")
     return ({name[2:]: value for name, value in arrays.items()}, f) if weights else (arrays["squared"], f)
@@ -408,7 +406,9 @@ def influence_in_closed_form(
     return Change(squared, (known.cross.double() @ vectors @ moved).square().sum(0))
 
 
-def influence_by_solver(training: Training, trained: nn.Module, left_out: Tensor, *, damping: float = 0.0, **options) -> Change:
+def influence_by_solver(
+    training: Training, trained: nn.Module, left_out: Tensor, *, damping: float = 0.0, **options
+) -> Change:
     """Some examples by ``lib.scores.influence`` with the whole Hessian: ``solver="lissa"``, ``"cg"``, ``"exact"``.
 
     Args:

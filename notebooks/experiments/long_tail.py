@@ -1,11 +1,13 @@
 """How far two sets of estimates agree, and which pairs to show (Feldman and Zhang 2020, section 3.5, appendix C)."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.scores.memorization import influence, memorization
+from lib.scores.memorization import influence_of_seeing, memorization
 
 
 def consistency(
@@ -70,11 +72,11 @@ def consistency_of_ensembles(
     Returns:
         ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
 
-    Cost: :func:`lib.scores.memorization.influence` of the memorized training examples, twice; holds both results.
+    Cost: :func:`influence_of_seeing` of the memorized training examples, twice; holds both results.
     """
     mem = [memorization(sees, right).value for sees, right, _ in (first, second)]
     rows = (mem[0] >= min_memorization) | (mem[1] >= min_memorization)
-    infl = [influence(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
+    infl = [influence_of_seeing(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
     same = y_train[rows, None] == y_test
     eligible = tuple((m[rows, None] >= min_memorization) & same for m in mem)
     return {
@@ -127,3 +129,60 @@ def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 
         raise ValueError(f"pairs must hold at least {copies} training examples to show, got {len(strongest)}")
     base = np.linspace(0, len(strongest) - copies, examples).astype(int)
     return np.stack([strongest[base + copy] for copy in range(copies)])
+
+
+class PairCounts(NamedTuple):
+    """High-influence pairs, the distinct test examples in them, and those of these with a single influencer."""
+
+    pairs: int
+    test_examples: int
+    single: int
+
+
+def pair_counts(test: np.ndarray) -> PairCounts:
+    """Counts from the test side of the pairs, one entry a pair.
+
+    Example:
+        >>> pair_counts(np.array([4, 4, 9]))
+        PairCounts(pairs=3, test_examples=2, single=1)
+    """
+    times = np.unique(np.asarray(test), return_counts=True)[1]
+    return PairCounts(len(test), len(times), int((times == 1).sum()))
+
+
+def permuted_pair_counts(
+    member_sees: Tensor,
+    correct_test: Tensor,
+    y_train: Tensor,
+    y_test: Tensor,
+    *,
+    candidates: Tensor,
+    permutations: int = 100,
+    seed: int = 0,
+    min_influence: float = 0.15,
+) -> pd.DataFrame:
+    """How many pairs chance alone would give: the count with the subsets dealt out to the networks anew.
+
+    Dealing keeps every network's answers, and every example's number of networks; all true influences become zero, so
+    what still passes θ_infl is selection bias. The mean over permutations is the expected number of false pairs.
+
+    Args:
+        candidates: ``(n,)`` bool, the examples that may stand in a pair (those with mem ≥ θ_mem).
+
+    Returns:
+        One row a deal: ``pairs, test_examples, single``, as :class:`PairCounts`.
+
+    Cost: ``permutations`` times ``influence_of_seeing`` on the candidates, class by class.
+    """
+    if candidates.dtype != torch.bool or candidates.shape != y_train.shape:
+        raise ValueError(f"candidates must be booleans {tuple(y_train.shape)}, got {candidates.dtype}")
+    generator = torch.Generator().manual_seed(seed)
+    deals = [torch.randperm(len(member_sees), generator=generator) for _ in range(permutations)]
+    counts = torch.zeros(permutations, 3, dtype=torch.int64)
+    for label in y_train[candidates].unique():
+        sees = member_sees[:, candidates & (y_train == label)]
+        right = correct_test[:, y_test == label]
+        for k, deal in enumerate(deals):
+            influencers = (influence_of_seeing(sees, right[deal.to(right.device)]).value >= min_influence).sum(0)
+            counts[k] += torch.stack([influencers.sum(), (influencers > 0).sum(), (influencers == 1).sum()]).cpu()
+    return pd.DataFrame(counts.numpy(), columns=PairCounts._fields)

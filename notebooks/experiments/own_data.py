@@ -14,7 +14,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
-from experiments.checkup import Votes, standardized, held_out_sums, votes
+from experiments.checkup import Votes, held_out_sums, standardized, votes
 from lib.catalogue import SCORES, Scored, Settings, compute, trial_recipe
 from lib.costs import best_seconds, free_bytes, matrix_product_rate, measured
 from lib.data.datasets import Dataset
@@ -23,7 +23,7 @@ from lib.scores.complexity_gap import cg_scores
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
 from lib.training import ensemble, recipe
 from lib.training.parallel import digest
-from lib.training.recipe import Record
+from lib.training.recipe import Record, Run
 
 # --- budget ---------------------------------------------------------------------------------------------------------
 #
@@ -145,8 +145,9 @@ class Clock:
 
 
 def retrain_and_mark(
-    model, data, plans: Mapping[tuple, Callable], *, recipe, blocks: Iterable[range], first_seed: int = 0, **options
-) -> dict[tuple, Tensor]:
+    model, data, plans: Mapping[tuple, Callable], *, recipe, blocks: Iterable[range], first_seed: int = 0,
+    run: Run = Run(),
+) -> dict[tuple, Tensor]:  # fmt: skip
     """Train every plan with every seed, a block of seeds after the other, and mark each test example as right or wrong.
 
     Args:
@@ -155,7 +156,7 @@ def retrain_and_mark(
         recipe: an ``ensemble.Recipe``; with ``iterations`` every plan takes as many steps.
         blocks: of numbers, such as those of ``experiments.own_data.Clock.blocks``; the seeds are these plus ``first_seed``, and
             those of one number start from the same weights in all plans.
-        options: passed on to ``ensemble.train``.
+        run: where and by what means the engine trains.
 
     Returns:
         name → ``(seeds, n_test)`` bool.
@@ -164,11 +165,9 @@ def retrain_and_mark(
     for block in blocks:
         seeds = [first_seed + number for number in block]
         sees = torch.stack([mask(seed) for mask in plans.values() for seed in seeds])
-        run = ensemble.train(
-            model, data.x_train, data.y_train, data.x_test, data.y_test, recipe=recipe, seeds=seeds * len(plans),
-            member_sees=sees, record=Record(parameters=False), **options,
-        )  # fmt: skip
-        for name, part in zip(plans, run.correct_test[:, -1].split(len(seeds)), strict=True):
+        record = Record(parameters=False)
+        trained = ensemble.train(model, data, recipe, seeds * len(plans), sees=sees, record=record, run=run)
+        for name, part in zip(plans, trained.correct_test[:, -1].split(len(seeds)), strict=True):
             marks[name].append(part)
     return {name: torch.cat(parts) for name, parts in marks.items()}
 
@@ -393,11 +392,11 @@ def measure(names: list[str], x: Tensor, y: Tensor, settings: Settings, *, devic
     """
     n, k = len(x), int(y.max()) + 1
     model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
-    options = {"record": Record(parameters=False), "device": device, "chunk": 8, "progress": False}
+    options = {"record": Record(parameters=False), "run": Run(device=device, chunk=8, progress=False)}
 
     def trained(steps: int) -> float:
         recipe = replace(trial_recipe(settings), epochs=None, iterations=steps)
-        return best_seconds(lambda: ensemble.train(model, x, y[0], recipe=recipe, seeds=range(8), **options), repeats=2)
+        return best_seconds(lambda: ensemble.train(model, (x, y[0]), recipe, range(8), **options), repeats=2)
 
     def computed(own: list[str], most: int, **fewer) -> tuple[float, int]:
         some = _few(y[0], most)
@@ -446,15 +445,15 @@ class Trials(NamedTuple):
 
 
 def trial_blocks(
-    x: Tensor, y: Tensor, settings: Settings, blocks: Iterator[range], *, seed: int = 0, **options
-) -> list[Trials]:
+    x: Tensor, y: Tensor, settings: Settings, blocks: Iterator[range], *, seed: int = 0, run: Run = Run(),
+) -> list[Trials]:  # fmt: skip
     """Train networks on random parts of the rows, block by block, until ``blocks`` ends.
 
     Args:
         x: standardized.
         y: ``(r, n)``, labellings; every one gets the same subsets and initial weights.
         blocks: ranges of trials, such as those of ``experiments.own_data.Clock.blocks``.
-        options: passed on to ``ensemble.train`` (``device``, ``store``, …).
+        run: where and by what means the engine trains.
 
     Returns:
         For each labelling its :class:`Trials`.
@@ -465,13 +464,13 @@ def trial_blocks(
     parts = []
     for block in blocks:
         sees = subsets(n, round(settings.share * n), block.stop, seed)[block.start :]
-        run = ensemble.train(
-            model, x, y[0], recipe=trial_recipe(settings), seeds=list(block) * r, member_sees=sees.repeat(r, 1),
-            labels=y.repeat_interleave(len(block), 0), record=record, **options,
+        trained = ensemble.train(
+            model, (x, y[0]), trial_recipe(settings), list(block) * r, sees=sees.repeat(r, 1),
+            labels=y.repeat_interleave(len(block), 0), record=record, run=run,
         )  # fmt: skip
-        errors = run.errors[settings.trial_epochs].view(r, len(block), n, k)
+        errors = trained.errors[settings.trial_epochs].view(r, len(block), n, k)
         counts = [held_out_sums(sees, errors[i], y[i]) for i in range(r)]
-        parts.append((sees, run.correct_train[:, -1].view(r, len(block), n), counts))
+        parts.append((sees, trained.correct_train[:, -1].view(r, len(block), n), counts))
     sees, right = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts], 1)
     return [Trials(sees, right[i], votes([part[2][i] for part in parts])) for i in range(r)]
 
@@ -520,7 +519,7 @@ def score(
         else:
             values = torch.stack([held_out_accuracy(one.member_sees, one.correct) for one in trials])
             error = (values * (1 - values) / ((~trials[0].member_sees).sum(0) - 1)).sqrt()
-        found[name] = Scored(name, values, error, None, clock.spent["judges"], 0, count)
+        found[name] = Scored(name, values, error, None, seconds=clock.spent["judges"], peak_bytes=0, trainings=count)
     return {name: found[name] for name in names}
 
 
@@ -530,7 +529,8 @@ def _drawn(names, inputs, y, draws, settings, seed, device) -> dict[str, Scored]
     result, seconds, peak = measured(work, device=device)
     part = lambda name: getattr(result, "score" if name == "CG" else name.removeprefix("CG ")).double()
     error = lambda name: result.spread.double() / draws**0.5 if name == "CG" else None
-    return {name: Scored(name, part(name), error(name), None, seconds, peak, 0.0) for name in names}
+    costs = {"seconds": seconds, "peak_bytes": peak, "trainings": 0.0}
+    return {name: Scored(name, part(name), error(name), None, **costs) for name in names}
 
 
 def directions(examples: Tensor, x: Tensor) -> Tensor:

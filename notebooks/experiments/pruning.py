@@ -5,6 +5,8 @@ training rows, ``(n,)``, or one mask a seed, ``(S, n)``. All plans of an experim
 of the engine, as members of one ensemble.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -14,7 +16,7 @@ from lib.rankings import ranks
 from lib.scores.craig import craig
 from lib.training import ensemble
 from lib.training.parallel import beside, key_of, shard_size
-from lib.training.recipe import Record, Work
+from lib.training.recipe import Data, Record, Run, Work
 from lib.training.retraining import train_reselecting
 
 
@@ -77,8 +79,8 @@ def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Te
 
 
 def retrain_pruned(
-    model, data, plans: dict, *, recipe, seeds, columns: tuple[str, ...], labels=None, **options
-) -> pd.DataFrame:
+    model, data, plans: dict, *, recipe, seeds, columns: tuple[str, ...], labels=None, run: Run = Run(),
+) -> pd.DataFrame:  # fmt: skip
     """Train every plan with every seed, all as one ensemble, and report test accuracy.
 
     Args:
@@ -89,7 +91,7 @@ def retrain_pruned(
         seeds: S integers; member (plan, s) starts from seed s, so that plans are compared seed by seed.
         columns: names of the entries of a plan's name.
         labels: ``(n,)`` labels to train on (noisy ones, say) instead of the dataset's.
-        options: passed on to ``ensemble.train`` (``device``, ``store``, ...).
+        run: where and by what means the engine trains.
 
     Returns:
         A row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy`` (test, in [0, 1]).
@@ -107,18 +109,9 @@ def retrain_pruned(
                 f"got {tuple(mask.shape)}"
             )
     sees = torch.cat([mask.expand(len(seeds), n) for mask in plans.values()])
-    trained = ensemble.train(
-        model,
-        data.x_train,
-        data.y_train if labels is None else labels,
-        data.x_test,
-        data.y_test,
-        recipe=recipe,
-        seeds=seeds * len(plans),
-        member_sees=sees,
-        record=Record(parameters=False),
-        **options,
-    )
+    sets = (data.x_train, data.y_train if labels is None else labels, data.x_test, data.y_test)
+    record = Record(parameters=False)
+    trained = ensemble.train(model, sets, recipe, seeds * len(plans), sees=sees, record=record, run=run)
     table = pd.DataFrame([name for name in plans for _ in seeds], columns=list(columns))
     return table.assign(kept=sees.sum(1).numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
 
@@ -154,8 +147,8 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
 
 
 def retrain_craig(
-    model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, store=None, **options
-) -> pd.DataFrame:
+    model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
+) -> pd.DataFrame:  # fmt: skip
     """Train on coresets of several sizes with every seed, and report test accuracy; beside ``pruning.retrain_pruned``.
 
     At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own error
@@ -168,8 +161,7 @@ def retrain_craig(
         every: epochs from one choice to the next; 10 in the paper.
         control: choose as many at random instead, unweighted: what choosing anew does by itself.
         balanced: choose the same share of every class, to stand for that class.
-        store: a ``Store``; each finished share is kept (what lies between two choices is not).
-        options: passed on to ``ensemble.train``.
+        run: of the engine; in its ``store`` each finished share is kept (what lies between two choices is not).
 
     Returns:
         A row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
@@ -182,8 +174,8 @@ def retrain_craig(
     seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
     y = data.y_train if labels is None else labels
     sets = (data.x_train, y, data.x_test, data.y_test)
-    computed = {name: value for name, value in options.items() if name in ("device", "precision")}
-    work = Work(model, recipe, Record(parameters=False), *sets, **computed)
+    store, run = run.store, replace(run, store=None)
+    work = Work(model, Data.of(sets), recipe, Record(parameters=False), replace(run, wide=False))
     question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
     keys = {share: key_of(work) | question | {"keep": share} for share in shares}
     if control:
@@ -196,11 +188,10 @@ def retrain_craig(
         def choose(epoch, run, some=some):
             return (_by_lot if control else _choose)(run.errors[epoch], some, y, balanced, epoch)
 
-        run = train_reselecting(
-            model, *sets, recipe=recipe, seeds=seeds * len(some), every=every, choose=choose, record=work.record,
-            **options,
+        trained = train_reselecting(
+            model, sets, recipe, seeds * len(some), every=every, choose=choose, record=work.record, run=run
         )  # fmt: skip
-        for share, accuracy in zip(some, run.accuracy_test.view(len(some), -1).numpy(), strict=True):
+        for share, accuracy in zip(some, trained.accuracy_test.view(len(some), -1).numpy(), strict=True):
             found[share] = {"accuracy": accuracy}
             if store is not None:
                 store.put(keys[share], found[share])

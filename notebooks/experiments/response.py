@@ -17,7 +17,7 @@ unit; **a positive change of a test loss means that the removed examples were he
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lib.networks.stacked import ACTIVATE, chain, times_slope
+from lib.networks.stacked import Layer, chain, chain_backward, chain_forward
 from lib.numerics.gradients import jacobians
 
 MEMORY = 12  # pairs that L-BFGS keeps
@@ -136,20 +136,18 @@ class _Networks:
 
     def forward(self, w: Tensor) -> list[Tensor]:
         """Of a chain: ``[xᵀ, h₁, …, f]``, each ``(e, width, n)``, the examples innermost, as narrow layers like it."""
-        named, h = self.unflat(w), [self.x.flatten(1).T.expand(len(w), -1, -1)]
-        for weight, bias, kind in self.layers:
-            z = named[weight] @ h[-1] if bias is None else torch.baddbmm(named[bias][..., None], named[weight], h[-1])
-            h.append(z if kind is None else ACTIVATE[kind](z))
-        return h
-
-    def backward(self, w: Tensor, h: list[Tensor], delta: Tensor):
-        """Of a chain, from the last layer down: ``(weight, bias, inputs, δ (e, out, …))``; h may repeat examples."""
         named = self.unflat(w)
-        for i in reversed(range(len(self.layers))):
-            weight, bias, _ = self.layers[i]
-            yield weight, bias, h[i], delta
-            if i:
-                delta = times_slope(self.layers[i - 1][2], named[weight].mT @ delta, h[i])
+
+        def affine(layer: Layer, h: Tensor) -> Tensor:
+            weight = named[layer.weight]
+            return weight @ h if layer.bias is None else torch.baddbmm(named[layer.bias][..., None], weight, h)
+
+        return chain_forward(self.layers, self.x.flatten(1).T.expand(len(w), -1, -1), affine)
+
+    def backward(self, w: Tensor, h: list[Tensor], delta: Tensor) -> Iterator[tuple[Layer, Tensor, Tensor]]:
+        """Of a chain, from the last layer down: ``(layer, its inputs, δ (e, out, …))``; h may repeat examples."""
+        named = self.unflat(w)
+        return chain_backward(self.layers, h, delta, lambda layer, delta: named[layer.weight].mT @ delta)
 
     def outputs(self) -> Tensor:
         """f of each network, ``(r, n, k)``."""
@@ -178,12 +176,12 @@ class _Networks:
     def _rows(self, s: Tensor) -> Tensor:
         """``SᵀJ`` of a chain, ``(r, p, k·n)``."""
         k, into = s.shape[-1], {}
-        h = [layer.repeat(1, 1, k) for layer in self.forward(self.w)]
-        delta = s.permute(0, 2, 3, 1).flatten(2)  # (r, k of f, k of S and n)
-        for weight, bias, inputs, d in self.backward(self.w, h, delta.contiguous()):
-            into[weight] = (d[:, :, None] * inputs[:, None]).flatten(1, 2)
-            if bias is not None:
-                into[bias] = d
+        h = [values.repeat(1, 1, k) for values in self.forward(self.w)]
+        last = s.permute(0, 2, 3, 1).flatten(2)  # (r, k of f, k of S and n)
+        for layer, inputs, delta in self.backward(self.w, h, last.contiguous()):
+            into[layer.weight] = (delta[:, :, None] * inputs[:, None]).flatten(1, 2)
+            if layer.bias is not None:
+                into[layer.bias] = delta
         return torch.cat([into[name] for name in self.shapes], 1)
 
 
@@ -216,10 +214,10 @@ class _Problem:
         f, t, into = h[-1], target.mT, self.nets.unflat(gradient)
         mass, n = t.sum(1, keepdim=True), t.shape[-1]
         value = ((f.logsumexp(1, keepdim=True) * mass).sum((1, 2)) - (f * t).sum((1, 2))) / n
-        for weight, bias, inputs, d in self.nets.backward(w, h, (f.softmax(1) * mass - t).div_(n)):
-            into[weight].copy_(d @ inputs.mT)
-            if bias is not None:
-                into[bias].copy_(d.sum(2))
+        for layer, inputs, delta in self.nets.backward(w, h, (f.softmax(1) * mass - t).div_(n)):
+            into[layer.weight].copy_(delta @ inputs.mT)
+            if layer.bias is not None:
+                into[layer.bias].copy_(delta.sum(2))
         return value, gradient
 
     def _one(self, w: Tensor, member: int) -> tuple[Tensor, Tensor]:

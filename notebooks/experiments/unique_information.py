@@ -18,13 +18,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import torch
+from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from lib.numerics.spectral_filter import F64
-from lib.scores.unique_information import Tangent, changes, f_si, fitted, targets
+from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets
 from lib.training import ensemble
-from lib.training.recipe import Record
+from lib.training.recipe import Record, Run
 
 STRATEGIES = ("bottom", "bottom iterative", "top", "random", "joint")
 
@@ -109,14 +110,14 @@ def kept(order: Tensor, removed: float) -> Tensor:
     return mask
 
 
-def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, recipe, **options) -> pd.DataFrame:
+def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, recipe, run: Run = Run()) -> pd.DataFrame:
     """Train one network a plan, all in one call of the engine, and count what it gets right where it should be judged.
 
     Args:
         x, y: all examples ``(N, …)`` and labels, training and test rows together.
         plans: dicts with ``train`` and ``test``, positions among the N, ``seed`` of the network, and any other
             entries, which become columns of the table.
-        recipe, options: as ``lib.training.ensemble.train`` has them.
+        recipe, run: as ``lib.training.ensemble.train`` has them.
 
     Returns:
         A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
@@ -131,11 +132,9 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
     if (both := (sees & judged).any(1)).any() or not sees.any(1).all():
         row = int((both | ~sees.any(1)).nonzero()[0])
         raise ValueError(f"plan {row} must train on some examples and be tested on others")
-    run = ensemble.train(
-        model, x, y, recipe=recipe, seeds=[plan["seed"] for plan in plans], member_sees=sees,
-        record=Record(parameters=False), **options,
-    )  # fmt: skip
-    right = (run.correct_train[:, 0] & judged).sum(1) / judged.sum(1)
+    seeds, record = [plan["seed"] for plan in plans], Record(parameters=False)
+    trained = ensemble.train(model, (x, y), recipe, seeds, sees=sees, record=record, run=run)
+    right = (trained.correct_train[:, 0] & judged).sum(1) / judged.sum(1)
     table = pd.DataFrame([{key: v for key, v in plan.items() if key not in ("train", "test")} for plan in plans])
     return table.assign(kept=sees.sum(1).numpy(), accuracy=right.double().numpy())
 
@@ -392,7 +391,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     for part, label in zip(x.split(block), y.split(block), strict=True):
         part = part.clone().requires_grad_()
         outputs = model(part)
-        loss = (outputs - targets(label, outputs.shape[1]).to(outputs)).square().sum() / 2
+        loss = (outputs - regression_targets(label, outputs.shape[1]).to(outputs)).square().sum() / 2
         (slope,) = torch.autograd.grad(loss, part)
         moved.append((part.detach() + epsilon * slope.sign()).clamp(0, 1))
     return torch.cat(moved)
@@ -466,3 +465,71 @@ def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
         grey = interpolate(grey, size=(box, box), mode="bilinear", antialias=True).clamp(0, 1)
     before, after = (side - box) // 2, side - box - (side - box) // 2
     return pad(grey, (before, after, before, after))
+
+
+def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
+    """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
+
+    Weight decay shifts all gradients alike and does not enter. Its rank is below n.
+
+    Args:
+        jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
+
+    Raises:
+        ValueError: for shapes that disagree.
+    """
+    if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
+        raise ValueError(
+            f"expected jacobian (n·k, p) and errors (n, k), got {tuple(jacobian.shape)} and {tuple(errors.shape)}"
+        )
+    gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
+    centred = gradients - gradients.mean(0)
+    return centred.T @ centred / len(centred)
+
+
+def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
+    """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
+
+    SGD here descends the mean loss with batches of b drawn with replacement. The paper writes H of the sum loss beside
+    the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large).
+
+    First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
+
+    Args:
+        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
+
+    Raises:
+        ValueError: for shapes that disagree, η or b out of range, an H that is not positive definite (give weight
+            decay).
+
+    Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
+    """
+    _check_positive(lr=lr, batch_size=batch_size)
+    if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
+        raise ValueError(
+            f"expected hessian and gradient_covariance (p, p), got {tuple(hessian.shape)} and "
+            f"{tuple(gradient_covariance.shape)}"
+        )
+    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
+    if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
+        raise ValueError("hessian must be positive definite, or SGD has no steady state")
+    covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
+    return (covariance + covariance.T) / 2
+
+
+def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
+    """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
+
+    Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in ``LeaveOneOut`` (cross-kernel = kernel).
+
+    Args:
+        hessian: H of the mean loss. lr: η. batch_size: b. noise: σ, in the unit of a gradient.
+    """
+    _check_positive(lr=lr, batch_size=batch_size, noise=noise)
+    return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
+
+
+def _check_positive(**numbers) -> None:
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")

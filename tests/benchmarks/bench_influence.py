@@ -49,7 +49,7 @@ from lib.numerics.objective import objective
 from lib.scores.influence import eigenvalue_range, influence
 from lib.store import results_folder
 from lib.training import ensemble
-from lib.training.recipe import Recipe
+from lib.training.recipe import Recipe, Run
 
 
 def dattri_matrix(model, x, y, x_test, y_test, *, shift, explicit=False, **options):
@@ -182,7 +182,7 @@ def test_ekfac_agrees_with_kronfluence():
 
 def trained(model, data, epochs):
     recipe = Recipe(lr=3e-3, epochs=epochs, optimizer="adam", weight_decay=1e-3, schedule="cosine")
-    run = ensemble.train(model, data.x_train, data.y_train, seeds=[0], recipe=recipe, progress=False)
+    run = ensemble.train(model, (data.x_train, data.y_train), recipe, [0], run=Run(progress=False))
     model.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return model.eval()
 

@@ -6,24 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from lib import models
-from lib.cg_score import cg_prime, cg_scores, relu_gram
-from lib.consistency import c_scores, subsets_of_shares
-from lib.craig import craig
-from lib.data_diet import el2n, forgetting, grand, grand_last_layer, margin
-from lib.dynamics import tangent_kernel
-from lib.influence import influence, parameter_change
-from lib.information import functional_sample_information, sample_information
-from lib.information import hessian as hessian_of_jacobian
-from lib.jacobians import jacobians, ntk
-from lib.leave_one_out import leave_one_out, prediction_changes
-from lib.linearized import coefficients
-from lib.memorization import influence as influence_of_seeing
-from lib.memorization import memorization
+from lib.networks import models
+from lib.numerics.gradients import jacobians, ntk, tangent_kernel
 from lib.scores import definitions
-from lib.self_influence import self_influence
-from lib.tangent import f_si, f_si_by_class, tangent
-from lib.tracin import tracin, tracin_mean, tracin_self
+from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
+from lib.scores.craig import craig
+from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.influence import inverse_hessian, self_influence
+from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets_of_shares
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
+from lib.scores.unique_information import (
+    coefficients,
+    f_si,
+    f_si_by_class,
+    functional_sample_information,
+    leave_one_out,
+    linearized_hessian,
+    prediction_changes,
+    sample_information,
+    tangent,
+)
 
 F64 = torch.float64
 
@@ -59,13 +61,14 @@ def flowers(outputs=3, hidden=(4,)):
     return model, random(24, 3), y[0], random(5, 3, seed=1), y[1]
 
 
-@pytest.mark.parametrize(("name", "n"), [("mlp-7-5", 12), ("small_cnn", 12), ("densenet_small", 3)])
+@pytest.mark.parametrize(("name", "n"), [("mlp-7-5", 12), ("small_cnn", 12), ("lenet", 3), ("densenet_small", 3)])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_grand_and_tracin(name, n, loss):
-    model = models.by_name(name, shape=(1, 8, 8), classes=3)
-    x, y = random(n, 1, 8, 8), torch.stack([torch.arange(n) % 3, torch.arange(n) % 2])  # two runs' labels
+    shape = (1, 16, 16) if name == "lenet" else (1, 8, 8)
+    model = models.by_name(name, shape=shape, classes=3)
+    x, y = random(n, *shape), torch.stack([torch.arange(n) % 3, torch.arange(n) % 2])  # two runs' labels
     checkpoints, rates = {1: stacked(model), 4: stacked(model, seed=1)}, {1: 0.3, 4: 0.05}
-    problem = model, checkpoints, rates, x, y, random(2, 1, 8, 8, seed=1), torch.tensor([2, 0])
+    problem = model, checkpoints, rates, x, y, random(2, *shape, seed=1), torch.tensor([2, 0])
     for layers, norm in (("all", grand), ("last", grand_last_layer)):
         options = {"layers": layers, "loss": loss}
         close(norm(model, checkpoints[1], x, y, loss=loss), definitions.grand(model, checkpoints[1], x, y, **options))
@@ -197,7 +200,7 @@ def test_functional_sample_information(outputs, steps, decay):
     found = leave_one_out(net.kernel, residual, cross_kernel=net.cross_kernel, steps=steps, **settings)
     close(functional_sample_information(found.predictions, sigma=0.5), wanted, scale=wanted.mean())
     j, j_val = (definitions.jacobian(model, model.state_dict(), rows) for rows in (x, x_val))
-    fisher = hessian_of_jacobian(j_val, outputs=outputs) / 0.5**2
+    fisher = linearized_hessian(j_val, outputs=outputs) / 0.5**2
     close(definitions.sample_information(found.weights(j), precision=fisher), wanted, scale=wanted.mean())
 
 
@@ -213,10 +216,11 @@ def test_functional_sample_information_by_class():
 def test_influence(outputs, loss, solver):
     model, x, y, x_test, y_test = flowers(outputs)
     options, curvature = {"weight_decay": 0.05, "damping": 0.5, "loss": loss}, {"gauss_newton": solver != "exact"}
+    inverse = inverse_hessian(model, x, y, solver=solver, **options)
     wanted = definitions.influence(model, x, y, x_test, y_test, **options, **curvature)
-    close(influence(model, x, y, x_test, y_test, solver=solver, **options).on_loss, wanted, scale=wanted.abs().mean())
+    close(inverse.on_loss(x_test, y_test).on_loss, wanted, scale=wanted.abs().mean())
     wanted = definitions.parameter_change(model, x, y, **options, **curvature)
-    close(parameter_change(model, x, y, solver=solver, **options), wanted, scale=wanted.abs().mean())
+    close(inverse.on_parameters(), wanted, scale=wanted.abs().mean())
 
 
 @pytest.mark.parametrize("hidden", [(), (4,)])
@@ -228,7 +232,7 @@ def test_jacobian_tangent_kernel_and_hessian(hidden):
     close(tangent_kernel(model, alone(model), x)[0], j @ j.T, scale=1)
     options = {"weight_decay": 0.1, "loss": "mse"}
     wanted = definitions.hessian(model, x, y, gauss_newton=True, **options)
-    close(hessian_of_jacobian(j, outputs=3, weight_decay=0.1), wanted, scale=1)
+    close(linearized_hessian(j, outputs=3, weight_decay=0.1), wanted, scale=1)
     if not hidden:
         close(definitions.hessian(model, x, y, **options), wanted, scale=1)
 

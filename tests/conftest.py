@@ -1,0 +1,88 @@
+"""Another processor, made here: ``pytest --as plain`` and ``pytest --as rounding`` (which may be given together).
+
+Two processors agree on ``+ − × ÷`` and ``√`` of two numbers and on what is exact; they differ in the order in which
+they add many, in fused multiply-adds and in the last bits of ``exp`` and its kind. So:
+
+``plain``     one thread and no vector instructions: torch, MKL, oneDNN and OpenBLAS take the code that they have for
+              a processor of twenty years ago. Another order of every sum, whatever computes it, children included.
+``rounding``  what adds many or is not algebraic (products of matrices, convolutions, sums, decompositions, ``exp``, …)
+              comes out of torch up to two units in the last place off, forwards and backwards. By how many depends on
+              the result's own bits alone: computed twice in the same way it is the same twice, as on any one machine,
+              and computed in two ways that agree up to rounding it differs. What a few bits hold (0, 3, a half, a
+              count) is exact everywhere, and stays.
+
+Each passes for a processor on which every test must hold; ``test_processors.py`` says how some always do.
+"""
+
+import os
+import sys
+
+import pytest
+
+PLAIN = {
+    "OMP_NUM_THREADS": "1",
+    "ATEN_CPU_CAPABILITY": "default",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "OPENBLAS_CORETYPE": "Prescott",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+ULPS = 2
+ROUNDED = {
+    *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot", "convolution", "convolution_backward"),
+    *("sum", "mean", "var", "std", "cumsum", "logsumexp", "linalg_vector_norm", "norm", "prod", "logcumsumexp"),
+    *("exp", "expm1", "log", "log1p", "log2", "sin", "cos", "tanh", "sigmoid", "softplus", "gelu", "erf", "lgamma"),
+    *("pow", "_softmax", "_log_softmax", "_softmax_backward_data", "_log_softmax_backward_data"),
+    *("nll_loss_backward", "native_batch_norm", "native_batch_norm_backward", "native_layer_norm", "avg_pool2d"),
+    *("linalg_cholesky_ex", "cholesky_solve", "linalg_solve_triangular", "linalg_inv_ex", "_linalg_solve_ex"),
+    *("linalg_lstsq", "linalg_lu_factor_ex", "linalg_lu_solve"),
+}
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--as", action="append", default=[], choices=["plain", "rounding"], dest="processor",
+        help="run as another processor would: see tests/conftest.py",
+    )  # fmt: skip
+
+
+def pytest_configure(config):
+    if "plain" in config.getoption("processor"):
+        assert "torch" not in sys.modules and "numpy" not in sys.modules, "they read the environment when imported"
+        os.environ.update(PLAIN)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """Round the whole test, its fixtures of wider scope included."""
+    if "rounding" in item.config.getoption("processor"):
+        with rounding():
+            yield
+    else:
+        yield
+
+
+def rounding():
+    """A context in which what torch rounds is rounded otherwise."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    bits = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+    def nudge(result) -> None:
+        if isinstance(result, tuple | list):
+            for part in result:
+                nudge(part)
+        elif isinstance(result, torch.Tensor) and result.dtype in bits and result.numel():
+            word = result.view(bits[result.dtype])
+            by = ((word * 0x5BD1E995) >> 13) % (2 * ULPS + 1) - ULPS
+            word += by * ((word & 0xFF) != 0)
+
+    class Rounding(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if func.overloadpacket.__name__ in ROUNDED and "out" not in func._overloadname:
+                nudge(result)
+            return result
+
+    return Rounding()
