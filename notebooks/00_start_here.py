@@ -55,8 +55,7 @@ import torch
 
 from experiments.overview import chart, score_card, verdict_counts, verdict_list
 from lib import plots
-from lib.data import datasets
-from lib.data.score_files import read_scores
+from lib.data import datasets, read_scores
 
 plots.style()
 COLUMNS = {  # name here: column of the file

@@ -73,20 +73,7 @@ import pandas as pd
 import torch
 
 from experiments import linearization
-from experiments.linearization import (
-    QUANTITIES,
-    accuracy,
-    correlation_gap,
-    influence_by_solver,
-    influence_in_closed_form,
-    kernels,
-    linearized,
-    paced,
-    pair,
-    published_correlation,
-    retrained,
-    stable,
-)
+from experiments.linearization import QUANTITIES, accuracy, correlation_gap, influence_by_solver, influence_in_closed_form, kernels, linearized, paced, pair, published_correlation, retrained, stable
 from lib import plots, statistics
 from lib.costs import best_seconds
 from lib.data import datasets

@@ -87,17 +87,7 @@ import torch
 from tqdm.auto import tqdm
 
 from experiments import unique_information
-from experiments.unique_information import (
-    STRATEGIES,
-    accuracies,
-    drawn,
-    gap,
-    kept,
-    one_form,
-    points,
-    removal_order,
-    successes,
-)
+from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, one_form, points, removal_order, successes
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise, text
 from lib.ledger.ledger import Ledger
@@ -108,8 +98,7 @@ from lib.scores import definitions
 from lib.scores import unique_information as si
 from lib.scores.unique_information import Tangent, f_si, leave_one_out, regression_targets, tangent
 from lib.store import Store
-from lib.training import ensemble
-from lib.training.recipe import Recipe, Run, Start
+from lib.training import ensemble, Recipe, Run, Start
 
 plots.style()
 store = Store(profile=profile)

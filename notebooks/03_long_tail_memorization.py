@@ -68,14 +68,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import pruning
-from experiments.long_tail import (
-    consistency,
-    consistency_of_ensembles,
-    displayed_examples,
-    pair_counts,
-    permuted_pair_counts,
-    shared_pairs,
-)
+from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, pair_counts, permuted_pair_counts, shared_pairs
 from lib import plots, statistics
 from lib.data import datasets
 from lib.data.score_files import Unavailable, published
@@ -83,16 +76,9 @@ from lib.ledger.ledger import Ledger
 from lib.networks import models, stacked
 from lib.rankings import are_neighbours, cosine, label_agreement
 from lib.scores import definitions
-from lib.scores.memorization import (
-    high_influence_pairs,
-    influence_of_seeing,
-    memorization,
-    squared_error_bound,
-    subsets,
-)
+from lib.scores.memorization import high_influence_pairs, influence_of_seeing, memorization, squared_error_bound, subsets
 from lib.store import Store
-from lib.training import ensemble
-from lib.training.recipe import Recipe, Record, Run
+from lib.training import ensemble, Recipe, Record, Run
 
 plots.style()
 ledger, store = Ledger("03", profile), Store(profile=profile)

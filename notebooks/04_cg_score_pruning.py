@@ -68,9 +68,8 @@ from scipy.stats import spearmanr
 from experiments import pruning
 from experiments.pruning import retrain_craig
 from lib import plots, rankings, statistics
-from lib.data import datasets, noise, score_files
+from lib.data import datasets, noise, published_c_scores, score_files
 from lib.data.datasets import DATA
-from lib.data.score_files import published_c_scores
 from lib.ledger.ledger import Ledger
 from lib.networks import models, stacked
 from lib.numerics.gradients import cosine_distance, tangent_kernel
@@ -79,8 +78,7 @@ from lib.scores.data_diet import el2n, forgetting
 from lib.scores.memorization import c_scores, subsets_of_shares
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
-from lib.training import ensemble
-from lib.training.recipe import Recipe, Record, Run, learning_rates
+from lib.training import ensemble, learning_rates, Recipe, Record, Run
 
 STORED = DATA / "scores" / "fashion-mnist.parquet"  # exact scores of all 60,000 training rows
 plots.style()

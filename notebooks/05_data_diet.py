@@ -82,8 +82,7 @@ from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
 from lib.scores.memorization import high_influence_pairs, memorization, subsets
 from lib.store import Store
-from lib.training import ensemble, retraining
-from lib.training.recipe import Recipe, Record, Run, Start
+from lib.training import ensemble, retraining, Recipe, Record, Run, Start
 
 plots.style()
 ledger, store = Ledger("05", profile), Store(profile=profile)

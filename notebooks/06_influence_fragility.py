@@ -83,9 +83,7 @@ from lib.networks import models
 from lib.scores import definitions
 from lib.scores.influence import influence, inverse_hessian
 from lib.store import Store
-from lib.training import ensemble
-from lib.training.parallel import each_in_a_process
-from lib.training.recipe import Recipe, Run, Start
+from lib.training import each_in_a_process, ensemble, Recipe, Run, Start
 from lib.training.retraining import losses_on, removals, retrain
 
 plots.style()

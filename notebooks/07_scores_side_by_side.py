@@ -64,17 +64,15 @@ import torch
 from experiments import pruning
 from lib import catalogue, plots, rankings, statistics
 from lib import rankings as sides
-from lib.data import datasets, noise
+from lib.data import datasets, noise, provenance, read_scores
 from lib.data.datasets import DATA
-from lib.data.score_files import provenance, read_scores
 from lib.ledger.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
 from lib.scores.memorization import subsets
 from lib.scores.unique_information import f_si, f_si_by_class, tangent
 from lib.store import Store
-from lib.training import ensemble
-from lib.training.recipe import Run
+from lib.training import ensemble, Run
 
 plots.style()
 ledger, store = Ledger("07", profile), Store(profile=profile)

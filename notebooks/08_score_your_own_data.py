@@ -64,11 +64,10 @@ import torch
 from experiments import checkup, own_data, pruning
 from lib import plots, rankings
 from lib.catalogue import SCORES, compute, trial_recipe
-from lib.data import noise
-from lib.data.datasets import load
+from lib.data import load, noise, score_files
 from lib.networks import models
 from lib.store import Store, results_folder
-from lib.training.recipe import Run
+from lib.training import Run
 
 begun = time.perf_counter()
 plots.style()
@@ -313,7 +312,6 @@ own_data.accuracy_lost(again, ("all", 1.0)).style.hide().format({"kept": "{:.0%}
 # One row an example, by its number in the file: its label, each score (with the standard error, where a score is an average), what the judges suggest, and what the check-up found. How it was made stands inside, and its checksum beside it.
 
 # %%
-from lib.data import score_files
 from lib.ledger import ledger
 
 path = results_folder(profile) / "scores" / f"{data.name}.parquet"
@@ -426,7 +424,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # ```python
 # likely = judges[0].votes.probability.nan_to_num(0.0).scatter(1, y[:, None], -1.0).argmax(1)
 # confused = torch.where(flipped, likely, y)
-# (jury,) = own_scores.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, progress=False, device=device)
+# (jury,) = own_data.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, run=Run(progress=False, device=device))
 # harder = suspects.probe(suspects.suggestions(jury.votes, confused, sure=sure), flipped, y)
 # print(f"found: {harder.found[0]:.0%} of the confusions, {measured.found[0]:.0%} of the random flips")
 # ```
@@ -454,7 +452,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # ```python
 # first = next(iter(hardness))
 # ends = {(end, 0.8): lambda s, end=end: pruning.prune(hardness[first], 0.8, drop=end, y=own) for end in ("lowest", "highest")}
-# tried = dropping.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
+# tried = own_data.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
 # print(dropping.losses(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
 # ```
 # </details>

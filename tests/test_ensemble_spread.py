@@ -248,6 +248,7 @@ def test_groups_fit_in_memory(monkeypatch):
     free = 400 * 2**20
     monkeypatch.setattr(parallel, "free_bytes", lambda device: free * torch.get_num_threads())
     monkeypatch.setattr(parallel, "GROUP_WEIGHTS", 2**40)  # so that memory is what binds
+    monkeypatch.setattr(parallel, "total_steps", lambda work, members: 10**6)
     size = parallel.choose_chunk(work, members)
     assert 1 < size < 64
     with Peak() as peak:
@@ -258,9 +259,11 @@ def test_groups_fit_in_memory(monkeypatch):
 def test_chunks_by_hand_and_by_nature():
     x, y, _ = problem()
     members = Members(list(range(24)))
-    size = lambda model, **run: parallel.choose_chunk(Work(model, Data(x, y), RECIPE, run=Run(**run)), members)
+    recipe = replace(RECIPE, epochs=100)
+    size = lambda model, **run: parallel.choose_chunk(Work(model, Data(x, y), recipe, run=Run(**run)), members)
     assert size(small_cnn(classes=4)) == 1 and size(small_cnn(classes=4), wide=True) == parallel.WIDE
     assert size(mlp(64, (32,), 4)) == 24 and size(mlp(64, (1024,), 4)) == 14 and size(mlp(64, (4096,), 4)) == 8
+    assert parallel.choose_chunk(Work(mlp(64, (32,), 4), Data(x, y), RECIPE), members) == 8  # few steps
     assert [len(who) for who in parallel._cut(list(range(24)), 7, 2)] == [6, 6, 6, 6]
     assert [e for who in parallel._cut(list(range(9)), 4, 2) for e in who] == list(range(9))
 

@@ -71,8 +71,7 @@ def train(
     """Train E copies of ``model``, each by its own seed, on its own rows, with its own labels, from its own weights.
 
     A member's result depends on its own arguments alone: not on the others, their order, ``run``, or interruptions.
-    (On one machine and device to the bit; only convolutional networks fewer than the cores, which share these, may
-    round otherwise.)
+    (To rounding, which groups of other sizes may change, and convolutional networks fewer than the cores.)
 
     Args:
         model: a template; its weights are ignored. Chains of linear layers are trained as batched matrix products.

@@ -106,8 +106,8 @@ def busy_process():
 def our_rate(build, x, y, members, steps, **options):
     recipe = Recipe(lr=LR, momentum=MOMENTUM, batch_size=BATCH, iterations=steps)
     sees = subsets(len(x), round(0.7 * len(x)), members, seed=0)
-    options |= {"recipe": recipe, "record": Record(parameters=False), "run": Run(progress=False)}
-    return train(build(), (x, y), seeds=range(members), sees=sees, **options).steps_per_second
+    run, record = Run(progress=False, **options), Record(parameters=False)
+    return train(build(), (x, y), recipe, range(members), sees=sees, record=record, run=run).steps_per_second
 
 
 def gigaflops_a_step(build, x, y):
