@@ -425,7 +425,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # likely = judges[0].votes.probability.nan_to_num(0.0).scatter(1, y[:, None], -1.0).argmax(1)
 # confused = torch.where(flipped, likely, y)
 # (jury,) = own_data.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, run=Run(progress=False, device=device))
-# harder = suspects.probe(suspects.suggestions(jury.votes, confused, sure=sure), flipped, y)
+# harder = checkup.probe(checkup.suggestions(jury.votes, confused, sure=sure), flipped, y)
 # print(f"found: {harder.found[0]:.0%} of the confusions, {measured.found[0]:.0%} of the random flips")
 # ```
 # </details>
@@ -438,8 +438,8 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 #
 # ```python
 # able = planned[planned.wished > 1]
-# items = [budget.Item(what, row.unit, int(row.wished), 1, row.each) for what, row in able.iterrows()]
-# print(budget.plan(items, able.seconds.sum() / 2)[["wished", "planned", "seconds"]])
+# items = [own_data.Item(what, row.unit, int(row.wished), 1, row.each) for what, row in able.iterrows()]
+# print(own_data.plan_work(items, able.seconds.sum() / 2)[["wished", "planned", "seconds"]])
 # ```
 # </details>
 #
@@ -453,7 +453,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # first = next(iter(hardness))
 # ends = {(end, 0.8): lambda s, end=end: pruning.prune(hardness[first], 0.8, drop=end, y=own) for end in ("lowest", "highest")}
 # tried = own_data.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
-# print(dropping.losses(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
+# print(own_data.accuracy_lost(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
 # ```
 # </details>
 #
