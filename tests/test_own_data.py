@@ -193,13 +193,6 @@ def test_few_rows_are_seen_often_enough():
         assert s.trial_epochs * n / s.batch_size >= 100
 
 
-def test_standardized_by_the_training_part():
-    x = torch.tensor([[1.0, 1e6], [3.0, 1e6]])
-    train, test = checkup.standardized(x, torch.tensor([[5.0, 7.0]]))
-    assert train.tolist() == [[-1, 0], [1, 0]]
-    assert test.tolist() == [[3, 0]]
-
-
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +289,7 @@ def test_votes_count_only_those_who_did_not_see():
     p = torch.tensor(np.random.default_rng(0).dirichlet(np.ones(2), (3, 3)), dtype=torch.float64)
     y = torch.tensor([0, 1, 1])
     errors = (p - torch.nn.functional.one_hot(y, 2)).float()
-    judged = checkup.held_out_votes(sees, errors, y)
+    judged = checkup.votes([checkup.held_out_sums(sees, errors, y)])
     assert judged.networks.tolist() == [1, 2, 1]
     expected = torch.stack([p[1, 0], (p[0, 1] + p[1, 1]) / 2, p[0, 2]])
     torch.testing.assert_close(judged.probability, expected, atol=1e-6, rtol=0)
@@ -345,10 +338,9 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
     x, y = clusters(n=200)
     given, flipped = noise.uniform_noise(y, 0.05, k=3, seed=1)
     labels, store = torch.stack([y, given]), Store(tmp_path)
-    ready = checkup.standardized(x)[0]
-    plan = own_data.plan_work([own_data.Item("CG", own_data.EXACT, 1, 1, 0.0), own_data.Item("runs", "networks", 3, 2, 0.0),
-                        own_data.Item("judges", "networks", 30, 8, 0.1)], 60)  # fmt: skip
-    clock = own_data.Clock(plan)
+    ready = statistics.standardized(x)
+    wishes = [("CG", own_data.EXACT, 1, 1, 0.0), ("runs", "networks", 3, 2, 0.0), ("judges", "networks", 30, 8, 0.1)]
+    clock = own_data.Clock(own_data.plan_work([own_data.Item(*wish) for wish in wishes], 60))
     how = replace(SMALL, jitter=own_data.JITTER)
     judges = own_data.trial_blocks(ready, labels, how, clock.blocks("judges", 8), run=Run(store=store, progress=False))
     assert judges[0].member_sees.shape == (30, 200)
@@ -379,7 +371,7 @@ def test_empty_pictures_do_not_stop_the_scores():
 
 def test_drawn_scores_are_near_the_exact_ones():
     x, y = clusters(n=150)
-    ready = checkup.standardized(x)[0]
+    ready = statistics.standardized(x)
     plan = own_data.plan_work(
         [own_data.Item("CG", "draws of a subsample", 10, 1, 0.0), own_data.Item("judges", "n", 4, 2, 0.0)], 9
     )

@@ -1,4 +1,4 @@
-"""Notebook 06: how well does influence agree with retraining? Figures, every correlation with its interval and chance."""
+"""Notebook 06: how well does influence agree with retraining? Its figures: correlations, intervals, bands of chance."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ PAIRS = ((BLUE, "o"), (RED, "s"), (GREY, "^"))
 
 
 def norms(tables: Mapping[str, pd.DataFrame], truth: str) -> Figure:
-    """Predicted against true ‖Δw‖, a panel a table of ``fragility.predicted_and_true_changes``; the line is equality."""
+    """Predicted against true ‖Δw‖, a panel a table of ``predicted_and_true_changes``; the line is equality."""
     fig, axes = plt.subplots(1, len(tables), figsize=(3.5 * len(tables), 3.4), sharey=True)
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         true = table[f"norm: {truth}"]

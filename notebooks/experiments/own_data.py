@@ -19,14 +19,16 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
-from experiments.checkup import Votes, held_out_sums, standardized, votes
+from experiments.checkup import Votes, held_out_sums, votes
 from experiments.pruning import train_plans
+from experiments.unique_information import drawn
 from lib.catalogue import SCORES, Scored, Settings, compute, trial_recipe
 from lib.costs import best_seconds, free_bytes, matrix_product_rate, measured
 from lib.data.datasets import Dataset
 from lib.networks import models
 from lib.scores.complexity_gap import cg_scores
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
+from lib.statistics import standardized
 from lib.training import ensemble
 from lib.training.parallel import digest
 from lib.training.recipe import Record, Run
@@ -168,15 +170,14 @@ def retrain_and_mark(
 def accuracy_lost(
     correct: Mapping[tuple, Tensor], full: tuple, *, columns: tuple[str, ...] = ("score", "kept")
 ) -> pd.DataFrame:
-    """Accuracy lost against the full data, in percentage points (negative = gained), with its interval.
+    """Accuracy lost against the full data, in percentage points (negative = gained), with its 95% interval.
 
-    The interval (95%) is for other seeds *and* other test examples: with dₛⱼ the difference of seed s at test example j, its
+    The interval is for other seeds *and* other test examples: with dₛⱼ the difference of seed s at test example j, its
     half-width is that of Student's t over the S seed means and that of the normal over the test examples' means, put
     together as √(a² + b²). (Training noise is in both terms, which errs on the wide side.)
 
     Args:
-        correct: of :func:`retrain_and_mark`.
-        full: the name of the plan that drops nothing.
+        correct: of :func:`retrain_and_mark`. full: the name of the plan that drops nothing.
         columns: names of the entries of a plan's name.
 
     Returns:
@@ -267,9 +268,7 @@ def choose(shape: tuple[int, ...], n: int, classes: int, *, architecture: str = 
     keep their size where ``architecture`` names the network.
 
     Args:
-        shape: of one example, ``(d,)`` or ``(c, h, w)``.
-        n: training rows.
-        classes: k.
+        shape: of one example, ``(d,)`` or ``(c, h, w)``. n: training rows. classes: k.
         architecture: a name that ``lib.networks.models.by_name`` knows; "" chooses.
         epochs: passes; 0 chooses: 15, or as many as make 300 steps, at most 60.
 
@@ -304,8 +303,7 @@ def prepared(dataset: Dataset, side: int | None = None) -> Dataset:
     parts = [dataset.x_train, dataset.x_test]
     if side is not None:
         parts = [torch.nn.functional.interpolate(x, (side, side), mode="area") for x in parts]
-    x_train, x_test = standardized(*parts)
-    return replace(dataset, x_train=x_train, x_test=x_test)
+    return replace(dataset, x_train=standardized(parts[0]), x_test=standardized(parts[1], parts[0]))
 
 
 def make_plan(
@@ -320,11 +318,8 @@ def make_plan(
     fit: 50 of each class at the fewest, or all.
 
     Args:
-        names: of scores.
-        x: standardized, ``(n, …)``.
-        y: ``(r, n)``, the labellings.
-        minutes: for everything.
-        begun: when the clock started, by ``time.perf_counter()``.
+        names: of scores. x: standardized, ``(n, …)``. y: ``(r, n)``, the labellings.
+        minutes: for everything. begun: when the clock started, by ``time.perf_counter()``.
         trials, networks, seeds: wished for: trainings on parts of the rows, trainings behind a score that is a mean
             over runs, retrainings of every pruned set.
         plans: pruned sets, each trained once a seed.
@@ -383,7 +378,8 @@ def measure(names: list[str], x: Tensor, y: Tensor, settings: Settings, *, devic
         return best_seconds(lambda: ensemble.train(model, (x, y[0]), recipe, range(8), **options), repeats=2)
 
     def computed(group: str, most: int, **fewer) -> tuple[float, int]:
-        rows = _few(y[0], most)
+        share, sizes = min(1.0, most / n), torch.bincount(y[0]).tolist()
+        rows = drawn(y[0], {c: min(size, max(2, round(share * size))) for c, size in enumerate(sizes)}, seed=0)
         how = {"settings": replace(settings, jitter=JITTER, **fewer), "device": device, "classes": k, "progress": False}
         return best_seconds(lambda: compute(grouped[group], x[rows], y[:, rows], **how), repeats=2), len(rows)
 
@@ -406,15 +402,6 @@ def measure(names: list[str], x: Tensor, y: Tensor, settings: Settings, *, devic
     return cost
 
 
-def _few(y: Tensor, most: int) -> Tensor:
-    """Positions of about ``most`` examples, class by class in proportion, two of each class at least; ascending."""
-    rng, share, chosen = np.random.default_rng(0), min(1.0, most / len(y)), []
-    for label in y.unique():
-        own = (y == label).nonzero().flatten().numpy()
-        chosen.append(rng.permutation(own)[: max(2, round(share * len(own)))])
-    return torch.from_numpy(np.sort(np.concatenate(chosen)))
-
-
 class Trials(NamedTuple):
     """Networks trained on random parts of the rows, under one labelling."""
 
@@ -429,8 +416,7 @@ def trial_blocks(
     """Train networks on random parts of the rows, block by block, until ``blocks`` ends: :class:`Trials` a labelling.
 
     Args:
-        x: standardized.
-        y: ``(r, n)``, labellings; every one gets the same subsets and initial weights.
+        x: standardized. y: ``(r, n)``, labellings; every one gets the same subsets and initial weights.
         blocks: ranges of trials, such as those of :meth:`Clock.blocks`.
     """
     (r, n), k = y.shape, int(y.max()) + 1

@@ -152,7 +152,7 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
 def retrain_craig(
     model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
 ) -> pd.DataFrame:  # fmt: skip
-    """Train on CRAIG's coresets of several sizes with every seed (Ki et al. 2023, appendix F), and report test accuracy.
+    """Train on CRAIG's coresets of several sizes with every seed (Ki et al. 2023, appendix F): test accuracies.
 
     At the start and after every few epochs, ``lib.scores.craig`` (stochastic greedy) picks from each member's own error
     vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n examples and
