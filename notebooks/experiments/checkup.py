@@ -49,9 +49,6 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
         −1 for none), ``contradicted`` (a copy or near copy has another label), ``in_test`` (the row of a test example
         that is a copy or a near copy, −1), ``constant`` and ``not_finite``.
 
-    Raises:
-        ValueError: if shapes or types do not fit together.
-
     Cost: one n × (n + n_test) product, 2,048 rows at a time.
 
     Example:
@@ -348,9 +345,6 @@ def flip_detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
     Returns:
         Best first: ``score, auroc, low, high`` (95%), ``precision`` among as many of the highest as labels were flipped
         (chance: their share).
-
-    Raises:
-        ValueError: if no label, or every label, was flipped, or a score has a NaN.
     """
     lines, flips = [], int(flipped.sum())
     for name, score in scores.items():

@@ -24,9 +24,6 @@ def kernel_velocity(model: nn.Module, before: dict, after: dict, x: Tensor, *, d
     Returns:
         ``(E,)`` in [0, 1]; 0 = the kernel kept its direction, whatever its size.
 
-    Raises:
-        ValueError: as :func:`tangent_kernel`, or if the two moments have different numbers of runs.
-
     Cost: two kernels a run. For many moments in a row, take :func:`tangent_kernel` of each and
     :func:`cosine_distance` of neighbours.
     """
@@ -57,9 +54,6 @@ def errors_on_segment(
     Returns:
         ``(points, E, n)`` bool, True = wrong.
 
-    Raises:
-        ValueError: for fewer than 2 points, missing parameters, or different runs.
-
     Cost: ``points``·E forward passes on x.
     """
     if points < 2:
@@ -85,9 +79,6 @@ def error_barrier(wrong: Tensor) -> Tensor:
 
     Returns:
         ``(E,)`` float64 in [0, 1): 0 = linearly connected on S. Their mean is the paper's mean barrier (eq. 6).
-
-    Raises:
-        ValueError: if ``wrong`` is not three-dimensional with at least 2 points, or S is empty.
 
     Example:
         >>> error_barrier(torch.tensor([[[False, False]], [[True, True]], [[True, False]]]))  # 0, 1, ½ over 0, ¼, ½

@@ -35,9 +35,6 @@ def wide_start(model: nn.Module, seeds: Sequence[int], activation: str = "relu")
 
     With gain √2 for ReLU and 5/3 for tanh (He et al. 2015) narrow networks of eight layers train; with torch's own
     initialization the signal dies on the way.
-
-    Raises:
-        ValueError: for an unknown activation.
     """
     if activation not in GAIN:
         raise ValueError(f"activation must be one of {', '.join(GAIN)}, got {activation!r}")

@@ -135,9 +135,6 @@ def paced(
     Only ηt counts while η is far below 2 over the curvature; so a long training with a small η has the same end as a
     shorter one with a larger. The curvature is that of the linearized network, without decay, at the start.
 
-    Raises:
-        ValueError: where that takes more than ``most`` steps.
-
     Example:
         >>> x, y = 3 * torch.eye(4), torch.tensor([0, 1, 0, 1])  # curvature 9/4 + 1 with the bias
         >>> training, known = paced(nn.Linear(4, 1), x, y, x, time=50.0)
@@ -175,9 +172,6 @@ def linearized(training: Training, known: Kernels | None = None) -> Change:
     Args:
         known: kernels at the initial weights, if they are there already: they depend on neither λ nor time.
 
-    Raises:
-        ValueError: for a learning rate at which the linearized network diverges.
-
     Example:
         >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
         >>> linearized(Training(nn.Linear(4, 1), x, y, x[:2], lr=0.1, steps=5)).squared_weights.shape
@@ -200,9 +194,6 @@ def retrained(
         precision: as in ``lib.training.ensemble.train``; the changes are differences of nearly equal weights.
         at_once: networks whose weights are held at a time.
         store: a ``lib.store.Store``; what is kept are the changes and the weights of the full training.
-
-    Raises:
-        ValueError: for ``left_out`` that are no rows; RuntimeError if a training diverges.
 
     Cost: e + 1 trainings.
 
@@ -284,9 +275,6 @@ def accuracy(changes: dict[str, Change], *, seed: int = 0, **columns) -> pd.Data
         changes: changes of the same examples by method, and by retraining under ``retrained``.
         columns: constants that are put in front.
 
-    Raises:
-        ValueError: with fewer than four examples, or changes that do not vary.
-
     Example:
         >>> change = Change(torch.tensor([1.0, 2.0, 4.0, 3.0]), torch.tensor([1.0, 2.0, 4.0, 3.0]))
         >>> accuracy({"retrained": change, "guess": change}, network="MLP").pearson.tolist()
@@ -349,10 +337,6 @@ def influence_in_closed_form(
         weight_decay, damping: λ and δ, of the mean loss.
         scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
 
-    Raises:
-        ValueError: for more than one output; without penalty and damping where the kernel is singular; for a scale at
-            which LiSSA diverges.
-
     Cost: 4n³ + 2mn² operations for m validation examples.
 
     Example:
@@ -386,9 +370,6 @@ def influence_by_solver(
     Args:
         training: as ``retrained`` took it: the penalty holds to its initial weights. trained: what came of it.
         damping: δ. options: of ``lib.scores.influence.inverse_hessian``.
-
-    Raises:
-        ValueError: as there (a Hessian that is not positive definite, a LiSSA that diverges).
     """
     reference = {name: value.detach() for name, value in training.model.named_parameters()}
     with warnings.catch_warnings():

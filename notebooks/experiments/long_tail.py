@@ -107,9 +107,6 @@ def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 
 
     Returns:
         ``(copies, examples)`` values of ``train``.
-
-    Raises:
-        ValueError: if the pairs hold fewer than ``copies`` training examples.
     """
     strongest = pairs.groupby("train").influence.max().sort_values(ascending=False, kind="stable").index.to_numpy()
     if len(strongest) < copies:

@@ -58,9 +58,6 @@ def plan_work(items: list[Item], seconds: float) -> pd.DataFrame:
     Returns:
         Indexed by ``what``: ``unit, wished, least, planned, each`` (seconds a unit), ``seconds`` (of the planned).
 
-    Raises:
-        ValueError: if the least of everything does not fit; says how many minutes would do.
-
     Example:
         >>> plan_work([Item("networks", "trainings", 10, 2, 1.0)], 6.5).planned.tolist()
         [6]
@@ -182,9 +179,6 @@ def accuracy_lost(
 
     Returns:
         A line a plan: ``columns``, ``accuracy`` (in [0, 1]), ``loss``, ``low``, ``high``.
-
-    Raises:
-        ValueError: with fewer than two seeds.
     """
     reference, lines = correct[full].double().numpy(), []
     seeds, tests = reference.shape
@@ -244,9 +238,6 @@ def came_unsplit(name: str) -> bool:
 def score_names(text: str) -> list[str]:
     """The scores that a list such as ``"cg, el2n, c-score"`` names; capitals, spaces and dashes do not matter.
 
-    Raises:
-        ValueError: for a name that is none (the valid ones are listed), or none at all.
-
     Example:
         >>> score_names("cg,EL2N,c score")
         ['CG', 'EL2N', 'C-score']
@@ -271,9 +262,6 @@ def choose(shape: tuple[int, ...], n: int, classes: int, *, architecture: str = 
         shape: of one example, ``(d,)`` or ``(c, h, w)``. n: training rows. classes: k.
         architecture: a name that ``lib.networks.models.by_name`` knows; "" chooses.
         epochs: passes; 0 chooses: 15, or as many as make 300 steps, at most 60.
-
-    Raises:
-        ValueError: for an unknown name, or one that does not take examples of this shape.
     """
     batch = 100 if n >= 2000 else 50 if n >= 500 else 20
     epochs = epochs or max(15, min(60, -(-300 * batch // n)))
@@ -323,9 +311,6 @@ def make_plan(
         trials, networks, seeds: wished for: trainings on parts of the rows, trainings behind a score that is a mean
             over runs, retrainings of every pruned set.
         plans: pruned sets, each trained once a seed.
-
-    Raises:
-        ValueError: if ``minutes`` is not above 0, a wish is below 2, or the least does not fit even on the fewest rows.
     """
     if not (minutes > 0 and np.isfinite(minutes)):
         raise ValueError(f"minutes: expected more than 0, got {minutes}")

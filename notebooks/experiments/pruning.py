@@ -34,9 +34,6 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
     Returns:
         ``(n,)`` bool, True = kept; ``round(width·m)`` of each class of m (of all n without ``y``).
 
-    Raises:
-        ValueError: on NaN, disagreeing shapes, or a window outside [0, 1].
-
     Cost: a sort.
 
     Example:
@@ -107,9 +104,6 @@ def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...],
 
     Returns:
         A row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy`` (test, in [0, 1]).
-
-    Raises:
-        ValueError: if a mask's shape or a name's length is wrong.
     """
     seeds, n = [int(s) for s in seeds], len(data.y_train)
     for name, mask in plans.items():
@@ -135,9 +129,6 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
 
     Returns:
         ``better − than`` in the unit of ``value``.
-
-    Raises:
-        ValueError: if a side picks no rows.
     """
     sides = []
     for pick in (better, than):
@@ -168,9 +159,6 @@ def retrain_craig(
 
     Returns:
         A row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
-
-    Raises:
-        ValueError: as ``craig`` and ``ensemble.train``.
 
     Cost: S · len(shares) trainings, and for each a choice every few epochs.
     """

@@ -48,9 +48,6 @@ def optimum(
 
     ``weight_decay`` is λ of ``(1/n) Σ ℓ + λ/2 ‖w‖²``; ``weights`` as in :func:`leave_out`. The metric is renewed every
     25 steps.
-
-    Raises:
-        ValueError: without decay, where there need not be an optimum, and as :func:`leave_out`.
     """
     _positive("weight_decay", weight_decay)
     nobody = torch.zeros(1, len(x), dtype=torch.bool)
@@ -78,9 +75,6 @@ def leave_out(
         weights: name → ``(r, …)``: r networks to start from in place of ``model``'s weights, all side by side. Then
             ``removed`` may be ``(r, g, n)``, and what is found has r in front.
         tolerance: norm of the gradient at which a member stops; ``steps`` at most.
-
-    Raises:
-        ValueError: if ``removed`` is not ``(g, n)`` bool, λ is negative, or neither decay nor damping is positive.
 
     Cost: one gradient a step and member, about 10 steps; for each network the Gauss–Newton matrix ``(p, p)`` and its
     factor once.

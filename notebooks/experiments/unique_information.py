@@ -47,9 +47,6 @@ def removal_order(
         until: share of the rows that they order; the rest keeps the order of the last scores.
         seed: draws the random order.
 
-    Raises:
-        ValueError: for an unknown strategy, or shares out of range.
-
     Cost: an eigendecomposition; ``until/every`` of them, of ever fewer rows, for the iterative strategies.
     """
     if strategy not in STRATEGIES:
@@ -115,9 +112,6 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
 
     Returns:
         A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
-
-    Raises:
-        ValueError: if a plan trains on none, or on what it is judged by.
     """
     sees, judged = (torch.zeros(len(plans), len(y), dtype=torch.bool) for _ in range(2))
     for row, plan in enumerate(plans):
@@ -183,9 +177,6 @@ def sgd_final_weights(
 
     Returns:
         ``(runs, p)``, or ``(g, runs, p)``.
-
-    Raises:
-        ValueError: for shapes that disagree.
 
     Cost: epochs · n/batch_size small products for all runs at once; memory 2·g·runs·n·p numbers.
 
@@ -254,9 +245,6 @@ def information_of(
         others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
         runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
 
-    Raises:
-        ValueError: if there is no such example.
-
     Cost: (g + 2)·runs trainings.
     """
     if not 0 <= i < len(y):
@@ -275,9 +263,6 @@ def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) ->
 
     Args:
         jacobian: ``(n, p)``. residual: targets minus first outputs, ``(n,)``.
-
-    Raises:
-        ValueError: for shapes that disagree, or a singular problem (give decay).
     """
     shapes = tuple(jacobian.shape), tuple(residual.shape)
     if jacobian.ndim != 2 or residual.shape != jacobian.shape[:1]:
@@ -298,9 +283,6 @@ def sgd_wander(
 
     Batches are drawn with replacement, the chains start at the minimum, ``burn`` steps are thrown away. The noise of
     the gradient changes with ω, as it does in fact; the Lyapunov equation takes it as constant.
-
-    Raises:
-        ValueError: as :func:`minimum`.
 
     Cost: ``2·chains·batch_size·p`` multiplications a step.
     """
@@ -325,9 +307,6 @@ def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
 
     Args:
         jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
-
-    Raises:
-        ValueError: for shapes that disagree.
     """
     if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
         raise ValueError(
@@ -348,10 +327,6 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
 
     Args:
         hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
-
-    Raises:
-        ValueError: for shapes that disagree, η or b out of range, an H that is not positive definite (give weight
-            decay).
 
     Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
     """
@@ -401,9 +376,6 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     Returns:
         Like x. A pixel whose derivative is 0 stays.
 
-    Raises:
-        ValueError: if ε is negative.
-
     Cost: one backward pass an example.
 
     Example:
@@ -446,9 +418,6 @@ def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
         y: labels ``(n,)``.
         counts: class → how many; a class that is not named gives none.
 
-    Raises:
-        ValueError: if a class has fewer.
-
     Example:
         >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
         >>> y[drawn(y, {0: 1, 1: 2}, seed=0)]
@@ -471,9 +440,6 @@ def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
 
     Args:
         x: ``(n, c, h, w)`` in [0, 1].
-
-    Raises:
-        ValueError: for another shape, or a box that does not fit.
 
     Example:
         >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
