@@ -1,17 +1,14 @@
-"""How scores show while a network trains: the speed of its tangent kernel, and error barriers between networks.
+"""Notebook 05: what do scores show while a network trains: does its tangent kernel turn, do paths part?
 
 Conventions of Paul et al. 2021 (section 5, appendix B.3) and Ki et al. 2023 (appendix I). Networks are in evaluation
 mode. Stacked parameters are name → ``(E, …)``, running statistics of batch normalization among them; the children
 of a parent, between which barriers are measured, come from ``lib.training.retraining``.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from lib.networks import stacked
-from lib.numerics import gradients
 from lib.numerics.gradients import cosine_distance, tangent_kernel
 
 
@@ -27,56 +24,37 @@ def kernel_velocity(model: nn.Module, before: dict, after: dict, x: Tensor, *, d
     Returns:
         ``(E,)`` in [0, 1]; 0 = the kernel kept its direction, whatever its size.
 
-    Raises:
-        ValueError: as :func:`tangent_kernel`, or if the two moments have different numbers of runs.
-
     Cost: two kernels a run. For many moments in a row, take :func:`tangent_kernel` of each and
     :func:`cosine_distance` of neighbours.
     """
     runs = [stacked.stacked_members(model, moment) for moment in (before, after)]
     if runs[0] != runs[1]:
         raise ValueError(f"before and after must hold the same runs, got {runs[0]} and {runs[1]}")
-    pairs = [
-        [
-            tangent_kernel(model, {k: v[e : e + 1] for k, v in moment.items()}, x, device=device)
-            for moment in (before, after)
-        ]
-        for e in range(runs[0])
-    ]  # one run at a time: two kernels in memory
-    return torch.cat([cosine_distance(*pair) for pair in pairs])
+    velocities = []
+    for e in range(runs[0]):  # one run at a time: two kernels in memory
+        alone = [{name: value[e : e + 1] for name, value in moment.items()} for moment in (before, after)]
+        velocities.append(cosine_distance(*[tangent_kernel(model, run, x, device=device) for run in alone]))
+    return torch.cat(velocities)
 
 
 def errors_on_segment(
-    model: nn.Module,
-    first: dict[str, Tensor],
-    second: dict[str, Tensor],
-    x: Tensor,
-    y: Tensor,
-    *,
-    points: int = 11,
-    statistics: Tensor | None = None,
-    batch: int = 512,
+    model: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor], x: Tensor, y: Tensor, *, points: int = 11,
     device: str = "cpu",
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Which examples the networks on the segment between two weights get wrong, for each of E pairs.
+
+    Running statistics of batch normalization are interpolated like weights (Frankle et al. 2020); those of the network
+    between are others, so that barriers of such networks come out higher than with statistics estimated anew.
 
     Args:
         first, second: stacked parameters of E networks each, w and w′.
         x, y: examples ``(n, …)`` and integer labels ``(n,)`` or ``(E, n)``; take all subsets of interest at once.
         points: networks on the segment, w at α = 0 and w′ at α = 1 among them, evenly spaced.
-        statistics: batch normalization. ``None`` interpolates its running statistics like weights (Frankle et al.
-            2020). The average of two networks' statistics is not that of the network between them, so barriers come
-            out higher; given rows ``(r, …)``, statistics are estimated anew on these at every α, ends included
-            (Jordan et al. 2023), as the plain average over batches. Without such layers it changes nothing.
-        batch: rows in a batch for the statistics; the last, smaller one is left out.
 
     Returns:
         ``(points, E, n)`` bool, True = wrong.
 
-    Raises:
-        ValueError: for fewer than 2 points, missing parameters, or different runs.
-
-    Cost: ``points``·E forward passes on x, and on ``statistics``.
+    Cost: ``points``·E forward passes on x.
     """
     if points < 2:
         raise ValueError(f"points must be at least 2, both ends among them, got {points}")
@@ -87,36 +65,8 @@ def errors_on_segment(
     mixed = [name for name, value in first.items() if value.is_floating_point()]
     for alpha in torch.linspace(0, 1, points, dtype=torch.float64).tolist():
         between = first | {name: first[name].lerp(second[name], alpha) for name in mixed}
-        if statistics is not None:
-            between = with_statistics(model, between, statistics, batch=batch, device=device)
         wrong.append(stacked.predict(model, between, x, device=device).argmax(2) != y)
     return torch.stack(wrong)
-
-
-def with_statistics(
-    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, batch: int = 512, device: str = "cpu"
-) -> dict[str, Tensor]:
-    """The same networks with the statistics of batch normalization estimated on x: the plain average over batches.
-
-    A model without such layers keeps what it has. Cost: a forward pass on x a network.
-    """
-    net = copy.deepcopy(model).eval().to(device)
-    kinds = [m for m in net.modules() if isinstance(m, gradients.NORMALIZATIONS) and m.track_running_stats]
-    if not kinds:
-        return parameters
-    for module in kinds:
-        module.train().momentum = None  # the plain average
-    states = []
-    for state in stacked.members(model, parameters):
-        dtype = next(iter(state.values())).dtype
-        net.to(dtype).load_state_dict(state)
-        for module in kinds:
-            module.reset_running_stats()
-        with torch.no_grad():
-            for rows in x.split(batch)[: max(1, len(x) // batch)]:
-                net(rows.to(device, dtype))
-        states.append({name: value.cpu().clone() for name, value in net.state_dict().items()})
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
 def error_barrier(wrong: Tensor) -> Tensor:
@@ -129,9 +79,6 @@ def error_barrier(wrong: Tensor) -> Tensor:
 
     Returns:
         ``(E,)`` float64 in [0, 1): 0 = linearly connected on S. Their mean is the paper's mean barrier (eq. 6).
-
-    Raises:
-        ValueError: if ``wrong`` is not three-dimensional with at least 2 points, or S is empty.
 
     Example:
         >>> error_barrier(torch.tensor([[[False, False]], [[True, True]], [[True, False]]]))  # 0, 1, ½ over 0, ¼, ½

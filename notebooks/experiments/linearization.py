@@ -1,4 +1,4 @@
-"""What leaving out a training example does to a network: by retraining, and by the linearized network in closed form.
+"""Notebook 01: how well does the linearized network foretell what leaving out a training example does to a network?
 
 For a model at its initial weights, full-batch gradient descent on the mean squared error with decay towards them,
 ``L = (1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²``, and for each example i that is left out (its term goes, 1/n stays:
@@ -6,8 +6,8 @@ everything else equal), the two quantities of Table 1 of Harutyunyan et al. (ICL
 
     ‖w − w₋ᵢ‖²      and      ‖f_w(X_val) − f_{w₋ᵢ}(X_val)‖²
 
-Retraining trains one network an example; the linearized network takes all from one eigendecomposition.
-``experiments.linearization`` predicts the same from the trained network alone.
+found by retraining (one network an example), by the linearized network (all from one eigendecomposition) and by
+influence functions at the trained weights; and how well the predicted correlate with the retrained.
 """
 
 import copy
@@ -21,9 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.datasets import Dataset, load
-from lib.networks.models import (
-    Classifier,
-)
+from lib.networks.models import Classifier
 from lib.networks.stacked import predict
 from lib.numerics.gradients import along
 from lib.numerics.spectral_filter import spectral_filter
@@ -34,6 +32,8 @@ from lib.training.ensemble import train
 from lib.training.parallel import VERSION as ENGINE
 from lib.training.parallel import digest
 from lib.training.recipe import Recipe, Run, Start
+
+VERSION = 1  # of the retrainings that are kept: raise it when the same arguments give other numbers
 
 
 def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0) -> Dataset:
@@ -64,9 +64,6 @@ def pretrain(model: Classifier, images: Dataset, *, epochs: int, seed: int = 0, 
     trained = copy.deepcopy(model)
     trained.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return trained, float(run.accuracy_test[0])
-
-
-VERSION = 1  # of what is kept: raise it when the same arguments give other numbers
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,6 @@ def paced(
     Only ηt counts while η is far below 2 over the curvature; so a long training with a small η has the same end as a
     shorter one with a larger. The curvature is that of the linearized network, without decay, at the start.
 
-    Raises:
-        ValueError: where that takes more than ``most`` steps.
-
     Example:
         >>> x, y = 3 * torch.eye(4), torch.tensor([0, 1, 0, 1])  # curvature 9/4 + 1 with the bias
         >>> training, known = paced(nn.Linear(4, 1), x, y, x, time=50.0)
@@ -178,9 +172,6 @@ def linearized(training: Training, known: Kernels | None = None) -> Change:
     Args:
         known: kernels at the initial weights, if they are there already: they depend on neither λ nor time.
 
-    Raises:
-        ValueError: for a learning rate at which the linearized network diverges.
-
     Example:
         >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
         >>> linearized(Training(nn.Linear(4, 1), x, y, x[:2], lr=0.1, steps=5)).squared_weights.shape
@@ -204,9 +195,6 @@ def retrained(
         at_once: networks whose weights are held at a time.
         store: a ``lib.store.Store``; what is kept are the changes and the weights of the full training.
 
-    Raises:
-        ValueError: for ``left_out`` that are no rows; RuntimeError if a training diverges.
-
     Cost: e + 1 trainings.
 
     Example:
@@ -221,16 +209,11 @@ def retrained(
     start = {name: value.detach().cpu() for name, value in training.model.state_dict().items()}
     run = Run(precision=precision, device=device, progress=False)
     with_all, f = _train(training, start, torch.full((1,), -1), run, store, weights=True)
-    found = [_train(training, start, part, run, store, full=with_all) for part in rows.split(at_once)]
-    squared, predictions = (torch.cat(parts) for parts in zip(*found, strict=True))
+    without = [_train(training, start, group, run, store, full=with_all) for group in rows.split(at_once)]
+    squared, predictions = (torch.cat(parts) for parts in zip(*without, strict=True))
     model = copy.deepcopy(training.model)
     model.load_state_dict(with_all)
     return Change(squared, (predictions - f).square().flatten(1).sum(1)), model
-
-
-def at(training: Training, model: nn.Module) -> Training:
-    """The same training, its model replaced by another (the trained one, for what is computed at the end)."""
-    return replace(training, model=model)
 
 
 def _train(training, start, rows, run, store, *, full=None, weights=False):
@@ -240,17 +223,15 @@ def _train(training, start, rows, run, store, *, full=None, weights=False):
         sees = torch.arange(len(training.x)) != rows[:, None]
         trained = train(
             training.model, (training.x, training.y), training.recipe, [0] * len(rows), sees=sees, masked=True,
-            start=Start({name: value.expand(len(rows), *value.shape) for name, value in start.items()}),
-            run=run,
+            start=Start({name: value.expand(len(rows), *value.shape) for name, value in start.items()}), run=run,
         )  # fmt: skip
         f = predict(training.model, trained.parameters, training.x_val, device=run.device).double()
         if not f.isfinite().all():
             raise RuntimeError(f"training diverged: lr = {training.lr} is too large for this network")
         if weights:
             return {"f": f} | {f"w.{name}": value[0] for name, value in trained.parameters.items()}
-        moved = [trained.parameters[name] - full[name] for name in _trained(training)]
-        apart = [change.double().square().flatten(1).sum(1) for change in moved]
-        return {"f": f, "squared": torch.stack(apart).sum(0)}
+        moved = [trained.parameters[name] - full[name] for name, _ in training.model.named_parameters()]
+        return {"f": f, "squared": torch.stack([m.double().square().flatten(1).sum(1) for m in moved]).sum(0)}
 
     if store is None:
         arrays = compute()
@@ -263,19 +244,6 @@ def _train(training, start, rows, run, store, *, full=None, weights=False):
         arrays = {name: torch.from_numpy(value) for name, value in store.cached(key, compute).items()}
     f = arrays.pop("f")
     return ({name[2:]: value for name, value in arrays.items()}, f) if weights else (arrays["squared"], f)
-
-
-def _trained(training: Training) -> list[str]:
-    return [name for name, _ in training.model.named_parameters()]
-
-
-# --- removal accuracy -----------------------------------------------------------------------------------------------
-#
-# How well predicted changes match those found by retraining: correlations over the left-out examples, with intervals.
-#
-# Pearson, as in Table 1 of Harutyunyan et al. (ICLR 2021), whose values are in ``PUBLISHED``; Spearman beside it, since
-# a few examples with large changes carry much of a Pearson correlation; and, since neither sees the size, the median of
-# |predicted/true − 1|.
 
 
 QUANTITIES = {"weights": "squared_weights", "predictions": "squared_predictions"}
@@ -292,20 +260,20 @@ PUBLISHED = {  # (quantity, λ of the sum over 1,000 examples, method): Pearson 
 }
 
 
-def pair(found: dict[str, Change], method: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and true changes, ``(e,)`` each; ``found`` has the truth under ``retrained``."""
-    return tuple(getattr(found[name], QUANTITIES[quantity]).numpy() for name in (method, "retrained"))
+def pair(changes: dict[str, Change], method: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and true changes, ``(e,)`` each; ``changes`` has the truth under ``retrained``."""
+    return tuple(getattr(changes[name], QUANTITIES[quantity]).numpy() for name in (method, "retrained"))
 
 
-def accuracy(found: dict[str, Change], *, seed: int = 0, **columns) -> pd.DataFrame:
-    """A row for each quantity and method: pearson with low and high (95%, bootstrap), spearman, off (median error).
+def accuracy(changes: dict[str, Change], *, seed: int = 0, **columns) -> pd.DataFrame:
+    """A row for each quantity and method: pearson with low and high (95%, bootstrap), spearman, off.
+
+    Pearson as in the paper's Table 1; Spearman beside it, since a few examples with large changes carry much of a
+    Pearson correlation; and, since neither sees the size, ``off``, the median of |predicted/true − 1|.
 
     Args:
-        found: changes of the same examples by method, and by retraining under ``retrained``.
+        changes: changes of the same examples by method, and by retraining under ``retrained``.
         columns: constants that are put in front.
-
-    Raises:
-        ValueError: with fewer than four examples, or changes that do not vary.
 
     Example:
         >>> change = Change(torch.tensor([1.0, 2.0, 4.0, 3.0]), torch.tensor([1.0, 2.0, 4.0, 3.0]))
@@ -314,8 +282,8 @@ def accuracy(found: dict[str, Change], *, seed: int = 0, **columns) -> pd.DataFr
     """
     rows = []
     for quantity in QUANTITIES:
-        for method in (name for name in found if name != "retrained"):
-            guess, truth = pair(found, method, quantity)
+        for method in (name for name in changes if name != "retrained"):
+            guess, truth = pair(changes, method, quantity)
             r, (low, high) = pearson(guess, truth, seed=seed)
             rho, off = spearman(guess, truth, seed=seed)[0], float(np.median(np.abs(guess / truth - 1)))
             rows.append(columns | {"quantity": quantity, "method": method, "pearson": r, "low": low, "high": high,
@@ -323,7 +291,7 @@ def accuracy(found: dict[str, Change], *, seed: int = 0, **columns) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def published(network: str, quantity: str, penalty: int, method: str) -> float | None:
+def published_correlation(network: str, quantity: str, penalty: int, method: str) -> float | None:
     """A cell of the paper's table, None where there is none. ``penalty``: λ, 0 or 1000."""
     row = PUBLISHED.get((quantity, penalty, method))
     return row[NETWORKS.index(network)] if row and network in NETWORKS else None
@@ -351,39 +319,27 @@ def correlation_gap(first: tuple, second: tuple, *, seed: int = 0) -> tuple[floa
     return round(value, 12), tuple(round(end, 12) for end in bootstrap_interval(gap, *places, seed=seed))
 
 
-# --- removal influence ----------------------------------------------------------------------------------------------
-#
-# What leaving out an example does by influence functions, at the trained weights: beside ``experiments.linearization``.
-#
-# To first order at an optimum, leaving out example i moves the weights by ``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ``
-# (``lib.scores.influence``). With the Gauss–Newton matrix for H, and the tangent kernel Θ at the trained weights, that is for
-# one output
-#
-#     Δwᵢ = (eᵢ/n) Jᵀ a_{·i},      A = g(Θ/n),      g(x) = 1/(x + λ + δ)      eᵢ = f(xᵢ) − yᵢ
-#
-# for all examples from one eigendecomposition. LiSSA in the mean over its batches is the same with another g: from
-# ``h_j = v + (1 − β)h_{j−1} − H h_{j−1}/s``, h₀ = v, J times, comes ``g(x) = p_{J+1}(x + λ + δ)`` with δ = βs and the
-# filter p of gradient descent with the learning rate 1/s (``lib.numerics.spectral_filter``): a training of length (J + 1)/s.
-
-
 def influence_in_closed_form(
     known: Kernels, *, weight_decay: float = 0.0, damping: float = 0.0, scale: float | None = None, depth: int = 1000
 ) -> Change:
     """All n examples by influence functions with the Gauss–Newton matrix of the mean squared error; one output.
+
+    To first order at an optimum, leaving out example i moves the weights by ``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ``. With the
+    tangent kernel Θ at the trained weights that is, for all examples from one eigendecomposition,
+
+        Δwᵢ = (eᵢ/n) Jᵀ a_{·i},      A = g(Θ/n),      g(x) = 1/(x + λ + δ),      eᵢ = f(xᵢ) − yᵢ
+
+    LiSSA in the mean over its batches is the same with another g: from ``h_j = v + (1 − β)h_{j−1} − H h_{j−1}/s``,
+    h₀ = v, J times, comes the filter ``g(x) = p_{J+1}(x + λ + δ)``, δ = βs, of gradient descent with the rate 1/s.
 
     Args:
         known: kernels at the trained weights.
         weight_decay, damping: λ and δ, of the mean loss.
         scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
 
-    Raises:
-        ValueError: for more than one output; without penalty and damping where the kernel is singular; for a scale at
-            which LiSSA diverges.
-
     Cost: 4n³ + 2mn² operations for m validation examples.
 
     Example:
-        >>> from experiments.linearization import kernels
         >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([0, 1])
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.constant_(model.weight, 0.5)  # the mean of y: removal moves it by eᵢ/n = ± 1/4
@@ -406,15 +362,14 @@ def influence_in_closed_form(
     return Change(squared, (known.cross.double() @ vectors @ moved).square().sum(0))
 
 
-def influence(training: Training, trained: nn.Module, left_out: Tensor, *, damping: float = 0.0, **options) -> Change:
+def influence_by_solver(
+    training: Training, trained: nn.Module, left_out: Tensor, *, damping: float = 0.0, **options
+) -> Change:
     """Some examples by ``lib.scores.influence`` with the whole Hessian: ``solver="lissa"``, ``"cg"``, ``"exact"``.
 
     Args:
         training: as ``retrained`` took it: the penalty holds to its initial weights. trained: what came of it.
         damping: δ. options: of ``lib.scores.influence.inverse_hessian``.
-
-    Raises:
-        ValueError: as there (a Hessian that is not positive definite, a LiSSA that diverges).
     """
     reference = {name: value.detach() for name, value in training.model.named_parameters()}
     with warnings.catch_warnings():

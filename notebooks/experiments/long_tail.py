@@ -1,4 +1,7 @@
-"""How far two sets of estimates agree, and which pairs to show (Feldman and Zhang 2020, section 3.5, appendix C)."""
+"""Notebook 03: do two sets of estimates agree, which pairs of examples are shown, and how many are there by chance?
+
+After Feldman and Zhang 2020, section 3.5 and appendix C.
+"""
 
 from typing import NamedTuple
 
@@ -11,11 +14,7 @@ from lib.scores.memorization import influence_of_seeing, memorization
 
 
 def consistency(
-    first: Tensor,
-    second: Tensor,
-    thresholds: list[float],
-    *,
-    eligible: tuple[Tensor, Tensor] | None = None,
+    first: Tensor, second: Tensor, thresholds: list[float], *, eligible: tuple[Tensor, Tensor] | None = None
 ) -> pd.DataFrame:
     """Agreement of two estimates of the same quantities, threshold by threshold (Feldman and Zhang 2020, eq. 4).
 
@@ -42,28 +41,16 @@ def consistency(
     for threshold in thresholds:
         a, b = (first >= threshold) & mask[0], (second >= threshold) & mask[1]
         union, both = a | b, (a & b).sum().item()
-        size, gaps = union.sum().item(), gap[union]
-        rows.append(
-            {
-                "threshold": threshold,
-                "jaccard": both / size if size else np.nan,
-                "difference": gaps.nanmean().item(),
-                "first": a.sum().item(),
-                "second": b.sum().item(),
-            }
-        )
-    return pd.DataFrame(rows)
+        size = union.sum().item()
+        jaccard, difference = both / size if size else np.nan, gap[union].nanmean().item()
+        rows.append((threshold, jaccard, difference, a.sum().item(), b.sum().item()))
+    return pd.DataFrame(rows, columns=["threshold", "jaccard", "difference", "first", "second"])
 
 
-def compare(
-    first: tuple[Tensor, Tensor, Tensor],
-    second: tuple[Tensor, Tensor, Tensor],
-    y_train: Tensor,
-    y_test: Tensor,
-    thresholds: list[float],
-    *,
-    min_memorization: float = 0.25,
-) -> dict[str, pd.DataFrame]:
+def consistency_of_ensembles(
+    first: tuple[Tensor, Tensor, Tensor], second: tuple[Tensor, Tensor, Tensor], y_train: Tensor, y_test: Tensor,
+    thresholds: list[float], *, min_memorization: float = 0.25,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Agreement of two ensembles on memorization, and on the influence of the memorized on test examples of one label.
 
     Args:
@@ -85,7 +72,7 @@ def compare(
     }
 
 
-def overlap(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def shared_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Pairs found by both, counted by test example, so that whatever they sum to can be resampled over test examples.
 
         Jaccard = both / either        share of one's pairs that the other finds = 2 both / (first + second)
@@ -98,12 +85,12 @@ def overlap(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
     Example:
         >>> one = pd.DataFrame({"train": [1, 2], "test": [7, 7]})
-        >>> overlap(one, one.head(1)).loc[7].tolist()
+        >>> shared_pairs(one, one.head(1)).loc[7].tolist()
         [2, 1, 1, 2]
     """
     key = ["train", "test"]
-    found = first[key].merge(second[key], how="outer", on=key, indicator="where")
-    table = pd.crosstab(found.test, found["where"].astype(str))
+    either = first[key].merge(second[key], how="outer", on=key, indicator="where")
+    table = pd.crosstab(either.test, either["where"].astype(str))
     table = table.reindex(columns=["both", "left_only", "right_only"], fill_value=0)
     out = {"first": table.both + table.left_only, "second": table.both + table.right_only, "both": table.both}
     return pd.DataFrame(out).assign(either=table.sum(axis=1))
@@ -120,9 +107,6 @@ def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 
 
     Returns:
         ``(copies, examples)`` values of ``train``.
-
-    Raises:
-        ValueError: if the pairs hold fewer than ``copies`` training examples.
     """
     strongest = pairs.groupby("train").influence.max().sort_values(ascending=False, kind="stable").index.to_numpy()
     if len(strongest) < copies:
@@ -151,16 +135,9 @@ def pair_counts(test: np.ndarray) -> PairCounts:
 
 
 def permuted_pair_counts(
-    member_sees: Tensor,
-    correct_test: Tensor,
-    y_train: Tensor,
-    y_test: Tensor,
-    *,
-    candidates: Tensor,
-    permutations: int = 100,
-    seed: int = 0,
-    min_influence: float = 0.15,
-) -> pd.DataFrame:
+    member_sees: Tensor, correct_test: Tensor, y_train: Tensor, y_test: Tensor, *, candidates: Tensor,
+    permutations: int = 100, seed: int = 0, min_influence: float = 0.15,
+) -> pd.DataFrame:  # fmt: skip
     """How many pairs chance alone would give: the count with the subsets dealt out to the networks anew.
 
     Dealing keeps every network's answers, and every example's number of networks; all true influences become zero, so

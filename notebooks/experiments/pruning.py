@@ -1,8 +1,8 @@
-"""Choose which training examples to keep, and retrain on what is left.
+"""Notebooks 03, 04, 05, 07 and 08: which training examples can go, and what does training without them cost?
 
-A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the
-training rows, ``(n,)``, or one mask a seed, ``(S, n)``. All plans of an experiment are trained in one call
-of the engine, as members of one ensemble.
+A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the training rows,
+``(n,)``, or one mask a seed, ``(S, n)``. All plans of an experiment are trained in one call of the engine, as members
+of one ensemble. Notebook 04 also trains on CRAIG's weighted coresets, chosen anew as training goes on.
 """
 
 from dataclasses import replace
@@ -33,9 +33,6 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
 
     Returns:
         ``(n,)`` bool, True = kept; ``round(width·m)`` of each class of m (of all n without ``y``).
-
-    Raises:
-        ValueError: on NaN, disagreeing shapes, or a window outside [0, 1].
 
     Cost: a sort.
 
@@ -78,28 +75,35 @@ def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Te
     return torch.stack([window(draw, keep, 0.0, y=y) for draw in draws])
 
 
-def retrain(
-    model, data, plans: dict, *, recipe, seeds, columns: tuple[str, ...], labels=None, run: Run = Run(),
-) -> pd.DataFrame:  # fmt: skip
-    """Train every plan with every seed, all as one ensemble, and report test accuracy.
+def train_plans(model, data, plans: dict, *, recipe, seeds, labels=None, run: Run = Run()) -> ensemble.Ensemble:
+    """Train every plan with every seed, all as one ensemble: S networks of the first plan, S of the second, …
 
     Args:
         model: an architecture of ``lib.networks.models``.
         data: a ``lib.data.datasets.Dataset``.
-        plans: name → mask ``(n,)`` or ``(S, n)``; a name is a tuple with one entry for each of ``columns``.
-        recipe: an ``ensemble.Recipe``; with ``iterations`` every plan takes as many steps, whatever it keeps.
+        plans: name → mask ``(n,)`` or ``(S, n)``.
+        recipe: with ``iterations`` every plan takes as many steps, whatever it keeps.
         seeds: S integers; member (plan, s) starts from seed s, so that plans are compared seed by seed.
-        columns: names of the entries of a plan's name.
         labels: ``(n,)`` labels to train on (noisy ones, say) instead of the dataset's.
         run: where and by what means the engine trains.
 
+    Cost: S · len(plans) trainings.
+    """
+    sees = torch.cat([mask.expand(len(seeds), len(data.y_train)) for mask in plans.values()])
+    sets = (data.x_train, data.y_train if labels is None else labels, data.x_test, data.y_test)
+    record = Record(parameters=False)
+    return ensemble.train(model, sets, recipe, seeds * len(plans), sees=sees, record=record, run=run)
+
+
+def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...], **options) -> pd.DataFrame:
+    """Train every plan with every seed, and report test accuracy.
+
+    Args:
+        model, data, plans, seeds, options: as :func:`train_plans` has them.
+        columns: names of the entries of a plan's name.
+
     Returns:
         A row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy`` (test, in [0, 1]).
-
-    Raises:
-        ValueError: if a mask's shape or a name's length is wrong.
-
-    Cost: S · len(plans) trainings.
     """
     seeds, n = [int(s) for s in seeds], len(data.y_train)
     for name, mask in plans.items():
@@ -108,28 +112,23 @@ def retrain(
                 f"plan {name}: expected a name of {len(columns)} entries and a mask ({n},) or ({len(seeds)}, {n}), "
                 f"got {tuple(mask.shape)}"
             )
-    sees = torch.cat([mask.expand(len(seeds), n) for mask in plans.values()])
-    sets = (data.x_train, data.y_train if labels is None else labels, data.x_test, data.y_test)
-    record = Record(parameters=False)
-    trained = ensemble.train(model, sets, recipe, seeds * len(plans), sees=sees, record=record, run=run)
+    trained = train_plans(model, data, plans, seeds=seeds, **options)
+    kept = torch.cat([mask.expand(len(seeds), n).sum(1) for mask in plans.values()])
     table = pd.DataFrame([name for name in plans for _ in seeds], columns=list(columns))
-    return table.assign(kept=sees.sum(1).numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
+    return table.assign(kept=kept.numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
 
 
 def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
     """Difference between two plans, seed by seed: rows indexed by ``by``, a column a seed.
 
     Args:
-        table: from :func:`retrain`.
+        table: from :func:`retrain_pruned`.
         better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
         by: the column along which the plans run (a share kept, an offset); a side that lacks it
             (full data) is compared with every row of the other.
 
     Returns:
         ``better − than`` in the unit of ``value``.
-
-    Raises:
-        ValueError: if a side picks no rows.
     """
     sides = []
     for pick in (better, than):
@@ -141,22 +140,17 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
     return left - (right.reindex(left.index) if len(right) > 1 else right.iloc[0])
 
 
-# --- coresets -------------------------------------------------------------------------------------------------------
-#
-# Training on CRAIG's weighted coresets, chosen anew as training goes on (Ki et al. 2023, appendix F).
-
-
 def retrain_craig(
     model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
 ) -> pd.DataFrame:  # fmt: skip
-    """Train on coresets of several sizes with every seed, and report test accuracy; beside ``pruning.retrain``.
+    """Train on CRAIG's coresets of several sizes with every seed (Ki et al. 2023, appendix F): test accuracies.
 
-    At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own error
+    At the start and after every few epochs, ``lib.scores.craig`` (stochastic greedy) picks from each member's own error
     vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n examples and
     r are chosen: 1 on average, so that a batch estimates the gradient over all n.
 
     Args:
-        model, data, recipe, seeds, labels: as in ``pruning.retrain``; recipes with ``iterations`` compare with those.
+        model, data, recipe, seeds, labels: as in :func:`train_plans`; recipes with ``iterations`` compare with those.
         shares: of the rows, to train on, in (0, 1].
         every: epochs from one choice to the next; 10 in the paper.
         control: choose as many at random instead, unweighted: what choosing anew does by itself.
@@ -166,9 +160,6 @@ def retrain_craig(
     Returns:
         A row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
 
-    Raises:
-        ValueError: as ``craig`` and ``ensemble.train``.
-
     Cost: S · len(shares) trainings, and for each a choice every few epochs.
     """
     seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
@@ -177,27 +168,26 @@ def retrain_craig(
     store, run = run.store, replace(run, store=None)
     work = Work(model, Data.of(sets), recipe, Record(parameters=False), replace(run, wide=False))
     question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
-    keys = {share: key_of(work) | question | {"keep": share} for share in shares}
-    if control:
-        keys = {share: key | {"control": True} for share, key in keys.items()}
-    found = {share: None if store is None else store.get(key) for share, key in keys.items()}
-    missing = [share for share in shares if found[share] is None]
-    together = max(1, shard_size(work) // len(seeds))  # shares trained at once
-    for some in (missing[i : i + together] for i in range(0, len(missing), together)):
+    question = key_of(work) | question | ({"control": True} if control else {})
+    known = {share: None if store is None else store.get(question | {"keep": share}) for share in shares}
+    missing = [share for share in shares if known[share] is None]
+    beside_each_other = max(1, shard_size(work) // len(seeds))
+    for first in range(0, len(missing), beside_each_other):
+        group = missing[first : first + beside_each_other]
 
-        def choose(epoch, run, some=some):
-            return (_by_lot if control else _choose)(run.errors[epoch], some, y, balanced, epoch)
+        def choose(epoch, networks, group=group):
+            return (_by_lot if control else _choose)(networks.errors[epoch], group, y, balanced, epoch)
 
         trained = train_reselecting(
-            model, sets, recipe, seeds * len(some), every=every, choose=choose, record=work.record, run=run
+            model, sets, recipe, seeds * len(group), every=every, choose=choose, record=work.record, run=run
         )  # fmt: skip
-        for share, accuracy in zip(some, trained.accuracy_test.view(len(some), -1).numpy(), strict=True):
-            found[share] = {"accuracy": accuracy}
+        for share, accuracy in zip(group, trained.accuracy_test.view(len(group), -1).numpy(), strict=True):
+            known[share] = {"accuracy": accuracy}
             if store is not None:
-                store.put(keys[share], found[share])
+                store.put(question | {"keep": share}, known[share])
     rows = [
         (share, round(share * len(y)), *pair)
-        for share in shares for pair in zip(seeds, found[share]["accuracy"], strict=True)
+        for share in shares for pair in zip(seeds, known[share]["accuracy"], strict=True)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy"])
 
@@ -205,17 +195,14 @@ def retrain_craig(
 def _choose(errors: Tensor, shares: list[float], y: Tensor, balanced: bool, epoch: int) -> tuple[Tensor, Tensor]:
     """Coresets of S members for each share, from ``errors (shares·S, n, k)``: rows, and weights of mean 1 over them."""
     size, cores = len(errors) // len(shares), torch.get_num_threads()
-    jobs = [
-        (i, part) for i in range(len(shares)) for part in np.array_split(np.arange(size), min(cores, size))
-    ]  # fmt: skip
+    blocks = np.array_split(np.arange(size), min(cores, size))
 
     def call(job, tick):
-        i, part = job
-        own = errors[i * size + torch.from_numpy(part)]
-        options = {"y": y if balanced else None, "method": "stochastic", "seed": 1000 * epoch + int(part[0])}
-        return craig(own, shares[i], **options)
+        number, members = job
+        options = {"y": y if balanced else None, "method": "stochastic", "seed": 1000 * epoch + int(members[0])}
+        return craig(errors[number * size + torch.from_numpy(members)], shares[number], **options)
 
-    chosen = beside(call, jobs, cores, one_core=True)
+    chosen = beside(call, [(i, members) for i in range(len(shares)) for members in blocks], cores, one_core=True)
     kept, weights = (torch.cat(parts) for parts in zip(*chosen, strict=True))
     return kept, weights * kept.sum(1, keepdim=True) / errors.shape[1]
 

@@ -1,14 +1,7 @@
-"""Data summarization: in which order to drop training examples by unique information, and what is left of accuracy.
+"""Notebook 02: what does unique information say of an example: may it be dropped, and what do SGD's weights know of it?
 
-Harutyunyan et al. 2021, section 6 and figure 2c, drop the least informative examples ("bottom"), the same but scored
-anew after each 5% ("bottom iterative"), the most informative ("top"), or any ("random"). The unique information of a
-group is not the sum of its members'. "joint" drops so that the *group's* information grows least: with f the
-predictions of the linearized network on other inputs, trained on all rows and on the kept rows K, it takes from K the
-example i that minimizes
-
-    ‖f_all − f_K + δᵢ‖²,        δᵢ = f_K − f_{K∖i}
-
-one after the other, adding up δ to first order, and computes f_K and all δ anew after each 5%.
+After Harutyunyan et al. (ICLR 2021): data summarization (section 6, figure 2c), data sets put together on purpose,
+adversarial examples, the toy of appendix A.1 and SGD's steady state (section 4). Information is in nats.
 """
 
 import copy
@@ -31,18 +24,19 @@ STRATEGIES = ("bottom", "bottom iterative", "top", "random", "joint")
 
 
 def removal_order(
-    net: Tangent,
-    y: Tensor,
-    strategy: str,
-    *,
-    lr: float,
-    steps: float,
-    weight_decay: float = 0.0,
-    every: float = 0.05,
-    until: float = 0.95,
-    seed: int = 0,
-) -> Tensor:
+    net: Tangent, y: Tensor, strategy: str, *, lr: float, steps: float, weight_decay: float = 0.0,
+    every: float = 0.05, until: float = 0.95, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """In which order to drop the n training examples, ``(n,)`` positions, the first to go first.
+
+    Strategies: the least informative first ("bottom"), the same but scored anew after each 5% ("bottom iterative"), the
+    most informative ("top"), any ("random"). The unique information of a group is not the sum of its members'; "joint"
+    drops so that the *group's* information grows least: with f the predictions of the linearized network on other
+    inputs, trained on all rows and on the kept rows K, it takes from K the example i that minimizes
+
+        ‖f_all − f_K + δᵢ‖²,        δᵢ = f_K − f_{K∖i}
+
+    one after the other, adding up δ to first order, and computes f_K and all δ anew after each 5%.
 
     Args:
         net: the linearized network on the training rows, and on other inputs (whose labels are not needed).
@@ -52,9 +46,6 @@ def removal_order(
         every: share of the n rows after which the iterative strategies score anew.
         until: share of the rows that they order; the rest keeps the order of the last scores.
         seed: draws the random order.
-
-    Raises:
-        ValueError: for an unknown strategy, or shares out of range.
 
     Cost: an eigendecomposition; ``until/every`` of them, of ever fewer rows, for the iterative strategies.
     """
@@ -121,9 +112,6 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
 
     Returns:
         A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
-
-    Raises:
-        ValueError: if a plan trains on none, or on what it is judged by.
     """
     sees, judged = (torch.zeros(len(plans), len(y), dtype=torch.bool) for _ in range(2))
     for row, plan in enumerate(plans):
@@ -160,24 +148,15 @@ def gap(table: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     return (points(table, first) - points(table, second)).dropna(how="all")
 
 
-# --- sgd toy --------------------------------------------------------------------------------------------------------
-#
-# The toy of Harutyunyan et al. 2021, appendix A.1 and figure 3: what SGD's final weights know of one example.
-#
-# Two Gaussian classes of 40 points in the plane, linear regression without intercept on targets ±1 by SGD (200 epochs,
-# batches of 5, learning rate 0.1). The distribution p(w | S) over the order of batches is sampled, and compared with that
-# of training without example i, and with that of training with another in its place:
-#
-#     I(w; zᵢ | S₋ᵢ) = KL(p(w | S) ‖ E_z p(w | S₋ᵢ, z))   ≤   KL(p(w | S) ‖ p(w | S₋ᵢ))   on average over zᵢ   (eq. 1, 3)
-#
-# The paper gives I ≈ 1.3 and KL ≈ 3.0 for one example of one draw of the data. It does not give the Gaussians; the
-# defaults here bring the weights near those of its figure, (0.34, −0.49). All quantities are in nats.
-
-
 def two_gaussians(
     per_class: int = 40, *, seed: int = 0, centre: tuple[float, ...] = (0.9, -1.25), spread: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """Points ``(2·per_class, d)`` around +centre and −centre with targets +1 and −1, ``(2·per_class,)``; float64."""
+    """The toy's data: points ``(2·per_class, d)`` around ±centre with targets ±1, ``(2·per_class,)``; float64.
+
+    Linear regression without intercept on these by SGD (200 epochs, batches of 5, learning rate 0.1). The paper (figure
+    3) gives I ≈ 1.3 and KL ≈ 3.0 for one example of one draw, but not the Gaussians; the defaults bring the weights
+    near those of its figure, (0.34, −0.49).
+    """
     if per_class < 1 or not spread > 0:
         raise ValueError(f"expected per_class ≥ 1 and spread > 0, got {per_class} and {spread}")
     y = torch.tensor([1.0, -1.0], dtype=F64).repeat_interleave(per_class)
@@ -198,9 +177,6 @@ def sgd_final_weights(
 
     Returns:
         ``(runs, p)``, or ``(g, runs, p)``.
-
-    Raises:
-        ValueError: for shapes that disagree.
 
     Cost: epochs · n/batch_size small products for all runs at once; memory 2·g·runs·n·p numbers.
 
@@ -244,25 +220,19 @@ def gaussian_kl(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> 
 
 
 def unique_information(with_it: Tensor, without_it: Tensor, replaced: Tensor) -> tuple[float, float]:
-    """``I(w; zᵢ | S₋ᵢ)`` and its bound, the KL divergence from training without it; each cloud of weights a Gaussian.
+    """What the final weights know of an example, and its bound, in nats; each cloud of weights is taken for a Gaussian.
+
+        I(w; zᵢ | S₋ᵢ) = KL(p(w | S) ‖ E_z p(w | S₋ᵢ, z))  ≤  KL(p(w | S) ‖ p(w | S₋ᵢ))   on average over zᵢ (eq. 1, 3)
 
     Args:
         with_it, without_it: weights after training on S and on S₋ᵢ, ``(r, p)``.
         replaced: on S₋ᵢ and each of g draws in the example's place, ``(g, r, p)``; their Gaussians in equal parts are
             the marginal. Its KL divergence is a mean over the samples ``with_it``.
-
-    Returns:
-        information, bound, in nats.
     """
-    own = gaussian(with_it)
-    log_own = _log_density(with_it, own)
-    log_each = torch.stack([_log_density(with_it, gaussian(samples)) for samples in replaced])
-    marginal = log_each.logsumexp(0) - math.log(len(replaced))
-    return (log_own - marginal).mean().item(), gaussian_kl(own, gaussian(without_it)).item()
-
-
-def _log_density(samples: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
-    return torch.distributions.MultivariateNormal(*parameters).log_prob(samples)
+    log_density = lambda cloud: torch.distributions.MultivariateNormal(*gaussian(cloud)).log_prob(with_it)
+    marginal = torch.stack([log_density(cloud) for cloud in replaced]).logsumexp(0) - math.log(len(replaced))
+    bound = gaussian_kl(gaussian(with_it), gaussian(without_it))
+    return (log_density(with_it) - marginal).mean().item(), bound.item()
 
 
 def information_of(
@@ -275,25 +245,17 @@ def information_of(
         others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
         runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
 
-    Raises:
-        ValueError: if there is no such example.
-
     Cost: (g + 2)·runs trainings.
     """
     if not 0 <= i < len(y):
         raise ValueError(f"i must be one of the {len(y)} examples, got {i}")
     rest = torch.arange(len(y)) != i
-    in_its_place = [
-        (torch.cat([x[rest], z[None]]), torch.cat([y[rest], t[None]])) for z, t in zip(*others, strict=True)
-    ]
-    replaced_x, replaced_y = (torch.stack(part) for part in zip(*in_its_place, strict=True))
+    replaced_x, replaced_y = (
+        torch.stack([torch.cat([kept[rest], new[None]]) for new in draws])
+        for kept, draws in zip((x, y), others, strict=True)
+    )
     train = lambda x, y, stream: sgd_final_weights(x, y, runs=runs, seed=3 * seed + stream, **sgd)
     return unique_information(train(x, y, 0), train(x[rest], y[rest], 1), train(replaced_x, replaced_y, 2))
-
-
-# --- steady state ---------------------------------------------------------------------------------------------------
-#
-# SGD simulated around the minimum of a linear least-squares problem, to hold the Lyapunov equation against.
 
 
 def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) -> Tensor:
@@ -301,14 +263,10 @@ def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) ->
 
     Args:
         jacobian: ``(n, p)``. residual: targets minus first outputs, ``(n,)``.
-
-    Raises:
-        ValueError: for shapes that disagree, or a singular problem (give decay).
     """
+    shapes = tuple(jacobian.shape), tuple(residual.shape)
     if jacobian.ndim != 2 or residual.shape != jacobian.shape[:1]:
-        raise ValueError(
-            f"expected jacobian (n, p), residual (n,), got {tuple(jacobian.shape)}, {tuple(residual.shape)}"
-        )
+        raise ValueError(f"expected jacobian (n, p), residual (n,), got {shapes[0]}, {shapes[1]}")
     j, r = jacobian.to(F64), residual.to(F64)
     curvature = j.T @ j / len(j) + weight_decay * torch.eye(j.shape[1], dtype=F64)
     factor, failed = torch.linalg.cholesky_ex(curvature)
@@ -318,25 +276,13 @@ def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) ->
 
 
 def sgd_wander(
-    jacobian: Tensor,
-    residual: Tensor,
-    *,
-    lr: float,
-    batch_size: int,
-    weight_decay: float = 0.0,
-    chains: int = 200,
-    burn: int = 1000,
-    steps: int = 1000,
-    every: int = 10,
-    seed: int = 0,
-) -> Tensor:
+    jacobian: Tensor, residual: Tensor, *, lr: float, batch_size: int, weight_decay: float = 0.0,
+    chains: int = 200, burn: int = 1000, steps: int = 1000, every: int = 10, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """Where SGD stands around the minimum once it is steady, ``(chains · steps/every, p)``: ω − ω*.
 
     Batches are drawn with replacement, the chains start at the minimum, ``burn`` steps are thrown away. The noise of
     the gradient changes with ω, as it does in fact; the Lyapunov equation takes it as constant.
-
-    Raises:
-        ValueError: as :func:`minimum`.
 
     Cost: ``2·chains·batch_size·p`` multiplications a step.
     """
@@ -354,15 +300,72 @@ def sgd_wander(
     return torch.cat(kept)
 
 
-# --- adversarial ----------------------------------------------------------------------------------------------------
-#
-# Adversarial examples by the fast gradient sign method (Goodfellow et al., ICLR 2015).
+def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
+    """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
+
+    Weight decay shifts all gradients alike and does not enter. Its rank is below n.
+
+    Args:
+        jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
+    """
+    if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
+        raise ValueError(
+            f"expected jacobian (n·k, p) and errors (n, k), got {tuple(jacobian.shape)} and {tuple(errors.shape)}"
+        )
+    gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
+    centred = gradients - gradients.mean(0)
+    return centred.T @ centred / len(centred)
+
+
+def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
+    """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
+
+    SGD here descends the mean loss with batches of b drawn with replacement. The paper writes H of the sum loss beside
+    the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large).
+
+    First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
+
+    Args:
+        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
+
+    Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
+    """
+    _check_positive(lr=lr, batch_size=batch_size)
+    if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
+        raise ValueError(
+            f"expected hessian and gradient_covariance (p, p), got {tuple(hessian.shape)} and "
+            f"{tuple(gradient_covariance.shape)}"
+        )
+    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
+    if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
+        raise ValueError("hessian must be positive definite, or SGD has no steady state")
+    covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
+    return (covariance + covariance.T) / 2
+
+
+def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
+    """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
+
+    Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in ``LeaveOneOut`` (cross-kernel = kernel).
+
+    Args:
+        hessian: H of the mean loss. lr: η. batch_size: b. noise: σ, in the unit of a gradient.
+    """
+    _check_positive(lr=lr, batch_size=batch_size, noise=noise)
+    return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
+
+
+def _check_positive(**numbers) -> None:
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
 
 
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int = 256) -> Tensor:
     """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
 
-    For one output and targets 0 and 1 the direction is that of the cross-entropy too.
+    The fast gradient sign method (Goodfellow et al., ICLR 2015). For one output and targets 0 and 1 the direction is
+    that of the cross-entropy too.
 
     Args:
         model: a copy is taken, in evaluation mode.
@@ -372,9 +375,6 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
 
     Returns:
         Like x. A pixel whose derivative is 0 stays.
-
-    Raises:
-        ValueError: if ε is negative.
 
     Cost: one backward pass an example.
 
@@ -411,20 +411,12 @@ def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[T
     return moved, (predicted(model, x) == y) & (predicted(model, moved) != y)
 
 
-# --- composition ----------------------------------------------------------------------------------------------------
-#
-# Data sets put together on purpose: so many of each class, or two sources of one task in one form.
-
-
 def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
     """Positions of so many random examples of each class, ascending.
 
     Args:
         y: labels ``(n,)``.
         counts: class → how many; a class that is not named gives none.
-
-    Raises:
-        ValueError: if a class has fewer.
 
     Example:
         >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
@@ -449,9 +441,6 @@ def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
     Args:
         x: ``(n, c, h, w)`` in [0, 1].
 
-    Raises:
-        ValueError: for another shape, or a box that does not fit.
-
     Example:
         >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
         torch.Size([1, 1, 28, 28])
@@ -465,71 +454,3 @@ def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
         grey = interpolate(grey, size=(box, box), mode="bilinear", antialias=True).clamp(0, 1)
     before, after = (side - box) // 2, side - box - (side - box) // 2
     return pad(grey, (before, after, before, after))
-
-
-def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
-    """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
-
-    Weight decay shifts all gradients alike and does not enter. Its rank is below n.
-
-    Args:
-        jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
-
-    Raises:
-        ValueError: for shapes that disagree.
-    """
-    if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
-        raise ValueError(
-            f"expected jacobian (n·k, p) and errors (n, k), got {tuple(jacobian.shape)} and {tuple(errors.shape)}"
-        )
-    gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
-    centred = gradients - gradients.mean(0)
-    return centred.T @ centred / len(centred)
-
-
-def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
-    """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
-
-    SGD here descends the mean loss with batches of b drawn with replacement. The paper writes H of the sum loss beside
-    the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large).
-
-    First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
-
-    Args:
-        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
-
-    Raises:
-        ValueError: for shapes that disagree, η or b out of range, an H that is not positive definite (give weight
-            decay).
-
-    Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
-    """
-    _check_positive(lr=lr, batch_size=batch_size)
-    if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
-        raise ValueError(
-            f"expected hessian and gradient_covariance (p, p), got {tuple(hessian.shape)} and "
-            f"{tuple(gradient_covariance.shape)}"
-        )
-    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
-    if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
-        raise ValueError("hessian must be positive definite, or SGD has no steady state")
-    covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
-    return (covariance + covariance.T) / 2
-
-
-def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
-    """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
-
-    Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in ``LeaveOneOut`` (cross-kernel = kernel).
-
-    Args:
-        hessian: H of the mean loss. lr: η. batch_size: b. noise: σ, in the unit of a gradient.
-    """
-    _check_positive(lr=lr, batch_size=batch_size, noise=noise)
-    return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
-
-
-def _check_positive(**numbers) -> None:
-    for name, value in numbers.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
