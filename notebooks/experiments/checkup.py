@@ -37,9 +37,8 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
     """Look a data set over; nothing is changed, and a check that finds nothing says so.
 
     Args:
-        x: pictures ``(n, c, h, w)``, as a rule in [0, 1], or feature vectors ``(n, d)``; values that are not finite are
-            found here, and such examples left out of the search for copies.
-        y: labels ``(n,)``, 0…k−1.
+        x: pictures ``(n, c, h, w)``, as a rule in [0, 1], or feature vectors ``(n, d)``; examples with values that are
+            not finite are left out of the search for copies. y: labels ``(n,)``, 0…k−1.
         x_test, y_test: likewise, if there are any.
         rows, rows_test: original row of each example, by which it is named; its position where left out.
         near: how close near-duplicates are, as a share of the median distance to the nearest other example.
@@ -78,7 +77,7 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
 
 
 def refuse(x: Tensor, y: Tensor, *, least: int = 20) -> None:
-    """Raise ValueError where no score can be had: one class, a class with one member, fewer than ``least`` rows, NaN."""
+    """Raise ValueError where no score can be had: one class, a class of one, fewer than ``least`` rows, NaN."""
     counts = torch.bincount(y)
     if (counts > 0).sum() < 2:
         raise ValueError(f"y_train: expected two classes at least, got {int((counts > 0).sum())} in {len(y)} rows")
@@ -88,8 +87,7 @@ def refuse(x: Tensor, y: Tensor, *, least: int = 20) -> None:
         alone = int((counts == 1).nonzero()[0])
         row = int((y == alone).nonzero()[0])
         raise ValueError(f"y_train: expected two rows or more of each class, got one of class {alone} (position {row})")
-    bad = (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist()
-    if bad:
+    if bad := (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist():
         raise ValueError(f"x_train: expected finite values, got NaN or infinity at positions {bad[:5]}")
 
 
@@ -270,10 +268,8 @@ class Probe(NamedTuple):
 def held_out_sums(member_sees: Tensor, errors: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Count ``(n,)``, sum and sum of squares ``(n, k)`` of the softmax of networks that did not see an example.
 
-    Args:
-        member_sees: ``(t, n)`` bool.
-        errors: softmax minus one-hot label, ``(t, n, k)``, as ``Record(errors_at=…)`` keeps them.
-        y: the labels that were trained on, ``(n,)``.
+    ``errors`` are softmax minus one-hot label, ``(t, n, k)``, as ``Record(errors_at=…)`` keeps them; ``y (n,)`` the
+    labels that were trained on.
     """
     n, k = errors.shape[1:]
     label = torch.nn.functional.one_hot(y.long(), k).double()
@@ -304,13 +300,9 @@ def votes(sums: list[tuple[Tensor, Tensor, Tensor]]) -> Votes:
 def suggestions(judged: Votes, y: Tensor, *, sure: float = 0.5) -> pd.DataFrame:
     """A line an example: what its label should be by those who never saw it, and whether it is flagged.
 
-    Args:
-        judged: of :func:`votes`. y: labels ``(n,)``.
-        sure: mean probability that another class must reach for a flag.
-
-    Returns:
-        By position: ``label, suggested`` (the likeliest class, −1 without votes), ``p_label, p_label_error,
-        p_suggested``, ``doubt`` = 1 − p_label (NaN without votes), ``suspect`` (bool).
+    ``sure`` is the mean probability that another class must reach for a flag. Columns: ``label, suggested`` (the
+    likeliest class, −1 without votes), ``p_label, p_label_error, p_suggested``, ``doubt`` = 1 − p_label (NaN without
+    votes), ``suspect`` (bool).
     """
     if not 0 < sure <= 1:
         raise ValueError(f"sure: expected a probability, 0 < sure ≤ 1, got {sure}")
@@ -336,15 +328,10 @@ def filled(score: Tensor) -> Tensor:
 
 
 def flip_detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
-    """How well each score tells flipped labels from the others, high = suspicious.
+    """How well each score ``(n,)`` tells flipped labels ``(n,)`` from the others, high = suspicious; best first.
 
-    Args:
-        scores: name → ``(n,)``.
-        flipped: ``(n,)`` bool.
-
-    Returns:
-        Best first: ``score, auroc, low, high`` (95%), ``precision`` among as many of the highest as labels were flipped
-        (chance: their share).
+    Columns ``score, auroc, low, high`` (95%), ``precision`` among as many of the highest as labels were flipped
+    (chance: their share).
     """
     lines, flips = [], int(flipped.sum())
     for name, score in scores.items():
@@ -356,12 +343,7 @@ def flip_detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
 
 
 def probe(suggested: pd.DataFrame, flipped: Tensor, before: Tensor) -> Probe:
-    """What the flags of :func:`suggestions` were worth where labels had been flipped; Wilson's 95% intervals.
-
-    Args:
-        suggested: of :func:`suggestions`, with the flipped labels as ``y``.
-        flipped: ``(n,)`` bool. before: labels before, ``(n,)``.
-    """
+    """What flags (``suggested`` with flipped labels) were worth, by the labels ``before``; Wilson's 95% intervals."""
     flipped, flagged = flipped.numpy(), suggested.suspect.to_numpy()
     right = suggested.suggested.to_numpy() == before.numpy()
     share = lambda flags: statistics.share(flags) if len(flags) else (np.nan, (0.0, 1.0))
