@@ -124,7 +124,8 @@ def _rows(rows, y) -> np.ndarray:
 
 def _pairs(x, y, x_test, y_test, usable, usable_test, near) -> pd.DataFrame:
     """Each example that is a copy of an earlier one or of a test example, and those whose nearest other is near."""
-    hashes, hashes_test = _hashes(x), _hashes(x_test)
+    flat = [np.ascontiguousarray(features.flatten(1).numpy()) + 0.0 for features in (x, x_test)]  # −0 is 0
+    hashes, hashes_test = ([hashlib.blake2b(row, digest_size=16).digest() for row in part] for part in flat)
     first, earlier, copies = {}, np.full(len(x), NONE), []
     for i in usable.nonzero().flatten().tolist():
         earlier[i] = first.setdefault(hashes[i], i)
@@ -148,11 +149,6 @@ def _pairs(x, y, x_test, y_test, usable, usable_test, near) -> pd.DataFrame:
     other = [int(y[b] if part == "train" else y_test[b]) for b, part in zip(pairs.b, pairs.part, strict=True)]
     same = y.numpy()[pairs.a.to_numpy(int)] == np.array(other, int)
     return pairs.assign(same_label=same).reset_index(drop=True)
-
-
-def _hashes(x: Tensor) -> list[bytes]:
-    flat = np.ascontiguousarray(x.flatten(1).numpy()) + 0.0  # −0 is 0
-    return [hashlib.blake2b(row, digest_size=16).digest() for row in flat]
 
 
 def _space(x: Tensor, x_test: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,11 +196,11 @@ def _line(finding: str, rows, advice: str, *, found: int | None = None) -> tuple
 def _range(x, rows) -> tuple:
     if not len(x):
         return _line("values out of range", [], "")
-    low, high = float(x.min()), float(x.max())
     if x.ndim == 4:
-        dim = high <= 0.1 or low < 0 or high > 1
+        low, high = float(x.min()), float(x.max())
+        strange = high <= 0.1 or low < 0 or high > 1
         advice = "pictures should fill 0 to 1: divided by 255 twice, or not at all?"
-        return _line(f"values from {low:.3g} to {high:.3g}", [], advice, found=int(dim))
+        return _line(f"values from {low:.3g} to {high:.3g}", [], advice, found=int(strange))
     spread = x.double().std(0, correction=0)
     spread = spread[spread > 0]
     ratio = float(spread.max() / spread.min()) if len(spread) else 1.0
@@ -347,9 +343,8 @@ def probe(suggested: pd.DataFrame, flipped: Tensor, before: Tensor) -> Probe:
     flipped, flagged = flipped.numpy(), suggested.suspect.to_numpy()
     right = suggested.suggested.to_numpy() == before.numpy()
     share = lambda flags: statistics.share(flags) if len(flags) else (np.nan, (0.0, 1.0))
-    return Probe(
-        share(flagged[flipped]), share(flagged[~flipped]), share(flipped[flagged]), share(right[flipped & flagged])
-    )
+    marks = (flagged[flipped], flagged[~flipped], flipped[flagged], right[flipped & flagged])
+    return Probe(*[share(flags) for flags in marks])
 
 
 def precision_at(measured: Probe, rate: float) -> float:
