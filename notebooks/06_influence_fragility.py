@@ -860,7 +860,7 @@ ledger.table()
 #
 # ```python
 # rng = np.random.default_rng(0)
-# draws = stats.spearman_r(rng.normal(size=(5000, 40)), rng.normal(size=(5000, 40)))
+# draws = statistics.spearman_r(rng.normal(size=(5000, 40)), rng.normal(size=(5000, 40)))
 # print((abs(draws) > 0.3).mean())
 # ```
 # </details>
