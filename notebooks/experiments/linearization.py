@@ -37,10 +37,7 @@ VERSION = 1  # of the retrainings that are kept: raise it when the same argument
 
 
 def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0) -> Dataset:
-    """What to pretrain on where a task's classes ``taken`` come from the same data: all of its other classes.
-
-    Args:
-        n, n_test: rows, at most.
+    """What to pretrain on where a task's classes ``taken`` come from the same data: all others, ``n`` rows at most.
 
     Example:
         >>> other_classes("mnist-5k", [4, 9], n=400, n_test=80)
@@ -152,8 +149,7 @@ def paced(
 
 
 def stable(training: Training, known: Kernels) -> Training:
-    """The same length ηt in smaller steps, where its own would diverge at these kernels: few coordinates can have more
-    curvature than all.
+    """The same length ηt in smaller steps, if its own diverge at these kernels: few coordinates can be more curved.
 
     Example:
         >>> training, known = paced(nn.Linear(4, 1), torch.eye(4), torch.tensor([0, 1, 0, 1]), torch.eye(4), time=50.0)
@@ -169,8 +165,7 @@ def stable(training: Training, known: Kernels) -> Training:
 def linearized(training: Training, known: Kernels | None = None) -> Change:
     """All n examples, each left out of the linearized network's training (eq. 10 and 11).
 
-    Args:
-        known: kernels at the initial weights, if they are there already: they depend on neither λ nor time.
+    Kernels at the initial weights, if ``known`` already, depend on neither λ nor time.
 
     Example:
         >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
@@ -269,11 +264,8 @@ def accuracy(changes: dict[str, Change], *, seed: int = 0, **columns) -> pd.Data
     """A row for each quantity and method: pearson with low and high (95%, bootstrap), spearman, off.
 
     Pearson as in the paper's Table 1; Spearman beside it, since a few examples with large changes carry much of a
-    Pearson correlation; and, since neither sees the size, ``off``, the median of |predicted/true − 1|.
-
-    Args:
-        changes: changes of the same examples by method, and by retraining under ``retrained``.
-        columns: constants that are put in front.
+    Pearson correlation; and, since neither sees the size, ``off``, the median of |predicted/true − 1|. ``changes`` are
+    those of the same examples by method, and by retraining under ``retrained``; ``columns``, constants put in front.
 
     Example:
         >>> change = Change(torch.tensor([1.0, 2.0, 4.0, 3.0]), torch.tensor([1.0, 2.0, 4.0, 3.0]))
@@ -333,8 +325,7 @@ def influence_in_closed_form(
     h₀ = v, J times, comes the filter ``g(x) = p_{J+1}(x + λ + δ)``, δ = βs, of gradient descent with the rate 1/s.
 
     Args:
-        known: kernels at the trained weights.
-        weight_decay, damping: λ and δ, of the mean loss.
+        known: kernels at the trained weights. weight_decay, damping: λ and δ, of the mean loss.
         scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
 
     Cost: 4n³ + 2mn² operations for m validation examples.
@@ -367,9 +358,7 @@ def influence_by_solver(
 ) -> Change:
     """Some examples by ``lib.scores.influence`` with the whole Hessian: ``solver="lissa"``, ``"cg"``, ``"exact"``.
 
-    Args:
-        training: as ``retrained`` took it: the penalty holds to its initial weights. trained: what came of it.
-        damping: δ. options: of ``lib.scores.influence.inverse_hessian``.
+    ``training`` as ``retrained`` took it: the penalty holds to its initial weights; ``trained`` is what came of it.
     """
     reference = {name: value.detach() for name, value in training.model.named_parameters()}
     with warnings.catch_warnings():

@@ -79,15 +79,11 @@ def train_plans(model, data, plans: dict, *, recipe, seeds, labels=None, run: Ru
     """Train every plan with every seed, all as one ensemble: S networks of the first plan, S of the second, …
 
     Args:
-        model: an architecture of ``lib.networks.models``.
-        data: a ``lib.data.datasets.Dataset``.
+        model, data: an architecture of ``lib.networks.models``, a ``lib.data.datasets.Dataset``.
         plans: name → mask ``(n,)`` or ``(S, n)``.
         recipe: with ``iterations`` every plan takes as many steps, whatever it keeps.
         seeds: S integers; member (plan, s) starts from seed s, so that plans are compared seed by seed.
         labels: ``(n,)`` labels to train on (noisy ones, say) instead of the dataset's.
-        run: where and by what means the engine trains.
-
-    Cost: S · len(plans) trainings.
     """
     sees = torch.cat([mask.expand(len(seeds), len(data.y_train)) for mask in plans.values()])
     sets = (data.x_train, data.y_train if labels is None else labels, data.x_test, data.y_test)
@@ -126,9 +122,6 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
         better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
         by: the column along which the plans run (a share kept, an offset); a side that lacks it
             (full data) is compared with every row of the other.
-
-    Returns:
-        ``better − than`` in the unit of ``value``.
     """
     sides = []
     for pick in (better, than):

@@ -39,9 +39,7 @@ def removal_order(
     one after the other, adding up δ to first order, and computes f_K and all δ anew after each 5%.
 
     Args:
-        net: the linearized network on the training rows, and on other inputs (whose labels are not needed).
-        y: training labels ``(n,)``.
-        strategy: one of ``STRATEGIES``.
+        net: the linearized network on the training rows, and on other inputs. y: training labels ``(n,)``.
         lr, steps, weight_decay: how the network is trained; the learning rate is that of the mean over the rows kept.
         every: share of the n rows after which the iterative strategies score anew.
         until: share of the rows that they order; the rest keeps the order of the last scores.
@@ -62,15 +60,13 @@ def removal_order(
     whole = fitted(net, y, **train)
     for stop in range(1, round(until / every) + 1):
         batch = round(stop * every * n) - n + len(left)
-        part = net.rows(left)
+        on_left = net.rows(left)
         if strategy == "joint":
-            first = _joint(changes(part, y[left], **train), whole - fitted(part, y[left], **train), batch)
+            first = _joint(changes(on_left, y[left], **train), whole - fitted(on_left, y[left], **train), batch)
         else:
-            first = f_si(part, y[left], **train).argsort(stable=True)[:batch]
+            first = f_si(on_left, y[left], **train).argsort(stable=True)[:batch]
         dropped.append(left[first])
-        kept = torch.ones(len(left), dtype=torch.bool)
-        kept[first] = False
-        left = left[kept]
+        left = left[~torch.isin(torch.arange(len(left)), first)]
     last = f_si(net.rows(left), y[left], **train).argsort(stable=True)
     return torch.cat([*dropped, left[last]])
 
@@ -106,9 +102,7 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
 
     Args:
         x, y: all examples ``(N, …)`` and labels, training and test rows together.
-        plans: dicts with ``train`` and ``test``, positions among the N, ``seed`` of the network, and any other
-            entries, which become columns of the table.
-        recipe, run: as ``lib.training.ensemble.train`` has them.
+        plans: dicts with ``train`` and ``test``, positions among the N, ``seed`` of the network, and other entries.
 
     Returns:
         A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
@@ -136,15 +130,12 @@ def points(table: pd.DataFrame, strategy: str) -> pd.DataFrame:
 
 
 def gap(table: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Points by which one strategy is ahead of another, seed by seed; ``second="all"`` is with nothing removed.
+    """Points by which one strategy is ahead of another, seed by seed, in a table of :func:`accuracies`.
 
-    Args:
-        table: from :func:`accuracies`, with columns ``strategy``, ``removed`` and ``seed``; networks that saw all
-            examples stand in it with ``removed`` = 0, under any strategy.
+    ``second="all"`` is with nothing removed: what stands under ``removed`` = 0, whatever the strategy.
     """
     if second == "all":
-        whole = 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
-        return points(table, first) - whole
+        return points(table, first) - 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
     return (points(table, first) - points(table, second)).dropna(how="all")
 
 
@@ -169,14 +160,8 @@ def sgd_final_weights(
 ) -> Tensor:
     """Weights after SGD on ``½(w·x − y)²``, mean over the batch, from w = 0; every run shuffles anew each epoch.
 
-    Run r of one data set takes its rows in the same order as run r of another.
-
-    Args:
-        x, y: ``(n, p)`` and ``(n,)``, or ``(g, n, p)`` and ``(g, n)`` for g data sets side by side. The last batch of
-            an epoch is smaller where n is no multiple of ``batch_size``.
-
-    Returns:
-        ``(runs, p)``, or ``(g, runs, p)``.
+    ``x (n, p)`` and ``y (n,)`` give ``(runs, p)``; g data sets side by side, ``(g, n, p)`` and ``(g, n)``, give ``(g,
+    runs, p)``. Run r of one takes its rows in the same order as run r of another. The last batch may be smaller.
 
     Cost: epochs · n/batch_size small products for all runs at once; memory 2·g·runs·n·p numbers.
 
@@ -244,8 +229,6 @@ def information_of(
         x, y: the data S, ``(n, p)`` and ``(n,)``.
         others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
         runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
-
-    Cost: (g + 2)·runs trainings.
     """
     if not 0 <= i < len(y):
         raise ValueError(f"i must be one of the {len(y)} examples, got {i}")
@@ -259,11 +242,7 @@ def information_of(
 
 
 def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) -> Tensor:
-    """``w* − w₀`` of the mean loss ``(1/n) Σᵢ ½(Jᵢω − rᵢ)² + λ/2 ‖ω‖²``, ``(p,)`` float64.
-
-    Args:
-        jacobian: ``(n, p)``. residual: targets minus first outputs, ``(n,)``.
-    """
+    """``w* − w₀ (p,)`` of the mean loss ``(1/n) Σᵢ ½(Jᵢω − rᵢ)² + λ/2 ‖ω‖²``; ``r (n,)`` is targets − first outputs."""
     shapes = tuple(jacobian.shape), tuple(residual.shape)
     if jacobian.ndim != 2 or residual.shape != jacobian.shape[:1]:
         raise ValueError(f"expected jacobian (n, p), residual (n,), got {shapes[0]}, {shapes[1]}")
@@ -283,8 +262,6 @@ def sgd_wander(
 
     Batches are drawn with replacement, the chains start at the minimum, ``burn`` steps are thrown away. The noise of
     the gradient changes with ω, as it does in fact; the Lyapunov equation takes it as constant.
-
-    Cost: ``2·chains·batch_size·p`` multiplications a step.
     """
     best = minimum(jacobian, residual, weight_decay=weight_decay)
     j, r = jacobian.to(F64), residual.to(F64)
@@ -303,15 +280,12 @@ def sgd_wander(
 def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
     """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
 
+    ``jacobian (n·k, p)`` and ``errors (n, k)``, outputs minus targets, where the noise is wanted (at the minimum).
     Weight decay shifts all gradients alike and does not enter. Its rank is below n.
-
-    Args:
-        jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
     """
+    shapes = f"{tuple(jacobian.shape)} and {tuple(errors.shape)}"
     if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
-        raise ValueError(
-            f"expected jacobian (n·k, p) and errors (n, k), got {tuple(jacobian.shape)} and {tuple(errors.shape)}"
-        )
+        raise ValueError(f"expected jacobian (n·k, p) and errors (n, k), got {shapes}")
     gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
     centred = gradients - gradients.mean(0)
     return centred.T @ centred / len(centred)
@@ -321,9 +295,8 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
     """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
 
     SGD here descends the mean loss with batches of b drawn with replacement. The paper writes H of the sum loss beside
-    the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large).
-
-    First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
+    the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large). First order in η:
+    the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
 
     Args:
         hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
@@ -331,11 +304,9 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
     Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
     """
     _check_positive(lr=lr, batch_size=batch_size)
+    shapes = f"{tuple(hessian.shape)} and {tuple(gradient_covariance.shape)}"
     if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
-        raise ValueError(
-            f"expected hessian and gradient_covariance (p, p), got {tuple(hessian.shape)} and "
-            f"{tuple(gradient_covariance.shape)}"
-        )
+        raise ValueError(f"expected hessian and gradient_covariance (p, p), got {shapes}")
     h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
     if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
         raise ValueError("hessian must be positive definite, or SGD has no steady state")
@@ -346,10 +317,8 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
 def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
     """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
 
-    Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in ``LeaveOneOut`` (cross-kernel = kernel).
-
-    Args:
-        hessian: H of the mean loss. lr: η. batch_size: b. noise: σ, in the unit of a gradient.
+    H is of the mean loss, σ in the unit of a gradient. Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in
+    ``LeaveOneOut`` (cross-kernel = kernel).
     """
     _check_positive(lr=lr, batch_size=batch_size, noise=noise)
     return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
@@ -369,14 +338,8 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
 
     Args:
         model: a copy is taken, in evaluation mode.
-        x: ``(n, …)`` in [0, 1].
-        y: labels ``(n,)``.
-        epsilon: largest change of a pixel, at least 0.
-
-    Returns:
-        Like x. A pixel whose derivative is 0 stays.
-
-    Cost: one backward pass an example.
+        x: ``(n, …)`` in [0, 1]. y: labels ``(n,)``.
+        epsilon: largest change of a pixel, at least 0; a pixel whose derivative is 0 stays.
 
     Example:
         >>> line = nn.Linear(1, 1)
@@ -388,12 +351,12 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     if not epsilon >= 0:
         raise ValueError(f"epsilon must be at least 0, got {epsilon}")
     model, moved = copy.deepcopy(model).eval(), []
-    for part, label in zip(x.split(block), y.split(block), strict=True):
-        part = part.clone().requires_grad_()
-        outputs = model(part)
-        loss = (outputs - regression_targets(label, outputs.shape[1]).to(outputs)).square().sum() / 2
-        (slope,) = torch.autograd.grad(loss, part)
-        moved.append((part.detach() + epsilon * slope.sign()).clamp(0, 1))
+    for inputs, labels in zip(x.split(block), y.split(block), strict=True):
+        inputs = inputs.clone().requires_grad_()
+        outputs = model(inputs)
+        loss = (outputs - regression_targets(labels, outputs.shape[1]).to(outputs)).square().sum() / 2
+        (slope,) = torch.autograd.grad(loss, inputs)
+        moved.append((inputs.detach() + epsilon * slope.sign()).clamp(0, 1))
     return torch.cat(moved)
 
 
@@ -412,11 +375,7 @@ def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[T
 
 
 def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
-    """Positions of so many random examples of each class, ascending.
-
-    Args:
-        y: labels ``(n,)``.
-        counts: class → how many; a class that is not named gives none.
+    """Positions of so many random examples of each class, ascending; ``counts`` says how many, none where not named.
 
     Example:
         >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
@@ -437,9 +396,6 @@ def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
 
     Channels are averaged, the picture is brought to ``box`` × ``box`` (bilinear, antialiased) and stands in the middle
     of zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with ``box=20`` look like theirs, more coarsely.
-
-    Args:
-        x: ``(n, c, h, w)`` in [0, 1].
 
     Example:
         >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
