@@ -73,7 +73,7 @@ import pandas as pd
 import torch
 
 from experiments import linearization
-from experiments.linearization import QUANTITIES, accuracy, correlation_gap, influence, influence_in_closed_form, kernels, linearized, paced, pair, published, retrained, stable
+from experiments.linearization import QUANTITIES, accuracy, correlation_gap, influence_by_solver, influence_in_closed_form, kernels, linearized, paced, pair, published_correlation, retrained, stable
 from lib import plots, statistics
 from lib.costs import best_seconds
 from lib.data import datasets
@@ -290,7 +290,7 @@ def lissa(task, trained, end, some):
     own = damping(task.weight_decay, exact=False)
     scale = max(lissa_steps, int(end.curvature + task.weight_decay + own) + 1)
     settings = {"damping": own, "scale": scale, "depth": scale, "batch_size": lissa_batch, "seed": seed}
-    return influence(task, trained, some, solver="lissa", device=device, **settings)
+    return influence_by_solver(task, trained, some, solver="lissa", device=device, **settings)
 
 
 # %% [markdown]
@@ -351,7 +351,7 @@ plots.save(scatters(decay, "predictions"), "01_scatter_predictions", profile)
 
 # %%
 table = pd.concat([accuracy(found, seed=seed, network=name, λ=round(1000 * w)) for (name, w), (found, *_) in studies.items()])
-table["published"] = [published(*row) for row in table[["network", "quantity", "λ", "method"]].itertuples(index=False)]
+table["published"] = [published_correlation(*row) for row in table[["network", "quantity", "λ", "method"]].itertuples(index=False)]
 words = lambda row: f"{row.pearson:.3f} [{row.low:.2f}, {row.high:.2f}]; {row.spearman:.2f}; " + (
     "–" if pd.isna(row.published) else f"{row.published:.3f}"
 )
@@ -471,7 +471,7 @@ for weight_decay in (0.0, decay):
 # Without decay the network is far from an optimum, the Hessian is not even positive definite, and the exact solve predicts changes ten times as large as the true ones; with decay the size is right. Against the whole Hessian, the Gauss–Newton matrix makes the squared change a little too small, by much the same factor for each example:
 
 # %%
-newton = influence(replace(start, weight_decay=decay), trained, some[:timed], solver="cg", tol=1e-3, device=device)
+newton = influence_by_solver(replace(start, weight_decay=decay), trained, some[:timed], solver="cg", tol=1e-3, device=device)
 ratio = newton.squared_weights / found["influence"].squared_weights[:timed]
 print(f"‖Δw‖², whole Hessian over Gauss–Newton, λ = {1000 * decay:.0f}: {[round(v, 2) for v in ratio.tolist()]}")
 
@@ -597,7 +597,7 @@ def authors_way(i):
 # %%
 trained = studies["MLP", 0.0][1]
 recursion = {"solver": "lissa", "damping": 10.0, "scale": 1000.0, "batch_size": min(128, count), "device": device}
-lissa_for_one = lambda depth: best_seconds(lambda: influence(start, trained, some[:1], depth=depth, **recursion), repeats=2)
+lissa_for_one = lambda depth: best_seconds(lambda: influence_by_solver(start, trained, some[:1], depth=depth, **recursion), repeats=2)
 lissa_step = max(lissa_for_one(21) - lissa_for_one(1), 1e-4) / 20
 one_training = best_seconds(lambda: retrained(start, some[:timed], device=device)) / (timed + 1) / start.steps * steps
 kernels_alone = best_seconds(lambda: (ntk(start.model, start.x), ntk(start.model, start.x, start.x_val)), repeats=2)

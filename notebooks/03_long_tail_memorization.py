@@ -68,7 +68,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import pruning
-from experiments.long_tail import compare, consistency, displayed_examples, overlap, pair_counts, permuted_pair_counts
+from experiments.long_tail import consistency, displayed_examples, ensemble_consistency, pair_counts, permuted_pair_counts, shared_pairs
 from lib import plots, statistics
 from lib.data import datasets
 from lib.data.score_files import Unavailable, published
@@ -315,7 +315,7 @@ for threshold in thresholds:
     plans["random", threshold] = pruning.random_subsets(n, float(rest.double().mean()), range(retrainings))
 model = models.by_name(architecture, shape=tuple(images.x_train.shape[1:]), classes=len(images.classes))
 options = {"recipe": recipe, "seeds": range(retrainings), "run": Run(device=device, store=store)}
-reduced = pruning.retrain(model, images, plans, columns=("removed", "threshold"), **options)
+reduced = pruning.retrain_pruned(model, images, plans, columns=("removed", "threshold"), **options)
 
 # %% [markdown]
 # Test accuracy with 95% bands over trainings, and what is left of the training set.
@@ -546,7 +546,7 @@ print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part,
 halves = [slice(0, trials // 2), slice(trials // 2, trials)]
 pairs_of = lambda rows: high_influence_pairs(sees[rows], right[rows], right_test[rows], clothes.y_train, clothes.y_test)
 first, second = (pairs_of(half) for half in halves)
-shared = overlap(first, second)
+shared = shared_pairs(first, second)
 both, either, one, other = (shared[c].to_numpy(float) for c in ("both", "either", "first", "second"))
 jaccard = lambda both, either, axis=-1: both.sum(axis) / either.sum(axis)
 twice = lambda both, one, other, axis=-1: 2 * both.sum(axis) / (one.sum(axis) + other.sum(axis))
@@ -581,7 +581,7 @@ print(f"mean difference {differences.mean():.4f} [{interval[0]:.4f}, {interval[1
 growth = {}
 for t in [trials // 2 >> shift for shift in (4, 3, 2, 1, 0) if trials // 2 >> shift >= 8]:
     parts = [pairs_of(slice(half.start, half.start + t)) for half in halves]
-    columns = overlap(*parts).sum()
+    columns = shared_pairs(*parts).sum()
     growth[t] = [*map(len, parts), columns.both / columns.either, 2 * columns.both / (columns["first"] + columns["second"])]
 table = pd.DataFrame(growth, index=["pairs, first half", "pairs, second half", "Jaccard", "found again"]).T
 table.rename_axis("networks a half").style.format(precision=2).format("{:,.0f}", subset=list(table)[:2])
@@ -607,7 +607,7 @@ accuracies = {name: float(bits[1].double().mean()) for name, bits in answers.ite
 levels = np.round(np.arange(0.05, 1.0, 0.05), 2).tolist()
 ours = sees[few], right[few], right_test[few]
 labels = clothes.y_train, clothes.y_test
-curves = {name: compare(ours, (sees_other, *bits), *labels, levels) for name, bits in answers.items()}
+curves = {name: ensemble_consistency(ours, (sees_other, *bits), *labels, levels) for name, bits in answers.items()}
 
 # %% [markdown]
 # Memorization above, influence below; in the legend the number of high-influence pairs and the test accuracy.
@@ -707,7 +707,7 @@ ledger.record("lt.last_layer", gap(*flags), interval=interval, n=n, note=note)
 # The same question of the pairs:
 
 # %%
-tables = [t.reindex(range(n_test), fill_value=0) for t in (shared, overlap(first, pairs_last))]
+tables = [t.reindex(range(n_test), fill_value=0) for t in (shared, shared_pairs(first, pairs_last))]
 sums = [table[c].to_numpy(float) for table in tables for c in ("both", "either")]
 apart = lambda a, b, c, d, axis=-1: jaccard(a, b, axis) - jaccard(c, d, axis)
 interval = statistics.bootstrap_interval(apart, *sums, paired=True, seed=seed)

@@ -505,7 +505,7 @@ for share in kept:
         for drop in ("lowest", "highest"):
             plans[name, drop, share] = pruning.prune(score[0], share, drop=drop, y=y, seed=seed)
 settings = {"recipe": recipe, "seeds": range(seeds), "run": Run(device=device, store=Store(profile=profile))}
-pruned = pruning.retrain(model, images, plans, columns=("score", "drop", "keep"), **settings)
+pruned = pruning.retrain_pruned(model, images, plans, columns=("score", "drop", "keep"), **settings)
 print(f"{len(pruned)} networks of {steps:,} steps")
 
 # %% [markdown]
@@ -615,7 +615,7 @@ plans = {
     ("TracIn", drop, share): pruning.prune(of_tracin, share, drop=drop, y=y, seed=seed)
     for share in kept for drop in ("lowest", "highest") if drop == "lowest" or share >= 0.4
 }
-valued = pruning.retrain(model, images, plans, columns=("score", "drop", "keep"), **settings)
+valued = pruning.retrain_pruned(model, images, plans, columns=("score", "drop", "keep"), **settings)
 chosen = retrain_craig(model, images, kept, every=craig_every, **settings).assign(score="CRAIG", drop="lowest")
 by_lot = retrain_craig(model, images, kept[:3:2], every=craig_every, control=True, **settings)
 by_lot = by_lot.assign(score="random anew", drop="lowest")
@@ -678,7 +678,7 @@ for share in (0.4, 0.6):
 
 # %%
 dense_recipe = replace(recipe, lr=0.1, batch_size=50, iterations=10 * -(-len(less.y_train) // 50))
-densely = pruning.retrain(dense, less, plans, columns=("score", "keep"), **settings | {"recipe": dense_recipe})
+densely = pruning.retrain_pruned(dense, less, plans, columns=("score", "keep"), **settings | {"recipe": dense_recipe})
 gained = 100 * pruning.gain(densely, {"score": "CG"}, chance, by="keep")
 value, interval = statistics.apart(statistics.over_rows(gained.set_axis([f"drop {1 - share:.0%}" for share in gained.index])))
 ledger.record("cg.models", value, interval=interval, n=seeds, note=f"{second_architecture}, {len(less.y_train):,} rows")
@@ -796,7 +796,7 @@ table.assign(published=[11796 / 12000, 44538 / 48000, 10776 / 12000]).style.form
 # %%
 plans = {("CG", offset): pruning.window(cg.score[1], 0.5, offset, y=labels[1], seed=seed) for offset in offsets}
 plans["random", 0.0] = pruning.random_subsets(len(y), 0.5, range(seeds), y=labels[1])
-slid = pruning.retrain(model, images, plans, columns=("score", "offset"), labels=labels[1], **settings)
+slid = pruning.retrain_pruned(model, images, plans, columns=("score", "offset"), labels=labels[1], **settings)
 
 # %% [markdown]
 # Test accuracy (the test labels are right):

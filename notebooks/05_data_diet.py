@@ -195,7 +195,7 @@ for name, epoch in [(name, epoch) for name in per_run for epoch in moments if ep
     plans[name, epoch] = pruning.prune(score(name, epoch), 0.5, drop="lowest", seed=seed)
 fixed = dataclasses.replace(recipe, epochs=None, iterations=steps)
 settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), "run": engine}
-halved = pruning.retrain(model, images, plans, columns=("score", "epoch"), **settings)
+halved = pruning.retrain_pruned(model, images, plans, columns=("score", "epoch"), **settings)
 
 # %% [markdown]
 # Test accuracy with 95% bands over seeds, here and in all figures of this kind.
@@ -257,7 +257,7 @@ plans = {("full data", 1.0): torch.ones(n, dtype=torch.bool)}
 for share in kept:
     plans["random", share] = pruning.random_subsets(n, share, range(seeds))
     plans |= {(name, share): pruning.prune(value, share, drop="lowest", seed=seed) for name, value in chosen.items()}
-pruned = pruning.retrain(model, images, plans, columns=("score", "keep"), **settings)
+pruned = pruning.retrain_pruned(model, images, plans, columns=("score", "keep"), **settings)
 
 # %% [markdown]
 # Left: test accuracy. Right: the same as gain over random choice, paired by seed, where the differences can be seen.
@@ -376,7 +376,7 @@ half = lambda scores: torch.stack([pruning.prune(one, 0.5, drop="lowest", seed=s
 plans = {(name, m): half(rankings.rolling_means(repeated[name][0], m)) for name in ("GraNd", "EL2N") for m in averaged}
 plans["random", 0] = pruning.random_subsets(n, 0.5, range(networks))
 many = settings | {"seeds": range(200, 200 + networks)}
-means = pruning.retrain(model, images, plans, columns=("score", "runs"), **many)
+means = pruning.retrain_pruned(model, images, plans, columns=("score", "runs"), **many)
 
 # %% [markdown]
 # Left: solid, with the mean of all ten; dashed, with the mean of ten other runs. Right: accuracy with half of the rows.
@@ -440,7 +440,7 @@ def slide(level):
     for name, epoch, width in [("EL2N", early, width) for width in widths] + [("GraNd", 0, widths[0])]:
         values, places = score(name, epoch, level), [out for out in left_out if out <= 1 - width + 1e-9]
         plans |= {(name, width, out): pruning.window(values, width, max(0, 1 - width - out), seed=seed) for out in places}
-    return pruning.retrain(model, images, plans, columns=("score", "width", "out"), labels=labels[level], **settings)
+    return pruning.retrain_pruned(model, images, plans, columns=("score", "width", "out"), labels=labels[level], **settings)
 
 slid = pd.concat([slide(level).assign(level=level) for level in labels], ignore_index=True)
 
@@ -486,7 +486,7 @@ def curve(level, name="EL2N", width=widths[0]):
 def fresh_lead(level, width=widths[0]):
     best, values = curve(level).mean(axis=1).idxmax(), score("EL2N", early, level)
     plans = {(out,): pruning.window(values, width, 1 - width - out, seed=seed) for out in {best, 0.0}}
-    table = pruning.retrain(model, images, plans, columns=("out",), labels=labels[level], **many)
+    table = pruning.retrain_pruned(model, images, plans, columns=("out",), labels=labels[level], **many)
     lead = compare(table, {"out": best}, {"out": 0.0}, "out").to_numpy().ravel()
     return lead.mean(), statistics.t_interval(lead), best
 
@@ -746,7 +746,7 @@ plans = {("full data", 1.0): torch.ones(n, dtype=torch.bool)}
 for share in kept:
     plans["random", share] = pruning.random_subsets(n, share, range(seeds))
     plans |= {(name, share): pruning.prune(value, share, drop="lowest", seed=seed) for name, value in deep_scores.items()}
-deeply = pruning.retrain(deep, images, plans, columns=("score", "keep"), **settings)
+deeply = pruning.retrain_pruned(deep, images, plans, columns=("score", "keep"), **settings)
 
 # %% [markdown]
 # The convolutional network, its EL2N at the same epoch:
@@ -769,7 +769,7 @@ for share in kept_convolutional:
     plans["random", share] = pruning.random_subsets(n_convolutional, share, range(seeds))
     plans |= {(name, share): pruning.prune(value, share, drop="lowest", seed=seed) for name, value in conv_scores.items()}
 conv_fixed = dataclasses.replace(conv_recipe, epochs=None, iterations=conv_steps)
-convolved = pruning.retrain(cnn, fewer, plans, columns=("score", "keep"), **settings | {"recipe": conv_fixed})
+convolved = pruning.retrain_pruned(cnn, fewer, plans, columns=("score", "keep"), **settings | {"recipe": conv_fixed})
 
 # %% [markdown]
 # The deeper network, as the shallower one before:
@@ -915,7 +915,7 @@ def gain_at_half(rows, rate):
     seen = ensemble.train(model, (part.x_train, part.y_train), own, range(networks), start=Start(until=early), record=Record(errors_at=(early,), parameters=False), run=engine)
     plans = {("random",): pruning.random_subsets(rows, 0.5, range(seeds)), ("EL2N",): pruning.prune(el2n(seen.errors[early]).mean(0), 0.5, drop="lowest", seed=seed)}
     length = dataclasses.replace(own, epochs=None, iterations=epochs * -(-rows // batch_size))
-    table = pruning.retrain(model, part, plans, columns=("score",), **settings | {"recipe": length})
+    table = pruning.retrain_pruned(model, part, plans, columns=("score",), **settings | {"recipe": length})
     accuracy = 100 * table.pivot_table(index="score", columns="seed", values="accuracy")
     return accuracy.loc["EL2N"] - accuracy.loc["random"]
 
@@ -1012,7 +1012,7 @@ ledger.table()
 # mask = pruning.prune(chosen["EL2N"], 0.5, drop="lowest")
 # print({name: int(count) for name, count in zip(images.classes, torch.bincount(y[mask], minlength=k))})
 # balanced = {("balanced",): pruning.prune(chosen["EL2N"], 0.5, drop="lowest", y=y), ("as it comes",): mask}
-# print(pruning.retrain(model, images, balanced, columns=("choice",), **settings).groupby("choice").accuracy.mean())
+# print(pruning.retrain_pruned(model, images, balanced, columns=("choice",), **settings).groupby("choice").accuracy.mean())
 # ```
 # </details>
 

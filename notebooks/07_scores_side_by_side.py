@@ -311,7 +311,7 @@ for name in contest:
         plans[name, "hardest", share] = pruning.prune(hard[name], share, drop="lowest", seed=seed)
         plans[name, "easiest", share] = pruning.prune(hard[name], share, drop="highest", seed=seed)
     plans |= {(name, "window", out): pruning.window(hard[name], 0.5, 0.5 - out, seed=seed) for out in left_out}
-pruned = pruning.retrain(model, normal, plans, **retraining)
+pruned = pruning.retrain_pruned(model, normal, plans, **retraining)
 
 # %% [markdown]
 # **Predict.** With half of the rows, will any score's hardest do better than random rows? And with a tenth, would you rather have the hardest, the easiest or random ones?
@@ -457,7 +457,7 @@ pd.DataFrame(rates).style.format("{:.2f}").set_caption("share of the networks th
 clean_up = {("random", "random", 0.8): pruning.random_subsets(n, 0.8, range(seeds)), ("oracle", "easiest", 0.8): ~wrong[main], ("nothing dropped", "all", 0.8): torch.ones(n, dtype=torch.bool)}
 at = list(wrong).index(main)
 clean_up |= {(name, "easiest", 0.8): pruning.prune(known(under_noise[name].hardness)[at], 0.8, drop="highest", seed=seed) for name in contest}
-cleaned = pruning.retrain(model, normal, clean_up, labels=noisy[at], **retraining)
+cleaned = pruning.retrain_pruned(model, normal, clean_up, labels=noisy[at], **retraining)
 bought = {name: gain(cleaned, name, "easiest" if name != "nothing dropped" else "all", 0.8, 0.8) for name in [*contest, "oracle", "nothing dropped"]}
 bought = dict(sorted(((name, over_seeds(points)) for name, points in bought.items()), key=lambda one: -one[1][0]))
 pd.DataFrame({"points above dropping at random": in_words(bought, "{:+.1f} [{:+.1f}, {:+.1f}]")})
@@ -503,7 +503,7 @@ plans = {
     (name, "hardest", share): pruning.prune(known(versions[share][0][name].hardness), 0.5, drop="lowest", seed=seed)
     for share in shares_of_runs for name in cut
 }
-retrained = [pruning.retrain(model, normal, plans, **retraining)] if plans else []
+retrained = [pruning.retrain_pruned(model, normal, plans, **retraining)] if plans else []
 halved = pd.concat([*retrained, pruned[pruned.score == "random"]])
 
 # %% [markdown]
@@ -657,7 +657,7 @@ ledger.table()
 #
 # ```python
 # balanced = {(name, choice, 0.5): pruning.prune(hard[name], 0.5, drop="lowest", y=labelled) for name in ("EL2N", "CG") for choice, labelled in (("balanced", y), ("as it comes", None))}
-# print(pruning.retrain(model, normal, balanced, **retraining).groupby(["score", "choice"]).accuracy.mean())
+# print(pruning.retrain_pruned(model, normal, balanced, **retraining).groupby(["score", "choice"]).accuracy.mean())
 # ```
 # </details>
 #

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.long_tail import compare, consistency, displayed_examples, overlap
+from experiments.long_tail import consistency, displayed_examples, ensemble_consistency, shared_pairs
 from lib.scores.memorization import high_influence_pairs, subsets
 
 
@@ -94,15 +94,15 @@ class TestCompare:
         """By the other route: list both sets of pairs, intersect them."""
         first, second, y, y_test = world
         levels = [0.1, 0.15, 0.3]
-        table = compare(first, second, y, y_test, levels)["influence"]
+        table = ensemble_consistency(first, second, y, y_test, levels)["influence"]
         for row in table.itertuples():
             pairs = [high_influence_pairs(*e, y, y_test, min_influence=row.threshold) for e in (first, second)]
-            sums = overlap(*pairs).sum()
+            sums = shared_pairs(*pairs).sum()
             assert 0 < len(pairs[0]) and (row.first, row.second) == (sums["first"], sums["second"])
             assert row.jaccard == pytest.approx(sums.both / sums.either)
 
     def test_an_ensemble_agrees_with_itself(self, world):
-        for table in compare(world[0], world[0], *world[2:], [0.2]).values():
+        for table in ensemble_consistency(world[0], world[0], *world[2:], [0.2]).values():
             assert table.jaccard[0] == 1 and table.difference[0] == 0
 
 
@@ -111,7 +111,7 @@ class TestOverlap:
         g = np.random.default_rng(0)
         sets = [{tuple(p) for p in g.integers(0, 6, (20, 2)).tolist()} for _ in range(2)]
         frames = [pd.DataFrame(sorted(s), columns=["train", "test"]) for s in sets]
-        table = overlap(*frames)
+        table = shared_pairs(*frames)
         for test, row in table.iterrows():
             first, second = ({p for p in s if p[1] == test} for s in sets)
             expected = [len(first), len(second), len(first & second), len(first | second)]
@@ -120,9 +120,9 @@ class TestOverlap:
 
     def test_of_itself_and_of_strangers(self):
         one = pd.DataFrame({"train": [1, 2], "test": [5, 6]})
-        assert (overlap(one, one).both == overlap(one, one).either).all()
-        assert overlap(one, one.assign(train=9)).both.sum() == 0
+        assert (shared_pairs(one, one).both == shared_pairs(one, one).either).all()
+        assert shared_pairs(one, one.assign(train=9)).both.sum() == 0
 
     def test_nothing_overlaps_nothing(self):
         none = pd.DataFrame({"train": [], "test": []}, dtype=np.int64)
-        assert len(overlap(none, none)) == 0 and overlap(none, none).either.sum() == 0
+        assert len(shared_pairs(none, none)) == 0 and shared_pairs(none, none).either.sum() == 0

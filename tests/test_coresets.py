@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments import pruning
-from experiments.pruning import retrain, retrain_craig
+from experiments.pruning import retrain_craig, retrain_pruned
 from lib.networks.models import mlp
 from lib.networks.stacked import predict
 from lib.scores.craig import craig
@@ -29,7 +29,7 @@ OPTIONS = {"recipe": Recipe(lr=0.1, batch_size=20, iterations=30), "seeds": [3, 
 def test_a_coreset_of_everybody_is_plain_training(blobs):
     """Each example stands for itself, with weight 1."""
     everybody = {("all",): torch.ones(120, dtype=torch.bool)}
-    plain = retrain(mlp(2, (8,), 2), blobs, everybody, columns=("rows",), **OPTIONS)
+    plain = retrain_pruned(mlp(2, (8,), 2), blobs, everybody, columns=("rows",), **OPTIONS)
     coreset = retrain_craig(mlp(2, (8,), 2), blobs, [1.0], every=2, **OPTIONS)
     assert coreset.columns.tolist() == ["keep", "kept", "seed", "accuracy"]
     assert coreset[["kept", "seed", "accuracy"]].equals(plain[["kept", "seed", "accuracy"]])

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.pruning import gain, prune, random_subsets, retrain, window
+from experiments.pruning import gain, prune, random_subsets, retrain_pruned, window
 from lib.networks.models import mlp
 from lib.scores.data_diet import input_norm
 from lib.training.recipe import Recipe, Run
@@ -90,7 +90,7 @@ def blobs():
 def test_retraining_sees_what_the_plan_keeps(blobs):
     clean = torch.arange(120) < 60
     plans = {("clean",): clean, ("wrong",): torch.stack([~clean, ~clean])}
-    table = retrain(
+    table = retrain_pruned(
         mlp(2, (8,), 2), blobs, plans, recipe=Recipe(lr=0.1, batch_size=20, iterations=60), seeds=[3, 4],
         columns=("rows",), run=Run(progress=False),
     )  # fmt: skip
@@ -107,7 +107,7 @@ def test_input_norms():
 
 def test_a_mask_of_the_wrong_length_is_named(blobs):
     with pytest.raises(ValueError, match=r"plan \('a',\): expected a name of 1 .*got \(7,\)"):
-        retrain(mlp(2, (8,), 2), blobs, {("a",): torch.ones(7)}, recipe=None, seeds=[0], columns=("rows",))
+        retrain_pruned(mlp(2, (8,), 2), blobs, {("a",): torch.ones(7)}, recipe=None, seeds=[0], columns=("rows",))
 
 
 def test_gain_pairs_seeds_and_spreads_a_single_reference():

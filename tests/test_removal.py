@@ -10,7 +10,7 @@ from torch import nn
 from experiments import linearization
 from experiments.linearization import (
     Training,
-    influence,
+    influence_by_solver,
     influence_in_closed_form,
     kernels,
     linearized,
@@ -107,7 +107,8 @@ def test_influence_is_the_newton_step(decay, damping):
     changes = definitions.parameter_change(trained, t.x, t.y, weight_decay=decay, damping=damping, loss="mse").T
     j_val = definitions.jacobian(trained, trained.state_dict(), t.x_val)
     closed = influence_in_closed_form(kernels(linearization.at(t, trained)), weight_decay=decay, damping=damping)
-    for found in (closed, *(influence(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg"))):
+    solved = [influence_by_solver(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg")]
+    for found in (closed, *solved):
         torch.testing.assert_close(found.squared_weights, changes.square().sum(0), rtol=1e-3, atol=1e-12)
         torch.testing.assert_close(found.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-3, atol=1e-12)
     torch.testing.assert_close(closed.squared_weights, changes.square().sum(0), rtol=1e-8, atol=0)
@@ -129,7 +130,9 @@ def test_the_mean_of_lissa():
     mean = influence_in_closed_form(kernels(linearization.at(t, trained)), damping=beta * scale, **settings)
     torch.testing.assert_close(mean.squared_weights, changes.square().sum(0), rtol=1e-8, atol=0)
     torch.testing.assert_close(mean.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-8, atol=0)
-    drawn = influence(t, trained, every, damping=beta * scale, solver="lissa", batch_size=20, repeats=20, **settings)
+    drawn = influence_by_solver(
+        t, trained, every, damping=beta * scale, solver="lissa", batch_size=20, repeats=20, **settings
+    )
     torch.testing.assert_close(drawn.squared_weights, mean.squared_weights, rtol=0.1, atol=1e-6)
 
 

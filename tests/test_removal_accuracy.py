@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.linearization import NETWORKS, PUBLISHED, Change, accuracy, correlation_gap, pair, published
+from experiments import linearization
+from experiments.linearization import Change, accuracy, correlation_gap, pair, published_correlation
 
 
 def changes(seed=0, n=30):
@@ -27,11 +28,11 @@ def test_a_row_for_each_quantity_and_method():
 
 
 def test_the_published_table():
-    assert published("pretrained CNN", "weights", 0, "LiSSA") == 0.736
-    assert published("ResNet-50", "predictions", 1000, "linearization") == 0.519
-    assert published("MLP, hard task", "weights", 0, "LiSSA") is None
-    assert published("MLP", "weights", 0, "influence") is None
-    assert all(len(row) == len(NETWORKS) for row in PUBLISHED.values())
+    assert published_correlation("pretrained CNN", "weights", 0, "LiSSA") == 0.736
+    assert published_correlation("ResNet-50", "predictions", 1000, "linearization") == 0.519
+    assert published_correlation("MLP, hard task", "weights", 0, "LiSSA") is None
+    assert published_correlation("MLP", "weights", 0, "influence") is None
+    assert all(len(row) == len(linearization.NETWORKS) for row in linearization.PUBLISHED.values())
 
 
 def test_a_gap_over_the_same_examples_is_narrower_than_over_others():

@@ -323,7 +323,7 @@ def accuracy(found: dict[str, Change], *, seed: int = 0, **columns) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def published(network: str, quantity: str, penalty: int, method: str) -> float | None:
+def published_correlation(network: str, quantity: str, penalty: int, method: str) -> float | None:
     """A cell of the paper's table, None where there is none. ``penalty``: λ, 0 or 1000."""
     row = PUBLISHED.get((quantity, penalty, method))
     return row[NETWORKS.index(network)] if row and network in NETWORKS else None
@@ -406,7 +406,9 @@ def influence_in_closed_form(
     return Change(squared, (known.cross.double() @ vectors @ moved).square().sum(0))
 
 
-def influence(training: Training, trained: nn.Module, left_out: Tensor, *, damping: float = 0.0, **options) -> Change:
+def influence_by_solver(
+    training: Training, trained: nn.Module, left_out: Tensor, *, damping: float = 0.0, **options
+) -> Change:
     """Some examples by ``lib.scores.influence`` with the whole Hessian: ``solver="lissa"``, ``"cg"``, ``"exact"``.
 
     Args:

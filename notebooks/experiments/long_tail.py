@@ -55,7 +55,7 @@ def consistency(
     return pd.DataFrame(rows)
 
 
-def compare(
+def ensemble_consistency(
     first: tuple[Tensor, Tensor, Tensor],
     second: tuple[Tensor, Tensor, Tensor],
     y_train: Tensor,
@@ -85,7 +85,7 @@ def compare(
     }
 
 
-def overlap(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def shared_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Pairs found by both, counted by test example, so that whatever they sum to can be resampled over test examples.
 
         Jaccard = both / either        share of one's pairs that the other finds = 2 both / (first + second)
@@ -98,7 +98,7 @@ def overlap(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
     Example:
         >>> one = pd.DataFrame({"train": [1, 2], "test": [7, 7]})
-        >>> overlap(one, one.head(1)).loc[7].tolist()
+        >>> shared_pairs(one, one.head(1)).loc[7].tolist()
         [2, 1, 1, 2]
     """
     key = ["train", "test"]

@@ -78,7 +78,7 @@ def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Te
     return torch.stack([window(draw, keep, 0.0, y=y) for draw in draws])
 
 
-def retrain(
+def retrain_pruned(
     model, data, plans: dict, *, recipe, seeds, columns: tuple[str, ...], labels=None, run: Run = Run(),
 ) -> pd.DataFrame:  # fmt: skip
     """Train every plan with every seed, all as one ensemble, and report test accuracy.
@@ -120,7 +120,7 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
     """Difference between two plans, seed by seed: rows indexed by ``by``, a column a seed.
 
     Args:
-        table: from :func:`retrain`.
+        table: from :func:`retrain_pruned`.
         better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
         by: the column along which the plans run (a share kept, an offset); a side that lacks it
             (full data) is compared with every row of the other.
@@ -149,14 +149,14 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
 def retrain_craig(
     model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
 ) -> pd.DataFrame:  # fmt: skip
-    """Train on coresets of several sizes with every seed, and report test accuracy; beside ``pruning.retrain``.
+    """Train on coresets of several sizes with every seed, and report test accuracy; beside ``retrain_pruned``.
 
     At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own error
     vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n examples and
     r are chosen: 1 on average, so that a batch estimates the gradient over all n.
 
     Args:
-        model, data, recipe, seeds, labels: as in ``pruning.retrain``; recipes with ``iterations`` compare with those.
+        model, data, recipe, seeds, labels: as in ``retrain_pruned``; recipes with ``iterations`` compare with those.
         shares: of the rows, to train on, in (0, 1].
         every: epochs from one choice to the next; 10 in the paper.
         control: choose as many at random instead, unweighted: what choosing anew does by itself.
