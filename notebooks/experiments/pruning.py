@@ -1,11 +1,13 @@
-"""Choose which training examples to keep, and retrain on what is left.
+"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07 and 08).
 
-A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the
-training rows, ``(n,)``, or one mask a seed, ``(S, n)``. All plans of an experiment are trained in one call
-of the engine, as members of one ensemble.
+A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the n training
+rows, ``(n,)``, or one mask a seed, ``(S, n)``; True = kept. All plans of an experiment are trained in one call of the
+engine, as members of one ensemble; accuracies are those on the test rows, in [0, 1]. Beside fixed plans stand CRAIG's
+weighted coresets, chosen anew as training goes on (Ki et al. 2023, appendix F).
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,32 +23,24 @@ from lib.training.retraining import train_reselecting
 
 
 def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = None, seed: int = 0) -> Tensor:
-    """Keep the examples between two quantiles of a score.
+    """Keep the examples between two quantiles of a score, ``(n,)`` bool.
 
     Args:
         score: ``(n,)``, any unit; NaN is refused, since it has no rank.
-        width: share kept, in (0, 1].
+        width: share kept, in (0, 1]: ``round(width·m)`` of each class of m (of all n without ``y``).
         offset: share of lower-scored examples left out, at least 0, with ``offset + width ≤ 1``.
-        y: labels ``(n,)``. Given, the same share is kept in every class (Ki et al. 2023, D.3), so that class
-            proportions survive; ranks are then within the class.
+        y: labels ``(n,)``; given, ranks are within the class, and class proportions survive (Ki et al. 2023, D.3).
         seed: orders ties.
 
-    Returns:
-        ``(n,)`` bool, True = kept; ``round(width·m)`` of each class of m (of all n without ``y``).
-
-    Raises:
-        ValueError: on NaN, disagreeing shapes, or a window outside [0, 1].
-
-    Cost: a sort.
+    Raises: ValueError on NaN, disagreeing shapes, or a window outside [0, 1].
 
     Example:
         >>> window(torch.tensor([3.0, 1.0, 2.0, 4.0]), width=0.5, offset=0.25)
         tensor([ True, False,  True, False])
     """
     if score.ndim != 1 or (y is not None and y.shape != score.shape):
-        raise ValueError(
-            f"expected score (n,) and y (n,), got {tuple(score.shape)} and {None if y is None else tuple(y.shape)}"
-        )
+        labels = None if y is None else tuple(y.shape)
+        raise ValueError(f"expected score (n,) and y (n,), got {tuple(score.shape)} and {labels}")
     if torch.isnan(score).any():
         raise ValueError(f"score must have a rank everywhere, got NaN in {int(torch.isnan(score).sum())} rows")
     if not 0 < width <= 1 or not 0 <= offset <= 1 or offset + width > 1 + 1e-9:
@@ -84,21 +78,14 @@ def retrain_pruned(
     """Train every plan with every seed, all as one ensemble, and report test accuracy.
 
     Args:
-        model: an architecture of ``lib.networks.models``.
         data: a ``lib.data.datasets.Dataset``.
-        plans: name → mask ``(n,)`` or ``(S, n)``; a name is a tuple with one entry for each of ``columns``.
-        recipe: an ``ensemble.Recipe``; with ``iterations`` every plan takes as many steps, whatever it keeps.
+        plans: name → mask; a name is a tuple with one entry for each of ``columns``.
+        recipe: a ``Recipe``; with ``iterations`` every plan takes as many steps, whatever it keeps.
         seeds: S integers; member (plan, s) starts from seed s, so that plans are compared seed by seed.
-        columns: names of the entries of a plan's name.
         labels: ``(n,)`` labels to train on (noisy ones, say) instead of the dataset's.
-        run: where and by what means the engine trains.
 
-    Returns:
-        A row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy`` (test, in [0, 1]).
-
-    Raises:
-        ValueError: if a mask's shape or a name's length is wrong.
-
+    Returns: a row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy``.
+    Raises: ValueError if a mask's shape or a name's length is wrong.
     Cost: S · len(plans) trainings.
     """
     seeds, n = [int(s) for s in seeds], len(data.y_train)
@@ -117,19 +104,15 @@ def retrain_pruned(
 
 
 def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
-    """Difference between two plans, seed by seed: rows indexed by ``by``, a column a seed.
+    """``better − than`` seed by seed, in the unit of ``value``: rows indexed by ``by``, a column a seed.
 
     Args:
         table: from :func:`retrain_pruned`.
         better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
-        by: the column along which the plans run (a share kept, an offset); a side that lacks it
-            (full data) is compared with every row of the other.
+        by: the column along which the plans run (a share kept, an offset); ``than`` with a single row there (full
+            data) is compared with every row of ``better``.
 
-    Returns:
-        ``better − than`` in the unit of ``value``.
-
-    Raises:
-        ValueError: if a side picks no rows.
+    Raises: ValueError if a side picks no rows.
     """
     sides = []
     for pick in (better, than):
@@ -141,19 +124,14 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
     return left - (right.reindex(left.index) if len(right) > 1 else right.iloc[0])
 
 
-# --- coresets -------------------------------------------------------------------------------------------------------
-#
-# Training on CRAIG's weighted coresets, chosen anew as training goes on (Ki et al. 2023, appendix F).
-
-
 def retrain_craig(
     model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
 ) -> pd.DataFrame:  # fmt: skip
     """Train on coresets of several sizes with every seed, and report test accuracy; beside ``retrain_pruned``.
 
-    At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own error
-    vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n examples and
-    r are chosen: 1 on average, so that a batch estimates the gradient over all n.
+    At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own
+    error vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n
+    examples and r are chosen: 1 on average, so that a batch estimates the gradient over all n.
 
     Args:
         model, data, recipe, seeds, labels: as in ``retrain_pruned``; recipes with ``iterations`` compare with those.
@@ -163,12 +141,8 @@ def retrain_craig(
         balanced: choose the same share of every class, to stand for that class.
         run: of the engine; in its ``store`` each finished share is kept (what lies between two choices is not).
 
-    Returns:
-        A row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
-
-    Raises:
-        ValueError: as ``craig`` and ``ensemble.train``.
-
+    Returns: a row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
+    Raises: ValueError as ``craig`` and ``ensemble.train``.
     Cost: S · len(shares) trainings, and for each a choice every few epochs.
     """
     seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
@@ -177,50 +151,44 @@ def retrain_craig(
     store, run = run.store, replace(run, store=None)
     work = Work(model, Data.of(sets), recipe, Record(parameters=False), replace(run, wide=False))
     question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
+    question |= {"control": True} if control else {}
     keys = {share: key_of(work) | question | {"keep": share} for share in shares}
-    if control:
-        keys = {share: key | {"control": True} for share, key in keys.items()}
-    found = {share: None if store is None else store.get(key) for share, key in keys.items()}
-    missing = [share for share in shares if found[share] is None]
-    together = max(1, shard_size(work) // len(seeds))  # shares trained at once
-    for some in (missing[i : i + together] for i in range(0, len(missing), together)):
-
-        def choose(epoch, run, some=some):
-            return (_by_lot if control else _choose)(run.errors[epoch], some, y, balanced, epoch)
-
+    results = {share: None if store is None else store.get(key) for share, key in keys.items()}
+    missing = [share for share in shares if results[share] is None]
+    at_once = max(1, shard_size(work) // len(seeds))  # shares
+    for group in (missing[i : i + at_once] for i in range(0, len(missing), at_once)):
+        choose = partial(_choose, shares=group, y=y if balanced else None, control=control)
         trained = train_reselecting(
-            model, sets, recipe, seeds * len(some), every=every, choose=choose, record=work.record, run=run
+            model, sets, recipe, seeds * len(group), every=every, choose=choose, record=work.record, run=run
         )  # fmt: skip
-        for share, accuracy in zip(some, trained.accuracy_test.view(len(some), -1).numpy(), strict=True):
-            found[share] = {"accuracy": accuracy}
+        for share, accuracy in zip(group, trained.accuracy_test.view(len(group), -1).numpy(), strict=True):
+            results[share] = {"accuracy": accuracy}
             if store is not None:
-                store.put(keys[share], found[share])
+                store.put(keys[share], results[share])
     rows = [
         (share, round(share * len(y)), *pair)
-        for share in shares for pair in zip(seeds, found[share]["accuracy"], strict=True)
+        for share in shares for pair in zip(seeds, results[share]["accuracy"], strict=True)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy"])
 
 
-def _choose(errors: Tensor, shares: list[float], y: Tensor, balanced: bool, epoch: int) -> tuple[Tensor, Tensor]:
-    """Coresets of S members for each share, from ``errors (shares·S, n, k)``: rows, and weights of mean 1 over them."""
-    size, cores = len(errors) // len(shares), torch.get_num_threads()
-    jobs = [
-        (i, part) for i in range(len(shares)) for part in np.array_split(np.arange(size), min(cores, size))
-    ]  # fmt: skip
+def _choose(epoch: int, trained, *, shares: list[float], y: Tensor | None, control: bool) -> tuple:
+    """Coresets of S members for each share by their errors ``(shares·S, n, k)``: rows, and weights of mean 1 over them.
+
+    With ``control`` random rows, other ones at every epoch, and no weights.
+    """
+    errors = trained.errors[epoch]
+    size, n, cores = len(errors) // len(shares), errors.shape[1], torch.get_num_threads()
+    if control:
+        draws = range(1000 * epoch, 1000 * epoch + size)
+        return torch.cat([random_subsets(n, share, draws, y=y) for share in shares]), None
+    batches = np.array_split(np.arange(size), min(cores, size))
 
     def call(job, tick):
-        i, part = job
-        own = errors[i * size + torch.from_numpy(part)]
-        options = {"y": y if balanced else None, "method": "stochastic", "seed": 1000 * epoch + int(part[0])}
-        return craig(own, shares[i], **options)
+        i, members = job
+        members_errors = errors[i * size + torch.from_numpy(members)]
+        return craig(members_errors, shares[i], y=y, method="stochastic", seed=1000 * epoch + int(members[0]))
 
-    chosen = beside(call, jobs, cores, one_core=True)
+    chosen = beside(call, [(i, members) for i in range(len(shares)) for members in batches], cores, one_core=True)
     kept, weights = (torch.cat(parts) for parts in zip(*chosen, strict=True))
-    return kept, weights * kept.sum(1, keepdim=True) / errors.shape[1]
-
-
-def _by_lot(errors: Tensor, shares: list[float], y: Tensor, balanced: bool, epoch: int) -> tuple[Tensor, None]:
-    """Random rows in place of :func:`_choose`'s, other ones at every epoch; ``errors`` only say how many members."""
-    draws = range(1000 * epoch, 1000 * epoch + len(errors) // len(shares))
-    return torch.cat([random_subsets(len(y), share, draws, y=y if balanced else None) for share in shares]), None
+    return kept, weights * kept.sum(1, keepdim=True) / n
