@@ -301,7 +301,7 @@ def study(name, weight_decay):
     start, known, some = starts[name]
     task = replace(start, weight_decay=weight_decay)
     truth, trained = retrained(task, some, device=device, store=store)
-    end = kernels(linearization.at(task, trained))
+    end = kernels(replace(task, model=trained))
     closed = lambda exact, **options: influence_in_closed_form(
         end, weight_decay=weight_decay, damping=damping(weight_decay, exact), **options
     )[some]
@@ -694,7 +694,7 @@ ledger.table()
 # for times in (1, 10):
 #     start, known, some = begin(sweep(256, 0), small, times * time_mlp, left_out_sweep)
 #     truth, trained = retrained(start, some, device=device, store=store)
-#     end = kernels(removal.at(start, trained))
+#     end = kernels(replace(start, model=trained))
 #     for name, guess in {"linearization": linearized(start, known), "influence": influence_in_closed_form(end, damping=0.01)}.items():
 #         pearson, ratio = stats.pearson(guess[some].squared_weights, truth.squared_weights)[0], guess[some].squared_weights / truth.squared_weights
 #         print(f"{times} times as long, {name}: Pearson {pearson:.2f}, median of predicted / true {float(ratio.median()):.2f}")

@@ -106,7 +106,7 @@ def test_influence_is_the_newton_step(decay, damping):
     _, trained = retrained(t, every[:1], precision="float64")
     changes = definitions.parameter_change(trained, t.x, t.y, weight_decay=decay, damping=damping, loss="mse").T
     j_val = definitions.jacobian(trained, trained.state_dict(), t.x_val)
-    closed = influence_in_closed_form(kernels(linearization.at(t, trained)), weight_decay=decay, damping=damping)
+    closed = influence_in_closed_form(kernels(replace(t, model=trained)), weight_decay=decay, damping=damping)
     solved = [influence_by_solver(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg")]
     for found in (closed, *solved):
         torch.testing.assert_close(found.squared_weights, changes.square().sum(0), rtol=1e-3, atol=1e-12)
@@ -127,7 +127,7 @@ def test_the_mean_of_lissa():
     changes = total / scale @ definitions.gradients(trained, state, t.x, t.y, loss="mse").T / len(t.x)
     j_val = definitions.jacobian(trained, state, t.x_val)
     settings = {"scale": scale, "depth": depth}
-    mean = influence_in_closed_form(kernels(linearization.at(t, trained)), damping=beta * scale, **settings)
+    mean = influence_in_closed_form(kernels(replace(t, model=trained)), damping=beta * scale, **settings)
     torch.testing.assert_close(mean.squared_weights, changes.square().sum(0), rtol=1e-8, atol=0)
     torch.testing.assert_close(mean.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-8, atol=0)
     drawn = influence_by_solver(
