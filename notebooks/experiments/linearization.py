@@ -6,16 +6,15 @@ example i that is left out (its term goes, 1/n stays: everything else equal) the
 
     ‖w − w₋ᵢ‖²      and      ‖f_w(X_val) − f_{w₋ᵢ}(X_val)‖²
 
-They come from retraining, one network an example; from the linearized network, which takes all from one
-eigendecomposition (eq. 10 and 11); and from influence functions at the *trained* weights. To first order at an optimum
-``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ`` (``lib.scores.influence``). With the Gauss–Newton matrix for H, and the tangent kernel Θ at
-the trained weights, that is for one output
+They come from retraining, one network an example; from the linearized network (eq. 10 and 11); and from influence
+functions at the *trained* weights, to first order ``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ`` (``lib.scores.influence``). With the
+Gauss–Newton matrix for H, and the tangent kernel Θ there, that is for one output, from one eigendecomposition,
 
     Δwᵢ = (eᵢ/n) Jᵀ a_{·i},      A = g(Θ/n),      g(x) = 1/(x + λ + δ)      eᵢ = f(xᵢ) − yᵢ
 
-for all examples from one eigendecomposition. LiSSA in the mean over its batches is the same with another g: from
-``h_j = v + (1 − β)h_{j−1} − H h_{j−1}/s``, h₀ = v, J times, comes ``g(x) = p_{J+1}(x + λ + δ)`` with δ = βs and the
-filter p of gradient descent with the learning rate 1/s (``lib.numerics.spectral_filter``) in J + 1 steps.
+LiSSA in the mean over its batches is the same with another g: ``h_j = v + (1 − β)h_{j−1} − H h_{j−1}/s``, h₀ = v,
+taken J times, gives ``g(x) = p_{J+1}(x + λ + δ)`` with δ = βs and the filter p of gradient descent in J + 1 steps with
+the learning rate 1/s (``lib.numerics.spectral_filter``).
 
 Predicted and true changes are held against each other by Pearson's correlation, as in the paper, whose values are in
 ``PUBLISHED``; by Spearman's, since a few examples with large changes carry much of a Pearson correlation; and, since
@@ -71,8 +70,8 @@ def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0
     others = [c for c in range(len(whole.classes)) if c not in set(taken)]
     if not others:
         raise ValueError(f"taken leaves no class of {name}, which has {len(whole.classes)}; got {list(taken)}")
-    rows = [int(sum((y == c).sum() for c in others)) for y in (whole.y_train, whole.y_test)]
-    return load(name, classes=others, n_train=min(n, rows[0]), n_test=min(n_test, rows[1]), seed=seed)
+    most = [int(sum((y == c).sum() for c in others)) for y in (whole.y_train, whole.y_test)]
+    return load(name, classes=others, n_train=min(n, most[0]), n_test=min(n_test, most[1]), seed=seed)
 
 
 def pretrain(model: Classifier, images: Dataset, *, epochs: int, seed: int = 0, device="cpu", store=None):
@@ -99,13 +98,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Change:
-    """What leaving out each of some examples changes."""
+    """What leaving out each of some examples changes; indexed, what some of these do."""
 
     squared_weights: Tensor  # (e,) ‖w − w₋ᵢ‖²
     squared_predictions: Tensor  # (e,) ‖f_w(X_val) − f_{w₋ᵢ}(X_val)‖², summed over examples and outputs
 
     def __getitem__(self, rows) -> "Change":
-        """Of some examples alone."""
         return Change(self.squared_weights[rows], self.squared_predictions[rows])
 
 
@@ -138,9 +136,8 @@ def kernels(training: Training, *, per_layer: int | None = None, seed: int = 0) 
 
 
 def paced(
-    model: nn.Module, x: Tensor, y: Tensor, x_val: Tensor, *, time: float, least: int = 50, most: int = 20_000,
-    weight_decay: float = 0.0,
-) -> tuple[Training, Kernels]:  # fmt: skip
+    model: nn.Module, x: Tensor, y: Tensor, x_val: Tensor, *, time: float, least: int = 50, most: int = 20_000
+) -> tuple[Training, Kernels]:
     """A training of length ηt = ``time`` in as few steps as keep η at most 1.25 over the curvature, but ``least``.
 
     Only ηt counts while η is far below 2 over the curvature: many small steps end where fewer large ones do. The
@@ -161,19 +158,11 @@ def paced(
             f"a training of length {time:g} at a curvature of {known.curvature:.3g} needs {steps:,} steps, more than "
             f"most = {most:,}: is the network badly scaled, or its pretraining too short?"
         )
-    return Training(model, x, y, x_val, lr=time / steps, steps=steps, weight_decay=weight_decay), known
+    return Training(model, x, y, x_val, lr=time / steps, steps=steps), known
 
 
 def stable(training: Training, known: Kernels) -> Training:
-    """The same length ηt in smaller steps, where its own would diverge at these kernels.
-
-    Kernels of a few coordinates can have more curvature than those of all.
-
-    Example:
-        >>> training, known = paced(nn.Linear(4, 1), torch.eye(4), torch.tensor([0, 1, 0, 1]), torch.eye(4), time=50.0)
-        >>> stable(training, known) is training
-        True
-    """
+    """The same length ηt in smaller steps where these kernels, of few coordinates perhaps, would make it diverge."""
     if training.lr * known.curvature < 2:
         return training
     steps = math.ceil(training.lr * training.steps * known.curvature / 1.25)
@@ -183,8 +172,7 @@ def stable(training: Training, known: Kernels) -> Training:
 def linearized(training: Training, known: Kernels | None = None) -> Change:
     """All n examples, each left out of the linearized network's training (eq. 10 and 11).
 
-    Args:
-        known: kernels at the initial weights, if they are there already: they depend on neither λ nor time.
+    ``known`` are the kernels at the initial weights, if they are there already: they depend on neither λ nor time.
 
     Raises: ValueError for a learning rate at which the linearized network diverges.
 
@@ -241,10 +229,8 @@ def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, fu
     """
 
     def compute():
-        recipe = Recipe(
-            lr=training.lr, epochs=training.steps, batch_size=None, loss="mse", weight_decay=training.weight_decay,
-            decay_to="init",
-        )  # fmt: skip
+        recipe = Recipe(lr=training.lr, epochs=training.steps, batch_size=None, loss="mse", decay_to="init",
+                        weight_decay=training.weight_decay)  # fmt: skip
         trained = train(
             training.model, (training.x, training.y), recipe, [0] * len(rows), masked=True,
             sees=torch.arange(len(training.x)) != rows[:, None], run=run,
@@ -277,9 +263,7 @@ def pair(changes: dict[str, Change], method: str, quantity: str) -> tuple[np.nda
 def accuracy(changes: dict[str, Change], *, seed: int = 0, **columns) -> pd.DataFrame:
     """A row for each quantity and method: pearson with low and high (95%, bootstrap), spearman, off (median error).
 
-    Args:
-        changes: those of the same examples by method, and by retraining under ``retrained``.
-        columns: constants that are put in front.
+    ``changes`` are those of the same examples by method, the truth under ``retrained``; ``columns`` are put in front.
 
     Raises: ValueError with fewer than four examples, or changes that do not vary.
 
@@ -306,7 +290,7 @@ def published_correlation(network: str, quantity: str, penalty: int, method: str
 
 
 def correlation_gap(first: tuple, second: tuple, *, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """``r(first) − r(second)`` of two pairs of arrays, with its bootstrap interval over examples.
+    """``r(first) − r(second)`` of two pairs (prediction, truth) of arrays, with its bootstrap interval over examples.
 
     Pairs that share their truth are resampled together; others, each by itself.
 
@@ -315,7 +299,7 @@ def correlation_gap(first: tuple, second: tuple, *, seed: int = 0) -> tuple[floa
         >>> correlation_gap((truth, truth), (-truth, truth))
         (2.0, (2.0, 2.0))
     """
-    shared = len(first[1]) == len(second[1]) and np.array_equal(first[1], second[1])
+    shared = np.array_equal(first[1], second[1])
 
     def gap(*places, axis=-1):
         sides = zip((first, second), places * 2 if shared else places, strict=True)
@@ -337,8 +321,7 @@ def influence_in_closed_form(
         weight_decay, damping: λ and δ, of the mean loss.
         scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
 
-    Raises: ValueError for more than one output; without penalty and damping where the kernel is singular; for a scale
-    at which LiSSA diverges.
+    Raises: ValueError for more than one output, a singular kernel without damping, or a scale at which LiSSA diverges.
     Cost: 4n³ + 2mn² operations for m validation examples.
 
     Example:
@@ -370,8 +353,8 @@ def influence_by_solver(
     """Some examples by ``lib.scores.influence`` with the whole Hessian: ``solver="lissa"``, ``"cg"``, ``"exact"``.
 
     Args:
-        training: as ``retrained`` took it: the penalty holds to its initial weights. trained: what came of it.
-        damping: δ. options: of ``lib.scores.influence.inverse_hessian``.
+        training, trained: as ``retrained`` took and gave them; the penalty holds to the initial weights.
+        damping, options: δ, and those of ``lib.scores.influence.inverse_hessian``.
 
     Raises: ValueError as there (a Hessian that is not positive definite, a LiSSA that diverges).
     """
