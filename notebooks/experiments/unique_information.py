@@ -1,14 +1,27 @@
-"""Data summarization: in which order to drop training examples by unique information, and what is left of accuracy.
+"""What unique information is good for, and what lies behind it: the experiments of notebook 02.
 
-Harutyunyan et al. 2021, section 6 and figure 2c, drop the least informative examples ("bottom"), the same but scored
-anew after each 5% ("bottom iterative"), the most informative ("top"), or any ("random"). The unique information of a
-group is not the sum of its members'. "joint" drops so that the *group's* information grows least: with f the
-predictions of the linearized network on other inputs, trained on all rows and on the kept rows K, it takes from K the
-example i that minimizes
+All after Harutyunyan et al. (ICLR 2021). Informations are in nats, losses are means over examples.
 
-    ‖f_all − f_K + δᵢ‖²,        δᵢ = f_K − f_{K∖i}
+**Summaries** (section 6, figure 2c). Dropped are the least informative examples ("bottom"), the same but scored anew
+after each 5% ("bottom iterative"), the most informative ("top"), or any ("random"). The unique information of a group
+is not the sum of its members'. "joint" drops so that the *group's* information grows least: with f the predictions of
+the linearized network on other inputs, trained on all rows and on the kept rows K, it takes from K the example i that
+minimizes ``‖f_all − f_K + δᵢ‖²`` with ``δᵢ = f_K − f_{K∖i}``, one after the other, adding up δ to first order, and
+computes f_K and all δ anew after each 5%.
 
-one after the other, adding up δ to first order, and computes f_K and all δ anew after each 5%.
+**Data** put together on purpose: so many of each class, two sources of one task in one form, or adversarial examples by
+the fast gradient sign method (Goodfellow et al., ICLR 2015).
+
+**The toy** (appendix A.1, figure 3). Linear regression without intercept on two Gaussian classes in the plane by SGD.
+The distribution p(w | S) over the order of batches is sampled, and compared with that of training without example i,
+and with that of training with another in its place:
+
+    I(w; zᵢ | S₋ᵢ) = KL(p(w | S) ‖ E_z p(w | S₋ᵢ, z))  ≤  KL(p(w | S) ‖ p(w | S₋ᵢ))  on average over zᵢ  (eq. 1, 3)
+
+The paper gives I ≈ 1.3 and KL ≈ 3.0 for one example of one draw of the data. It does not give the Gaussians; the
+defaults here bring the weights near those of its figure, (0.34, −0.49).
+
+**The steady state** of SGD around the minimum of a least-squares problem: by the Lyapunov equation, and simulated.
 """
 
 import copy
@@ -31,17 +44,9 @@ STRATEGIES = ("bottom", "bottom iterative", "top", "random", "joint")
 
 
 def removal_order(
-    net: Tangent,
-    y: Tensor,
-    strategy: str,
-    *,
-    lr: float,
-    steps: float,
-    weight_decay: float = 0.0,
-    every: float = 0.05,
-    until: float = 0.95,
-    seed: int = 0,
-) -> Tensor:
+    net: Tangent, y: Tensor, strategy: str, *, lr: float, steps: float, weight_decay: float = 0.0, every: float = 0.05,
+    until: float = 0.95, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """In which order to drop the n training examples, ``(n,)`` positions, the first to go first.
 
     Args:
@@ -49,13 +54,11 @@ def removal_order(
         y: training labels ``(n,)``.
         strategy: one of ``STRATEGIES``.
         lr, steps, weight_decay: how the network is trained; the learning rate is that of the mean over the rows kept.
-        every: share of the n rows after which the iterative strategies score anew.
-        until: share of the rows that they order; the rest keeps the order of the last scores.
+        every, until: the iterative strategies score anew after each share ``every`` of the n rows, and order a share
+            ``until``; the rest keeps the order of the last scores.
         seed: draws the random order.
 
-    Raises:
-        ValueError: for an unknown strategy, or shares out of range.
-
+    Raises: ValueError for an unknown strategy, or shares out of range.
     Cost: an eigendecomposition; ``until/every`` of them, of ever fewer rows, for the iterative strategies.
     """
     if strategy not in STRATEGIES:
@@ -71,15 +74,13 @@ def removal_order(
     whole = fitted(net, y, **train)
     for stop in range(1, round(until / every) + 1):
         batch = round(stop * every * n) - n + len(left)
-        part = net.rows(left)
+        on_left = net.rows(left)
         if strategy == "joint":
-            first = _joint(changes(part, y[left], **train), whole - fitted(part, y[left], **train), batch)
+            first = _joint(changes(on_left, y[left], **train), whole - fitted(on_left, y[left], **train), batch)
         else:
-            first = f_si(part, y[left], **train).argsort(stable=True)[:batch]
+            first = f_si(on_left, y[left], **train).argsort(stable=True)[:batch]
         dropped.append(left[first])
-        kept = torch.ones(len(left), dtype=torch.bool)
-        kept[first] = False
-        left = left[kept]
+        left = left[~torch.isin(torch.arange(len(left)), first)]
     last = f_si(net.rows(left), y[left], **train).argsort(stable=True)
     return torch.cat([*dropped, left[last]])
 
@@ -115,23 +116,18 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
 
     Args:
         x, y: all examples ``(N, …)`` and labels, training and test rows together.
-        plans: dicts with ``train`` and ``test``, positions among the N, ``seed`` of the network, and any other
-            entries, which become columns of the table.
+        plans: dicts with ``train`` and ``test``, positions among the N, the network's ``seed``, and any other columns.
         recipe, run: as ``lib.training.ensemble.train`` has them.
 
-    Returns:
-        A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
-
-    Raises:
-        ValueError: if a plan trains on none, or on what it is judged by.
+    Returns: a row a plan: its other entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
+    Raises: ValueError if a plan trains on none, or on what it is judged by.
     """
     sees, judged = (torch.zeros(len(plans), len(y), dtype=torch.bool) for _ in range(2))
     for row, plan in enumerate(plans):
         sees[row, plan["train"]] = True
         judged[row, plan["test"]] = True
-    if (both := (sees & judged).any(1)).any() or not sees.any(1).all():
-        row = int((both | ~sees.any(1)).nonzero()[0])
-        raise ValueError(f"plan {row} must train on some examples and be tested on others")
+    if (bad := (sees & judged).any(1) | ~sees.any(1)).any():
+        raise ValueError(f"plan {int(bad.nonzero()[0])} must train on some examples and be tested on others")
     seeds, record = [plan["seed"] for plan in plans], Record(parameters=False)
     trained = ensemble.train(model, (x, y), recipe, seeds, sees=sees, record=record, run=run)
     right = (trained.correct_train[:, 0] & judged).sum(1) / judged.sum(1)
@@ -150,28 +146,11 @@ def points(table: pd.DataFrame, strategy: str) -> pd.DataFrame:
 def gap(table: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     """Points by which one strategy is ahead of another, seed by seed; ``second="all"`` is with nothing removed.
 
-    Args:
-        table: from :func:`accuracies`, with columns ``strategy``, ``removed`` and ``seed``; networks that saw all
-            examples stand in it with ``removed`` = 0, under any strategy.
+    ``table`` is from :func:`accuracies`, with columns ``strategy`` and ``removed``, 0 for networks that saw all.
     """
     if second == "all":
-        whole = 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
-        return points(table, first) - whole
+        return points(table, first) - 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
     return (points(table, first) - points(table, second)).dropna(how="all")
-
-
-# --- sgd toy --------------------------------------------------------------------------------------------------------
-#
-# The toy of Harutyunyan et al. 2021, appendix A.1 and figure 3: what SGD's final weights know of one example.
-#
-# Two Gaussian classes of 40 points in the plane, linear regression without intercept on targets ±1 by SGD (200 epochs,
-# batches of 5, learning rate 0.1). The distribution p(w | S) over the order of batches is sampled, and compared with that
-# of training without example i, and with that of training with another in its place:
-#
-#     I(w; zᵢ | S₋ᵢ) = KL(p(w | S) ‖ E_z p(w | S₋ᵢ, z))   ≤   KL(p(w | S) ‖ p(w | S₋ᵢ))   on average over zᵢ   (eq. 1, 3)
-#
-# The paper gives I ≈ 1.3 and KL ≈ 3.0 for one example of one draw of the data. It does not give the Gaussians; the
-# defaults here bring the weights near those of its figure, (0.34, −0.49). All quantities are in nats.
 
 
 def two_gaussians(
@@ -196,12 +175,7 @@ def sgd_final_weights(
         x, y: ``(n, p)`` and ``(n,)``, or ``(g, n, p)`` and ``(g, n)`` for g data sets side by side. The last batch of
             an epoch is smaller where n is no multiple of ``batch_size``.
 
-    Returns:
-        ``(runs, p)``, or ``(g, runs, p)``.
-
-    Raises:
-        ValueError: for shapes that disagree.
-
+    Returns: ``(runs, p)``, or ``(g, runs, p)``. Raises: ValueError for shapes that disagree.
     Cost: epochs · n/batch_size small products for all runs at once; memory 2·g·runs·n·p numbers.
 
     Example:
@@ -250,60 +224,43 @@ def unique_information(with_it: Tensor, without_it: Tensor, replaced: Tensor) ->
         with_it, without_it: weights after training on S and on S₋ᵢ, ``(r, p)``.
         replaced: on S₋ᵢ and each of g draws in the example's place, ``(g, r, p)``; their Gaussians in equal parts are
             the marginal. Its KL divergence is a mean over the samples ``with_it``.
-
-    Returns:
-        information, bound, in nats.
     """
-    own = gaussian(with_it)
-    log_own = _log_density(with_it, own)
-    log_each = torch.stack([_log_density(with_it, gaussian(samples)) for samples in replaced])
-    marginal = log_each.logsumexp(0) - math.log(len(replaced))
-    return (log_own - marginal).mean().item(), gaussian_kl(own, gaussian(without_it)).item()
-
-
-def _log_density(samples: Tensor, parameters: tuple[Tensor, Tensor]) -> Tensor:
-    return torch.distributions.MultivariateNormal(*parameters).log_prob(samples)
+    log_density = lambda cloud: torch.distributions.MultivariateNormal(*gaussian(cloud)).log_prob(with_it)
+    marginal = torch.stack([log_density(cloud) for cloud in replaced]).logsumexp(0) - math.log(len(replaced))
+    bound = gaussian_kl(gaussian(with_it), gaussian(without_it))
+    return (log_density(with_it) - marginal).mean().item(), bound.item()
 
 
 def information_of(
     x: Tensor, y: Tensor, i: int, others: tuple[Tensor, Tensor], *, runs: int = 1000, seed: int = 0, **sgd
 ) -> tuple[float, float]:
-    """``I(w; zᵢ | S₋ᵢ)`` and its leave-one-out bound for example i of a data set, in nats, by training on all of them.
+    """``I(w; zᵢ | S₋ᵢ)`` and its leave-one-out bound for example i of a data set, by training on all of them.
 
     Args:
         x, y: the data S, ``(n, p)`` and ``(n,)``.
         others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
         runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
 
-    Raises:
-        ValueError: if there is no such example.
-
+    Raises: ValueError if there is no such example.
     Cost: (g + 2)·runs trainings.
     """
     if not 0 <= i < len(y):
         raise ValueError(f"i must be one of the {len(y)} examples, got {i}")
     rest = torch.arange(len(y)) != i
-    in_its_place = [
-        (torch.cat([x[rest], z[None]]), torch.cat([y[rest], t[None]])) for z, t in zip(*others, strict=True)
-    ]
-    replaced_x, replaced_y = (torch.stack(part) for part in zip(*in_its_place, strict=True))
+    replaced_x, replaced_y = (
+        torch.stack([torch.cat([values[rest], other[None]]) for other in draws])
+        for values, draws in zip((x, y), others, strict=True)
+    )
     train = lambda x, y, stream: sgd_final_weights(x, y, runs=runs, seed=3 * seed + stream, **sgd)
     return unique_information(train(x, y, 0), train(x[rest], y[rest], 1), train(replaced_x, replaced_y, 2))
-
-
-# --- steady state ---------------------------------------------------------------------------------------------------
-#
-# SGD simulated around the minimum of a linear least-squares problem, to hold the Lyapunov equation against.
 
 
 def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) -> Tensor:
     """``w* − w₀`` of the mean loss ``(1/n) Σᵢ ½(Jᵢω − rᵢ)² + λ/2 ‖ω‖²``, ``(p,)`` float64.
 
-    Args:
-        jacobian: ``(n, p)``. residual: targets minus first outputs, ``(n,)``.
+    ``jacobian`` is ``(n, p)``, ``residual`` targets minus first outputs, ``(n,)``.
 
-    Raises:
-        ValueError: for shapes that disagree, or a singular problem (give decay).
+    Raises: ValueError for shapes that disagree, or a singular problem (give decay).
     """
     if jacobian.ndim != 2 or residual.shape != jacobian.shape[:1]:
         raise ValueError(
@@ -318,27 +275,15 @@ def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) ->
 
 
 def sgd_wander(
-    jacobian: Tensor,
-    residual: Tensor,
-    *,
-    lr: float,
-    batch_size: int,
-    weight_decay: float = 0.0,
-    chains: int = 200,
-    burn: int = 1000,
-    steps: int = 1000,
-    every: int = 10,
-    seed: int = 0,
-) -> Tensor:
+    jacobian: Tensor, residual: Tensor, *, lr: float, batch_size: int, weight_decay: float = 0.0, chains: int = 200,
+    burn: int = 1000, steps: int = 1000, every: int = 10, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """Where SGD stands around the minimum once it is steady, ``(chains · steps/every, p)``: ω − ω*.
 
     Batches are drawn with replacement, the chains start at the minimum, ``burn`` steps are thrown away. The noise of
     the gradient changes with ω, as it does in fact; the Lyapunov equation takes it as constant.
 
-    Raises:
-        ValueError: as :func:`minimum`.
-
-    Cost: ``2·chains·batch_size·p`` multiplications a step.
+    Raises: ValueError as :func:`minimum`. Cost: ``2·chains·batch_size·p`` multiplications a step.
     """
     best = minimum(jacobian, residual, weight_decay=weight_decay)
     j, r = jacobian.to(F64), residual.to(F64)
@@ -354,29 +299,13 @@ def sgd_wander(
     return torch.cat(kept)
 
 
-# --- adversarial ----------------------------------------------------------------------------------------------------
-#
-# Adversarial examples by the fast gradient sign method (Goodfellow et al., ICLR 2015).
-
-
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int = 256) -> Tensor:
     """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
 
-    For one output and targets 0 and 1 the direction is that of the cross-entropy too.
+    For one output and targets 0 and 1 the direction is that of the cross-entropy too. A copy of the model is taken, in
+    evaluation mode; x is ``(n, …)`` in [0, 1], y labels ``(n,)``. A pixel whose derivative is 0 stays.
 
-    Args:
-        model: a copy is taken, in evaluation mode.
-        x: ``(n, …)`` in [0, 1].
-        y: labels ``(n,)``.
-        epsilon: largest change of a pixel, at least 0.
-
-    Returns:
-        Like x. A pixel whose derivative is 0 stays.
-
-    Raises:
-        ValueError: if ε is negative.
-
-    Cost: one backward pass an example.
+    Raises: ValueError if ε is negative. Cost: one backward pass an example.
 
     Example:
         >>> line = nn.Linear(1, 1)
@@ -388,12 +317,12 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     if not epsilon >= 0:
         raise ValueError(f"epsilon must be at least 0, got {epsilon}")
     model, moved = copy.deepcopy(model).eval(), []
-    for part, label in zip(x.split(block), y.split(block), strict=True):
-        part = part.clone().requires_grad_()
-        outputs = model(part)
-        loss = (outputs - regression_targets(label, outputs.shape[1]).to(outputs)).square().sum() / 2
-        (slope,) = torch.autograd.grad(loss, part)
-        moved.append((part.detach() + epsilon * slope.sign()).clamp(0, 1))
+    for images, labels in zip(x.split(block), y.split(block), strict=True):
+        inputs = images.clone().requires_grad_()
+        outputs = model(inputs)
+        loss = (outputs - regression_targets(labels, outputs.shape[1]).to(outputs)).square().sum() / 2
+        (slope,) = torch.autograd.grad(loss, inputs)
+        moved.append((images + epsilon * slope.sign()).clamp(0, 1))
     return torch.cat(moved)
 
 
@@ -401,7 +330,7 @@ def predicted(model: nn.Module, x: Tensor, *, block: int = 512) -> Tensor:
     """Labels that a network gives, ``(n,)``: the largest output, or for one output whether it is above ½."""
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
-        outputs = torch.cat([model(part) for part in x.split(block)])
+        outputs = torch.cat([model(images) for images in x.split(block)])
     return (outputs[:, 0] > 0.5).long() if outputs.shape[1] == 1 else outputs.argmax(1)
 
 
@@ -411,20 +340,10 @@ def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[T
     return moved, (predicted(model, x) == y) & (predicted(model, moved) != y)
 
 
-# --- composition ----------------------------------------------------------------------------------------------------
-#
-# Data sets put together on purpose: so many of each class, or two sources of one task in one form.
-
-
 def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
-    """Positions of so many random examples of each class, ascending.
+    """Positions of so many random examples of each class of ``y (n,)``, ascending; a class not named gives none.
 
-    Args:
-        y: labels ``(n,)``.
-        counts: class → how many; a class that is not named gives none.
-
-    Raises:
-        ValueError: if a class has fewer.
+    Raises: ValueError if a class has fewer.
 
     Example:
         >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
@@ -443,14 +362,11 @@ def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
 def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
     """Images of any size and one or three channels as grey ones of ``side`` × ``side``, for two sources to share.
 
-    Channels are averaged, the picture is brought to ``box`` × ``box`` (bilinear, antialiased) and stands in the middle
-    of zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with ``box=20`` look like theirs, more coarsely.
+    Channels of ``x (n, c, h, w)`` in [0, 1] are averaged, the picture is brought to ``box`` × ``box`` (bilinear,
+    antialiased) and stands in the middle of zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with
+    ``box=20`` look like theirs, more coarsely.
 
-    Args:
-        x: ``(n, c, h, w)`` in [0, 1].
-
-    Raises:
-        ValueError: for another shape, or a box that does not fit.
+    Raises: ValueError for another shape, or a box that does not fit.
 
     Example:
         >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
@@ -463,8 +379,8 @@ def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
     grey = x.mean(1, keepdim=True)
     if grey.shape[-2:] != (box, box):
         grey = interpolate(grey, size=(box, box), mode="bilinear", antialias=True).clamp(0, 1)
-    before, after = (side - box) // 2, side - box - (side - box) // 2
-    return pad(grey, (before, after, before, after))
+    before = (side - box) // 2
+    return pad(grey, (before, side - box - before) * 2)
 
 
 def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
@@ -472,11 +388,9 @@ def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
 
     Weight decay shifts all gradients alike and does not enter. Its rank is below n.
 
-    Args:
-        jacobian: ``(n·k, p)``. errors: outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
+    ``jacobian`` is ``(n·k, p)``, ``errors`` outputs minus targets, ``(n, k)``, where the noise is wanted (the minimum).
 
-    Raises:
-        ValueError: for shapes that disagree.
+    Raises: ValueError for shapes that disagree.
     """
     if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
         raise ValueError(
@@ -490,18 +404,11 @@ def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
 def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
     """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
 
-    SGD here descends the mean loss with batches of b drawn with replacement. The paper writes H of the sum loss beside
-    the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large).
+    SGD here descends the mean loss, of which H and Λ are, with batches of b drawn with replacement. The paper writes H
+    of the sum loss beside the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as
+    large). First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
 
-    First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
-
-    Args:
-        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
-
-    Raises:
-        ValueError: for shapes that disagree, η or b out of range, an H that is not positive definite (give weight
-            decay).
-
+    Raises: ValueError for shapes that disagree, η or b out of range, an H that is not positive definite (give decay).
     Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
     """
     _check_positive(lr=lr, batch_size=batch_size)
@@ -520,10 +427,8 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
 def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
     """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
 
-    Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in ``LeaveOneOut`` (cross-kernel = kernel).
-
-    Args:
-        hessian: H of the mean loss. lr: η. batch_size: b. noise: σ, in the unit of a gradient.
+    H is of the mean loss, ``noise`` σ in the unit of a gradient. Without weights, ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``,
+    both in ``LeaveOneOut`` (cross-kernel = kernel).
     """
     _check_positive(lr=lr, batch_size=batch_size, noise=noise)
     return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
