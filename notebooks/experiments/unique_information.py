@@ -51,8 +51,7 @@ def removal_order(
 
     Args:
         net: the linearized network on the training rows, and on other inputs (whose labels are not needed).
-        y: training labels ``(n,)``.
-        strategy: one of ``STRATEGIES``.
+        y, strategy: training labels ``(n,)``, and one of ``STRATEGIES``.
         lr, steps, weight_decay: how the network is trained; the learning rate is that of the mean over the rows kept.
         every, until: the iterative strategies score anew after each share ``every`` of the n rows, and order a share
             ``until``; the rest keeps the order of the last scores.
@@ -85,15 +84,15 @@ def removal_order(
     return torch.cat([*dropped, left[last]])
 
 
-def _joint(each: Tensor, gap: Tensor, count: int) -> Tensor:
-    """Greedy positions: the example whose change, added to the gap of the group, leaves it smallest."""
-    each, gap = each.flatten(1), gap.flatten().clone()
+def _joint(each: Tensor, behind: Tensor, count: int) -> Tensor:
+    """Greedy positions: the example whose change, added to what the group is behind, leaves that smallest."""
+    each, behind = each.flatten(1), behind.flatten().clone()
     sizes, chosen = each.square().sum(1), []
     for _ in range(count):
-        cost = sizes + 2 * (each @ gap)
+        cost = sizes + 2 * (each @ behind)
         cost[chosen] = torch.inf
         chosen.append(int(cost.argmin()))
-        gap += each[chosen[-1]]
+        behind += each[chosen[-1]]
     return torch.tensor(chosen, dtype=torch.int64)
 
 
@@ -106,9 +105,7 @@ def kept(order: Tensor, removed: float) -> Tensor:
     """
     if not 0 <= removed < 1:
         raise ValueError(f"removed must be a share, at least 0 and below 1, got {removed}")
-    mask = torch.ones(len(order), dtype=torch.bool)
-    mask[order[: round(removed * len(order))]] = False
-    return mask
+    return ~torch.isin(torch.arange(len(order)), order[: round(removed * len(order))])
 
 
 def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, recipe, run: Run = Run()) -> pd.DataFrame:
@@ -117,7 +114,6 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
     Args:
         x, y: all examples ``(N, …)`` and labels, training and test rows together.
         plans: dicts with ``train`` and ``test``, positions among the N, the network's ``seed``, and any other columns.
-        recipe, run: as ``lib.training.ensemble.train`` has them.
 
     Returns: a row a plan: its other entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
     Raises: ValueError if a plan trains on none, or on what it is judged by.
@@ -151,6 +147,89 @@ def gap(table: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     if second == "all":
         return points(table, first) - 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
     return (points(table, first) - points(table, second)).dropna(how="all")
+
+
+def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int = 256) -> Tensor:
+    """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
+
+    For one output and targets 0 and 1 the direction is that of the cross-entropy too. A copy of the model is taken, in
+    evaluation mode; x is ``(n, …)`` in [0, 1], y labels ``(n,)``. A pixel whose derivative is 0 stays.
+
+    Raises: ValueError if ε is negative. Cost: one backward pass an example.
+
+    Example:
+        >>> line = nn.Linear(1, 1)
+        >>> _ = line.weight.data.fill_(1.0), line.bias.data.fill_(0.0)
+        >>> fgsm(line, torch.tensor([[0.6], [0.4]]), torch.tensor([1, 0]), 0.1)  # down where 1 is right, else up
+        tensor([[0.5000],
+                [0.5000]])
+    """
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon must be at least 0, got {epsilon}")
+    model, moved = copy.deepcopy(model).eval(), []
+    for images, labels in zip(x.split(block), y.split(block), strict=True):
+        inputs = images.clone().requires_grad_()
+        outputs = model(inputs)
+        loss = (outputs - regression_targets(labels, outputs.shape[1]).to(outputs)).square().sum() / 2
+        (slope,) = torch.autograd.grad(loss, inputs)
+        moved.append((images + epsilon * slope.sign()).clamp(0, 1))
+    return torch.cat(moved)
+
+
+def predicted(model: nn.Module, x: Tensor, *, block: int = 512) -> Tensor:
+    """Labels that a network gives, ``(n,)``: the largest output, or for one output whether it is above ½."""
+    model = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        outputs = torch.cat([model(images) for images in x.split(block)])
+    return (outputs[:, 0] > 0.5).long() if outputs.shape[1] == 1 else outputs.argmax(1)
+
+
+def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The perturbed examples ``(n, …)``, and which of them are right before and wrong after, ``(n,)`` bool."""
+    moved = fgsm(model, x, y, epsilon)
+    return moved, (predicted(model, x) == y) & (predicted(model, moved) != y)
+
+
+def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
+    """Positions of so many random examples of each class of ``y (n,)``, ascending; a class not named gives none.
+
+    Raises: ValueError if a class has fewer.
+
+    Example:
+        >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
+        >>> y[drawn(y, {0: 1, 1: 2}, seed=0)]
+        tensor([0, 1, 1])
+    """
+    rng, chosen = np.random.default_rng(seed), []
+    for c, count in counts.items():
+        rows = np.flatnonzero((y == c).numpy())
+        if not 0 <= count <= len(rows):
+            raise ValueError(f"counts: expected 0 to {len(rows)} examples of class {c}, got {count}")
+        chosen.append(rng.permutation(rows)[:count])
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
+    """Images of any size and one or three channels as grey ones of ``side`` × ``side``, for two sources to share.
+
+    Channels of ``x (n, c, h, w)`` in [0, 1] are averaged, the picture becomes ``box`` × ``box`` (bilinear, antialiased)
+    amid zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with ``box=20`` look like theirs, more coarsely.
+
+    Raises: ValueError for another shape, or a box that does not fit.
+
+    Example:
+        >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
+        torch.Size([1, 1, 28, 28])
+    """
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(f"x must be (n, 1, h, w) or (n, 3, h, w), got {tuple(x.shape)}")
+    if not 1 <= box <= side:
+        raise ValueError(f"box must be between 1 and side = {side}, got {box}")
+    grey = x.mean(1, keepdim=True)
+    if grey.shape[-2:] != (box, box):
+        grey = interpolate(grey, size=(box, box), mode="bilinear", antialias=True).clamp(0, 1)
+    before = (side - box) // 2
+    return pad(grey, (before, side - box - before) * 2)
 
 
 def two_gaussians(
@@ -259,19 +338,64 @@ def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) ->
     """``w* − w₀`` of the mean loss ``(1/n) Σᵢ ½(Jᵢω − rᵢ)² + λ/2 ‖ω‖²``, ``(p,)`` float64.
 
     ``jacobian`` is ``(n, p)``, ``residual`` targets minus first outputs, ``(n,)``.
-
     Raises: ValueError for shapes that disagree, or a singular problem (give decay).
     """
     if jacobian.ndim != 2 or residual.shape != jacobian.shape[:1]:
-        raise ValueError(
-            f"expected jacobian (n, p), residual (n,), got {tuple(jacobian.shape)}, {tuple(residual.shape)}"
-        )
+        shapes = f"{tuple(jacobian.shape)}, {tuple(residual.shape)}"
+        raise ValueError(f"expected jacobian (n, p), residual (n,), got {shapes}")
     j, r = jacobian.to(F64), residual.to(F64)
     curvature = j.T @ j / len(j) + weight_decay * torch.eye(j.shape[1], dtype=F64)
     factor, failed = torch.linalg.cholesky_ex(curvature)
     if failed:
         raise ValueError("jacobian must have full column rank, or weight_decay be above 0")
     return torch.cholesky_solve((j.T @ r / len(j))[:, None], factor)[:, 0]
+
+
+def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
+    """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
+
+    Λ has a rank below n; weight decay shifts all gradients alike and does not enter. ``jacobian`` is ``(n·k, p)``,
+    ``errors`` outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
+
+    Raises: ValueError for shapes that disagree.
+    """
+    if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
+        shapes = f"{tuple(jacobian.shape)} and {tuple(errors.shape)}"
+        raise ValueError(f"expected jacobian (n·k, p) and errors (n, k), got {shapes}")
+    gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
+    centred = gradients - gradients.mean(0)
+    return centred.T @ centred / len(centred)
+
+
+def sgd_covariance(hessian: Tensor, gradient_noise: Tensor, *, lr: float, batch_size: int) -> Tensor:
+    """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
+
+    SGD here descends the mean loss, by batches of b drawn with replacement; H and Λ (``gradient_noise``) are of it. The
+    paper writes H of the sum loss beside the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is
+    n² times as large). First order in η: the discrete iteration's is larger by a relative O(η·largest curvature).
+
+    Raises: ValueError for shapes that disagree, η or b out of range, an H that is not positive definite (give decay).
+    Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
+    """
+    _check_positive(lr=lr, batch_size=batch_size)
+    if hessian.ndim != 2 or hessian.shape != gradient_noise.shape:
+        shapes = f"{tuple(hessian.shape)} and {tuple(gradient_noise.shape)}"
+        raise ValueError(f"expected hessian and gradient_noise (p, p), got {shapes}")
+    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_noise))
+    if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
+        raise ValueError("hessian must be positive definite, or SGD has no steady state")
+    covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
+    return (covariance + covariance.T) / 2
+
+
+def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
+    """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
+
+    H is of the mean loss, ``noise`` is σ in the unit of a gradient. Without weights, ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``,
+    both in ``LeaveOneOut`` (cross-kernel = kernel).
+    """
+    _check_positive(lr=lr, batch_size=batch_size, noise=noise)
+    return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
 
 
 def sgd_wander(
@@ -288,150 +412,15 @@ def sgd_wander(
     best = minimum(jacobian, residual, weight_decay=weight_decay)
     j, r = jacobian.to(F64), residual.to(F64)
     generator = torch.Generator().manual_seed(seed)
-    w, kept = best.expand(chains, -1).clone(), []
+    w, states = best.expand(chains, -1).clone(), []
     for step in range(burn + steps):
         batch = torch.randint(len(j), (chains, batch_size), generator=generator)
         rows = j[batch]  # (chains, b, p)
         errors = torch.einsum("cbp,cp->cb", rows, w) - r[batch]
         w = w - lr * (torch.einsum("cb,cbp->cp", errors, rows) / batch_size + weight_decay * w)
         if step >= burn and (step - burn) % every == every - 1:
-            kept.append(w - best)
-    return torch.cat(kept)
-
-
-def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int = 256) -> Tensor:
-    """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
-
-    For one output and targets 0 and 1 the direction is that of the cross-entropy too. A copy of the model is taken, in
-    evaluation mode; x is ``(n, …)`` in [0, 1], y labels ``(n,)``. A pixel whose derivative is 0 stays.
-
-    Raises: ValueError if ε is negative. Cost: one backward pass an example.
-
-    Example:
-        >>> line = nn.Linear(1, 1)
-        >>> _ = line.weight.data.fill_(1.0), line.bias.data.fill_(0.0)
-        >>> fgsm(line, torch.tensor([[0.6], [0.4]]), torch.tensor([1, 0]), 0.1)  # down where 1 is right, else up
-        tensor([[0.5000],
-                [0.5000]])
-    """
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon must be at least 0, got {epsilon}")
-    model, moved = copy.deepcopy(model).eval(), []
-    for images, labels in zip(x.split(block), y.split(block), strict=True):
-        inputs = images.clone().requires_grad_()
-        outputs = model(inputs)
-        loss = (outputs - regression_targets(labels, outputs.shape[1]).to(outputs)).square().sum() / 2
-        (slope,) = torch.autograd.grad(loss, inputs)
-        moved.append((images + epsilon * slope.sign()).clamp(0, 1))
-    return torch.cat(moved)
-
-
-def predicted(model: nn.Module, x: Tensor, *, block: int = 512) -> Tensor:
-    """Labels that a network gives, ``(n,)``: the largest output, or for one output whether it is above ½."""
-    model = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        outputs = torch.cat([model(images) for images in x.split(block)])
-    return (outputs[:, 0] > 0.5).long() if outputs.shape[1] == 1 else outputs.argmax(1)
-
-
-def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """The perturbed examples ``(n, …)``, and which of them are right before and wrong after, ``(n,)`` bool."""
-    moved = fgsm(model, x, y, epsilon)
-    return moved, (predicted(model, x) == y) & (predicted(model, moved) != y)
-
-
-def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
-    """Positions of so many random examples of each class of ``y (n,)``, ascending; a class not named gives none.
-
-    Raises: ValueError if a class has fewer.
-
-    Example:
-        >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
-        >>> y[drawn(y, {0: 1, 1: 2}, seed=0)]
-        tensor([0, 1, 1])
-    """
-    rng, chosen = np.random.default_rng(seed), []
-    for c, count in counts.items():
-        rows = np.flatnonzero((y == c).numpy())
-        if not 0 <= count <= len(rows):
-            raise ValueError(f"counts: expected 0 to {len(rows)} examples of class {c}, got {count}")
-        chosen.append(rng.permutation(rows)[:count])
-    return torch.from_numpy(np.sort(np.concatenate(chosen)))
-
-
-def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
-    """Images of any size and one or three channels as grey ones of ``side`` × ``side``, for two sources to share.
-
-    Channels of ``x (n, c, h, w)`` in [0, 1] are averaged, the picture is brought to ``box`` × ``box`` (bilinear,
-    antialiased) and stands in the middle of zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with
-    ``box=20`` look like theirs, more coarsely.
-
-    Raises: ValueError for another shape, or a box that does not fit.
-
-    Example:
-        >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
-        torch.Size([1, 1, 28, 28])
-    """
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise ValueError(f"x must be (n, 1, h, w) or (n, 3, h, w), got {tuple(x.shape)}")
-    if not 1 <= box <= side:
-        raise ValueError(f"box must be between 1 and side = {side}, got {box}")
-    grey = x.mean(1, keepdim=True)
-    if grey.shape[-2:] != (box, box):
-        grey = interpolate(grey, size=(box, box), mode="bilinear", antialias=True).clamp(0, 1)
-    before = (side - box) // 2
-    return pad(grey, (before, side - box - before) * 2)
-
-
-def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
-    """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
-
-    Weight decay shifts all gradients alike and does not enter. Its rank is below n.
-
-    ``jacobian`` is ``(n·k, p)``, ``errors`` outputs minus targets, ``(n, k)``, where the noise is wanted (the minimum).
-
-    Raises: ValueError for shapes that disagree.
-    """
-    if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
-        raise ValueError(
-            f"expected jacobian (n·k, p) and errors (n, k), got {tuple(jacobian.shape)} and {tuple(errors.shape)}"
-        )
-    gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
-    centred = gradients - gradients.mean(0)
-    return centred.T @ centred / len(centred)
-
-
-def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
-    """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
-
-    SGD here descends the mean loss, of which H and Λ are, with batches of b drawn with replacement. The paper writes H
-    of the sum loss beside the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as
-    large). First order in η: the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
-
-    Raises: ValueError for shapes that disagree, η or b out of range, an H that is not positive definite (give decay).
-    Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
-    """
-    _check_positive(lr=lr, batch_size=batch_size)
-    if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
-        raise ValueError(
-            f"expected hessian and gradient_covariance (p, p), got {tuple(hessian.shape)} and "
-            f"{tuple(gradient_covariance.shape)}"
-        )
-    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
-    if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
-        raise ValueError("hessian must be positive definite, or SGD has no steady state")
-    covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
-    return (covariance + covariance.T) / 2
-
-
-def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
-    """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
-
-    H is of the mean loss, ``noise`` σ in the unit of a gradient. Without weights, ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``,
-    both in ``LeaveOneOut`` (cross-kernel = kernel).
-    """
-    _check_positive(lr=lr, batch_size=batch_size, noise=noise)
-    return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
+            states.append(w - best)
+    return torch.cat(states)
 
 
 def _check_positive(**numbers) -> None:
