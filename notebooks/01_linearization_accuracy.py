@@ -665,7 +665,7 @@ ledger.table()
 # truth = studies["MLP", 0.0][0]["retrained"].squared_weights
 # pull = known.residual[:, 0].square() * (known.spectrum.vectors.square() @ known.spectrum.values)
 # for name, guess in {"first gradient": pull[some], "linearization": linearized(start, known)[some].squared_weights}.items():
-#     print(f"{name}: Pearson {stats.pearson(guess, truth)[0]:.2f}, Spearman {stats.spearman(guess, truth)[0]:.2f}")
+#     print(f"{name}: Pearson {statistics.pearson(guess, truth)[0]:.2f}, Spearman {statistics.spearman(guess, truth)[0]:.2f}")
 # ```
 # </details>
 #
@@ -680,7 +680,7 @@ ledger.table()
 # truth = studies["MLP", 0.0][0]["retrained"].squared_weights
 # for steps in (1, start.steps // 10 + 1, start.steps, 10 * start.steps, 100 * start.steps):
 #     guess = linearized(replace(start, steps=steps), known)[some].squared_weights
-#     print(f"{steps} steps, true {start.steps}: Spearman {stats.spearman(guess, truth)[0]:.2f}, median of predicted / true {float((guess / truth).median()):.2f}")
+#     print(f"{steps} steps, true {start.steps}: Spearman {statistics.spearman(guess, truth)[0]:.2f}, median of predicted / true {float((guess / truth).median()):.2f}")
 # ```
 # </details>
 #
@@ -696,7 +696,7 @@ ledger.table()
 #     truth, trained = retrained(start, some, device=device, store=store)
 #     end = kernels(replace(start, model=trained))
 #     for name, guess in {"linearization": linearized(start, known), "influence": influence_in_closed_form(end, damping=0.01)}.items():
-#         pearson, ratio = stats.pearson(guess[some].squared_weights, truth.squared_weights)[0], guess[some].squared_weights / truth.squared_weights
+#         pearson, ratio = statistics.pearson(guess[some].squared_weights, truth.squared_weights)[0], guess[some].squared_weights / truth.squared_weights
 #         print(f"{times} times as long, {name}: Pearson {pearson:.2f}, median of predicted / true {float(ratio.median()):.2f}")
 # ```
 # </details>
@@ -711,7 +711,7 @@ ledger.table()
 # found, _, end = studies["MLP", 0.0]
 # guesses = {f"exact, δ = {delta:g}": influence_in_closed_form(end, damping=delta)[starts["MLP"][2]] for delta in (0.01, 0.1, 1.0, 10.0, 100.0)}
 # for name, guess in (guesses | {"LiSSA in the mean": found["LiSSA in the mean"]}).items():
-#     pearson, ratio = stats.pearson(guess.squared_weights, found["retrained"].squared_weights)[0], guess.squared_weights / found["retrained"].squared_weights
+#     pearson, ratio = statistics.pearson(guess.squared_weights, found["retrained"].squared_weights)[0], guess.squared_weights / found["retrained"].squared_weights
 #     print(f"{name}: Pearson {pearson:.3f}, median of predicted / true {float(ratio.median()):.3f}")
 # ```
 # </details>

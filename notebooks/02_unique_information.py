@@ -1066,7 +1066,7 @@ ledger.table()
 # single, doubled = (tangent(network(x, 1, 0), x[some], x[val]) for some in (train, rows))
 # for t in (steps, 10 * steps, 1000 * steps):
 #     before, after = f_si(single, y[train], lr=lr, steps=t), f_si(doubled, y[rows], lr=lr, steps=t)
-#     others = stats.spearman(before, after[:-1])[0]
+#     others = statistics.spearman(before, after[:-1])[0]
 #     print(f"{t:,} steps: {float(after[best] / before[best]):.0e} of its F-SI is left; Spearman of all {others:.3f}")
 # ```
 # </details>
@@ -1082,7 +1082,7 @@ ledger.table()
 # net = tangent(network(x, 1, 0), x[train], x[val])
 # once = f_si(net, y[train], lr=lr, steps=1)
 # by_hand = (lr / len(train) * (y[train] - net.outputs[:, 0])).double() ** 2 * net.cross_kernel.double().square().mean(0) / 2
-# print(f"by hand: off by {float((once / by_hand - 1).abs().max()):.0e}; Spearman with the score {stats.spearman(once, every['digits'][0]['score'])[0]:.2f}")
+# print(f"by hand: off by {float((once / by_hand - 1).abs().max()):.0e}; Spearman with the score {statistics.spearman(once, every['digits'][0]['score'])[0]:.2f}")
 # ```
 # </details>
 #
@@ -1097,7 +1097,7 @@ ledger.table()
 # net = tangent(network(x, 1, 0), x[train], x[val])
 # own = Tangent(net.kernel, net.kernel, net.outputs)
 # on_both = [f_si(one, y[train], lr=lr, steps=steps) for one in (own, net)]
-# print(f"Spearman {stats.spearman(*on_both)[0]:.3f}")
+# print(f"Spearman {statistics.spearman(*on_both)[0]:.3f}")
 # ```
 # </details>
 #
@@ -1113,7 +1113,7 @@ ledger.table()
 # unit = x / ink[:, None, None, None] * ink.mean()
 # again = scored(unit[train], y[train], unit[val], 2, 0)
 # for name, one in {"as they are": found, "same length": again}.items():
-#     follows = stats.spearman(one["score"], ink[train])[0]
+#     follows = statistics.spearman(one["score"], ink[train])[0]
 #     print(f"{name}: Spearman with the ink {follows:+.2f}, AUROC of wrong labels {auc(one['noisy'], one['flipped']):.2f}")
 # ```
 # </details>

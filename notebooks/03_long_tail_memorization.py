@@ -68,9 +68,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import pruning
-from experiments.long_tail import consistency, displayed_examples, ensemble_consistency, pair_counts, permuted_pair_counts, shared_pairs
+from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, pair_counts, permuted_pair_counts, shared_pairs
 from lib import plots, statistics
-from lib.data import datasets
+from lib.data import datasets, uniform_noise
 from lib.data.score_files import Unavailable, published
 from lib.ledger.ledger import Ledger
 from lib.networks import models, stacked
@@ -607,7 +607,7 @@ accuracies = {name: float(bits[1].double().mean()) for name, bits in answers.ite
 levels = np.round(np.arange(0.05, 1.0, 0.05), 2).tolist()
 ours = sees[few], right[few], right_test[few]
 labels = clothes.y_train, clothes.y_test
-curves = {name: ensemble_consistency(ours, (sees_other, *bits), *labels, levels) for name, bits in answers.items()}
+curves = {name: consistency_of_ensembles(ours, (sees_other, *bits), *labels, levels) for name, bits in answers.items()}
 
 # %% [markdown]
 # Memorization above, influence below; in the legend the number of high-influence pairs and the test accuracy.
@@ -878,10 +878,10 @@ ledger.table()
 # Yes: a wrong label can only be memorized.
 #
 # ```python
-# noisy, flipped = data.uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
+# noisy, flipped = uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
 # few_sees = sees[:200]
 # few_right, _ = fit(dataclasses.replace(images, y_train=noisy), few_sees, recipe)
-# value, (low, high) = stats.auroc(memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
+# value, (low, high) = statistics.auroc(memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
 # print(f"AUROC {value:.3f} [{low:.3f}, {high:.3f}]")
 # ```
 # </details>

@@ -984,8 +984,8 @@ ledger.table()
 # ```python
 # few_x, few_y, g = x[:500], y[:500], torch.Generator().manual_seed(0)
 # copy = (few_x[:1] + 0.01 * torch.rand(few_x[:1].shape, generator=g)).clamp(0, 1)
-# alone = cg_score.cg_scores(few_x, few_y).score[0]
-# with_copy = cg_score.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, few_y[:1]])).score[0]
+# alone = complexity_gap.cg_scores(few_x, few_y).score[0]
+# with_copy = complexity_gap.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, few_y[:1]])).score[0]
 # print(f"{alone:.2f} alone, {with_copy:.2f} beside its copy")
 # ```
 # </details>
@@ -999,7 +999,7 @@ ledger.table()
 # ```python
 # few_x, few_y, g = x[:500], y[:500], torch.Generator().manual_seed(0)
 # copy = (few_x[:1] + 0.01 * torch.rand(few_x[:1].shape, generator=g)).clamp(0, 1)
-# contradiction = cg_score.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, (few_y[:1] + 1) % k])).score
+# contradiction = complexity_gap.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, (few_y[:1] + 1) % k])).score
 # print(f"{contradiction[0]:.0f} and {contradiction[-1]:.0f}; the median of all is {contradiction.median():.2f}")
 # ```
 # </details>
@@ -1012,10 +1012,10 @@ ledger.table()
 #
 # ```python
 # few_x, few_y = x[:500], y[:500]
-# plain = cg_score.cg_scores(few_x, few_y).score
+# plain = complexity_gap.cg_scores(few_x, few_y).score
 # for name, pictures in {"twice as bright": 2 * few_x, "grey background": few_x + 0.5}.items():
-#     score = cg_score.cg_scores(pictures, few_y).score
-#     print(f"{name}: median {score.median() / plain.median():.3f} times as high, Spearman {stats.spearman(score, plain)[0]:.3f}")
+#     score = complexity_gap.cg_scores(pictures, few_y).score
+#     print(f"{name}: median {score.median() / plain.median():.3f} times as high, Spearman {statistics.spearman(score, plain)[0]:.3f}")
 # ```
 # </details>
 #
@@ -1029,7 +1029,7 @@ ledger.table()
 # few_x, few_y = x[:500], y[:500]
 # shuffled = few_y[torch.randperm(len(few_y), generator=torch.Generator().manual_seed(0))]
 # for name, these in {"clean": few_y, "shuffled": shuffled}.items():
-#     print(f"{name}: mean score {cg_score.cg_scores(few_x, these).score.mean():.2f}")
+#     print(f"{name}: mean score {complexity_gap.cg_scores(few_x, these).score.mean():.2f}")
 # ```
 # </details>
 #
@@ -1041,8 +1041,8 @@ ledger.table()
 #
 # ```python
 # factors = {"CG": cg.score[1], "residual": cg.score[1] / cg.diagonal[1], "d": cg.diagonal[1]}
-# print({name: f"AUROC of wrong labels {stats.auroc(score, wrong[1])[0]:.3f}" for name, score in factors.items()})
-# print({name: f"Spearman with EL2N {stats.spearman(score, every_score['EL2N'][1])[0]:.2f}" for name, score in factors.items()})
+# print({name: f"AUROC of wrong labels {statistics.auroc(score, wrong[1])[0]:.3f}" for name, score in factors.items()})
+# print({name: f"Spearman with EL2N {statistics.spearman(score, every_score['EL2N'][1])[0]:.2f}" for name, score in factors.items()})
 # ```
 # </details>
 

@@ -77,7 +77,7 @@ from experiments import dynamics, pruning
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise
 from lib.ledger.ledger import Ledger
-from lib.networks import models
+from lib.networks import models, stacked
 from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
 from lib.scores.memorization import high_influence_pairs, memorization, subsets
@@ -966,7 +966,7 @@ ledger.table()
 #
 # ```python
 # born, truth = weights(0, runs[0.0]), torch.nn.functional.one_hot(y[:500], k)
-# errors = lambda scale: ensemble.predict(model, born, scale * x[:500]).softmax(2) - truth
+# errors = lambda scale: stacked.predict(model, born, scale * x[:500]).softmax(2) - truth
 # by_scale = {"GraNd": [grand(model, born, scale * x[:500], y[:500]) for scale in (1, 2)], "EL2N": [el2n(errors(scale)) for scale in (1, 2)]}
 # for name, (once, twice) in by_scale.items():
 #     print(f"{name} changes by a factor of {float((twice.mean(0) / once.mean(0)).median()):.2f}")
@@ -983,7 +983,7 @@ ledger.table()
 # unit = x / norm[:, None, None, None] * norm.mean()
 # left = grand(model, weights(0, runs[0.0]), unit, y).mean(0)
 # print(f"spread {float(left.std() / left.mean()):.3f} of the mean, with the norm {float(score('GraNd', 0).std() / score('GraNd', 0).mean()):.3f}")
-# print(f"Spearman with EL2N {stats.spearman(left, chosen['EL2N'])[0]:+.2f}")
+# print(f"Spearman with EL2N {statistics.spearman(left, chosen['EL2N'])[0]:+.2f}")
 # ```
 # </details>
 #

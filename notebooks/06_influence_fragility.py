@@ -73,7 +73,6 @@ import torch
 from torch.nn.functional import interpolate
 
 from experiments import fragility
-from experiments import fragility as cases_of
 from experiments import fragility_plots as draw
 from experiments.response import leave_out, optimum, proximal_bregman
 from lib import plots, rankings, statistics
@@ -192,8 +191,8 @@ def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_ne
         inverse_hessian(fragility.placed(model, weights, r), flowers, kinds, weight_decay=lam, **how)
         for r in range(len(starts))
     ]
-    retrained = lambda recipe, start: fragility.by_retraining(
-        model, lambda gone: retrain(model, (flowers, kinds), recipe, starts, removed=gone, start=Start(start), run=double)
+    retrained = lambda recipe, start: lambda gone: retrain(
+        model, (flowers, kinds), recipe, starts, removed=gone, start=Start(start), run=double
     )
     answered = lambda respond: fragility.by_response(
         model, weights, lambda net, gone, w: respond(net, flowers, kinds, gone, weights=w, weight_decay=lam, tolerance=1e-7)
@@ -207,7 +206,7 @@ def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_ne
     if "lissa" in extra:
         also["LiSSA"] = inverse(solver="lissa", depth=lissa_depth)
     tested = (flowers_test, kinds_test, truths)
-    table = fragility.compare(model, weights, exact, *tested, top=most, norms=True, also=also)
+    table = fragility.predicted_and_true_changes(model, weights, exact, *tested, top=most, norms=True, also=also)
     facts = pd.DataFrame({
         "gradient norm": [inv.gradient_norm for inv in exact], "one flower": [inv.one_example for inv in exact],
         "lowest": [float(inv.eigenvalues[0]) for inv in exact], "highest": [float(inv.eigenvalues[-1]) for inv in exact],
@@ -268,7 +267,7 @@ ledger.record("if.iris.decay", value, interval=interval, n=iris_networks)
 
 # %%
 plain = by_decay["relu", decay]
-band = tuple(np.mean([a for a in fragility.agreements(
+band = tuple(np.mean([a for a in fragility.agreements_by(
     cases["decay", "relu", decay].table.groupby("network").head(iris_top), "from the optimum").spearman_null], axis=0))
 ledger.record("if.iris.decay.value", plain.mean(), interval=statistics.t_interval(plain), null=band, n=iris_networks)
 shown = {f"{act}, decay {lam:g}": {"mean": v.mean(), "lowest": v.min(), "highest": v.max()} for (act, lam), v in by_decay.items()}
@@ -382,18 +381,18 @@ print(f"Spearman of the two retrainings: ReLU {same.mean():.2f},", {name: f"tanh
 # %%
 learn = Recipe(lr=lr, optimizer="adam", schedule="cosine", epochs=1, batch_size=batch_size)
 again = {"lr": lr_again, "optimizer": "sgd", "momentum": 0.9}
-study = cases_of.Setting(learn, share, again, damping, top, store, device, seed)
+study = fragility.Setting(learn, share, again, damping, top, store, device, seed)
 
 def fit(name, images, lam=decay, s=seed, **changes):
     changes = {"epochs": architectures[name]} | changes
-    return cases_of.fit(name, images, study, weight_decay=lam, seed=s, **changes)
+    return fragility.train_net(name, images, study, weight_decay=lam, seed=s, **changes)
 
 # %% [markdown]
 # Every image left out once:
 
 # %%
 small = fit("small_cnn", digits)
-small_truth = cases_of.true_changes(small, torch.eye(n_small, dtype=torch.bool))  # (images removed, test images)
+small_truth = fragility.true_changes(small, torch.eye(n_small, dtype=torch.bool))  # (images removed, test images)
 scores = small.scores(slice(None))  # (test images, training images)
 print(f"{n_small} retrainings of {small.again.iterations} steps")
 print(f"fits {small.fitted:.0%} of its labels; gradient {small.gradient_ratio:.1f} times one image's share")
@@ -412,14 +411,14 @@ bare_scores = bare.scores(order(bare))
 most = min(small_top, n_small // 4)
 chosen = torch.stack([fragility.most_influential(score, most) for score in bare_scores])
 wanted = chosen.unique()
-bare_truth = cases_of.true_changes(bare, removals(wanted, n_small), order(bare))
+bare_truth = fragility.true_changes(bare, removals(wanted, n_small), order(bare))
 spot = lambda rows: torch.searchsorted(wanted, rows)
 
 # %% [markdown]
 # A row a test image:
 
 # %%
-judged = lambda predicted, truth: fragility.agreement(predicted, truth, seed=seed)
+judged = lambda predicted, truth: fragility.agreement_with_truth(predicted, truth, seed=seed)
 found = {"top": [], "30th percentile": [], "top, no decay": []}
 for i, test in enumerate(order(small)):
     leading, middle = fragility.most_influential(scores[test], most), fragility.around_percentile(scores[test], 30, most)
@@ -484,10 +483,10 @@ plots.save(fig, "06_small_cnn_number", profile)
 def with_decays(s, lambdas):
     first = small if s == seed else fit("small_cnn", digits, s=s)
     shorter = {"initial": first.weights, "epochs": architectures["small_cnn"] // 2, "lr": lr / 5}
-    return {lam: cases_of.compared(fit("small_cnn", digits, lam, s, **shorter)) for lam in lambdas}
+    return {lam: fragility.compared(fit("small_cnn", digits, lam, s, **shorter)) for lam in lambdas}
 
 strengths = each_in_a_process(with_decays, [(seed, decays)] + [(seed + i, decays[-2:]) for i in range(1, decay_inits)])
-ends = {lam: np.array([cases_of.agreed(nets[lam])["spearman"] for nets in strengths]) for lam in decays[-2:]}
+ends = {lam: np.array([fragility.agreed(nets[lam])["spearman"] for nets in strengths]) for lam in decays[-2:]}
 print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std(ddof=1):.2f} over initializations" for lam, v in ends.items()})
 
 # %% [markdown]
@@ -495,7 +494,7 @@ print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std(ddof=1):.2f} over initializat
 
 # %%
 moved = strengths[0]
-by_lambda = {lam: cases_of.agreed(net) for lam, net in moved.items()}
+by_lambda = {lam: fragility.agreed(net) for lam, net in moved.items()}
 table = pd.DataFrame(by_lambda).T[["spearman", "pearson"]].astype(float)
 table["gradient / one image"] = [net.gradient_ratio for net in moved.values()]
 table["labels fitted"] = [net.fitted for net in moved.values()]
@@ -517,7 +516,7 @@ moved_by = losses_on(small.model, nearby.parameters, digits.x_test, digits.y_tes
 # Judged beside the Iris networks above:
 
 # %%
-to_pbrf, to_loo = (fragility.agreement(scores[test, rows], truth, seed=seed) for truth in (moved_by, small_truth[rows, test]))
+to_pbrf, to_loo = (fragility.agreement_with_truth(scores[test, rows], truth, seed=seed) for truth in (moved_by, small_truth[rows, test]))
 pbrf["small CNN"] = statistics.spearman_difference(moved_by, small_truth[rows, test], scores[test, rows])
 value, interval = statistics.apart(pbrf)
 ledger.record("if.pbrf", value, interval=interval, n=iris_networks, note=f"small CNN: interval over {top} training points")
@@ -534,7 +533,7 @@ print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['sp
 
 # %%
 def cell(name, images, lam=decay, s=seed, percentiles=(100,), scratch=False, **changes):
-    return cases_of.compared(fit(name, images, lam, s, **changes), percentiles, scratch=scratch)
+    return fragility.compared(fit(name, images, lam, s, **changes), percentiles, scratch=scratch)
 
 plan = {}
 for name in architectures:
@@ -571,7 +570,7 @@ optimizers = {
     "Nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "lr": 2 * lr},
     "RMSProp": {"optimizer": "rmsprop", "lr": lr / 5},
 }
-by_optimizer = {name: cases_of.agreed(cell("lenet", images, **how)) for name, how in optimizers.items()}
+by_optimizer = {name: fragility.agreed(cell("lenet", images, **how)) for name, how in optimizers.items()}
 
 # %% [markdown]
 # Pearson and Spearman of each cell, with interval and band of chance:
@@ -581,9 +580,9 @@ results = {}
 for (kind, *key), net in cells.items():
     if kind == "table":
         name, where, decays_it = key
-        results[name, where, "A, decay" if decays_it else "A, no decay"] = cases_of.agreed(net)
+        results[name, where, "A, decay" if decays_it else "A, no decay"] = fragility.agreed(net)
         if decays_it:
-            results[name, where, "B, decay"] = cases_of.agreed(net, 50)
+            results[name, where, "B, decay"] = fragility.agreed(net, 50)
 
 # %% [markdown]
 # As a table; ▲ where the interval of Pearson lies above the band of chance:
@@ -614,7 +613,7 @@ value, interval = statistics.apart(main)
 ledger.record("if.table1", value, interval=interval, null=bands, n=top)
 versus = {"if.table1.median": ("A, decay", "B, decay"), "if.table1.decay": ("A, decay", "A, no decay")}
 for claim, (better, worse) in versus.items():
-    value, interval = statistics.apart({title: fragility.difference(one(title, better), one(title, worse)) for title in published})
+    value, interval = statistics.apart({title: fragility.independent_difference(one(title, better), one(title, worse)) for title in published})
     ledger.record(claim, value, interval=interval, n=top)
 
 # %% [markdown]
@@ -659,8 +658,8 @@ facts.style.format({"parameters": "{:,.0f}", "gradient / one image": "{:.1f}", "
 # **Predict.** Which moves the correlation most: another initialization, another optimizer, or 75 times as much decay?
 
 # %%
-first = lambda name: cases_of.agreed(cells["table", name, dataset, True])
-runs = {name: [first(name)] + [cases_of.agreed(cells["init", name, s]) for s in others] for name in ("small_cnn", "lenet", deep)}
+first = lambda name: fragility.agreed(cells["table", name, dataset, True])
+runs = {name: [first(name)] + [fragility.agreed(cells["init", name, s]) for s in others] for name in ("small_cnn", "lenet", deep)}
 varied = {title: fragility.spread_over_runs([r["spearman"] for r in runs[full[title]]]) for title in ("small CNN", "LeNet")}
 value, interval = statistics.apart(varied)
 ledger.record("if.init", value, interval=interval, n=inits)
@@ -683,7 +682,7 @@ print({name: f"Pearson {r['pearson']:.2f}, Spearman {r['spearman']:.2f}" for nam
 # %%
 strong = {deep_decays[0]: np.array([r["spearman"] for r in runs[deep]])}
 for lam in deep_decays[1:]:
-    strong[lam] = np.array([cases_of.agreed(cells["decay", lam, s])["spearman"] for s in (seed, *others)])
+    strong[lam] = np.array([fragility.agreed(cells["decay", lam, s])["spearman"] for s in (seed, *others)])
 gain = strong[deep_decays[-1]] - strong[deep_decays[-2]]
 gains = {"deep": gain, "small CNN": ends[decays[-2]] - ends[decays[-1]]}
 value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) for name, v in gains.items()})
@@ -703,10 +702,10 @@ plots.save(fig, "06_choices", profile)
 # %%
 both = cells["table", "lenet", dataset, True].table.query("percentile == 100")
 agree["LeNet"] = statistics.spearman(both.retrained, both["from scratch"], seed=seed)
-chance = fragility.agreement(both.retrained, both["from scratch"], seed=seed)["spearman_null"]
+chance = fragility.agreement_with_truth(both.retrained, both["from scratch"], seed=seed)["spearman_null"]
 value, interval = statistics.apart(agree)
 ledger.record("if.ground_truth", value, interval=interval, null={"LeNet": chance, "Iris": band}, n=top)
-influence_says = [fragility.agreement(both.predicted, both[name], seed=seed)["spearman"] for name in ("retrained", "from scratch")]
+influence_says = [fragility.agreement_with_truth(both.predicted, both[name], seed=seed)["spearman"] for name in ("retrained", "from scratch")]
 print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence agrees with them at {influence_says[0]:.2f} and {influence_says[1]:.2f}")
 
 # %% [markdown]
@@ -720,7 +719,7 @@ print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence a
 
 # %%
 resnet = cells["table", deep, dataset, True]
-of_groups = {"small CNN": cases_of.grouped(small, group_sizes, groups), "ResNet-18": cases_of.grouped(resnet, group_sizes[1::2], groups)}
+of_groups = {"small CNN": fragility.grouped(small, group_sizes, groups), "ResNet-18": fragility.grouped(resnet, group_sizes[1::2], groups)}
 
 # %% [markdown]
 # Judged along the sizes:
@@ -730,19 +729,19 @@ line = of_groups["small CNN"]
 rho, trend, ends = verdicts.sweep([r["spearman"] for r in line.values()], [r["spearman_interval"] for r in line.values()])
 last_first = line[group_sizes[-1]]["spearman"] - line[group_sizes[0]]["spearman"]
 ledger.record("if.group", {"trend": rho, "ends": last_first}, interval={"trend": trend, "ends": ends}, n=groups)
-value, interval = fragility.mean_of([(r["spearman"], r["spearman_interval"]) for r in of_groups["ResNet-18"].values()])
+value, interval = fragility.independent_mean([(r["spearman"], r["spearman_interval"]) for r in of_groups["ResNet-18"].values()])
 ledger.record("if.group.deep", value, interval=interval, n=groups)
 
 # %% [markdown]
 # Several test images at once:
 
 # %%
-pair = {"small": cases_of.together(small, small_truth), "deep": cases_of.together(resnet)}
+pair = {"small": fragility.agreement_on_summed_loss(small, small_truth), "deep": fragility.agreement_on_summed_loss(resnet)}
 as_found = lambda which, kind: (pair[which][kind.lower()], pair[which][f"{kind.lower()}_interval"])
 value, interval = statistics.apart({kind: as_found("small", kind) for kind in ("Pearson", "Spearman")})
 null = {kind: pair["small"][f"{kind.lower()}_null"] for kind in value}
 ledger.record("if.multi_test", value, interval=interval, null=null, n=top)
-versus = {kind: fragility.difference(as_found("small", kind), as_found("deep", kind)) for kind in value}
+versus = {kind: fragility.independent_difference(as_found("small", kind), as_found("deep", kind)) for kind in value}
 value, interval = statistics.apart(versus)
 ledger.record("if.multi_test.deep", value, interval=interval, n=top)
 
@@ -860,7 +859,7 @@ ledger.table()
 #
 # ```python
 # rng = np.random.default_rng(0)
-# draws = stats.spearman_r(rng.normal(size=(5000, 40)), rng.normal(size=(5000, 40)))
+# draws = statistics.spearman_r(rng.normal(size=(5000, 40)), rng.normal(size=(5000, 40)))
 # print((abs(draws) > 0.3).mean())
 # ```
 # </details>
@@ -874,7 +873,7 @@ ledger.table()
 # ```python
 # blunt = inverse_hessian(fragility.placed(small.model, small.weights), digits.x_train, digits.y_train, weight_decay=decay, damping=1000 * damping, solver="gauss_newton")
 # score = blunt.on_loss(digits.x_test[[test]], digits.y_test[[test]]).on_loss[0]
-# print(fragility.agreement(score[rows], small_truth[rows, test])["spearman"], to_loo["spearman"])
+# print(fragility.agreement_with_truth(score[rows], small_truth[rows, test])["spearman"], to_loo["spearman"])
 # ```
 # </details>
 #

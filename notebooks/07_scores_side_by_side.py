@@ -645,7 +645,7 @@ ledger.table()
 # place = lambda values: torch.tensor(pd.Series(values.numpy()).rank().to_numpy())
 # committee = sum(place(known(under_noise[name].hardness)[at]) for name in judged)
 # best = max(judged, key=lambda name: rows_at[name]) if (rows_at := found[found.labels == main].set_index("score").auroc.to_dict()) else None
-# print(f"committee {stats.auroc(committee.numpy(), wrong[main].numpy())[0]:.3f}, {best} alone {rows_at[best]:.3f}")
+# print(f"committee {statistics.auroc(committee.numpy(), wrong[main].numpy())[0]:.3f}, {best} alone {rows_at[best]:.3f}")
 # ```
 # </details>
 #
@@ -669,7 +669,7 @@ ledger.table()
 #
 # ```python
 # tenth = pd.qcut(hard["input norm"].numpy(), 10, labels=False)
-# inside = [stats.spearman_r(hard["F-SI"].numpy()[tenth == t], hard["EL2N"].numpy()[tenth == t]) for t in range(10)]
+# inside = [statistics.spearman_r(hard["F-SI"].numpy()[tenth == t], hard["EL2N"].numpy()[tenth == t]) for t in range(10)]
 # print(f"over all rows {rho.loc['F-SI', 'EL2N']:.2f}, within tenths of equal norm {np.mean(inside):.2f}")
 # ```
 # </details>

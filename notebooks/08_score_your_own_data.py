@@ -170,7 +170,7 @@ scored = own_data.score(names, x, prepared.x_train, both, settings, judges, cloc
 # %%
 real, probe = (checkup.suggestions(one.votes, labels, sure=sure) for one, labels in zip(judges, both, strict=True))
 suspicion = {"doubt": torch.tensor(probe.doubt)} | {name: one.hardness[1] for name, one in scored.items()}
-found = checkup.detection({name: checkup.filled(value) for name, value in suspicion.items()}, flipped)
+found = checkup.flip_detection({name: checkup.filled(value) for name, value in suspicion.items()}, flipped)
 measured = checkup.probe(probe, flipped, y)
 found.style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]).set_caption(f"{int(flipped.sum())} flipped labels among {len(y):,}: AUROC with 95% interval, and precision at that number")
 
@@ -266,7 +266,7 @@ marks = own_data.retrain_and_mark(model, prepared, cuts, blocks=clock.blocks("pr
 # The loss in points against all data, with a 95% interval that holds for other seeds and for other test examples:
 
 # %%
-lost = own_data.losses(marks, ("all", 1.0))
+lost = own_data.accuracy_lost(marks, ("all", 1.0))
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for name, part in lost[lost.kept < 1].groupby("score", sort=False):
     middle, half = 100 * part.accuracy, part.high - part.loss
@@ -302,7 +302,7 @@ again = own_data.retrain_and_mark(model, prepared, {name: cuts[name] for name in
 how = "by chance" if best == "random" else f"those with the lowest {best}"
 verdict = f"drop {1 - share:.0%}, {how}" if len(chosen) > 1 else "drop nothing"
 print(f"suggestion, for a loss of at most {tolerance:g} points: {verdict}")
-own_data.losses(again, ("all", 1.0)).style.hide().format({"kept": "{:.0%}", "accuracy": "{:.2%}", "loss": "{:+.2f}", "low": "{:+.2f}", "high": "{:+.2f}"}).set_caption("new seeds: loss in points, with its interval")
+own_data.accuracy_lost(again, ("all", 1.0)).style.hide().format({"kept": "{:.0%}", "accuracy": "{:.2%}", "loss": "{:+.2f}", "low": "{:+.2f}", "high": "{:+.2f}"}).set_caption("new seeds: loss in points, with its interval")
 
 # %% [markdown]
 # *The digits:* of examples chosen by chance 30% can go for a point of accuracy, with the CG-score 60%, with EL2N or memorization 70%. With new seeds the 30% that EL2N keeps are as good as all (95.6% against 95.2%), and as many random ones lose 3.6 points. But where only a tenth is kept, chance is better than every score: what is left then is too odd to learn from.
@@ -367,7 +367,7 @@ labels = torch.stack([nuclei.y_train, noisy])
 said = own_data.trial_blocks(even.x_train, labels, how, iter([range(vectors_trials)]), seed=seed, run=Run(progress=False, **train))
 opinion, tested = (checkup.suggestions(one.votes, own, sure=sure) for one, own in zip(said, labels, strict=True))
 cg = compute(["CG"], own_data.directions(nuclei.x_train, even.x_train), labels, settings=how)["CG"].hardness
-checkup.detection({"doubt": checkup.filled(torch.tensor(tested.doubt)), "CG": cg[1]}, wrong).style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]).set_caption(f"{int(wrong.sum())} flipped labels among {len(noisy)}")
+checkup.flip_detection({"doubt": checkup.filled(torch.tensor(tested.doubt)), "CG": cg[1]}, wrong).style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]).set_caption(f"{int(wrong.sum())} flipped labels among {len(noisy)}")
 
 # %% [markdown]
 # *The tumours, as committed:* about as hard as digits. Doubt and the CG-score tell flips from the rest with an AUROC of .985 each, and of the 23 most suspicious 19 and 20 were flipped.
@@ -425,7 +425,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # likely = judges[0].votes.probability.nan_to_num(0.0).scatter(1, y[:, None], -1.0).argmax(1)
 # confused = torch.where(flipped, likely, y)
 # (jury,) = own_data.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, run=Run(progress=False, device=device))
-# harder = suspects.probe(suspects.suggestions(jury.votes, confused, sure=sure), flipped, y)
+# harder = checkup.probe(checkup.suggestions(jury.votes, confused, sure=sure), flipped, y)
 # print(f"found: {harder.found[0]:.0%} of the confusions, {measured.found[0]:.0%} of the random flips")
 # ```
 # </details>
@@ -438,8 +438,8 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 #
 # ```python
 # able = planned[planned.wished > 1]
-# items = [budget.Item(what, row.unit, int(row.wished), 1, row.each) for what, row in able.iterrows()]
-# print(budget.plan(items, able.seconds.sum() / 2)[["wished", "planned", "seconds"]])
+# items = [own_data.Item(what, row.unit, int(row.wished), 1, row.each) for what, row in able.iterrows()]
+# print(own_data.plan_work(items, able.seconds.sum() / 2)[["wished", "planned", "seconds"]])
 # ```
 # </details>
 #
@@ -453,7 +453,7 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # first = next(iter(hardness))
 # ends = {(end, 0.8): lambda s, end=end: pruning.prune(hardness[first], 0.8, drop=end, y=own) for end in ("lowest", "highest")}
 # tried = own_data.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
-# print(dropping.losses(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
+# print(own_data.accuracy_lost(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
 # ```
 # </details>
 #

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.long_tail import consistency, displayed_examples, ensemble_consistency, shared_pairs
+from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, shared_pairs
 from lib.scores.memorization import high_influence_pairs, subsets
 
 
@@ -94,7 +94,7 @@ class TestCompare:
         """By the other route: list both sets of pairs, intersect them."""
         first, second, y, y_test = world
         levels = [0.1, 0.15, 0.3]
-        table = ensemble_consistency(first, second, y, y_test, levels)["influence"]
+        table = consistency_of_ensembles(first, second, y, y_test, levels)["influence"]
         for row in table.itertuples():
             pairs = [high_influence_pairs(*e, y, y_test, min_influence=row.threshold) for e in (first, second)]
             sums = shared_pairs(*pairs).sum()
@@ -102,7 +102,7 @@ class TestCompare:
             assert row.jaccard == pytest.approx(sums.both / sums.either)
 
     def test_an_ensemble_agrees_with_itself(self, world):
-        for table in ensemble_consistency(world[0], world[0], *world[2:], [0.2]).values():
+        for table in consistency_of_ensembles(world[0], world[0], *world[2:], [0.2]).values():
             assert table.jaccard[0] == 1 and table.difference[0] == 0
 
 

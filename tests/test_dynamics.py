@@ -3,7 +3,7 @@ import torch
 from stacked import draw
 from torch import nn
 
-from experiments.dynamics import error_barrier, errors_on_segment, kernel_velocity, with_statistics
+from experiments.dynamics import error_barrier, errors_on_segment, kernel_velocity
 from lib.networks import models, stacked
 from lib.numerics.gradients import cosine_distance, tangent_kernel
 from lib.scores import definitions
@@ -103,44 +103,6 @@ def test_relabelled_hidden_units_have_a_barrier_at_the_middle_alone():
     # all hidden units are off in the middle: class 0 everywhere
     torch.testing.assert_close(error_barrier(wrong), (y == 1).double().mean()[None])
     assert (error_barrier(errors_on_segment(model, first, first, x, y, points=3)) == 0).all()
-
-
-def test_statistics_are_those_of_the_rows():
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2))
-    parameters, x = draw(model), 2 + torch.randn(60, 3, dtype=torch.float64)
-    fresh = with_statistics(model, parameters, x)
-    for e, state in enumerate(stacked.members(model, parameters)):
-        z = x @ state["0.weight"].T + state["0.bias"]
-        torch.testing.assert_close(fresh["1.running_mean"][e], z.mean(0))
-        torch.testing.assert_close(fresh["1.running_var"][e], z.var(0))
-        halves = z.view(2, 30, 4)
-        torch.testing.assert_close(
-            with_statistics(model, parameters, x, batch=30)["1.running_var"][e], halves.var(1).mean(0)
-        )
-    assert torch.equal(fresh["0.weight"], parameters["0.weight"])
-    plain = models.mlp(3, (4,), classes=2)
-    state = draw(plain)
-    assert with_statistics(plain, state, x) is state
-
-
-def test_statistics_estimated_anew_are_used_on_the_segment():
-    """Weights of opposite sign in front of a normalization: in the middle nothing passes, unless it is rescaled."""
-    model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.BatchNorm1d(2, affine=False))
-    state = lambda w, var: {
-        "0.weight": torch.tensor([[[-w], [w]]]),
-        "1.running_mean": torch.zeros(1, 2),
-        "1.running_var": torch.full((1, 2), var),
-        "1.num_batches_tracked": torch.ones(1, dtype=torch.int64),
-    }
-    x = torch.tensor([[-1.0], [1.0]]).repeat(20, 1)
-    y = (x[:, 0] > 0).long()
-    first, second = state(1.0, 1.0), state(3.0, 1.0)  # the second's variance is wrong by a factor of nine
-    stale = errors_on_segment(model, first, second, x, y, points=3)
-    fresh = errors_on_segment(model, first, second, x, y, points=3, statistics=x)
-    assert not stale.any() and not fresh.any()
-    shifted = {**second, "1.running_mean": torch.tensor([[9.0, -9.0]])}
-    assert errors_on_segment(model, first, shifted, x, y, points=3)[1:].float().mean() == 0.5
-    assert not errors_on_segment(model, first, shifted, x, y, points=3, statistics=x).any()
 
 
 def test_what_does_not_fit_is_named():

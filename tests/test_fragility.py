@@ -33,16 +33,16 @@ def test_starts_are_those_of_their_seeds_and_keep_the_signal():
 
 def test_agreement_of_a_perfect_and_of_no_prediction():
     x = np.random.default_rng(0).normal(size=40)
-    found = fragility.agreement(x, 2 * x)
+    found = fragility.agreement_with_truth(x, 2 * x)
     assert found["pearson"] == found["spearman"] == 1 and found["spearman_null"][1] < 0.4
-    none = fragility.agreement(x, np.zeros(40))
+    none = fragility.agreement_with_truth(x, np.zeros(40))
     assert none["spearman"] == 0 and none["spearman_interval"] == (-1, 1)
 
 
 def test_differences_means_and_ranges():
-    value, (low, high) = fragility.difference((0.9, (0.8, 1.0)), (0.1, (0.0, 0.2)))
+    value, (low, high) = fragility.independent_difference((0.9, (0.8, 1.0)), (0.1, (0.0, 0.2)))
     assert value == pytest.approx(0.8) and (low, high) == pytest.approx((0.8 - 0.02**0.5, 0.8 + 0.02**0.5))
-    assert fragility.mean_of([(0.5, (0.3, 0.7))]) == (0.5, pytest.approx((0.3, 0.7)))
+    assert fragility.independent_mean([(0.5, (0.3, 0.7))]) == (0.5, pytest.approx((0.3, 0.7)))
     alike = fragility.range_beyond_sampling([0.5] * 5, [(0.3, 0.66)] * 5)
     apart = fragility.range_beyond_sampling([0.9, 0.5, 0.1], [(0.88, 0.92), (0.45, 0.55), (0.05, 0.15)])
     assert alike[1][0] < 0 and apart[1][0] > 0.5
@@ -77,7 +77,7 @@ def test_for_a_linear_classifier_influence_foretells_everything(networks):
         for name, f in (("without", leave_out), ("proximal", proximal_bregman))
     }
     also = {"again": inverses}
-    table = fragility.compare(
+    table = fragility.predicted_and_true_changes(
         model, weights, inverses, x, y, truths, percentiles=(100, 50), top=8, norms=True, also=also
     )
     assert len(table) == 2 * 2 * 8 and set(table.percentile) == {100, 50}
@@ -86,6 +86,6 @@ def test_for_a_linear_classifier_influence_foretells_everything(networks):
     np.testing.assert_allclose(table.norm, table["norm: without"], rtol=0.25)
     np.testing.assert_allclose(table.predicted, table.proximal, rtol=0.25, atol=2e-4)
     assert (table[table.network == 0].predicted.to_numpy() == table[table.network == 1].predicted.to_numpy()).all()
-    found = fragility.agreements(table, "without")
+    found = fragility.agreements_by(table, "without")
     assert len(found) == 4 and found.spearman.min() > 0.9
     assert (fragility.spearman_by_network(table, "predicted", "without") > 0.9).all()

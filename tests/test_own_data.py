@@ -193,13 +193,6 @@ def test_few_rows_are_seen_often_enough():
         assert s.trial_epochs * n / s.batch_size >= 100
 
 
-def test_standardized_by_the_training_part():
-    x = torch.tensor([[1.0, 1e6], [3.0, 1e6]])
-    train, test = checkup.standardized(x, torch.tensor([[5.0, 7.0]]))
-    assert train.tolist() == [[-1, 0], [1, 0]]
-    assert test.tolist() == [[3, 0]]
-
-
 # --- the plan --------------------------------------------------------------------------------------------------------
 
 
@@ -211,17 +204,17 @@ ITEMS = [
 
 
 def test_wishes_are_granted_where_there_is_time_and_cut_alike_where_not():
-    assert own_data.plan(ITEMS, 41.0).planned.tolist() == [10, 5, 1]
-    half = own_data.plan(ITEMS, 25.0)  # 9 at least; of 32 more, 16 are there
+    assert own_data.plan_work(ITEMS, 41.0).planned.tolist() == [10, 5, 1]
+    half = own_data.plan_work(ITEMS, 25.0)  # 9 at least; of 32 more, 16 are there
     assert half.planned.tolist() == [6, 3, 1]
     assert half.seconds.sum() <= 25
-    assert own_data.plan(ITEMS, 9.0).planned.tolist() == [2, 1, 1]
+    assert own_data.plan_work(ITEMS, 9.0).planned.tolist() == [2, 1, 1]
 
 
 @pytest.mark.parametrize("seconds", [8.9, 0.0, -5.0, math.nan])
 def test_too_little_time_says_how_much_would_do(seconds):
     with pytest.raises(ValueError, match="minutes: the least that makes sense .2 runs for a, 1 seeds for b, 1 one"):
-        own_data.plan(ITEMS, seconds)
+        own_data.plan_work(ITEMS, seconds)
 
 
 def test_rows_are_cut_until_the_least_fits():
@@ -233,14 +226,14 @@ def test_rows_are_cut_until_the_least_fits():
 
 
 def test_the_clock_gives_blocks_until_time_is_out():
-    clock = own_data.Clock(own_data.plan(ITEMS, 41.0))
+    clock = own_data.Clock(own_data.plan_work(ITEMS, 41.0))
     assert [(b.start, b.stop) for b in clock.blocks("a", 4)] == [(0, 4), (4, 8), (8, 10)]
-    slow = own_data.Clock(own_data.plan([own_data.Item("a", "runs", 100, 1, 0.001)], 1.0))
+    slow = own_data.Clock(own_data.plan_work([own_data.Item("a", "runs", 100, 1, 0.001)], 1.0))
     for _ in slow.blocks("a", 1, patience=1.0):
         time.sleep(0.02)
     assert 1 <= slow.done["a"] <= 6
     assert slow.table().loc["a", "planned"] == 100
-    least = own_data.Clock(own_data.plan([own_data.Item("a", "seeds", 5, 2, 1e-6)], 1.0))
+    least = own_data.Clock(own_data.plan_work([own_data.Item("a", "seeds", 5, 2, 1e-6)], 1.0))
     for _ in least.blocks("a", 1):
         time.sleep(0.01)
     assert least.done["a"] == 2
@@ -296,14 +289,14 @@ def test_votes_count_only_those_who_did_not_see():
     p = torch.tensor(np.random.default_rng(0).dirichlet(np.ones(2), (3, 3)), dtype=torch.float64)
     y = torch.tensor([0, 1, 1])
     errors = (p - torch.nn.functional.one_hot(y, 2)).float()
-    judged = checkup.held_out_votes(sees, errors, y)
+    judged = checkup.votes([checkup.held_out_sums(sees, errors, y)])
     assert judged.networks.tolist() == [1, 2, 1]
     expected = torch.stack([p[1, 0], (p[0, 1] + p[1, 1]) / 2, p[0, 2]])
     torch.testing.assert_close(judged.probability, expected, atol=1e-6, rtol=0)
     spread = torch.stack([p[0, 1], p[1, 1]]).std(0) / math.sqrt(2)
     torch.testing.assert_close(judged.error[1], spread, atol=1e-6, rtol=0)
     assert judged.error[0].isnan().all()
-    halves = [checkup.tally(sees[part], errors[part], y) for part in (slice(1), slice(1, None))]
+    halves = [checkup.held_out_sums(sees[part], errors[part], y) for part in (slice(1), slice(1, None))]
     torch.testing.assert_close(checkup.votes(halves).probability, judged.probability)
 
 
@@ -335,7 +328,7 @@ def test_the_probe_counts_by_hand():
 def test_detection_orders_scores():
     flipped = torch.arange(40) < 8
     good, bad = flipped.double() + 0.01 * torch.arange(40), torch.arange(40).double() % 7
-    table = checkup.detection({"bad": bad, "good": good}, flipped)
+    table = checkup.flip_detection({"bad": bad, "good": good}, flipped)
     assert table.score.tolist() == ["good", "bad"]
     assert table.precision[0] == 1
 
@@ -345,10 +338,9 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
     x, y = clusters(n=200)
     given, flipped = noise.uniform_noise(y, 0.05, k=3, seed=1)
     labels, store = torch.stack([y, given]), Store(tmp_path)
-    ready = checkup.standardized(x)[0]
-    plan = own_data.plan([own_data.Item("CG", own_data.EXACT, 1, 1, 0.0), own_data.Item("runs", "networks", 3, 2, 0.0),
-                        own_data.Item("judges", "networks", 30, 8, 0.1)], 60)  # fmt: skip
-    clock = own_data.Clock(plan)
+    ready = statistics.standardized(x)
+    wishes = [("CG", own_data.EXACT, 1, 1, 0.0), ("runs", "networks", 3, 2, 0.0), ("judges", "networks", 30, 8, 0.1)]
+    clock = own_data.Clock(own_data.plan_work([own_data.Item(*wish) for wish in wishes], 60))
     how = replace(SMALL, jitter=own_data.JITTER)
     judges = own_data.trial_blocks(ready, labels, how, clock.blocks("judges", 8), run=Run(store=store, progress=False))
     assert judges[0].member_sees.shape == (30, 200)
@@ -360,7 +352,7 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
     scored = own_data.score(names, x, ready, labels, how, judges, clock, store=store)
     assert list(scored) == names
     for name in ("CG", "EL2N", "C-score"):
-        table = checkup.detection({name: checkup.filled(scored[name].hardness[1])}, flipped)
+        table = checkup.flip_detection({name: checkup.filled(scored[name].hardness[1])}, flipped)
         assert table.auroc[0] > 0.97, name
     one = own_data.trial_blocks(ready, labels[1:], how, iter([range(30)]), run=Run(progress=False))[0]
     assert torch.equal(one.correct, judges[1].correct)  # blocks, store and the other labelling do not matter
@@ -379,8 +371,8 @@ def test_empty_pictures_do_not_stop_the_scores():
 
 def test_drawn_scores_are_near_the_exact_ones():
     x, y = clusters(n=150)
-    ready = checkup.standardized(x)[0]
-    plan = own_data.plan(
+    ready = statistics.standardized(x)
+    plan = own_data.plan_work(
         [own_data.Item("CG", "draws of a subsample", 10, 1, 0.0), own_data.Item("judges", "n", 4, 2, 0.0)], 9
     )
     clock = own_data.Clock(plan)
@@ -398,7 +390,7 @@ def test_drawn_scores_are_near_the_exact_ones():
 def test_losses_by_hand():
     full = torch.tensor([[True, True, True, False], [True, True, True, True]])
     less = torch.tensor([[True, False, True, False], [True, True, False, True]])
-    table = own_data.losses({("all", 1.0): full, ("random", 0.5): less}, ("all", 1.0))
+    table = own_data.accuracy_lost({("all", 1.0): full, ("random", 0.5): less}, ("all", 1.0))
     assert table.columns.tolist() == ["score", "kept", "accuracy", "loss", "low", "high"]
     assert table.loss.tolist() == [0, 25]
     assert table.accuracy.tolist() == [0.875, 0.625]
@@ -406,7 +398,7 @@ def test_losses_by_hand():
     assert table.high[1] - 25 == pytest.approx(1.959964 * math.sqrt(by_test))
     assert table.low[0] == table.high[0] == 0
     with pytest.raises(ValueError, match="two at least"):
-        own_data.losses({("all", 1.0): full[:1]}, ("all", 1.0))
+        own_data.accuracy_lost({("all", 1.0): full[:1]}, ("all", 1.0))
 
 
 def test_the_largest_drop_stops_at_the_first_that_loses_too_much():

@@ -107,8 +107,10 @@ def test_influence_is_the_newton_step(decay, damping):
     changes = definitions.parameter_change(trained, t.x, t.y, weight_decay=decay, damping=damping, loss="mse").T
     j_val = definitions.jacobian(trained, trained.state_dict(), t.x_val)
     closed = influence_in_closed_form(kernels(replace(t, model=trained)), weight_decay=decay, damping=damping)
-    solved = [influence_by_solver(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg")]
-    for found in (closed, *solved):
+    for found in (
+        closed,
+        *(influence_by_solver(t, trained, every, damping=damping, solver=s) for s in ("exact", "cg")),
+    ):
         torch.testing.assert_close(found.squared_weights, changes.square().sum(0), rtol=1e-3, atol=1e-12)
         torch.testing.assert_close(found.squared_predictions, (j_val @ changes).square().sum(0), rtol=1e-3, atol=1e-12)
     torch.testing.assert_close(closed.squared_weights, changes.square().sum(0), rtol=1e-8, atol=0)

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import linearization
-from experiments.linearization import Change, accuracy, correlation_gap, pair, published_correlation
+from experiments.linearization import (
+    NETWORKS,
+    PUBLISHED,
+    Change,
+    accuracy,
+    correlation_gap,
+    pair,
+    published_correlation,
+)
 
 
 def changes(seed=0, n=30):
@@ -32,7 +39,7 @@ def test_the_published_table():
     assert published_correlation("ResNet-50", "predictions", 1000, "linearization") == 0.519
     assert published_correlation("MLP, hard task", "weights", 0, "LiSSA") is None
     assert published_correlation("MLP", "weights", 0, "influence") is None
-    assert all(len(row) == len(linearization.NETWORKS) for row in linearization.PUBLISHED.values())
+    assert all(len(row) == len(NETWORKS) for row in PUBLISHED.values())
 
 
 def test_a_gap_over_the_same_examples_is_narrower_than_over_others():

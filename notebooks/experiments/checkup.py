@@ -1,8 +1,9 @@
-"""What is wrong with a data set before anything is trained on it: copies, contradictions, constants, imbalance, range.
+"""Notebook 08: what is wrong with a data set, before training (copies, contradictions, gaps) and with its labels?
 
 Two examples are *near-duplicates* where they are much closer to each other than examples usually are to their nearest
 one: pictures by the angle between their pixels (a brighter copy is a copy), feature vectors by the distance between
-their standardized features.
+their standardized features. The judges of a label are networks that never saw its example, each trained on a random
+part of the rows. How good they are is measured by flipping some labels on purpose and looking how many are found.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from lib import statistics
+from lib.statistics import standardized
 
 NONE = -1  # in place of a row: there is no such example
 FEW = 6  # rows that a line of the table names
@@ -47,9 +49,6 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
         −1 for none), ``contradicted`` (a copy or near copy has another label), ``in_test`` (the row of a test example
         that is a copy or a near copy, −1), ``constant`` and ``not_finite``.
 
-    Raises:
-        ValueError: if shapes or types do not fit together.
-
     Cost: one n × (n + n_test) product, 2,048 rows at a time.
 
     Example:
@@ -58,14 +57,16 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
         [True, False, True, False]
     """
     x, y, x_test, y_test = _checked(x, y, x_test, y_test, near)
-    rows, rows_test = (_rows(r, own) for r, own in ((rows, y), (rows_test, y_test)))
-    finite, finite_test = (torch.isfinite(part.flatten(1)).all(1) for part in (x, x_test))
+    rows, rows_test = _rows(rows, y), _rows(rows_test, y_test)
+    finite, finite_test = (torch.isfinite(features.flatten(1)).all(1) for features in (x, x_test))
     flat = x.flatten(1)
     still = finite & (flat.amax(1) == flat.amin(1)) & torch.tensor(flat.shape[1] > 1)
     pairs = _pairs(x, y, x_test, y_test, finite & ~still, finite_test, near)
     flags = _flags(pairs, rows, rows_test, y, still, ~finite)
+    what = "pictures of " + "×".join(map(str, x.shape[1:])) if x.ndim == 4 else f"feature vectors of {x.shape[1]}"
     lines = [
-        *_shape(x, y, x_test),
+        (f"training examples, {what}, {int(y.max()) + 1} classes", len(x), "", "–"),
+        ("test examples", len(x_test), "", "–" if len(x_test) else "none given: nothing to judge by"),
         _line("values that are not finite", rows[~finite.numpy()], "repair or leave out: nothing can be trained on it"),
         _range(x[finite], rows),
         _line("constant examples", rows[still.numpy()], "look at them: an empty picture or record has no content"),
@@ -77,11 +78,7 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
 
 
 def refuse(x: Tensor, y: Tensor, *, least: int = 20) -> None:
-    """Raise ValueError where no score can be had: one class, a class with one member, too few rows, NaN.
-
-    Args:
-        least: training rows needed.
-    """
+    """Raise ValueError where no score can be had: one class, a class with one member, fewer than ``least`` rows, NaN."""
     counts = torch.bincount(y)
     if (counts > 0).sum() < 2:
         raise ValueError(f"y_train: expected two classes at least, got {int((counts > 0).sum())} in {len(y)} rows")
@@ -94,22 +91,6 @@ def refuse(x: Tensor, y: Tensor, *, least: int = 20) -> None:
     bad = (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist()
     if bad:
         raise ValueError(f"x_train: expected finite values, got NaN or infinity at positions {bad[:5]}")
-
-
-def standardized(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Each channel (or feature) with mean 0 and variance 1 over ``x``; those that are constant there become 0.
-
-    Example:
-        >>> standardized(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))[0]
-        tensor([[-1.,  0.],
-                [ 1.,  0.]])
-    """
-    over = [0, *range(2, x.ndim)]
-    mean = x.double().mean(over, keepdim=True)
-    spread = (x.double() - mean).square().mean(over, keepdim=True).sqrt()
-    moves = spread > 1e-6 * (mean.abs() + spread)
-    scale = torch.where(moves, 1 / torch.where(moves, spread, 1.0), 0.0)
-    return tuple(((part.double() - mean) * scale).to(x.dtype) for part in (x, *others))
 
 
 def _checked(x, y, x_test, y_test, near):
@@ -146,12 +127,12 @@ def _rows(rows, y) -> np.ndarray:
 def _pairs(x, y, x_test, y_test, usable, usable_test, near) -> pd.DataFrame:
     """Each example that is a copy of an earlier one or of a test example, and those whose nearest other is near."""
     hashes, hashes_test = _hashes(x), _hashes(x_test)
-    first, earlier, found = {}, np.full(len(x), NONE), []
+    first, earlier, copies = {}, np.full(len(x), NONE), []
     for i in usable.nonzero().flatten().tolist():
         earlier[i] = first.setdefault(hashes[i], i)
         if earlier[i] != i:
-            found.append(("exact", i, int(earlier[i]), "train", 0.0))
-    found += [("exact", first[h], j, "test", 0.0) for j, h in enumerate(hashes_test) if h in first]
+            copies.append(("exact", i, int(earlier[i]), "train", 0.0))
+    copies += [("exact", first[h], j, "test", 0.0) for j, h in enumerate(hashes_test) if h in first]
     distinct = torch.from_numpy(np.flatnonzero(earlier == np.arange(len(x))))
     others = [j for j in usable_test.nonzero().flatten().tolist() if hashes_test[j] not in first]
     if near > 0 and len(distinct) > 2:
@@ -160,12 +141,12 @@ def _pairs(x, y, x_test, y_test, usable, usable_test, near) -> pd.DataFrame:
         close = near * float(distance.median())
         for i in (distance <= close).nonzero().flatten().tolist():
             a, b = int(distinct[max(i, nearest[i])]), int(distinct[min(i, nearest[i])])
-            found.append(("near", a, b, "train", float(distance[i])))
+            copies.append(("near", a, b, "train", float(distance[i])))
         if others:
             nearest, distance = _nearest(space_test, space, same=False)
             for j in (distance <= close).nonzero().flatten().tolist():
-                found.append(("near", int(distinct[nearest[j]]), others[j], "test", float(distance[j])))
-    pairs = pd.DataFrame(found, columns=["kind", "a", "b", "part", "distance"]).drop_duplicates(["a", "b", "part"])
+                copies.append(("near", int(distinct[nearest[j]]), others[j], "test", float(distance[j])))
+    pairs = pd.DataFrame(copies, columns=["kind", "a", "b", "part", "distance"]).drop_duplicates(["a", "b", "part"])
     other = [int(y[b] if part == "train" else y_test[b]) for b, part in zip(pairs.b, pairs.part, strict=True)]
     same = y.numpy()[pairs.a.to_numpy(int)] == np.array(other, int)
     return pairs.assign(same_label=same).reset_index(drop=True)
@@ -180,7 +161,7 @@ def _space(x: Tensor, x_test: Tensor) -> tuple[Tensor, Tensor]:
     """Where closeness is looked at: directions of pictures, standardized features."""
     if x.ndim == 4:
         return tuple(torch.nn.functional.normalize(part.flatten(1).double(), dim=1).float() for part in (x, x_test))
-    return tuple(part.double() for part in standardized(x, x_test))
+    return standardized(x).double(), standardized(x_test, x).double()
 
 
 def _nearest(a: Tensor, b: Tensor, *, same: bool) -> tuple[Tensor, Tensor]:
@@ -218,13 +199,6 @@ def _line(finding: str, rows, advice: str, *, found: int | None = None) -> tuple
     return finding, found, ", ".join(named) + (" …" if len(rows) > FEW else ""), advice if found else "–"
 
 
-def _shape(x, y, x_test) -> list[tuple]:
-    what = "pictures of " + "×".join(map(str, x.shape[1:])) if x.ndim == 4 else f"feature vectors of {x.shape[1]}"
-    lines = [(f"training examples, {what}, {int(y.max()) + 1} classes", len(x), "", "–")]
-    advice = "–" if len(x_test) else "none given: nothing to judge by"
-    return [*lines, ("test examples", len(x_test), "", advice)]
-
-
 def _range(x, rows) -> tuple:
     if not len(x):
         return _line("values out of range", [], "")
@@ -255,9 +229,9 @@ def _copies(pairs, rows, rows_test) -> list[tuple]:
     for part, where in (("train", ""), ("test", ", in training and test")):
         for kind, name in (("exact", "exact copies"), ("near", "near copies")):
             for same, said in ((True, ""), (False, " with different labels")):
-                own = pairs[(pairs.kind == kind) & (pairs.part == part) & (pairs.same_label == same)]
-                other = rows if part == "train" else rows_test
-                named = [f"{rows[a]} = {other[b]}" for a, b in zip(own.a, own.b, strict=True)]
+                alike = pairs[(pairs.kind == kind) & (pairs.part == part) & (pairs.same_label == same)]
+                others = rows if part == "train" else rows_test
+                named = [f"{rows[a]} = {others[b]}" for a, b in zip(alike.a, alike.b, strict=True)]
                 advice = leak if part == "test" else leave if same else look
                 lines.append(_line(name + where + said, named, advice))
     return lines
@@ -274,15 +248,6 @@ def _classes(y, y_test) -> list[tuple]:
         absent = [f"class {c}" for c in range(len(counts)) if not (y_test == c).any()]
         lines.append(_line("classes without a test example", absent, "nothing is known of them from the test"))
     return lines
-
-
-# --- suspects -------------------------------------------------------------------------------------------------------
-#
-# Which labels look wrong, what they should be, and how far such a suspicion can be trusted.
-#
-# The judges of an example are networks that never saw it: each network is trained on a random part of the rows, and the
-# mean of its softmax over the networks that were trained without an example says what the rest of the data make of it.
-# How good that judgement is, is measured by flipping some labels on purpose and looking how many of these are found.
 
 
 class Votes(NamedTuple):
@@ -302,36 +267,14 @@ class Probe(NamedTuple):
     right: tuple  # of the flipped labels that are flagged, the share whose suggestion is the label before
 
 
-def held_out_votes(member_sees: Tensor, errors: Tensor, y: Tensor) -> Votes:
-    """Mean softmax of the networks that did not see an example.
+def held_out_sums(member_sees: Tensor, errors: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Count ``(n,)``, sum and sum of squares ``(n, k)`` of the softmax of networks that did not see an example.
 
     Args:
         member_sees: ``(t, n)`` bool.
         errors: softmax minus one-hot label, ``(t, n, k)``, as ``Record(errors_at=…)`` keeps them.
         y: the labels that were trained on, ``(n,)``.
-
-    Raises:
-        ValueError: if shapes or types disagree.
-
-    Example:
-        >>> sees = torch.tensor([[True, False], [False, True]])
-        >>> right = torch.zeros(2, 2, 2)  # no errors: each network sure of each label
-        >>> held_out_votes(sees, right, torch.tensor([0, 1])).probability
-        tensor([[1., 0.],
-                [0., 1.]], dtype=torch.float64)
     """
-    if member_sees.dtype != torch.bool or errors.ndim != 3 or errors.shape[:2] != member_sees.shape:
-        raise ValueError(
-            f"expected member_sees (t, n) bool and errors (t, n, k), got {member_sees.dtype} "
-            f"{tuple(member_sees.shape)} and {tuple(errors.shape)}"
-        )
-    if y.shape != member_sees.shape[1:]:
-        raise ValueError(f"y: expected one label an example, ({member_sees.shape[1]},), got {tuple(y.shape)}")
-    return votes([tally(member_sees, errors, y)])
-
-
-def tally(member_sees: Tensor, errors: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Count, sum and sum of squares of what :func:`held_out_votes` averages, so that blocks of networks add up."""
     n, k = errors.shape[1:]
     label = torch.nn.functional.one_hot(y.long(), k).double()
     count, total, squares = torch.zeros(n, dtype=torch.float64), torch.zeros(n, k).double(), torch.zeros(n, k).double()
@@ -341,9 +284,17 @@ def tally(member_sees: Tensor, errors: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     return count, total, squares
 
 
-def votes(tallies: list[tuple[Tensor, Tensor, Tensor]]) -> Votes:
-    """The votes that some tallies add up to."""
-    count, total, squares = (sum(parts) for parts in zip(*tallies, strict=True))
+def votes(sums: list[tuple[Tensor, Tensor, Tensor]]) -> Votes:
+    """The votes that blocks of :func:`held_out_sums` add up to.
+
+    Example:
+        >>> sees = torch.tensor([[True, False], [False, True]])
+        >>> right = torch.zeros(2, 2, 2)  # no errors: each network sure of each label
+        >>> votes([held_out_sums(sees, right, torch.tensor([0, 1]))]).probability
+        tensor([[1., 0.],
+                [0., 1.]], dtype=torch.float64)
+    """
+    count, total, squares = (sum(parts) for parts in zip(*sums, strict=True))
     mean = total / count[:, None]  # 0/0 = NaN
     variance = (squares / count[:, None] - mean**2).clamp_min(0.0)
     error = (variance / (count - 1).clamp_min(0.0)[:, None]).sqrt()
@@ -354,8 +305,7 @@ def suggestions(judged: Votes, y: Tensor, *, sure: float = 0.5) -> pd.DataFrame:
     """A line an example: what its label should be by those who never saw it, and whether it is flagged.
 
     Args:
-        judged: of :func:`held_out_votes`.
-        y: labels ``(n,)``.
+        judged: of :func:`votes`. y: labels ``(n,)``.
         sure: mean probability that another class must reach for a flag.
 
     Returns:
@@ -366,11 +316,11 @@ def suggestions(judged: Votes, y: Tensor, *, sure: float = 0.5) -> pd.DataFrame:
         raise ValueError(f"sure: expected a probability, 0 < sure ≤ 1, got {sure}")
     known = judged.networks > 0
     best, suggested = judged.probability.nan_to_num(-1.0).max(1)
-    own = judged.probability.gather(1, y[:, None])[:, 0]
+    p_label = judged.probability.gather(1, y[:, None])[:, 0]
     columns = {
-        "label": y, "suggested": torch.where(known, suggested, -1), "p_label": own,
+        "label": y, "suggested": torch.where(known, suggested, -1), "p_label": p_label,
         "p_label_error": judged.error.gather(1, y[:, None])[:, 0], "p_suggested": torch.where(known, best, torch.nan),
-        "doubt": 1 - own, "suspect": known & (suggested != y) & (best >= sure),
+        "doubt": 1 - p_label, "suspect": known & (suggested != y) & (best >= sure),
     }  # fmt: skip
     return pd.DataFrame({name: value.numpy() for name, value in columns.items()})
 
@@ -385,7 +335,7 @@ def filled(score: Tensor) -> Tensor:
     return torch.where(score.isnan(), score.nanmedian(), score)
 
 
-def detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
+def flip_detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
     """How well each score tells flipped labels from the others, high = suspicious.
 
     Args:
@@ -395,9 +345,6 @@ def detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
     Returns:
         Best first: ``score, auroc, low, high`` (95%), ``precision`` among as many of the highest as labels were flipped
         (chance: their share).
-
-    Raises:
-        ValueError: if no label, or every label, was flipped, or a score has a NaN.
     """
     lines, flips = [], int(flipped.sum())
     for name, score in scores.items():
@@ -408,16 +355,15 @@ def detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).sort_values("auroc", ascending=False, ignore_index=True)
 
 
-def probe(found: pd.DataFrame, flipped: Tensor, before: Tensor) -> Probe:
+def probe(suggested: pd.DataFrame, flipped: Tensor, before: Tensor) -> Probe:
     """What the flags of :func:`suggestions` were worth where labels had been flipped; Wilson's 95% intervals.
 
     Args:
-        found: of :func:`suggestions`, with the flipped labels as ``y``.
-        flipped: ``(n,)`` bool.
-        before: labels before, ``(n,)``.
+        suggested: of :func:`suggestions`, with the flipped labels as ``y``.
+        flipped: ``(n,)`` bool. before: labels before, ``(n,)``.
     """
-    flipped, flagged = flipped.numpy(), found.suspect.to_numpy()
-    right = found.suggested.to_numpy() == before.numpy()
+    flipped, flagged = flipped.numpy(), suggested.suspect.to_numpy()
+    right = suggested.suggested.to_numpy() == before.numpy()
     share = lambda flags: statistics.share(flags) if len(flags) else (np.nan, (0.0, 1.0))
     return Probe(
         share(flagged[flipped]), share(flagged[~flipped]), share(flipped[flagged]), share(right[flipped & flagged])

@@ -1,93 +1,72 @@
-"""How scores show while a network trains: the speed of its tangent kernel, and error barriers between networks.
+"""Notebook 05: what do scores show while a network trains: does its tangent kernel turn, do paths part?
 
-For notebook 05, after Paul et al. 2021 (section 5, appendix B.3) and Ki et al. 2023 (appendix I). Networks are in
-evaluation mode. Stacked parameters are name → ``(E, …)``, running statistics of batch normalization among them; the
-children of a parent, between which barriers are measured, come from ``lib.training.retraining``.
+Conventions of Paul et al. 2021 (section 5, appendix B.3) and Ki et al. 2023 (appendix I). Networks are in evaluation
+mode. Stacked parameters are name → ``(E, …)``, running statistics of batch normalization among them; the children
+of a parent, between which barriers are measured, come from ``lib.training.retraining``.
 """
-
-import copy
 
 import torch
 from torch import Tensor, nn
 
 from lib.networks import stacked
-from lib.numerics.gradients import NORMALIZATIONS, cosine_distance, tangent_kernel
+from lib.numerics.gradients import cosine_distance, tangent_kernel
 
 
 def kernel_velocity(model: nn.Module, before: dict, after: dict, x: Tensor, *, device: str = "cpu") -> Tensor:
-    """How far the tangent kernel on some examples turns between two moments, per run, ``(E,)`` (Paul et al., eq. 7).
+    """How far the tangent kernel on some examples turns between two moments, per run (Paul et al. 2021, eq. 7).
 
-        v = 1 − ⟨K_t, K_{t+1}⟩ / (‖K_t‖‖K_{t+1}‖)        in [0, 1]; 0 = the kernel kept its direction, whatever its size
+        v = 1 − ⟨K_t, K_{t+1}⟩ / (‖K_t‖‖K_{t+1}‖)        (moments one epoch apart in the papers)
 
     Args:
-        model, x: as in ``tangent_kernel``; the papers take 100 or 125 examples next to each other by score.
-        before, after: stacked parameters of the E runs, one epoch apart in the papers (``Ensemble.checkpoints[t]``).
+        model, x: as in :func:`tangent_kernel`; the papers take 100 or 125 examples next to each other by score.
+        before, after: stacked parameters of the E runs at the two moments, such as ``Ensemble.checkpoints[t]``.
 
-    Raises: ValueError as ``tangent_kernel``, or if the two moments have different numbers of runs.
-    Cost: two kernels a run. For many moments, take ``tangent_kernel`` of each and ``cosine_distance`` of neighbours.
+    Returns:
+        ``(E,)`` in [0, 1]; 0 = the kernel kept its direction, whatever its size.
+
+    Cost: two kernels a run. For many moments in a row, take :func:`tangent_kernel` of each and
+    :func:`cosine_distance` of neighbours.
     """
-    moments, distances = (before, after), []
-    for e in range(_runs(model, before=before, after=after)):  # one run at a time: two kernels in memory
-        runs = [{name: value[e : e + 1] for name, value in moment.items()} for moment in moments]
-        distances.append(cosine_distance(*(tangent_kernel(model, run, x, device=device) for run in runs)))
-    return torch.cat(distances)
+    runs = [stacked.stacked_members(model, moment) for moment in (before, after)]
+    if runs[0] != runs[1]:
+        raise ValueError(f"before and after must hold the same runs, got {runs[0]} and {runs[1]}")
+    velocities = []
+    for e in range(runs[0]):  # one run at a time: two kernels in memory
+        alone = [{name: value[e : e + 1] for name, value in moment.items()} for moment in (before, after)]
+        velocities.append(cosine_distance(*[tangent_kernel(model, run, x, device=device) for run in alone]))
+    return torch.cat(velocities)
 
 
 def errors_on_segment(
     model: nn.Module, first: dict[str, Tensor], second: dict[str, Tensor], x: Tensor, y: Tensor, *, points: int = 11,
-    statistics: Tensor | None = None, batch: int = 512, device: str = "cpu",
+    device: str = "cpu",
 ) -> Tensor:  # fmt: skip
-    """Which examples the networks on the segment between two weights get wrong, ``(points, E, n)`` bool.
+    """Which examples the networks on the segment between two weights get wrong, for each of E pairs.
+
+    Running statistics of batch normalization are interpolated like weights (Frankle et al. 2020); those of the network
+    between are others, so that barriers of such networks come out higher than with statistics estimated anew.
 
     Args:
         first, second: stacked parameters of E networks each, w and w′.
         x, y: examples ``(n, …)`` and integer labels ``(n,)`` or ``(E, n)``; take all subsets of interest at once.
         points: networks on the segment, w at α = 0 and w′ at α = 1 among them, evenly spaced.
-        statistics: batch normalization. ``None`` interpolates its running statistics like weights (Frankle et al.
-            2020). The average of two networks' statistics is not that of the network between them, so barriers come
-            out higher; given rows ``(r, …)``, statistics are estimated anew on these at every α, ends included
-            (Jordan et al. 2023), as the plain average over batches. Without such layers it changes nothing.
-        batch: rows in a batch for the statistics; the last, smaller one is left out.
 
-    Raises: ValueError for fewer than 2 points, missing parameters, or different runs.
-    Cost: ``points``·E forward passes on x, and on ``statistics``.
+    Returns:
+        ``(points, E, n)`` bool, True = wrong.
+
+    Cost: ``points``·E forward passes on x.
     """
     if points < 2:
         raise ValueError(f"points must be at least 2, both ends among them, got {points}")
-    y, wrong = stacked.labels_by_run(y, _runs(model, first=first, second=second), len(x)), []
+    runs = [stacked.stacked_members(model, end) for end in (first, second)]
+    if runs[0] != runs[1]:
+        raise ValueError(f"first and second must hold the same runs, got {runs[0]} and {runs[1]}")
+    y, wrong = stacked.labels_by_run(y, runs[0], len(x)), []
     mixed = [name for name, value in first.items() if value.is_floating_point()]
     for alpha in torch.linspace(0, 1, points, dtype=torch.float64).tolist():
         between = first | {name: first[name].lerp(second[name], alpha) for name in mixed}
-        if statistics is not None:
-            between = with_statistics(model, between, statistics, batch=batch, device=device)
         wrong.append(stacked.predict(model, between, x, device=device).argmax(2) != y)
     return torch.stack(wrong)
-
-
-def with_statistics(
-    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, batch: int = 512, device: str = "cpu"
-) -> dict[str, Tensor]:
-    """The same networks with statistics of batch normalization (if any) from x: the plain average over batches.
-
-    Cost: a forward pass on x a network.
-    """
-    net = copy.deepcopy(model).eval().to(device)
-    layers = [m for m in net.modules() if isinstance(m, NORMALIZATIONS) and m.track_running_stats]
-    if not layers:
-        return parameters
-    for module in layers:
-        module.train().momentum = None  # the plain average
-    states = []
-    for state in stacked.members(model, parameters):
-        dtype = next(iter(state.values())).dtype
-        net.to(dtype).load_state_dict(state)
-        for module in layers:
-            module.reset_running_stats()
-        with torch.no_grad():
-            for rows in x.split(batch)[: max(1, len(x) // batch)]:
-                net(rows.to(device, dtype))
-        states.append({name: value.cpu().clone() for name, value in net.state_dict().items()})
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
 
 
 def error_barrier(wrong: Tensor) -> Tensor:
@@ -98,8 +77,8 @@ def error_barrier(wrong: Tensor) -> Tensor:
     Args:
         wrong: ``(points, E, n)`` from :func:`errors_on_segment`; a subset S by its columns, ``wrong[..., rows]``.
 
-    Returns: ``(E,)`` float64 in [0, 1): 0 = linearly connected on S. Their mean is the paper's mean barrier (eq. 6).
-    Raises: ValueError if ``wrong`` is not three-dimensional with at least 2 points, or S is empty.
+    Returns:
+        ``(E,)`` float64 in [0, 1): 0 = linearly connected on S. Their mean is the paper's mean barrier (eq. 6).
 
     Example:
         >>> error_barrier(torch.tensor([[[False, False]], [[True, True]], [[True, False]]]))  # 0, 1, ½ over 0, ¼, ½
@@ -110,11 +89,3 @@ def error_barrier(wrong: Tensor) -> Tensor:
     error = wrong.double().mean(2)
     line = torch.linspace(0, 1, len(error), dtype=torch.float64)[:, None]
     return (error - error[0].lerp(error[-1], line)).amax(0).clamp(min=0)
-
-
-def _runs(model: nn.Module, **stacks: dict) -> int:
-    """How many networks each of two stacks holds."""
-    (first, runs), (second, others) = ((name, stacked.stacked_members(model, stack)) for name, stack in stacks.items())
-    if runs != others:
-        raise ValueError(f"{first} and {second} must hold the same runs, got {runs} and {others}")
-    return runs

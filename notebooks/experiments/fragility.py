@@ -1,8 +1,9 @@
-"""How well influence functions foretell retraining: which examples are compared, and how their agreement is judged.
+"""Notebook 06: how well do influence functions foretell what retraining without an example does to a test loss?
 
 The procedure of Basu, Pope and Feizi (2021, section 5): take the test example at some percentile of the test losses
 (100 = the highest), the k training examples with the largest |influence| on it, retrain without each of them, and
-correlate the predicted with the true changes of that loss. Changes are signed: **positive = helpful**.
+correlate the predicted with the true changes of that loss. Changes are signed: **positive = helpful**. First for
+networks side by side (Iris), then for one image network at a time (:class:`Net`; sections 5.2, 5.3, 9.7 to 9.12).
 """
 
 import math
@@ -34,9 +35,6 @@ def wide_start(model: nn.Module, seeds: Sequence[int], activation: str = "relu")
 
     With gain √2 for ReLU and 5/3 for tanh (He et al. 2015) narrow networks of eight layers train; with torch's own
     initialization the signal dies on the way.
-
-    Raises:
-        ValueError: for an unknown activation.
     """
     if activation not in GAIN:
         raise ValueError(f"activation must be one of {', '.join(GAIN)}, got {activation!r}")
@@ -72,33 +70,23 @@ def around_percentile(scores: Tensor, percentile: float, k: int) -> Tensor:
     return order[first : first + k]
 
 
-def by_retraining(model: nn.Module, again: Callable[[Tensor], Retrained]) -> Callable:
-    """A ground truth for :func:`compare` from ``again(removed (r, g, n))``, a call of ``lib.training.retraining.retrain``."""
-
-    def truth(removed: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        found = again(removed)
-        return loss_changes(model, found, x, y), parameter_changes(model, found)
-
-    return truth
-
-
 def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Callable[..., Response]) -> Callable:
-    """A ground truth for :func:`compare` from ``response(model, removed (r, g, n), weights)``, of ``experiments.response``."""
+    """A truth for :func:`predicted_and_true_changes`: ``response(model, removed (r, g, n), weights)``, of
+    ``experiments.response``, as the networks that a retraining would have given."""
 
-    def truth(removed: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        every = dict(response(placed(model, weights), removed, weights).parameters)
-        fixed = {name: weights[name] for name in weights if name not in every}  # running statistics
-        every |= {name: value[:, None].expand(-1, removed.shape[1], *value.shape[1:]) for name, value in fixed.items()}
-        moved = Retrained(every, dict(weights))
-        return loss_changes(model, moved, x, y), parameter_changes(model, moved)
+    def truth(removed: Tensor) -> Retrained:
+        moved = dict(response(placed(model, weights), removed, weights).parameters)
+        fixed = {name: weights[name] for name in weights if name not in moved}  # running statistics
+        moved |= {name: value[:, None].expand(-1, removed.shape[1], *value.shape[1:]) for name, value in fixed.items()}
+        return Retrained(moved, dict(weights))
 
     return truth
 
 
-def compare(
+def predicted_and_true_changes(
     model: nn.Module, weights: Mapping[str, Tensor], inverses: Sequence[InverseHessian], x_test: Tensor, y_test: Tensor,
-    truths: Mapping[str, Callable], *, percentiles: Sequence[float] = (100,), top: int = 40, norms: bool = False,
-    also: Mapping[str, Sequence[InverseHessian]] | None = None,
+    truths: Mapping[str, Callable[[Tensor], Retrained]], *, percentiles: Sequence[float] = (100,), top: int = 40,
+    norms: bool = False, also: Mapping[str, Sequence[InverseHessian]] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Predicted and true changes of r networks, one row a network, test example and removed training example.
 
@@ -106,7 +94,8 @@ def compare(
         model: a template. weights: name → ``(r, …)``, trained.
         inverses: r of ``lib.scores.influence.inverse_hessian``.
         x_test, y_test: test examples.
-        truths: name → what :func:`by_retraining` or :func:`by_response` make.
+        truths: name → a function of ``removed (r, g, n)``, such as a call of ``lib.training.retraining.retrain`` or
+            what :func:`by_response` makes.
         percentiles: of the test losses, a test example for each.
         top: training examples of largest |influence| on each.
         norms: also ‖Δw‖, predicted (``norm``) and true (``norm: NAME``).
@@ -122,31 +111,33 @@ def compare(
     for r, inverse in enumerate(inverses):
         tests = [at_percentile(losses[r], percentile) for percentile in percentiles]
         scores = inverse.on_loss(x_test[tests], y_test[tests]).on_loss.double()
-        for percentile, test, score in zip(percentiles, tests, scores, strict=True):
-            rows = most_influential(score, top)
-            columns = {"network": r, "percentile": percentile, "test": test, "row": rows, "predicted": score[rows]}
-            for name, others in (also or {}).items():
-                one = slice(test, test + 1)
-                columns[name] = others[r].on_loss(x_test[one], y_test[one], examples=rows).on_loss[0]
-            tables.append(pd.DataFrame(columns))
-        removed.append(np.unique(np.concatenate([table.row for table in tables[-len(percentiles) :]])))
-    most, n = max(map(len, removed)), inverses[0].objective.n
-    padded = torch.stack([removals(np.resize(rows, most), n) for rows in removed])
-    table = pd.concat(tables, ignore_index=True)
-    at = [int(np.searchsorted(removed[r], row)) for r, row in zip(table.network, table.row, strict=True)]
-    if norms:
-        found = [inv.on_parameters(examples=rows, norms=True) for inv, rows in zip(inverses, removed, strict=True)]
-        table["norm"] = [float(found[r][i]) for r, i in zip(table.network, at, strict=True)]
-    asked, which = np.unique(table.test, return_inverse=True)
-    for name, truth in truths.items():
-        changes, sizes = truth(padded, x_test[asked], y_test[asked])
-        table[name] = changes[table.network.tolist(), at, which].numpy()
+        rows = torch.stack([most_influential(score, top) for score in scores])  # (tests, top)
+        distinct, removal = np.unique(rows.numpy(), return_inverse=True)  # what chosen rows are removed, and by which
+        columns = {"network": r, "percentile": np.repeat(percentiles, rows.shape[1])}
+        columns |= {"test": np.repeat(tests, rows.shape[1]), "row": rows.flatten()}
+        columns |= {"predicted": scores.gather(1, rows).flatten(), "removal": removal.flatten()}
+        for name, others in (also or {}).items():
+            asked = [(slice(test, test + 1), chosen) for test, chosen in zip(tests, rows, strict=True)]
+            further = [others[r].on_loss(x_test[one], y_test[one], examples=chosen).on_loss for one, chosen in asked]
+            columns[name] = torch.cat(further, 1)[0]
         if norms:
-            table[f"norm: {name}"] = sizes[table.network.tolist(), at].numpy()
+            columns["norm"] = inverse.on_parameters(examples=distinct, norms=True).double()[removal.flatten()]
+        tables.append(pd.DataFrame(columns))
+        removed.append(distinct)
+    most, n = max(map(len, removed)), inverses[0].objective.n  # a network with fewer removals repeats its own
+    removed = torch.stack([removals(np.resize(rows, most), n) for rows in removed])
+    table = pd.concat(tables, ignore_index=True)
+    network, removal = table.network.to_numpy(), table.pop("removal").to_numpy()
+    tests, test = np.unique(table.test, return_inverse=True)
+    for name, truth in truths.items():
+        moved = truth(removed)
+        table[name] = loss_changes(model, moved, x_test[tests], y_test[tests]).numpy()[network, removal, test]
+        if norms:
+            table[f"norm: {name}"] = parameter_changes(model, moved).numpy()[network, removal]
     return table
 
 
-def agreement(predicted, actual, *, seed: int = 0) -> dict:
+def agreement_with_truth(predicted, actual, *, seed: int = 0) -> dict:
     """Pearson and Spearman of predicted with true changes: each with its interval and its band of chance.
 
     The band is that of pairing the same values at random. Selection by |influence| does not bias it: were influence
@@ -154,26 +145,23 @@ def agreement(predicted, actual, *, seed: int = 0) -> dict:
     0, and where too few values differ to resample them the interval is (−1, 1).
     """
     predicted, actual = np.asarray(predicted, float), np.asarray(actual, float)
-    if np.ptp(predicted) == 0 or np.ptp(actual) == 0:
-        return {f"{name}{part}": v for name in ("pearson", "spearman") for part, v in
-                (("", 0.0), ("_interval", (-1.0, 1.0)), ("_null", (-1.0, 1.0)))}  # fmt: skip
-    found = {}
+    varies, result = np.ptp(predicted) > 0 and np.ptp(actual) > 0, {}
     for name, measure, plain in (("pearson", pearson, pearson_r), ("spearman", spearman, spearman_r)):
-        try:
-            found[name], found[f"{name}_interval"] = measure(predicted, actual, seed=seed)
-        except ValueError:  # the bootstrap, where nearly all values are equal
-            found[name], found[f"{name}_interval"] = float(plain(predicted, actual)), (-1.0, 1.0)
-        found[f"{name}_null"] = permutation_band(plain, predicted, actual, seed=seed)
-    return found
+        value, interval, null = 0.0, (-1.0, 1.0), (-1.0, 1.0)
+        if varies:
+            try:
+                value, interval = measure(predicted, actual, seed=seed)
+            except ValueError:  # the bootstrap, where nearly all values are equal
+                value = float(plain(predicted, actual))
+            null = permutation_band(plain, predicted, actual, seed=seed)
+        result |= {name: value, f"{name}_interval": interval, f"{name}_null": null}
+    return result
 
 
-def agreements(table: pd.DataFrame, truth: str, by: Sequence[str] = ("network", "percentile"), *, seed: int = 0):
-    """:func:`agreement` with the column ``truth`` for each group of rows: a DataFrame with a row a group."""
-    rows = [
-        dict(zip(by, key, strict=True)) | agreement(part.predicted, part[truth], seed=seed)
-        for key, part in table.groupby(list(by), sort=False)
-    ]
-    return pd.DataFrame(rows)
+def agreements_by(table: pd.DataFrame, truth: str, by: Sequence[str] = ("network", "percentile"), *, seed: int = 0):
+    """:func:`agreement_with_truth` with the column ``truth`` for each group of rows: a DataFrame with a row a group."""
+    groups = [(dict(zip(by, key, strict=True)), rows) for key, rows in table.groupby(list(by), sort=False)]
+    return pd.DataFrame([key | agreement_with_truth(rows.predicted, rows[truth], seed=seed) for key, rows in groups])
 
 
 def spearman_by_network(table: pd.DataFrame, a: str, b: str) -> np.ndarray:
@@ -198,20 +186,20 @@ def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> d
     return {"trend": (float(rho.mean()), t_interval(rho)), "ends": (float(ends.mean()), t_interval(ends))}
 
 
-def difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:
+def independent_difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:
     """``one − other`` of two independent ``(value, (low, high))``, its interval by Zou and Donner's (2008) MOVER.
 
     Example:
-        >>> difference((0.5, (0.2, 0.9)), (0.5, (0.1, 0.8)))
+        >>> independent_difference((0.5, (0.2, 0.9)), (0.5, (0.1, 0.8)))
         (0.0, (-0.42426406871192857, 0.565685424949238))
     """
     (a, (a_low, a_high)), (b, (b_low, b_high)) = one, other
     return a - b, (a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
 
 
-def mean_of(found: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
+def independent_mean(estimates: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
     """Mean of independent ``(value, (low, high))``, with the interval that theirs give it."""
-    values, lows, highs = (np.array(part) for part in zip(*[(v, *interval) for v, interval in found], strict=True))
+    values, lows, highs = np.array([(value, *interval) for value, interval in estimates]).T
     down, up = (float(np.sqrt(((end - values) ** 2).sum()) / len(values)) for end in (lows, highs))
     return float(values.mean()), (float(values.mean()) - down, float(values.mean()) + up)
 
@@ -238,14 +226,6 @@ def spread_over_runs(values) -> tuple[float, tuple[float, float]]:
     values = np.asarray(values, float)
     s, r = float(values.std(ddof=1)), len(values)
     return s, tuple(float(s * math.sqrt((r - 1) / chi2.ppf(q, r - 1))) for q in (0.975, 0.025))
-
-
-# --- influence cases ------------------------------------------------------------------------------------------------
-#
-# One image network at a time: trained, its influences, and what retraining says about them.
-#
-# What the studies of Basu, Pope and Feizi (2021, sections 5.2 and 5.3, appendix 9.7 to 9.12) share, put together from
-# ``lib.training.ensemble``, ``lib.scores.influence``, ``lib.training.retraining`` and ``experiments.fragility``. Changes are signed, positive = helpful.
 
 
 @dataclass(frozen=True)
@@ -303,7 +283,7 @@ class Net:
         return self.inverse.on_loss(self.images.x_test[tests], self.images.y_test[tests], **which).on_loss.double()
 
 
-def fit(
+def train_net(
     name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed=0, initial=None, **changes
 ) -> Net:  # fmt: skip
     """Train ``lib.networks.models.by_name(name)``, from ``initial`` weights if given, with ``changes`` to the recipe.
@@ -315,8 +295,8 @@ def fit(
     recipe = replace(setting.recipe, epochs=epochs, weight_decay=weight_decay, **changes)
     run = Run(store=setting.store, device=setting.device, progress=False)
     trained = ensemble.train(model, (x, y), recipe, [seed], start=Start(initial), run=run)
-    own = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
-    again = part_of(recipe, setting.share, len(y), schedule="constant", **own)
+    different = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
+    again = part_of(recipe, setting.share, len(y), schedule="constant", **different)
     losses = losses_on(model, trained.parameters, images.x_test, images.y_test)[0]
     net = Net(model, trained.parameters, recipe, again, images, setting, seed, losses, float(trained.accuracy_train[0]))
     begin = time.perf_counter()
@@ -326,23 +306,27 @@ def fit(
     return net
 
 
-def true_changes(net: Net, removed: Tensor, tests=slice(None), *, scratch: bool = False) -> Tensor:
-    """Changes of test losses by retraining without each of ``removed (g, n)``: ``(g, tests)``."""
-    again = retrain(
+def retrained_without(net: Net, removed: Tensor, *, scratch: bool = False) -> Retrained:
+    """The net trained on (or ``scratch``: anew) without each of ``removed (g, n)``, as its setting says."""
+    return retrain(
         net.model, (net.images.x_train, net.images.y_train), net.recipe if scratch else net.again, [net.seed],
         removed=removed, start=Start(None if scratch else net.weights),
         run=Run(device=net.setting.device, store=net.setting.store, wide=True, progress=False),
     )  # fmt: skip
+
+
+def true_changes(net: Net, removed: Tensor, tests=slice(None), *, scratch: bool = False) -> Tensor:
+    """Changes of test losses by retraining without each of ``removed (g, n)``: ``(g, tests)``."""
+    again = retrained_without(net, removed, scratch=scratch)
     return loss_changes(net.model, again, net.images.x_test[tests], net.images.y_test[tests])[0]
 
 
 def compared(net: Net, percentiles=(100,), *, scratch: bool = False) -> Net:
     """The net with its ``table`` of predicted and true changes at test examples of these percentiles of the loss."""
-    tests = sorted({at_percentile(net.losses, percentile) for percentile in percentiles})
-    truths = {"retrained": lambda gone, x, y: (true_changes(net, gone[0], tests)[None], None)}
+    truths = {"retrained": lambda removed: retrained_without(net, removed)}
     if scratch:
-        truths["from scratch"] = lambda gone, x, y: (true_changes(net, gone[0], tests, scratch=True)[None], None)
-    net.table = compare(
+        truths["from scratch"] = lambda removed: retrained_without(net, removed, scratch=True)
+    net.table = predicted_and_true_changes(
         net.model, net.weights, [net.inverse], net.images.x_test, net.images.y_test, truths,
         percentiles=percentiles, top=net.setting.top,
     )  # fmt: skip
@@ -350,33 +334,33 @@ def compared(net: Net, percentiles=(100,), *, scratch: bool = False) -> Net:
 
 
 def agreed(net: Net, percentile: float = 100, truth: str = "retrained") -> dict:
-    """:func:`experiments.fragility.agreement` of a compared net at one test example."""
-    part = net.table[net.table.percentile == percentile]
-    return agreement(part.predicted, part[truth], seed=net.setting.seed)
+    """:func:`agreement_with_truth` of a compared net at one test example."""
+    rows = net.table[net.table.percentile == percentile]
+    return agreement_with_truth(rows.predicted, rows[truth], seed=net.setting.seed)
 
 
 def several(net: Net) -> list[int]:
     """Eight test examples: two each at the 100th, 75th, 50th and 25th percentile of the loss."""
     m, order = len(net.losses), net.losses.argsort().tolist()
-    return [order[round(m * part) - 1 - i] for part in (1, 0.75, 0.5, 0.25) for i in (0, 1)]
+    return [order[round(m * share) - 1 - i] for share in (1, 0.75, 0.5, 0.25) for i in (0, 1)]
 
 
 def grouped(net: Net, sizes, groups: int) -> dict[int, dict]:
     """Agreement over random groups of each size, on the summed loss of :func:`several` test examples."""
     n, generator, tests = len(net.images.y_train), torch.Generator().manual_seed(net.setting.seed), several(net)
-    score, found = net.scores(tests).sum(0), {}
+    score, by_size = net.scores(tests).sum(0), {}
     for size in sizes:
         removed = removals([torch.randperm(n, generator=generator)[:size] for _ in range(groups)], n)
         truth = true_changes(net, removed, tests).sum(1)
-        found[size] = agreement(removed.double() @ score, truth, seed=net.setting.seed)
-    return found
+        by_size[size] = agreement_with_truth(removed.double() @ score, truth, seed=net.setting.seed)
+    return by_size
 
 
-def together(net: Net, truth: Tensor | None = None) -> dict:
+def agreement_on_summed_loss(net: Net, truth: Tensor | None = None) -> dict:
     """Agreement over the top examples on the summed loss of :func:`several`; ``truth (n, m)``, if it is there."""
     tests = several(net)
     score = net.scores(tests).sum(0)
     rows = most_influential(score, net.setting.top)
     known = truth is not None
     changes = truth[rows][:, tests] if known else true_changes(net, removals(rows, len(score)), tests)
-    return agreement(score[rows], changes.sum(1), seed=net.setting.seed)
+    return agreement_with_truth(score[rows], changes.sum(1), seed=net.setting.seed)

@@ -1,4 +1,4 @@
-"""Figures of how influence agrees with retraining: every correlation with its interval and its band of chance."""
+"""Notebook 06: how well does influence agree with retraining? Its figures: correlations, intervals, bands of chance."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,15 +15,12 @@ PAIRS = ((BLUE, "o"), (RED, "s"), (GREY, "^"))
 
 
 def norms(tables: Mapping[str, pd.DataFrame], truth: str) -> Figure:
-    """Predicted against true ‖Δw‖ for each of the tables of ``experiments.fragility.compare``; the line is equality."""
+    """Predicted against true ‖Δw‖, a panel a table of ``predicted_and_true_changes``; the line is equality."""
     fig, axes = plt.subplots(1, len(tables), figsize=(3.5 * len(tables), 3.4), sharey=True)
     for ax, (title, table) in zip(axes, tables.items(), strict=True):
         true = table[f"norm: {truth}"]
         ax.loglog(true, table.norm, ".", ms=3, alpha=0.3, color=BLUE)
-        ends = [
-            min(true.quantile(0.01), table.norm.quantile(0.01)),
-            max(true.quantile(0.99), table.norm.quantile(0.99)),
-        ]
+        ends = [end(both.quantile(q) for both in (true, table.norm)) for end, q in ((min, 0.01), (max, 0.99))]
         ax.plot(ends, ends, color="0.3", lw=0.9)
         ax.set(title=f"{title}; median ratio {(table.norm / true).median():.2g}", xlabel="true ‖Δw‖")
     axes[0].set_ylabel("predicted ‖Δw‖")
@@ -50,12 +47,12 @@ def sweeps(panels: Sequence[tuple], chance: tuple[float, float]) -> Figure:
 
 
 def by_test_point(selected: Mapping[str, pd.DataFrame]) -> Figure:
-    """Tables of ``experiments.fragility.agreement``, a row a test example; ticks bound the band of chance."""
+    """Tables of ``fragility.agreement_with_truth``, a row a test example; ticks bound the band of chance."""
     fig, ax = plt.subplots(figsize=(9, 3.4))
     for shift, (name, rows), (colour, marker) in zip((-0.2, 0, 0.2), selected.items(), PAIRS, strict=True):
-        at = np.arange(len(rows)) + shift
-        bars(ax, at, rows.to_dict("records"), fmt=marker, color=colour, label=name)
-        ax.plot(np.tile(at, (2, 1)), np.array(rows.spearman_null.tolist()).T, "_", color="0.5", ms=8)
+        places = np.arange(len(rows)) + shift
+        bars(ax, places, rows.to_dict("records"), fmt=marker, color=colour, label=name)
+        ax.plot(np.tile(places, (2, 1)), np.array(rows.spearman_null.tolist()).T, "_", color="0.5", ms=8)
     ax.axhline(0, color="0.35", lw=0.8)
     ax.set(xlabel="test image, by loss (0: highest)", ylabel="Spearman with retraining", ylim=(-1, 1.02))
     ax.set_xticks(range(len(rows)))
@@ -63,11 +60,11 @@ def by_test_point(selected: Mapping[str, pd.DataFrame]) -> Figure:
     return fig
 
 
-def bars(ax, at, found: Sequence[Mapping], **how) -> None:
-    """Spearman of each of ``found`` (``experiments.fragility.agreement``) with its interval."""
-    middle = np.array([r["spearman"] for r in found])
-    ends = np.abs(np.array([r["spearman_interval"] for r in found]).T - middle)
-    ax.errorbar(at, middle, yerr=ends, capsize=2, **how)
+def bars(ax, places, agreements: Sequence[Mapping], **how) -> None:
+    """Spearman of each of ``fragility.agreement_with_truth`` with its interval."""
+    middle = np.array([r["spearman"] for r in agreements])
+    ends = np.abs(np.array([r["spearman_interval"] for r in agreements]).T - middle)
+    ax.errorbar(places, middle, yerr=ends, capsize=2, **how)
 
 
 def grid(results: Mapping[tuple, Mapping], names: Sequence[str], sets: Sequence[str], kinds: Sequence[str]) -> Figure:
@@ -91,22 +88,15 @@ def grid(results: Mapping[tuple, Mapping], names: Sequence[str], sets: Sequence[
 def choices(runs: Mapping, optimizers: Mapping, small: Mapping, deep: Mapping, chance: tuple, title: str) -> Figure:
     """Initializations, optimizers, decays: agreements by name, optimizer and λ; ``deep``: λ ↦ Spearmans ``(r,)``."""
     fig, axes = plt.subplots(1, 3, figsize=(14, 3.5), sharey=True)
-    for i, found in enumerate(runs.values()):
-        axes[0].plot([i] * len(found), [r["spearman"] for r in found], "o", mfc="none", color=BLUE)
+    for i, of_network in enumerate(runs.values()):
+        axes[0].plot([i] * len(of_network), [r["spearman"] for r in of_network], "o", mfc="none", color=BLUE)
     axes[0].set_xticks(range(len(runs)), list(runs))
     bars(axes[1], range(len(optimizers)), list(optimizers.values()), fmt="s", color=RED)
     axes[1].set_xticks(range(len(optimizers)), list(optimizers))
     least = 0.4 * min(lam for lam in small if lam)
-    bars(
-        axes[2],
-        [lam or least for lam in small],
-        list(small.values()),
-        fmt="o-",
-        color=BLUE,
-        label="small CNN (leftmost: 0)",
-    )
-    half = [np.ptp(t_interval(v)) / 2 for v in deep.values()]
-    middle = [np.mean(v) for v in deep.values()]
+    places, name = [lam or least for lam in small], "small CNN (leftmost: 0)"
+    bars(axes[2], places, list(small.values()), fmt="o-", color=BLUE, label=name)
+    middle, half = zip(*[(np.mean(v), np.ptp(t_interval(v)) / 2) for v in deep.values()], strict=True)
     axes[2].errorbar(list(deep), middle, yerr=half, fmt="s--", color=RED, capsize=3, label=title)
     axes[2].set(xscale="log", xlabel="weight decay λ")
     axes[2].legend(loc="lower left")
@@ -130,16 +120,17 @@ def by_size(lines: Mapping[str, Mapping[int, Mapping]]) -> Figure:
     return fig
 
 
-def board(found: Mapping[str, tuple]) -> Figure:
+def board(results: Mapping[str, tuple]) -> Figure:
     """``name ↦ (value, interval, band of chance)``, ranked; filled where the interval clears the band."""
-    ranked = sorted(found, key=lambda name: found[name][0])
+    ranked = sorted(results, key=lambda name: results[name][0])
     fig, ax = plt.subplots(figsize=(8, 0.24 * len(ranked) + 1))
     for i, name in enumerate(ranked):
-        middle, (low, high), chance = found[name]
+        middle, (low, high), chance = results[name]
         clear = low > chance[1]
+        colour = BLUE if clear else "0.6"
         ax.barh(i, np.ptp(chance), 0.75, left=chance[0], color="0.92", zorder=0)
-        ax.plot((low, high), (i, i), color=BLUE if clear else "0.6")
-        ax.plot(middle, i, "o", mfc=BLUE if clear else "white", color=BLUE if clear else "0.6")
+        ax.plot((low, high), (i, i), color=colour)
+        ax.plot(middle, i, "o", mfc=BLUE if clear else "white", color=colour)
     ax.axvline(0, color="0.35", lw=0.8)
     ax.set_yticks(range(len(ranked)), ranked, fontsize=8)
     ax.set(xlabel="Spearman of predicted with true change (bar: 95%; grey: chance)")

@@ -1,8 +1,6 @@
-"""How far two sets of estimates of memorization and influence agree, which pairs to show, and how many chance gives.
+"""Notebook 03: do two sets of estimates agree, which pairs of examples are shown, and how many are there by chance?
 
-For notebook 03, after Feldman and Zhang 2020 (section 3.5, appendix C). A pair is a training and a test example of one
-label, the first memorized (mem ≥ θ_mem), with an influence of at least θ_infl on the second; tables of pairs have the
-columns ``train``, ``test`` and ``influence``, as from ``lib.scores.memorization.high_influence_pairs``.
+After Feldman and Zhang 2020, section 3.5 and appendix C.
 """
 
 from typing import NamedTuple
@@ -27,8 +25,9 @@ def consistency(
         eligible: two boolean masks of a shape that broadcasts, which I and I′ are confined to (the paper's
             mem ≥ .25 for influence, as ``mem[:, None] >= .25``).
 
-    Returns: one row a threshold: ``threshold, jaccard, difference, first, second`` (the last two are set sizes); where
-    the union is empty, jaccard and difference are NaN.
+    Returns:
+        One row a threshold: ``threshold, jaccard, difference, first, second`` (the last two are set sizes);
+        where the union is empty, jaccard and difference are NaN.
 
     Example:
         >>> consistency(torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.6]), [0.5]).jaccard.tolist()
@@ -36,18 +35,19 @@ def consistency(
     """
     if first.shape != second.shape:
         raise ValueError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
-    masks = eligible or (torch.tensor(True), torch.tensor(True))
+    mask = eligible or (torch.tensor(True), torch.tensor(True))
     gap = (first - second).abs()
     rows = []
     for threshold in thresholds:
-        above, above_too = (first >= threshold) & masks[0], (second >= threshold) & masks[1]
-        union, both = above | above_too, (above & above_too).sum().item()
-        jaccard = both / size if (size := union.sum().item()) else np.nan
-        rows.append((threshold, jaccard, gap[union].nanmean().item(), above.sum().item(), above_too.sum().item()))
+        a, b = (first >= threshold) & mask[0], (second >= threshold) & mask[1]
+        union, both = a | b, (a & b).sum().item()
+        size = union.sum().item()
+        jaccard, difference = both / size if size else np.nan, gap[union].nanmean().item()
+        rows.append((threshold, jaccard, difference, a.sum().item(), b.sum().item()))
     return pd.DataFrame(rows, columns=["threshold", "jaccard", "difference", "first", "second"])
 
 
-def ensemble_consistency(
+def consistency_of_ensembles(
     first: tuple[Tensor, Tensor, Tensor], second: tuple[Tensor, Tensor, Tensor], y_train: Tensor, y_test: Tensor,
     thresholds: list[float], *, min_memorization: float = 0.25,
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
@@ -56,7 +56,9 @@ def ensemble_consistency(
     Args:
         first, second: ``(member_sees (t, n), correct_train (t, n), correct_test (t, n′))``; t may differ.
 
-    Returns: ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
+    Returns:
+        ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
+
     Cost: :func:`influence_of_seeing` of the memorized training examples, twice; holds both results.
     """
     mem = [memorization(sees, right).value for sees, right, _ in (first, second)]
@@ -75,7 +77,11 @@ def shared_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
         Jaccard = both / either        share of one's pairs that the other finds = 2 both / (first + second)
 
-    Returns: one row a test example in any pair: ``first, second, both, either``, numbers of pairs.
+    Args:
+        first, second: columns ``train`` and ``test``, as from ``memorization.high_influence_pairs``.
+
+    Returns:
+        One row a test example in any pair: ``first, second, both, either``, numbers of pairs.
 
     Example:
         >>> one = pd.DataFrame({"train": [1, 2], "test": [7, 7]})
@@ -83,21 +89,24 @@ def shared_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         [2, 1, 1, 2]
     """
     key = ["train", "test"]
-    pairs = first[key].merge(second[key], how="outer", on=key, indicator="where")
-    table = pd.crosstab(pairs.test, pairs["where"].astype(str)).reindex(
-        columns=["both", "left_only", "right_only"], fill_value=0
-    )
-    counts = {"first": table.both + table.left_only, "second": table.both + table.right_only, "both": table.both}
-    return pd.DataFrame(counts).assign(either=table.sum(axis=1))
+    either = first[key].merge(second[key], how="outer", on=key, indicator="where")
+    table = pd.crosstab(either.test, either["where"].astype(str))
+    table = table.reindex(columns=["both", "left_only", "right_only"], fill_value=0)
+    out = {"first": table.both + table.left_only, "second": table.both + table.right_only, "both": table.both}
+    return pd.DataFrame(out).assign(either=table.sum(axis=1))
 
 
 def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 5) -> np.ndarray:
-    """The training examples to show, without cherry-picking (appendix C), ``(copies, examples)`` values of ``train``.
+    """The training examples to show, without cherry-picking (Feldman and Zhang 2020, appendix C).
 
     Sorted by the highest influence each has on a test example, they are read off at ``examples`` evenly spread places,
     and at the ``copies − 1`` places after each.
 
-    Raises: ValueError if the pairs hold fewer than ``copies`` training examples.
+    Args:
+        pairs: columns ``train`` and ``influence``, as from ``memorization.high_influence_pairs``.
+
+    Returns:
+        ``(copies, examples)`` values of ``train``.
     """
     strongest = pairs.groupby("train").influence.max().sort_values(ascending=False, kind="stable").index.to_numpy()
     if len(strongest) < copies:
@@ -137,7 +146,9 @@ def permuted_pair_counts(
     Args:
         candidates: ``(n,)`` bool, the examples that may stand in a pair (those with mem ≥ θ_mem).
 
-    Returns: one row a deal: ``pairs, test_examples, single``, as :class:`PairCounts`.
+    Returns:
+        One row a deal: ``pairs, test_examples, single``, as :class:`PairCounts`.
+
     Cost: ``permutations`` times ``influence_of_seeing`` on the candidates, class by class.
     """
     if candidates.dtype != torch.bool or candidates.shape != y_train.shape:

@@ -1,4 +1,9 @@
-"""From a data set that nobody has prepared to one that can be scored: names, standardization, a network, its speed."""
+"""Notebook 08: how is a data set that nobody has prepared scored within some minutes, and how much of it can go?
+
+A plan is made before the work: every item gets its least, and all get the same share of the way from there to their
+wish; where even the least of everything does not fit, fewer rows are planned for. Then networks on random parts of the
+rows judge the examples, every score is computed by name, and pruned sets are trained on again.
+"""
 
 import math
 import re
@@ -14,23 +19,26 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
 
-from experiments.checkup import Votes, standardized, tally, votes
+from experiments.checkup import Votes, held_out_sums, votes
+from experiments.pruning import train_plans
+from experiments.unique_information import drawn
 from lib.catalogue import SCORES, Scored, Settings, compute, trial_recipe
 from lib.costs import best_seconds, free_bytes, matrix_product_rate, measured
 from lib.data.datasets import Dataset
 from lib.networks import models
 from lib.scores.complexity_gap import cg_scores
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
-from lib.training import ensemble, recipe
+from lib.statistics import standardized
+from lib.training import ensemble
 from lib.training.parallel import digest
 from lib.training.recipe import Record, Run
 
-# --- budget ---------------------------------------------------------------------------------------------------------
-#
-# What fits in a given time: how much of each wish is granted, and a clock that keeps to it.
-#
-# A plan is made before the work: every item gets its least, and all get the same share of the way from there to their
-# wish. Where even the least of everything does not fit, fewer rows are planned for.
+LARGE = 40  # pixels a side; larger pictures are shrunk to SMALL, unless a network is named
+SMALL = 32
+EXACT = "exact factorization"
+LEAST = 24  # networks among whom some have not seen an example, for all but one in 5,000
+RESERVE = 0.85  # of the time left that is planned with; loading, figures and slower moments take the rest
+JITTER = 1e-3  # on the diagonal of the CG-score's matrix (½) where inputs repeat
 
 
 class Item(NamedTuple):
@@ -44,17 +52,14 @@ class Item(NamedTuple):
     power: int = 1  # of the number of rows that this time grows with
 
 
-def plan(items: list[Item], seconds: float) -> pd.DataFrame:
+def plan_work(items: list[Item], seconds: float) -> pd.DataFrame:
     """How much of each item fits in some seconds.
 
     Returns:
         Indexed by ``what``: ``unit, wished, least, planned, each`` (seconds a unit), ``seconds`` (of the planned).
 
-    Raises:
-        ValueError: if the least of everything does not fit; says how many minutes would do.
-
     Example:
-        >>> plan([Item("networks", "trainings", 10, 2, 1.0)], 6.5).planned.tolist()
+        >>> plan_work([Item("networks", "trainings", 10, 2, 1.0)], 6.5).planned.tolist()
         [6]
     """
     for item in items:
@@ -69,12 +74,10 @@ def plan(items: list[Item], seconds: float) -> pd.DataFrame:
         )
     rest = sum((item.wished - item.least) * item.seconds for item in items)
     granted = 1.0 if rest <= seconds - least else (seconds - least) / rest
-    lines = []
-    for item in items:
-        planned = item.least + math.floor(granted * (item.wished - item.least) + 1e-9)
-        lines.append((item.what, item.unit, item.wished, item.least, planned, item.seconds, planned * item.seconds))
-    columns = ["what", "unit", "wished", "least", "planned", "each", "seconds"]
-    return pd.DataFrame(lines, columns=columns).set_index("what")
+    table = pd.DataFrame(items).drop(columns="power").rename(columns={"seconds": "each"}).set_index("what")
+    above = [math.floor(granted * (item.wished - item.least) + 1e-9) for item in items]
+    table.insert(3, "planned", table.least + above)
+    return table.assign(seconds=table.planned * table.each)
 
 
 def rows_that_fit(items: list[Item], n: int, seconds: float, *, fewest: int) -> int:
@@ -114,13 +117,12 @@ class Clock:
         The least of the item is always given. What is done between two blocks counts as the item's time.
         """
         total, limit = int(self.planned.planned[what]), patience * float(self.planned.seconds[what])
-        begun, at = time.perf_counter(), 0
-        while at < total:
-            end = min(at + size, total)
-            yield range(at, end)
-            at = end
-            self.spent[what], self.done[what] = time.perf_counter() - begun, at
-            if self.spent[what] > limit and at >= self.planned.least[what]:
+        begun = time.perf_counter()
+        for first in range(0, total, size):
+            block = range(first, min(first + size, total))
+            yield block
+            self.spent[what], self.done[what] = time.perf_counter() - begun, block.stop
+            if self.spent[what] > limit and block.stop >= self.planned.least[what]:
                 break
 
     def run(self, what: str, work: Callable[[], object]):
@@ -132,31 +134,22 @@ class Clock:
 
     def table(self) -> pd.DataFrame:
         """Wished, planned and done, with the seconds planned and taken."""
-        table = self.planned[["unit", "wished", "planned"]].copy()
-        table["done"] = [self.done.get(what, 0) for what in table.index]
-        table["seconds planned"] = self.planned.seconds
-        table["seconds taken"] = [self.spent.get(what, 0.0) for what in table.index]
-        return table
-
-
-# --- dropping -------------------------------------------------------------------------------------------------------
-#
-# How much of the training data can go: what dropping costs in accuracy, and the largest share within a tolerance.
+        table = self.planned[["unit", "wished", "planned"]].assign(
+            done=[self.done.get(what, 0) for what in self.planned.index]
+        )
+        taken = [self.spent.get(what, 0.0) for what in table.index]
+        return table.assign(**{"seconds planned": self.planned.seconds, "seconds taken": taken})
 
 
 def retrain_and_mark(
-    model, data, plans: Mapping[tuple, Callable], *, recipe, blocks: Iterable[range], first_seed: int = 0,
-    run: Run = Run(),
-) -> dict[tuple, Tensor]:  # fmt: skip
+    model, data, plans: Mapping[tuple, Callable], *, blocks: Iterable[range], first_seed: int = 0, **options
+) -> dict[tuple, Tensor]:
     """Train every plan with every seed, a block of seeds after the other, and mark each test example as right or wrong.
 
     Args:
-        data: a ``lib.data.datasets.Dataset``, standardized.
+        model, data, options: as ``experiments.pruning.train_plans`` has them; the data standardized.
         plans: name → a function of a seed that gives the mask over the training rows, ``(n,)`` bool.
-        recipe: an ``ensemble.Recipe``; with ``iterations`` every plan takes as many steps.
-        blocks: of numbers, such as those of ``experiments.own_data.Clock.blocks``; the seeds are these plus ``first_seed``, and
-            those of one number start from the same weights in all plans.
-        run: where and by what means the engine trains.
+        blocks: of numbers, such as those of :meth:`Clock.blocks`; the seeds are these plus ``first_seed``.
 
     Returns:
         name → ``(seeds, n_test)`` bool.
@@ -164,39 +157,34 @@ def retrain_and_mark(
     marks: dict[tuple, list[Tensor]] = {name: [] for name in plans}
     for block in blocks:
         seeds = [first_seed + number for number in block]
-        sees = torch.stack([mask(seed) for mask in plans.values() for seed in seeds])
-        record = Record(parameters=False)
-        trained = ensemble.train(model, data, recipe, seeds * len(plans), sees=sees, record=record, run=run)
-        for name, part in zip(plans, trained.correct_test[:, -1].split(len(seeds)), strict=True):
-            marks[name].append(part)
+        masks = {name: torch.stack([mask(seed) for seed in seeds]) for name, mask in plans.items()}
+        right = train_plans(model, data, masks, seeds=seeds, **options).correct_test[:, -1]
+        for name, marks_of_plan in zip(plans, right.split(len(seeds)), strict=True):
+            marks[name].append(marks_of_plan)
     return {name: torch.cat(parts) for name, parts in marks.items()}
 
 
-def losses(
-    correct: Mapping[tuple, Tensor], full: tuple, *, columns: tuple[str, ...] = ("score", "kept"), level: float = 0.95
+def accuracy_lost(
+    correct: Mapping[tuple, Tensor], full: tuple, *, columns: tuple[str, ...] = ("score", "kept")
 ) -> pd.DataFrame:
-    """Accuracy lost against the full data, in percentage points (negative = gained), with its interval.
+    """Accuracy lost against the full data, in percentage points (negative = gained), with its 95% interval.
 
     The interval is for other seeds *and* other test examples: with dₛⱼ the difference of seed s at test example j, its
     half-width is that of Student's t over the S seed means and that of the normal over the test examples' means, put
     together as √(a² + b²). (Training noise is in both terms, which errs on the wide side.)
 
     Args:
-        correct: of :func:`retrain_and_mark`.
-        full: the name of the plan that drops nothing.
+        correct: of :func:`retrain_and_mark`. full: the name of the plan that drops nothing.
         columns: names of the entries of a plan's name.
 
     Returns:
         A line a plan: ``columns``, ``accuracy`` (in [0, 1]), ``loss``, ``low``, ``high``.
-
-    Raises:
-        ValueError: with fewer than two seeds.
     """
     reference, lines = correct[full].double().numpy(), []
     seeds, tests = reference.shape
     if seeds < 2:
         raise ValueError(f"seeds: expected two at least for an interval, got {seeds}")
-    over_seeds, over_tests = student.ppf((1 + level) / 2, seeds - 1), norm.ppf((1 + level) / 2)
+    over_seeds, over_tests = student.ppf(0.975, seeds - 1), norm.ppf(0.975)
     for name, marks in correct.items():
         lost = 100 * (reference - marks.double().numpy())
         value, by_seed, by_test = float(lost.mean()), lost.mean(1).var(ddof=1), lost.mean(0).var(ddof=1)
@@ -222,22 +210,13 @@ def largest_drop(dropped, loss, low, high, tolerance: float) -> tuple[float, tup
     if not tolerance >= 0:
         raise ValueError(f"tolerance: expected a loss of 0 or more, got {tolerance}")
     order = np.argsort(dropped)
-    dropped = np.asarray(dropped, float)[order]
+    shares = np.concatenate([[0.0], np.asarray(dropped, float)[order]])
 
     def furthest(values) -> float:
         passes = np.asarray(values, float)[order] <= tolerance
-        many = len(passes) if passes.all() else int(passes.argmin())
-        return float(dropped[many - 1]) if many else 0.0
+        return float(shares[passes.cumprod().sum()])
 
     return furthest(loss), (furthest(high), furthest(low))
-
-
-LARGE = 40  # pixels a side; larger pictures are shrunk to SMALL, unless a network is named
-SMALL = 32
-EXACT = "exact factorization"
-LEAST = 24  # networks among whom some have not seen an example, for all but one in 5,000
-RESERVE = 0.85  # of the time left that is planned with; loading, figures and slower moments take the rest
-JITTER = 1e-3  # on the diagonal of the CG-score's matrix (½) where inputs repeat
 
 
 class Choice(NamedTuple):
@@ -258,9 +237,6 @@ def came_unsplit(name: str) -> bool:
 
 def score_names(text: str) -> list[str]:
     """The scores that a list such as ``"cg, el2n, c-score"`` names; capitals, spaces and dashes do not matter.
-
-    Raises:
-        ValueError: for a name that is none (the valid ones are listed), or none at all.
 
     Example:
         >>> score_names("cg,EL2N,c score")
@@ -283,14 +259,9 @@ def choose(shape: tuple[int, ...], n: int, classes: int, *, architecture: str = 
     keep their size where ``architecture`` names the network.
 
     Args:
-        shape: of one example, ``(d,)`` or ``(c, h, w)``.
-        n: training rows.
-        classes: k.
+        shape: of one example, ``(d,)`` or ``(c, h, w)``. n: training rows. classes: k.
         architecture: a name that ``lib.networks.models.by_name`` knows; "" chooses.
         epochs: passes; 0 chooses: 15, or as many as make 300 steps, at most 60.
-
-    Raises:
-        ValueError: for an unknown name, or one that does not take examples of this shape.
     """
     batch = 100 if n >= 2000 else 50 if n >= 500 else 20
     epochs = epochs or max(15, min(60, -(-300 * batch // n)))
@@ -320,15 +291,14 @@ def prepared(dataset: Dataset, side: int | None = None) -> Dataset:
     parts = [dataset.x_train, dataset.x_test]
     if side is not None:
         parts = [torch.nn.functional.interpolate(x, (side, side), mode="area") for x in parts]
-    x_train, x_test = standardized(*parts)
-    return replace(dataset, x_train=x_train, x_test=x_test)
+    return replace(dataset, x_train=standardized(parts[0]), x_test=standardized(parts[1], parts[0]))
 
 
 def make_plan(
     names: list[str], x: Tensor, y: Tensor, settings: Settings, *, minutes: float, begun: float, trials: int,
     networks: int, seeds: int, plans: int, store=None, device: str = "cpu",
 ) -> tuple[int, pd.DataFrame]:  # fmt: skip
-    """Measure the speed on short trials and plan with it: ``(rows, plan)``, see ``experiments.own_data.plan``.
+    """Measure the speed on short trials and plan with it: ``(rows, plan)``, see :func:`plan_work`.
 
     The measured times and the time left are kept in ``store``, so that a run that goes on has the plan that it had.
     An exact CG-score is planned where it takes no more than a third of the time and half of the free memory; else
@@ -336,17 +306,11 @@ def make_plan(
     fit: 50 of each class at the fewest, or all.
 
     Args:
-        names: of scores.
-        x: standardized, ``(n, …)``.
-        y: ``(r, n)``, the labellings.
-        minutes: for everything.
-        begun: when the clock started, by ``time.perf_counter()``.
+        names: of scores. x: standardized, ``(n, …)``. y: ``(r, n)``, the labellings.
+        minutes: for everything. begun: when the clock started, by ``time.perf_counter()``.
         trials, networks, seeds: wished for: trainings on parts of the rows, trainings behind a score that is a mean
             over runs, retrainings of every pruned set.
         plans: pruned sets, each trained once a seed.
-
-    Raises:
-        ValueError: if ``minutes`` is not above 0, a wish is below 2, or the least does not fit even on the fewest rows.
     """
     if not (minutes > 0 and np.isfinite(minutes)):
         raise ValueError(f"minutes: expected more than 0, got {minutes}")
@@ -375,7 +339,7 @@ def make_plan(
     items.append(Item("judges", "networks", trials, min(LEAST, trials), len(y) * one(settings.share)))
     items.append(Item("pruning", "seeds", seeds, 2, plans * one(1.0)))
     rows = rows_that_fit(items, n, left, fewest=50 * k)
-    table = plan(shrunk(items, rows / n), left)
+    table = plan_work(shrunk(items, rows / n), left)
     if store is not None and kept is None:  # a plan that failed is measured anew
         store.put(key, {name: np.array(value) for name, value in cost.items()})
     return rows, table
@@ -398,42 +362,29 @@ def measure(names: list[str], x: Tensor, y: Tensor, settings: Settings, *, devic
         recipe = replace(trial_recipe(settings), epochs=None, iterations=steps)
         return best_seconds(lambda: ensemble.train(model, (x, y[0]), recipe, range(8), **options), repeats=2)
 
-    def computed(own: list[str], most: int, **fewer) -> tuple[float, int]:
-        some = _few(y[0], most)
+    def computed(group: str, most: int, **fewer) -> tuple[float, int]:
+        share, sizes = min(1.0, most / n), torch.bincount(y[0]).tolist()
+        rows = drawn(y[0], {c: min(size, max(2, round(share * size))) for c, size in enumerate(sizes)}, seed=0)
         how = {"settings": replace(settings, jitter=JITTER, **fewer), "device": device, "classes": k, "progress": False}
-        return best_seconds(lambda: compute(own, x[some], y[:, some], **how), repeats=2), len(some)
+        return best_seconds(lambda: compute(grouped[group], x[rows], y[:, rows], **how), repeats=2), len(rows)
 
     short, long = trained(5), trained(35)
     cost = {"step": max((long - short) / 30 / 8, 1e-7), "reading": 0.0, "CG": 0.0, "F-SI": 0.0}
     cost["training"] = max(short / 8 - 5 * cost["step"], 0.0)
-    of = {group: [name for name in names if SCORES[name].group == group] for group in ("runs", "cg", "f_si")}
-    if of["runs"]:
+    grouped = by_group(names)
+    if grouped["runs"]:
         fewer = {"networks": 4, "curvatures": 2, "epochs": 1, "early": 1}
-        (one, few), (two, many) = (computed(of["runs"], size, **fewer) for size in (250, 500))
+        (one, few), (two, many) = (computed("runs", size, **fewer) for size in (250, 500))
         if many > few:
             steps = len(y) * 4 * (many - few) / settings.batch_size * cost["step"]
             cost["reading"] = max(two - one - steps, 0.0) / (many - few) * n / 4
-    if of["cg"]:  # what grows with n² from the trial, and (2/3)n³ operations at the rate of matrix products
-        seconds, rows = computed(of["cg"], 1000)
+    if grouped["cg"]:  # what grows with n² from the trial, and (2/3)n³ operations at the rate of matrix products
+        seconds, rows = computed("cg", 1000)
         cost["CG"] = seconds * (n / rows) ** 2 + 2e-9 / 3 * n**3 / matrix_product_rate(1000, device=device)
-    if of["f_si"]:
-        seconds, rows = computed(of["f_si"], 400)
+    if grouped["f_si"]:
+        seconds, rows = computed("f_si", 400)
         cost["F-SI"] = seconds * (n / rows) ** 3
     return cost
-
-
-def _few(y: Tensor, most: int) -> Tensor:
-    """Positions of about ``most`` examples, class by class in proportion, two of each class at least; ascending."""
-    rng, share, chosen = np.random.default_rng(0), min(1.0, most / len(y)), []
-    for label in y.unique():
-        own = (y == label).nonzero().flatten().numpy()
-        chosen.append(rng.permutation(own)[: max(2, round(share * len(own)))])
-    return torch.from_numpy(np.sort(np.concatenate(chosen)))
-
-
-# --- own scores -----------------------------------------------------------------------------------------------------
-#
-# Scoring a data set under a plan: networks on random parts of the rows, every score by name, the table of it all.
 
 
 class Trials(NamedTuple):
@@ -447,21 +398,16 @@ class Trials(NamedTuple):
 def trial_blocks(
     x: Tensor, y: Tensor, settings: Settings, blocks: Iterator[range], *, seed: int = 0, run: Run = Run(),
 ) -> list[Trials]:  # fmt: skip
-    """Train networks on random parts of the rows, block by block, until ``blocks`` ends.
+    """Train networks on random parts of the rows, block by block, until ``blocks`` ends: :class:`Trials` a labelling.
 
     Args:
-        x: standardized.
-        y: ``(r, n)``, labellings; every one gets the same subsets and initial weights.
-        blocks: ranges of trials, such as those of ``experiments.own_data.Clock.blocks``.
-        run: where and by what means the engine trains.
-
-    Returns:
-        For each labelling its :class:`Trials`.
+        x: standardized. y: ``(r, n)``, labellings; every one gets the same subsets and initial weights.
+        blocks: ranges of trials, such as those of :meth:`Clock.blocks`.
     """
     (r, n), k = y.shape, int(y.max()) + 1
     model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
-    record = recipe.Record(errors_at=(settings.trial_epochs,), parameters=False)
-    parts = []
+    record = Record(errors_at=(settings.trial_epochs,), parameters=False)
+    seen, right, sums = [], [], []
     for block in blocks:
         sees = subsets(n, round(settings.share * n), block.stop, seed)[block.start :]
         trained = ensemble.train(
@@ -469,10 +415,11 @@ def trial_blocks(
             labels=y.repeat_interleave(len(block), 0), record=record, run=run,
         )  # fmt: skip
         errors = trained.errors[settings.trial_epochs].view(r, len(block), n, k)
-        counts = [tally(sees, errors[i], y[i]) for i in range(r)]
-        parts.append((sees, trained.correct_train[:, -1].view(r, len(block), n), counts))
-    sees, right = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts], 1)
-    return [Trials(sees, right[i], votes([part[2][i] for part in parts])) for i in range(r)]
+        seen.append(sees)
+        right.append(trained.correct_train[:, -1].view(r, len(block), n))
+        sums.append([held_out_sums(sees, errors[i], y[i]) for i in range(r)])
+    sees, right = torch.cat(seen), torch.cat(right, 1)
+    return [Trials(sees, right[i], votes([block_sums[i] for block_sums in sums])) for i in range(r)]
 
 
 def score(
@@ -485,42 +432,43 @@ def score(
     looks at directions alone (in one dimension there are only two). Memorization and C-score are read off ``trials``.
 
     Args:
-        examples: as loaded, ``(n, c, h, w)`` or ``(n, d)``.
-        x: the same, standardized.
-        y: ``(r, n)``.
+        examples: as loaded, ``(n, c, h, w)`` or ``(n, d)``; ``x``: the same, standardized; ``y``: ``(r, n)``.
         settings: with ``jitter`` where inputs repeat.
         trials: for each labelling, of :func:`trial_blocks`.
-        clock: with the plan.
         store: a ``lib.store.Store`` for finished scores and shards.
 
     Returns:
         Name → ``Scored``, its values and errors ``(r, n)``.
     """
     common = {"seed": seed, "device": device, "store": store, "shards": store, "progress": False}
-    asked = {
-        group: [name for name in names if SCORES[name].group == group] for group in ("input", "cg", "f_si", "runs")
-    }
-    found, wishes = {}, clock.planned
-    how = replace(settings, networks=int(wishes.planned["runs"])) if asked["runs"] else settings
-    if asked["input"]:
-        found |= compute(asked["input"], x, y, settings=how, **common)
-    for group, what in (("cg", "CG"), ("f_si", "F-SI"), ("runs", "runs")):
-        own, inputs = asked[group], directions(examples, x) if group == "cg" else x
-        work = lambda own=own, inputs=inputs: compute(own, inputs, y, settings=how, **common)
-        if group == "cg" and own and wishes.unit["CG"] != EXACT:
-            work = lambda own=own, inputs=inputs: _drawn(own, inputs, y, int(wishes.planned["CG"]), how, seed, device)
-        if own:
-            found |= clock.run(what, work)
-    count = float(len(trials[0].member_sees))
-    for name in (name for name in names if SCORES[name].group == "subsets"):
+    grouped, scored, planned = by_group(names), {}, clock.planned.planned
+    how = replace(settings, networks=int(planned["runs"])) if grouped["runs"] else settings
+    work = lambda group, inputs: compute(grouped[group], inputs, y, settings=how, **common)
+    if grouped["input"]:
+        scored |= work("input", x)
+    if grouped["cg"]:
+        inputs, exact = directions(examples, x), clock.planned.unit["CG"] == EXACT
+        draws = lambda: _drawn(grouped["cg"], inputs, y, int(planned["CG"]), how, seed, device)
+        scored |= clock.run("CG", lambda: work("cg", inputs) if exact else draws())
+    for group, what in (("f_si", "F-SI"), ("runs", "runs")):
+        if grouped[group]:
+            scored |= clock.run(what, lambda group=group: work(group, x))
+    costs = {"seconds": clock.spent["judges"], "peak_bytes": 0, "trainings": float(len(trials[0].member_sees))}
+    for name in grouped["subsets"]:
         if name == "memorization":
             made = [memorization(one.member_sees, one.correct) for one in trials]
             values, error = (torch.stack([part[i] for part in made]) for i in (0, 1))
         else:
             values = torch.stack([held_out_accuracy(one.member_sees, one.correct) for one in trials])
             error = (values * (1 - values) / ((~trials[0].member_sees).sum(0) - 1)).sqrt()
-        found[name] = Scored(name, values, error, None, seconds=clock.spent["judges"], peak_bytes=0, trainings=count)
-    return {name: found[name] for name in names}
+        scored[name] = Scored(name, values, error, None, **costs)
+    return {name: scored[name] for name in names}
+
+
+def by_group(names: list[str]) -> dict[str, list[str]]:
+    """Group of ``lib.catalogue.SCORES`` → those of the names that are in it, for every group."""
+    groups = dict.fromkeys(about.group for about in SCORES.values())
+    return {group: [name for name in names if SCORES[name].group == group] for group in groups}
 
 
 def _drawn(names, inputs, y, draws, settings, seed, device) -> dict[str, Scored]:

@@ -1,4 +1,4 @@
-"""Where the optimum goes when examples are removed, found to convergence: leave-one-out and proximal Bregman responses.
+"""Notebook 06: where does the optimum go when examples are removed? Leave-one-out and proximal Bregman responses.
 
 With n training examples, outputs f, decay λ towards w_ref and trained weights w₀, removing a set S means
 
@@ -18,7 +18,6 @@ unit; **a positive change of a test loss means that the removed examples were he
 
 import copy
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +26,7 @@ from torch.func import functional_call
 
 from lib.networks.stacked import Layer, chain, chain_backward, chain_forward
 from lib.numerics.gradients import jacobians
+from lib.training.parallel import beside
 
 MEMORY = 12  # pairs that L-BFGS keeps
 AT_ONCE = 64  # members of a chain side by side
@@ -38,7 +38,6 @@ class Response:
 
     parameters: dict[str, Tensor]  # name → (g, …), or (r, g, …)
     gradient_norm: Tensor  # (g,) or (r, g) of each one's own objective at the end: how far from converged
-    evaluations: int  # of a member's objective, all members together
 
 
 def optimum(
@@ -49,20 +48,17 @@ def optimum(
 
     ``weight_decay`` is λ of ``(1/n) Σ ℓ + λ/2 ‖w‖²``; ``weights`` as in :func:`leave_out`. The metric is renewed every
     25 steps.
-
-    Raises:
-        ValueError: without decay, where there need not be an optimum, and as :func:`leave_out`.
     """
     _positive("weight_decay", weight_decay)
-    found, nobody, evaluations = None, torch.zeros(1, len(x), dtype=torch.bool), 0
-    here = weights or {name: value[None] for name, value in model.state_dict().items()}
+    nobody = torch.zeros(1, len(x), dtype=torch.bool)
+    networks = weights or {name: value[None] for name, value in model.state_dict().items()}
+    options = {"weight_decay": weight_decay, "tolerance": tolerance, "steps": 25}
     for _ in range(max(1, steps // 25)):
-        found = leave_out(model, x, y, nobody, weight_decay=weight_decay, weights=here, tolerance=tolerance, steps=25)
-        evaluations += found.evaluations
-        here = here | {name: value[:, 0] for name, value in found.parameters.items()}
-        if bool((found.gradient_norm <= tolerance).all()):
+        response = leave_out(model, x, y, nobody, weights=networks, **options)
+        networks = networks | {name: value[:, 0] for name, value in response.parameters.items()}
+        if bool((response.gradient_norm <= tolerance).all()):
             break
-    return _as_asked(Response(found.parameters, found.gradient_norm, evaluations), weights)
+    return _as_asked(response, weights)
 
 
 def leave_out(
@@ -80,9 +76,6 @@ def leave_out(
             ``removed`` may be ``(r, g, n)``, and what is found has r in front.
         tolerance: norm of the gradient at which a member stops; ``steps`` at most.
 
-    Raises:
-        ValueError: if ``removed`` is not ``(g, n)`` bool, λ is negative, or neither decay nor damping is positive.
-
     Cost: one gradient a step and member, about 10 steps; for each network the Gauss–Newton matrix ``(p, p)`` and its
     factor once.
 
@@ -92,25 +85,25 @@ def leave_out(
         >>> leave_out(model, x, y, torch.eye(20).bool(), weight_decay=0.1).parameters["weight"].shape
         torch.Size([20, 2, 2])
     """
-    _positive("weight_decay + damping", weight_decay + damping)
-    nets = _Networks(model, x, weights)
-    problem = _Problem(nets, y, _checked(removed, x, nets.r), weight_decay)
-    return _as_asked(problem.solve(nets.metric(weight_decay + damping), tolerance, steps), weights)
+    return _respond(model, x, y, removed, weight_decay=weight_decay, damping=damping, weights=weights, proximal=False,
+                    tolerance=tolerance, steps=steps)  # fmt: skip
 
 
-def proximal_bregman(
-    model: nn.Module, x: Tensor, y: Tensor, removed: Tensor, *, weight_decay: float, damping: float = 0.0,
-    weights: dict[str, Tensor] | None = None, tolerance: float = 1e-9, steps: int = 60,
-) -> Response:  # fmt: skip
+def proximal_bregman(model: nn.Module, x: Tensor, y: Tensor, removed: Tensor, **options) -> Response:
     """Proximal Bregman responses to the removal of g sets: what influence functions approximate.
 
     Defined at any weights, converged or not. Arguments, errors and cost as in :func:`leave_out`; here ``damping`` δ
     belongs to the objective, as it does to the influence function ``(G + (λ+δ)I)⁻¹``.
     """
-    _positive("weight_decay + damping", weight_decay + damping)
+    return _respond(model, x, y, removed, proximal=True, **options)
+
+
+def _respond(model, x, y, removed, *, proximal, weight_decay, damping=0.0, weights=None, tolerance=1e-9, steps=60):
+    decay = weight_decay + damping
+    _positive("weight_decay + damping", decay)
     nets = _Networks(model, x, weights)
-    problem = _Problem(nets, y, _checked(removed, x, nets.r), weight_decay + damping, proximal=True)
-    return _as_asked(problem.solve(nets.metric(weight_decay + damping), tolerance, steps), weights)
+    problem = _Problem(nets, y, _checked(removed, x, nets.r), decay if proximal else weight_decay, proximal=proximal)
+    return _as_asked(problem.solve(nets.metric(decay), tolerance, steps), weights)
 
 
 class _Networks:
@@ -189,21 +182,20 @@ class _Problem:
     """r·g objectives in the flat weights, their values and gradients."""
 
     def __init__(self, nets: _Networks, y: Tensor, removed: Tensor, decay: float, *, proximal: bool = False):
-        self.nets, self.decay, self.evaluations = nets, decay, 0
-        self.g, outputs = removed.shape[1], nets.outputs()
-        own = nn.functional.one_hot(y, outputs.shape[-1]).to(outputs)
-        target = outputs.softmax(-1)[:, None] if proximal else own
-        self.target = (target - removed[..., None] * own).flatten(0, 1)  # (r·g, n, k)
+        self.nets, self.decay, self.g, outputs = nets, decay, removed.shape[1], nets.outputs()
+        label = nn.functional.one_hot(y, outputs.shape[-1]).to(outputs)
+        target = outputs.softmax(-1)[:, None] if proximal else label
+        self.target = (target - removed[..., None] * label).flatten(0, 1)  # (r·g, n, k)
         self.start = nets.w.repeat_interleave(self.g, 0)
         self.reference = self.start if proximal else torch.zeros_like(self.start)
 
     def __call__(self, w: Tensor, who: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``(e,)`` and gradients ``(e, p)`` of the members ``who`` at ``w (e, p)``."""
-        self.evaluations += len(who)
         if self.nets.layers:
-            parts = [self._chain(w[at], self.target[who[at]]) for at in torch.arange(len(who)).split(AT_ONCE)]
+            parts = [self._chain(w[rows], self.target[who[rows]]) for rows in torch.arange(len(who)).split(AT_ONCE)]
         else:
-            parts = each_on_a_core(self._one, [(w[e], i) for e, i in enumerate(who.tolist())])
+            call = lambda job, tick: self._one(*job)
+            parts = beside(call, list(zip(w, who.tolist(), strict=True)), torch.get_num_threads(), one_core=True)
         away = w - self.reference[who]
         value = torch.cat([value for value, _ in parts]) + 0.5 * self.decay * away.square().sum(1)
         return value, torch.cat([gradient for _, gradient in parts]).add_(away, alpha=self.decay)
@@ -242,7 +234,7 @@ class _Problem:
             awake &= (new_w != w).any(1)  # who finds nothing lower has reached rounding
             moves = [*moves[-MEMORY + 1 :], (new_w - w, new_gradient - gradient)]
             w, value, gradient = new_w, new_value, new_gradient
-        return Response(self.nets.unflat(each(w)), each(gradient.norm(dim=1)), self.evaluations)
+        return Response(self.nets.unflat(each(w)), each(gradient.norm(dim=1)))
 
     def _search(self, w, value, gradient, direction, awake) -> tuple[Tensor, Tensor, Tensor]:
         """Halve the step of those that do not go down by 10⁻⁴ of what the slope promises."""
@@ -274,24 +266,11 @@ def _two_loops(gradient: Tensor, moves: list, metric: Callable) -> Tensor:
     return q
 
 
-def each_on_a_core(call: Callable, jobs: list[tuple]) -> list:
-    """``call(*job)`` for each job, one on each of torch's threads at a time; the results in order."""
-    cores = torch.get_num_threads()
-    if cores == 1 or len(jobs) < 2:
-        return [call(*job) for job in jobs]
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            return [future.result() for future in [pool.submit(call, *job) for job in jobs]]
-        finally:
-            torch.set_num_threads(cores)
-
-
-def _as_asked(found: Response, weights: dict | None) -> Response:
+def _as_asked(response: Response, weights: dict | None) -> Response:
     """Without the r in front, where one network was given as the model itself."""
     if weights is not None:
-        return found
-    flat = {name: value[0] for name, value in found.parameters.items()}
-    return Response(flat, found.gradient_norm[0], found.evaluations)
+        return response
+    return Response({name: value[0] for name, value in response.parameters.items()}, response.gradient_norm[0])
 
 
 def _checked(removed: Tensor, x: Tensor, r: int) -> Tensor:
