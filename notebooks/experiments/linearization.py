@@ -143,8 +143,6 @@ def paced(
     Only ηt counts while η is far below 2 over the curvature: many small steps end where fewer large ones do. The
     curvature is that of the linearized network, without decay, at the start.
 
-    Raises: ValueError where that takes more than ``most`` steps.
-
     Example:
         >>> x, y = 3 * torch.eye(4), torch.tensor([0, 1, 0, 1])  # curvature 9/4 + 1 with the bias
         >>> training, known = paced(nn.Linear(4, 1), x, y, x, time=50.0)
@@ -174,8 +172,6 @@ def linearized(training: Training, known: Kernels | None = None) -> Change:
 
     ``known`` are the kernels at the initial weights, if they are there already: they depend on neither λ nor time.
 
-    Raises: ValueError for a learning rate at which the linearized network diverges.
-
     Example:
         >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
         >>> linearized(Training(nn.Linear(4, 1), x, y, x[:2], lr=0.1, steps=5)).squared_weights.shape
@@ -199,7 +195,6 @@ def retrained(
         at_once: networks whose weights are held at a time.
         store: a ``lib.store.Store``; what is kept are the changes and the weights of the full training.
 
-    Raises: ValueError for ``left_out`` that are no rows; RuntimeError if a training diverges.
     Cost: e + 1 trainings.
 
     Example:
@@ -265,8 +260,6 @@ def accuracy(changes: dict[str, Change], *, seed: int = 0, **columns) -> pd.Data
 
     ``changes`` are those of the same examples by method, the truth under ``retrained``; ``columns`` are put in front.
 
-    Raises: ValueError with fewer than four examples, or changes that do not vary.
-
     Example:
         >>> change = Change(torch.tensor([1.0, 2.0, 4.0, 3.0]), torch.tensor([1.0, 2.0, 4.0, 3.0]))
         >>> accuracy({"retrained": change, "guess": change}, network="MLP").pearson.tolist()
@@ -321,7 +314,6 @@ def influence_in_closed_form(
         weight_decay, damping: λ and δ, of the mean loss.
         scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
 
-    Raises: ValueError for more than one output, a singular kernel without damping, or a scale at which LiSSA diverges.
     Cost: 4n³ + 2mn² operations for m validation examples.
 
     Example:
@@ -355,8 +347,6 @@ def influence_by_solver(
     Args:
         training, trained: as ``retrained`` took and gave them; the penalty holds to the initial weights.
         damping, options: δ, and those of ``lib.scores.influence.inverse_hessian``.
-
-    Raises: ValueError as there (a Hessian that is not positive definite, a LiSSA that diverges).
     """
     reference = {name: value.detach() for name, value in training.model.named_parameters()}
     with warnings.catch_warnings():

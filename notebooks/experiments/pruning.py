@@ -32,8 +32,6 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
         y: labels ``(n,)``; given, ranks are within the class, and class proportions survive (Ki et al. 2023, D.3).
         seed: orders ties.
 
-    Raises: ValueError on NaN, disagreeing shapes, or a window outside [0, 1].
-
     Example:
         >>> window(torch.tensor([3.0, 1.0, 2.0, 4.0]), width=0.5, offset=0.25)
         tensor([ True, False,  True, False])
@@ -72,35 +70,39 @@ def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Te
     return torch.stack([window(draw, keep, 0.0, y=y) for draw in draws])
 
 
-def retrain_pruned(
-    model, data, plans: dict, *, recipe, seeds, columns: tuple[str, ...], labels=None, run: Run = Run(),
-) -> pd.DataFrame:  # fmt: skip
-    """Train every plan with every seed, all as one ensemble, and report test accuracy.
+def train_plans(model, data, plans: dict, *, recipe, seeds, labels=None, run: Run = Run()) -> ensemble.Ensemble:
+    """Train every plan with every seed, all as one ensemble: S networks of the first plan, S of the second, …
 
     Args:
-        data: a ``lib.data.datasets.Dataset``.
-        plans: name → mask; a name is a tuple with one entry for each of ``columns``.
+        data: a ``lib.data.datasets.Dataset``. plans: name → mask.
         recipe: a ``Recipe``; with ``iterations`` every plan takes as many steps, whatever it keeps.
         seeds: S integers; member (plan, s) starts from seed s, so that plans are compared seed by seed.
         labels: ``(n,)`` labels to train on (noisy ones, say) instead of the dataset's.
 
-    Returns: a row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy``.
-    Raises: ValueError if a mask's shape or a name's length is wrong.
     Cost: S · len(plans) trainings.
+    """
+    sees = torch.cat([mask.expand(len(seeds), len(data.y_train)) for mask in plans.values()])
+    sets = (data.x_train, data.y_train if labels is None else labels, data.x_test, data.y_test)
+    record = Record(parameters=False)
+    return ensemble.train(model, sets, recipe, seeds * len(plans), sees=sees, record=record, run=run)
+
+
+def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...], **options) -> pd.DataFrame:
+    """Test accuracy of every plan with every seed; arguments as of :func:`train_plans`.
+
+    A name is a tuple with one entry for each of ``columns``.
+
+    Returns: a row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy``.
     """
     seeds, n = [int(s) for s in seeds], len(data.y_train)
     for name, mask in plans.items():
         if len(name) != len(columns) or tuple(mask.shape) not in {(n,), (len(seeds), n)}:
-            raise ValueError(
-                f"plan {name}: expected a name of {len(columns)} entries and a mask ({n},) or ({len(seeds)}, {n}), "
-                f"got {tuple(mask.shape)}"
-            )
-    sees = torch.cat([mask.expand(len(seeds), n) for mask in plans.values()])
-    sets = (data.x_train, data.y_train if labels is None else labels, data.x_test, data.y_test)
-    record = Record(parameters=False)
-    trained = ensemble.train(model, sets, recipe, seeds * len(plans), sees=sees, record=record, run=run)
+            wanted = f"a name of {len(columns)} entries and a mask ({n},) or ({len(seeds)}, {n})"
+            raise ValueError(f"plan {name}: expected {wanted}, got {tuple(mask.shape)}")
+    trained = train_plans(model, data, plans, seeds=seeds, **options)
+    kept = torch.cat([mask.expand(len(seeds), n).sum(1) for mask in plans.values()])
     table = pd.DataFrame([name for name in plans for _ in seeds], columns=list(columns))
-    return table.assign(kept=sees.sum(1).numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
+    return table.assign(kept=kept.numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
 
 
 def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
@@ -111,8 +113,6 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
         better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
         by: the column along which the plans run (a share kept, an offset); ``than`` with a single row there (full
             data) is compared with every row of ``better``.
-
-    Raises: ValueError if a side picks no rows.
     """
     sides = []
     for pick in (better, than):
@@ -134,7 +134,7 @@ def retrain_craig(
     examples and r are chosen: 1 on average, so that a batch estimates the gradient over all n.
 
     Args:
-        model, data, recipe, seeds, labels: as in ``retrain_pruned``; recipes with ``iterations`` compare with those.
+        model, data, recipe, seeds, labels: as in ``train_plans``; recipes with ``iterations`` compare with those.
         shares: of the rows, to train on, in (0, 1].
         every: epochs from one choice to the next; 10 in the paper.
         control: choose as many at random instead, unweighted: what choosing anew does by itself.
@@ -142,7 +142,6 @@ def retrain_craig(
         run: of the engine; in its ``store`` each finished share is kept (what lies between two choices is not).
 
     Returns: a row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
-    Raises: ValueError as ``craig`` and ``ensemble.train``.
     Cost: S · len(shares) trainings, and for each a choice every few epochs.
     """
     seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]

@@ -57,7 +57,6 @@ def removal_order(
             ``until``; the rest keeps the order of the last scores.
         seed: draws the random order.
 
-    Raises: ValueError for an unknown strategy, or shares out of range.
     Cost: an eigendecomposition; ``until/every`` of them, of ever fewer rows, for the iterative strategies.
     """
     if strategy not in STRATEGIES:
@@ -116,7 +115,6 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
         plans: dicts with ``train`` and ``test``, positions among the N, the network's ``seed``, and any other columns.
 
     Returns: a row a plan: its other entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
-    Raises: ValueError if a plan trains on none, or on what it is judged by.
     """
     sees, judged = (torch.zeros(len(plans), len(y), dtype=torch.bool) for _ in range(2))
     for row, plan in enumerate(plans):
@@ -155,7 +153,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     For one output and targets 0 and 1 the direction is that of the cross-entropy too. A copy of the model is taken, in
     evaluation mode; x is ``(n, …)`` in [0, 1], y labels ``(n,)``. A pixel whose derivative is 0 stays.
 
-    Raises: ValueError if ε is negative. Cost: one backward pass an example.
+    Cost: one backward pass an example.
 
     Example:
         >>> line = nn.Linear(1, 1)
@@ -193,8 +191,6 @@ def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[T
 def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
     """Positions of so many random examples of each class of ``y (n,)``, ascending; a class not named gives none.
 
-    Raises: ValueError if a class has fewer.
-
     Example:
         >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
         >>> y[drawn(y, {0: 1, 1: 2}, seed=0)]
@@ -214,8 +210,6 @@ def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
 
     Channels of ``x (n, c, h, w)`` in [0, 1] are averaged, the picture becomes ``box`` × ``box`` (bilinear, antialiased)
     amid zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with ``box=20`` look like theirs, more coarsely.
-
-    Raises: ValueError for another shape, or a box that does not fit.
 
     Example:
         >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
@@ -254,7 +248,7 @@ def sgd_final_weights(
         x, y: ``(n, p)`` and ``(n,)``, or ``(g, n, p)`` and ``(g, n)`` for g data sets side by side. The last batch of
             an epoch is smaller where n is no multiple of ``batch_size``.
 
-    Returns: ``(runs, p)``, or ``(g, runs, p)``. Raises: ValueError for shapes that disagree.
+    Returns: ``(runs, p)``, or ``(g, runs, p)``.
     Cost: epochs · n/batch_size small products for all runs at once; memory 2·g·runs·n·p numbers.
 
     Example:
@@ -320,7 +314,6 @@ def information_of(
         others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
         runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
 
-    Raises: ValueError if there is no such example.
     Cost: (g + 2)·runs trainings.
     """
     if not 0 <= i < len(y):
@@ -338,7 +331,6 @@ def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) ->
     """``w* − w₀`` of the mean loss ``(1/n) Σᵢ ½(Jᵢω − rᵢ)² + λ/2 ‖ω‖²``, ``(p,)`` float64.
 
     ``jacobian`` is ``(n, p)``, ``residual`` targets minus first outputs, ``(n,)``.
-    Raises: ValueError for shapes that disagree, or a singular problem (give decay).
     """
     if jacobian.ndim != 2 or residual.shape != jacobian.shape[:1]:
         shapes = f"{tuple(jacobian.shape)}, {tuple(residual.shape)}"
@@ -357,7 +349,7 @@ def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
     Λ has a rank below n; weight decay shifts all gradients alike and does not enter. ``jacobian`` is ``(n·k, p)``,
     ``errors`` outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
 
-    Raises: ValueError for shapes that disagree.
+
     """
     if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
         shapes = f"{tuple(jacobian.shape)} and {tuple(errors.shape)}"
@@ -374,7 +366,6 @@ def sgd_covariance(hessian: Tensor, gradient_noise: Tensor, *, lr: float, batch_
     paper writes H of the sum loss beside the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is
     n² times as large). First order in η: the discrete iteration's is larger by a relative O(η·largest curvature).
 
-    Raises: ValueError for shapes that disagree, η or b out of range, an H that is not positive definite (give decay).
     Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
     """
     _check_positive(lr=lr, batch_size=batch_size)
@@ -407,7 +398,7 @@ def sgd_wander(
     Batches are drawn with replacement, the chains start at the minimum, ``burn`` steps are thrown away. The noise of
     the gradient changes with ω, as it does in fact; the Lyapunov equation takes it as constant.
 
-    Raises: ValueError as :func:`minimum`. Cost: ``2·chains·batch_size·p`` multiplications a step.
+    Cost: ``2·chains·batch_size·p`` multiplications a step.
     """
     best = minimum(jacobian, residual, weight_decay=weight_decay)
     j, r = jacobian.to(F64), residual.to(F64)
