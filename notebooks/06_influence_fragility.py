@@ -267,8 +267,9 @@ ledger.record("if.iris.decay", value, interval=interval, n=iris_networks)
 
 # %%
 plain = by_decay["relu", decay]
-band = tuple(np.mean([a for a in fragility.agreements_by(
-    cases["decay", "relu", decay].table.groupby("network").head(iris_top), "from the optimum").spearman_null], axis=0))
+leading = [rows.head(iris_top) for _, rows in cases["decay", "relu", decay].table.groupby("network")]
+nulls = [fragility.agreement_with_truth(rows.predicted, rows["from the optimum"])["spearman_null"] for rows in leading]
+band = tuple(np.mean(nulls, axis=0))
 ledger.record("if.iris.decay.value", plain.mean(), interval=statistics.t_interval(plain), null=band, n=iris_networks)
 shown = {f"{act}, decay {lam:g}": {"mean": v.mean(), "lowest": v.min(), "highest": v.max()} for (act, lam), v in by_decay.items()}
 pd.DataFrame(shown).T.style.format("{:.2f}").set_caption("Spearman over initializations")

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ``overview`` | 00 | what do all scores say of one picture, and what came of all claims? |
 | ``linearization`` | 01 | how well does the linearized network foretell what leaving an example out does? |
-| ``unique_information`` | 02 | what does unique information say of an example, in summaries, attacks, and SGD's weights? |
+| ``unique_information`` | 02 | what does unique information say of an example? |
 | ``long_tail`` | 03 | do two sets of estimates agree, and how many pairs are there by chance? |
 | ``pruning`` | 03, 04, 05, 07, 08 | which examples can go, and what does training without them cost? |
 | ``dynamics`` | 05 | how do the tangent kernel and error barriers change while a network trains? |

@@ -37,9 +37,8 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
     """Look a data set over; nothing is changed, and a check that finds nothing says so.
 
     Args:
-        x: pictures ``(n, c, h, w)``, as a rule in [0, 1], or feature vectors ``(n, d)``; values that are not finite are
-            found here, and such examples left out of the search for copies.
-        y: labels ``(n,)``, 0…k−1.
+        x: pictures ``(n, c, h, w)``, as a rule in [0, 1], or feature vectors ``(n, d)``; examples with values that are
+            not finite are left out of the search for copies. y: labels ``(n,)``, 0…k−1.
         x_test, y_test: likewise, if there are any.
         rows, rows_test: original row of each example, by which it is named; its position where left out.
         near: how close near-duplicates are, as a share of the median distance to the nearest other example.
@@ -78,7 +77,7 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
 
 
 def refuse(x: Tensor, y: Tensor, *, least: int = 20) -> None:
-    """Raise ValueError where no score can be had: one class, a class with one member, fewer than ``least`` rows, NaN."""
+    """Raise ValueError where no score can be had: one class, a class of one, fewer than ``least`` rows, NaN."""
     counts = torch.bincount(y)
     if (counts > 0).sum() < 2:
         raise ValueError(f"y_train: expected two classes at least, got {int((counts > 0).sum())} in {len(y)} rows")
@@ -88,8 +87,7 @@ def refuse(x: Tensor, y: Tensor, *, least: int = 20) -> None:
         alone = int((counts == 1).nonzero()[0])
         row = int((y == alone).nonzero()[0])
         raise ValueError(f"y_train: expected two rows or more of each class, got one of class {alone} (position {row})")
-    bad = (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist()
-    if bad:
+    if bad := (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist():
         raise ValueError(f"x_train: expected finite values, got NaN or infinity at positions {bad[:5]}")
 
 
@@ -126,7 +124,8 @@ def _rows(rows, y) -> np.ndarray:
 
 def _pairs(x, y, x_test, y_test, usable, usable_test, near) -> pd.DataFrame:
     """Each example that is a copy of an earlier one or of a test example, and those whose nearest other is near."""
-    hashes, hashes_test = _hashes(x), _hashes(x_test)
+    flat = [np.ascontiguousarray(features.flatten(1).numpy()) + 0.0 for features in (x, x_test)]  # −0 is 0
+    hashes, hashes_test = ([hashlib.blake2b(row, digest_size=16).digest() for row in part] for part in flat)
     first, earlier, copies = {}, np.full(len(x), NONE), []
     for i in usable.nonzero().flatten().tolist():
         earlier[i] = first.setdefault(hashes[i], i)
@@ -150,11 +149,6 @@ def _pairs(x, y, x_test, y_test, usable, usable_test, near) -> pd.DataFrame:
     other = [int(y[b] if part == "train" else y_test[b]) for b, part in zip(pairs.b, pairs.part, strict=True)]
     same = y.numpy()[pairs.a.to_numpy(int)] == np.array(other, int)
     return pairs.assign(same_label=same).reset_index(drop=True)
-
-
-def _hashes(x: Tensor) -> list[bytes]:
-    flat = np.ascontiguousarray(x.flatten(1).numpy()) + 0.0  # −0 is 0
-    return [hashlib.blake2b(row, digest_size=16).digest() for row in flat]
 
 
 def _space(x: Tensor, x_test: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,11 +196,11 @@ def _line(finding: str, rows, advice: str, *, found: int | None = None) -> tuple
 def _range(x, rows) -> tuple:
     if not len(x):
         return _line("values out of range", [], "")
-    low, high = float(x.min()), float(x.max())
     if x.ndim == 4:
-        dim = high <= 0.1 or low < 0 or high > 1
+        low, high = float(x.min()), float(x.max())
+        strange = high <= 0.1 or low < 0 or high > 1
         advice = "pictures should fill 0 to 1: divided by 255 twice, or not at all?"
-        return _line(f"values from {low:.3g} to {high:.3g}", [], advice, found=int(dim))
+        return _line(f"values from {low:.3g} to {high:.3g}", [], advice, found=int(strange))
     spread = x.double().std(0, correction=0)
     spread = spread[spread > 0]
     ratio = float(spread.max() / spread.min()) if len(spread) else 1.0
@@ -270,10 +264,8 @@ class Probe(NamedTuple):
 def held_out_sums(member_sees: Tensor, errors: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Count ``(n,)``, sum and sum of squares ``(n, k)`` of the softmax of networks that did not see an example.
 
-    Args:
-        member_sees: ``(t, n)`` bool.
-        errors: softmax minus one-hot label, ``(t, n, k)``, as ``Record(errors_at=…)`` keeps them.
-        y: the labels that were trained on, ``(n,)``.
+    ``errors`` are softmax minus one-hot label, ``(t, n, k)``, as ``Record(errors_at=…)`` keeps them; ``y (n,)`` the
+    labels that were trained on.
     """
     n, k = errors.shape[1:]
     label = torch.nn.functional.one_hot(y.long(), k).double()
@@ -304,13 +296,9 @@ def votes(sums: list[tuple[Tensor, Tensor, Tensor]]) -> Votes:
 def suggestions(judged: Votes, y: Tensor, *, sure: float = 0.5) -> pd.DataFrame:
     """A line an example: what its label should be by those who never saw it, and whether it is flagged.
 
-    Args:
-        judged: of :func:`votes`. y: labels ``(n,)``.
-        sure: mean probability that another class must reach for a flag.
-
-    Returns:
-        By position: ``label, suggested`` (the likeliest class, −1 without votes), ``p_label, p_label_error,
-        p_suggested``, ``doubt`` = 1 − p_label (NaN without votes), ``suspect`` (bool).
+    ``sure`` is the mean probability that another class must reach for a flag. Columns: ``label, suggested`` (the
+    likeliest class, −1 without votes), ``p_label, p_label_error, p_suggested``, ``doubt`` = 1 − p_label (NaN without
+    votes), ``suspect`` (bool).
     """
     if not 0 < sure <= 1:
         raise ValueError(f"sure: expected a probability, 0 < sure ≤ 1, got {sure}")
@@ -336,15 +324,10 @@ def filled(score: Tensor) -> Tensor:
 
 
 def flip_detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
-    """How well each score tells flipped labels from the others, high = suspicious.
+    """How well each score ``(n,)`` tells flipped labels ``(n,)`` from the others, high = suspicious; best first.
 
-    Args:
-        scores: name → ``(n,)``.
-        flipped: ``(n,)`` bool.
-
-    Returns:
-        Best first: ``score, auroc, low, high`` (95%), ``precision`` among as many of the highest as labels were flipped
-        (chance: their share).
+    Columns ``score, auroc, low, high`` (95%), ``precision`` among as many of the highest as labels were flipped
+    (chance: their share).
     """
     lines, flips = [], int(flipped.sum())
     for name, score in scores.items():
@@ -356,18 +339,12 @@ def flip_detection(scores: dict, flipped: Tensor) -> pd.DataFrame:
 
 
 def probe(suggested: pd.DataFrame, flipped: Tensor, before: Tensor) -> Probe:
-    """What the flags of :func:`suggestions` were worth where labels had been flipped; Wilson's 95% intervals.
-
-    Args:
-        suggested: of :func:`suggestions`, with the flipped labels as ``y``.
-        flipped: ``(n,)`` bool. before: labels before, ``(n,)``.
-    """
+    """What flags (``suggested`` with flipped labels) were worth, by the labels ``before``; Wilson's 95% intervals."""
     flipped, flagged = flipped.numpy(), suggested.suspect.to_numpy()
     right = suggested.suggested.to_numpy() == before.numpy()
     share = lambda flags: statistics.share(flags) if len(flags) else (np.nan, (0.0, 1.0))
-    return Probe(
-        share(flagged[flipped]), share(flagged[~flipped]), share(flipped[flagged]), share(right[flipped & flagged])
-    )
+    marks = (flagged[flipped], flagged[~flipped], flipped[flagged], right[flipped & flagged])
+    return Probe(*[share(flags) for flags in marks])
 
 
 def precision_at(measured: Probe, rate: float) -> float:

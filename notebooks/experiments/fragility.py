@@ -91,9 +91,7 @@ def predicted_and_true_changes(
     """Predicted and true changes of r networks, one row a network, test example and removed training example.
 
     Args:
-        model: a template. weights: name → ``(r, …)``, trained.
-        inverses: r of ``lib.scores.influence.inverse_hessian``.
-        x_test, y_test: test examples.
+        model: a template. weights: name → ``(r, …)``, trained. inverses: r of ``lib.scores.influence.inverse_hessian``.
         truths: name → a function of ``removed (r, g, n)``, such as a call of ``lib.training.retraining.retrain`` or
             what :func:`by_response` makes.
         percentiles: of the test losses, a test example for each.
@@ -104,8 +102,6 @@ def predicted_and_true_changes(
     Returns:
         columns ``network, percentile, test, row, predicted`` and one of changes (nats) for each of ``truths``; the
         rows of a test example stand in descending order of |predicted|.
-
-    Cost: r solves, and r · top · (number of percentiles) removals for each truth, less those chosen twice.
     """
     losses, tables, removed = losses_on(model, dict(weights), x_test, y_test), [], []
     for r, inverse in enumerate(inverses):
@@ -113,9 +109,10 @@ def predicted_and_true_changes(
         scores = inverse.on_loss(x_test[tests], y_test[tests]).on_loss.double()
         rows = torch.stack([most_influential(score, top) for score in scores])  # (tests, top)
         distinct, removal = np.unique(rows.numpy(), return_inverse=True)  # what chosen rows are removed, and by which
-        columns = {"network": r, "percentile": np.repeat(percentiles, rows.shape[1])}
-        columns |= {"test": np.repeat(tests, rows.shape[1]), "row": rows.flatten()}
-        columns |= {"predicted": scores.gather(1, rows).flatten(), "removal": removal.flatten()}
+        columns = {
+            "network": r, "percentile": np.repeat(percentiles, rows.shape[1]), "test": np.repeat(tests, rows.shape[1]),
+            "row": rows.flatten(), "predicted": scores.gather(1, rows).flatten(), "removal": removal.flatten(),
+        }  # fmt: skip
         for name, others in (also or {}).items():
             asked = [(slice(test, test + 1), chosen) for test, chosen in zip(tests, rows, strict=True)]
             further = [others[r].on_loss(x_test[one], y_test[one], examples=chosen).on_loss for one, chosen in asked]
@@ -158,12 +155,6 @@ def agreement_with_truth(predicted, actual, *, seed: int = 0) -> dict:
     return result
 
 
-def agreements_by(table: pd.DataFrame, truth: str, by: Sequence[str] = ("network", "percentile"), *, seed: int = 0):
-    """:func:`agreement_with_truth` with the column ``truth`` for each group of rows: a DataFrame with a row a group."""
-    groups = [(dict(zip(by, key, strict=True)), rows) for key, rows in table.groupby(list(by), sort=False)]
-    return pd.DataFrame([key | agreement_with_truth(rows.predicted, rows[truth], seed=seed) for key, rows in groups])
-
-
 def spearman_by_network(table: pd.DataFrame, a: str, b: str) -> np.ndarray:
     """Spearman of two columns within each network, ``(r,)``; 0 where one is constant."""
     pairs = [(part[a].to_numpy(), part[b].to_numpy()) for _, part in table.groupby("network")]
@@ -171,13 +162,9 @@ def spearman_by_network(table: pd.DataFrame, a: str, b: str) -> np.ndarray:
 
 
 def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> dict:
-    """Along a sweep over settings with r networks each: Spearman with the setting, and last minus first.
+    """Along a sweep, setting → ``(r,)`` of the same r initializations: Spearman with the setting, and last minus first.
 
-    Args:
-        sweep: setting → ``(r,)``, the same r initializations at each setting. ``log``: take log₁₀ of the values.
-
-    Returns:
-        ``{"trend": (mean over networks, interval), "ends": …}`` with Student's t over networks.
+    ``{"trend": (mean over networks, interval), "ends": …}`` with Student's t over networks; ``log``: of log₁₀ values.
     """
     values = np.stack([np.asarray(v, float) for v in sweep.values()], 1)  # (r, settings)
     values = np.log10(values) if log else values
@@ -205,12 +192,9 @@ def independent_mean(estimates: Sequence[tuple]) -> tuple[float, tuple[float, fl
 
 
 def range_beyond_sampling(values, intervals, *, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Largest − smallest of m correlations, less the range of m that differ by sampling alone.
+    """Largest − smallest of m correlations, less the range of m that differ by sampling alone, and 95% of its spread.
 
     Their errors are taken as normal on Fisher's z scale, with the widths of the intervals, about one common value.
-
-    Returns:
-        the excess, and the interval in which it lies for 95% of the ranges that sampling gives.
     """
     values = np.asarray(values, float)
     z = np.arctanh(np.clip([(v, *i) for v, i in zip(values, intervals, strict=True)], -0.999, 0.999))
@@ -230,22 +214,16 @@ def spread_over_runs(values) -> tuple[float, tuple[float, float]]:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the networks of a study are trained and retrained, and how many training examples are compared.
+    """How the networks of a study are trained and retrained, and how many training examples are compared."""
 
-    Args:
-        recipe: of the training; its epochs and decay are each network's own.
-        share: of the steps that a retraining takes; ``again``: what is different about it.
-        damping: δ. top: examples compared. store, device: of the engine. seed: of the bootstrap.
-    """
-
-    recipe: Recipe
-    share: float
-    again: dict
-    damping: float
-    top: int
-    store: object = None
+    recipe: Recipe  # of the training; its epochs and decay are each network's own
+    share: float  # of the steps, that a retraining takes
+    again: dict  # what is different about it
+    damping: float  # δ
+    top: int  # examples compared
+    store: object = None  # of the engine, as is the device
     device: str = "cpu"
-    seed: int = 0
+    seed: int = 0  # of the bootstrap
 
 
 @dataclass
@@ -278,15 +256,15 @@ class Net:
     def __getstate__(self) -> dict:
         return {name: value for name, value in self.__dict__.items() if name != "inverse"}
 
-    def scores(self, tests, **which) -> Tensor:
+    def scores(self, tests) -> Tensor:
         """Influences on the losses of test examples, ``(tests, n)``."""
-        return self.inverse.on_loss(self.images.x_test[tests], self.images.y_test[tests], **which).on_loss.double()
+        return self.inverse.on_loss(self.images.x_test[tests], self.images.y_test[tests]).on_loss.double()
 
 
 def train_net(
-    name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed=0, initial=None, **changes
-) -> Net:  # fmt: skip
-    """Train ``lib.networks.models.by_name(name)``, from ``initial`` weights if given, with ``changes`` to the recipe.
+    name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed: int = 0, **changes
+) -> Net:
+    """Train ``lib.networks.models.by_name(name)`` with ``changes`` to the recipe.
 
     A change of optimizer holds for the retraining too, at a tenth of its learning rate.
     """
@@ -294,7 +272,7 @@ def train_net(
     model = models.by_name(name, shape=tuple(x.shape[1:]), classes=len(images.classes))
     recipe = replace(setting.recipe, epochs=epochs, weight_decay=weight_decay, **changes)
     run = Run(store=setting.store, device=setting.device, progress=False)
-    trained = ensemble.train(model, (x, y), recipe, [seed], start=Start(initial), run=run)
+    trained = ensemble.train(model, (x, y), recipe, [seed], run=run)
     different = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
     again = part_of(recipe, setting.share, len(y), schedule="constant", **different)
     losses = losses_on(model, trained.parameters, images.x_test, images.y_test)[0]
@@ -361,6 +339,5 @@ def agreement_on_summed_loss(net: Net, truth: Tensor | None = None) -> dict:
     tests = several(net)
     score = net.scores(tests).sum(0)
     rows = most_influential(score, net.setting.top)
-    known = truth is not None
-    changes = truth[rows][:, tests] if known else true_changes(net, removals(rows, len(score)), tests)
+    changes = true_changes(net, removals(rows, len(score)), tests) if truth is None else truth[rows][:, tests]
     return agreement_with_truth(score[rows], changes.sum(1), seed=net.setting.seed)

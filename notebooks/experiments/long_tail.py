@@ -26,8 +26,8 @@ def consistency(
             mem ≥ .25 for influence, as ``mem[:, None] >= .25``).
 
     Returns:
-        One row a threshold: ``threshold, jaccard, difference, first, second`` (the last two are set sizes);
-        where the union is empty, jaccard and difference are NaN.
+        One row a threshold: ``threshold``, ``jaccard`` and ``difference`` (NaN for no union), the set sizes ``first,
+        second``.
 
     Example:
         >>> consistency(torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.6]), [0.5]).jaccard.tolist()
@@ -35,9 +35,7 @@ def consistency(
     """
     if first.shape != second.shape:
         raise ValueError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
-    mask = eligible or (torch.tensor(True), torch.tensor(True))
-    gap = (first - second).abs()
-    rows = []
+    mask, gap, rows = eligible or (torch.tensor(True), torch.tensor(True)), (first - second).abs(), []
     for threshold in thresholds:
         a, b = (first >= threshold) & mask[0], (second >= threshold) & mask[1]
         union, both = a | b, (a & b).sum().item()
@@ -53,11 +51,8 @@ def consistency_of_ensembles(
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Agreement of two ensembles on memorization, and on the influence of the memorized on test examples of one label.
 
-    Args:
-        first, second: ``(member_sees (t, n), correct_train (t, n), correct_test (t, n′))``; t may differ.
-
-    Returns:
-        ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
+    ``first`` and ``second`` are ``(member_sees (t, n), correct_train (t, n), correct_test (t, n′))``; t may differ.
+    ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
 
     Cost: :func:`influence_of_seeing` of the memorized training examples, twice; holds both results.
     """
@@ -66,10 +61,8 @@ def consistency_of_ensembles(
     infl = [influence_of_seeing(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
     same = y_train[rows, None] == y_test
     eligible = tuple((m[rows, None] >= min_memorization) & same for m in mem)
-    return {
-        "memorization": consistency(*mem, thresholds),
-        "influence": consistency(*infl, thresholds, eligible=eligible),
-    }
+    of_influence = consistency(*infl, thresholds, eligible=eligible)
+    return {"memorization": consistency(*mem, thresholds), "influence": of_influence}
 
 
 def shared_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -77,11 +70,8 @@ def shared_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
         Jaccard = both / either        share of one's pairs that the other finds = 2 both / (first + second)
 
-    Args:
-        first, second: columns ``train`` and ``test``, as from ``memorization.high_influence_pairs``.
-
-    Returns:
-        One row a test example in any pair: ``first, second, both, either``, numbers of pairs.
+    Pairs have columns ``train`` and ``test``, as from ``memorization.high_influence_pairs``. One row a test example in
+    any pair: ``first, second, both, either``, numbers of pairs.
 
     Example:
         >>> one = pd.DataFrame({"train": [1, 2], "test": [7, 7]})
@@ -102,11 +92,7 @@ def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 
     Sorted by the highest influence each has on a test example, they are read off at ``examples`` evenly spread places,
     and at the ``copies − 1`` places after each.
 
-    Args:
-        pairs: columns ``train`` and ``influence``, as from ``memorization.high_influence_pairs``.
-
-    Returns:
-        ``(copies, examples)`` values of ``train``.
+    ``pairs`` have columns ``train`` and ``influence``. Returns ``(copies, examples)`` values of ``train``.
     """
     strongest = pairs.groupby("train").influence.max().sort_values(ascending=False, kind="stable").index.to_numpy()
     if len(strongest) < copies:
@@ -143,11 +129,8 @@ def permuted_pair_counts(
     Dealing keeps every network's answers, and every example's number of networks; all true influences become zero, so
     what still passes θ_infl is selection bias. The mean over permutations is the expected number of false pairs.
 
-    Args:
-        candidates: ``(n,)`` bool, the examples that may stand in a pair (those with mem ≥ θ_mem).
-
-    Returns:
-        One row a deal: ``pairs, test_examples, single``, as :class:`PairCounts`.
+    ``candidates (n,)`` are the examples that may stand in a pair (those with mem ≥ θ_mem). One row a deal, as
+    :class:`PairCounts`.
 
     Cost: ``permutations`` times ``influence_of_seeing`` on the candidates, class by class.
     """

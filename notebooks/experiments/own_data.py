@@ -8,6 +8,7 @@ rows judge the examples, every score is computed by name, and pruned sets are tr
 import math
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
@@ -53,10 +54,7 @@ class Item(NamedTuple):
 
 
 def plan_work(items: list[Item], seconds: float) -> pd.DataFrame:
-    """How much of each item fits in some seconds.
-
-    Returns:
-        Indexed by ``what``: ``unit, wished, least, planned, each`` (seconds a unit), ``seconds`` (of the planned).
+    """How much of each item fits: by ``what``, ``unit, wished, least, planned, each`` (seconds a unit), ``seconds``.
 
     Example:
         >>> plan_work([Item("networks", "trainings", 10, 2, 1.0)], 6.5).planned.tolist()
@@ -87,11 +85,8 @@ def rows_that_fit(items: list[Item], n: int, seconds: float, *, fewest: int) -> 
         >>> rows_that_fit([Item("CG", "factorization", 1, 1, 80.0, power=3)], 1000, 10.0, fewest=100)
         500
     """
-    low, high = min(fewest, n), n
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if _least(shrunk(items, middle / n)) <= seconds else (low, middle - 1)
-    return low
+    fewest, too_many = min(fewest, n), lambda rows: not _least(shrunk(items, rows / n)) <= seconds
+    return fewest + bisect_left(range(fewest + 1, n + 1), True, key=too_many)
 
 
 def shrunk(items: list[Item], share: float) -> list[Item]:
@@ -134,25 +129,22 @@ class Clock:
 
     def table(self) -> pd.DataFrame:
         """Wished, planned and done, with the seconds planned and taken."""
-        table = self.planned[["unit", "wished", "planned"]].assign(
-            done=[self.done.get(what, 0) for what in self.planned.index]
+        done, taken = (
+            [kept.get(what, none) for what in self.planned.index] for kept, none in ((self.done, 0), (self.spent, 0.0))
         )
-        taken = [self.spent.get(what, 0.0) for what in table.index]
-        return table.assign(**{"seconds planned": self.planned.seconds, "seconds taken": taken})
+        seconds = {"seconds planned": self.planned.seconds, "seconds taken": taken}
+        return self.planned[["unit", "wished", "planned"]].assign(done=done, **seconds)
 
 
 def retrain_and_mark(
     model, data, plans: Mapping[tuple, Callable], *, blocks: Iterable[range], first_seed: int = 0, **options
 ) -> dict[tuple, Tensor]:
-    """Train every plan with every seed, a block of seeds after the other, and mark each test example as right or wrong.
+    """Train every plan with every seed, a block after the other: which test examples they get right, ``(S, n_test)``.
 
     Args:
         model, data, options: as ``experiments.pruning.train_plans`` has them; the data standardized.
         plans: name → a function of a seed that gives the mask over the training rows, ``(n,)`` bool.
         blocks: of numbers, such as those of :meth:`Clock.blocks`; the seeds are these plus ``first_seed``.
-
-    Returns:
-        name → ``(seeds, n_test)`` bool.
     """
     marks: dict[tuple, list[Tensor]] = {name: [] for name in plans}
     for block in blocks:
@@ -173,12 +165,8 @@ def accuracy_lost(
     half-width is that of Student's t over the S seed means and that of the normal over the test examples' means, put
     together as √(a² + b²). (Training noise is in both terms, which errs on the wide side.)
 
-    Args:
-        correct: of :func:`retrain_and_mark`. full: the name of the plan that drops nothing.
-        columns: names of the entries of a plan's name.
-
-    Returns:
-        A line a plan: ``columns``, ``accuracy`` (in [0, 1]), ``loss``, ``low``, ``high``.
+    ``correct`` is of :func:`retrain_and_mark`, ``full`` the name of the plan that drops nothing, ``columns`` name the
+    entries of a plan's name. A line a plan: ``columns``, ``accuracy`` (in [0, 1]), ``loss``, ``low``, ``high``.
     """
     reference, lines = correct[full].double().numpy(), []
     seeds, tests = reference.shape
@@ -197,11 +185,8 @@ def largest_drop(dropped, loss, low, high, tolerance: float) -> tuple[float, tup
     """The largest share that can be dropped for a loss within ``tolerance``, going up from the smallest.
 
     The value goes by the loss as measured; the interval's lower end by the upper end of the loss (surely within), its
-    upper end by the lower end of the loss (not surely beyond). 0 where not even the smallest share passes.
-
-    Args:
-        dropped: shares tried, in any order.
-        loss, low, high: the loss at each, and its interval, in the unit of ``tolerance``.
+    upper end by the lower end of the loss (not surely beyond). 0 where not even the smallest share passes. The shares
+    ``dropped`` come in any order, the loss and its interval in the unit of ``tolerance``.
 
     Example:
         >>> largest_drop([0.1, 0.5, 0.9], [0.2, 0.8, 4.0], [-0.5, 0.1, 3.0], [0.9, 1.5, 5.0], tolerance=1.0)
@@ -259,7 +244,7 @@ def choose(shape: tuple[int, ...], n: int, classes: int, *, architecture: str = 
     keep their size where ``architecture`` names the network.
 
     Args:
-        shape: of one example, ``(d,)`` or ``(c, h, w)``. n: training rows. classes: k.
+        shape: of one example, ``(d,)`` or ``(c, h, w)``. n: training rows.
         architecture: a name that ``lib.networks.models.by_name`` knows; "" chooses.
         epochs: passes; 0 chooses: 15, or as many as make 300 steps, at most 60.
     """
@@ -307,10 +292,9 @@ def make_plan(
 
     Args:
         names: of scores. x: standardized, ``(n, …)``. y: ``(r, n)``, the labellings.
-        minutes: for everything. begun: when the clock started, by ``time.perf_counter()``.
+        minutes: for everything, from when ``time.perf_counter()`` was ``begun``.
         trials, networks, seeds: wished for: trainings on parts of the rows, trainings behind a score that is a mean
-            over runs, retrainings of every pruned set.
-        plans: pruned sets, each trained once a seed.
+            over runs, retrainings of each of the ``plans`` (pruned sets).
     """
     if not (minutes > 0 and np.isfinite(minutes)):
         raise ValueError(f"minutes: expected more than 0, got {minutes}")
@@ -348,11 +332,9 @@ def make_plan(
 def measure(names: list[str], x: Tensor, y: Tensor, settings: Settings, *, device: str = "cpu") -> dict[str, float]:
     """Seconds of each kind of work, from short trials; what was not asked for is 0.
 
-    Times are taken at two sizes, so that what every call costs once is not counted a thousand times.
-
-    Returns:
-        ``step`` (of one of many networks), ``training`` (what one costs beside its steps: starting it, and looking at
-        all examples at its end), ``reading`` (the scores of one network), ``CG`` and ``F-SI``, for all n rows.
+    ``step`` (of one of many networks), ``training`` (what one costs beside its steps: starting it, and looking at all
+    examples at its end), ``reading`` (the scores of one network), ``CG`` and ``F-SI``, for all n rows. Times are taken
+    at two sizes, so that what every call costs once is not counted a thousand times.
     """
     n, k = len(x), int(y.max()) + 1
     model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
@@ -400,9 +382,7 @@ def trial_blocks(
 ) -> list[Trials]:  # fmt: skip
     """Train networks on random parts of the rows, block by block, until ``blocks`` ends: :class:`Trials` a labelling.
 
-    Args:
-        x: standardized. y: ``(r, n)``, labellings; every one gets the same subsets and initial weights.
-        blocks: ranges of trials, such as those of :meth:`Clock.blocks`.
+    ``x`` is standardized; every labelling of ``y (r, n)`` gets the same subsets and initial weights.
     """
     (r, n), k = y.shape, int(y.max()) + 1
     model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
@@ -428,17 +408,11 @@ def score(
 ) -> dict[str, Scored]:  # fmt: skip
     """Scores by name, of every labelling: ``lib.catalogue.compute``, but for what the judges have said already.
 
-    CG takes pictures as they are, and feature vectors standardized and with a constant coordinate added, since it
-    looks at directions alone (in one dimension there are only two). Memorization and C-score are read off ``trials``.
-
     Args:
         examples: as loaded, ``(n, c, h, w)`` or ``(n, d)``; ``x``: the same, standardized; ``y``: ``(r, n)``.
         settings: with ``jitter`` where inputs repeat.
-        trials: for each labelling, of :func:`trial_blocks`.
+        trials: for each labelling, of :func:`trial_blocks`; memorization and C-score are read off them.
         store: a ``lib.store.Store`` for finished scores and shards.
-
-    Returns:
-        Name → ``Scored``, its values and errors ``(r, n)``.
     """
     common = {"seed": seed, "device": device, "store": store, "shards": store, "progress": False}
     grouped, scored, planned = by_group(names), {}, clock.planned.planned
@@ -448,7 +422,8 @@ def score(
         scored |= work("input", x)
     if grouped["cg"]:
         inputs, exact = directions(examples, x), clock.planned.unit["CG"] == EXACT
-        draws = lambda: _drawn(grouped["cg"], inputs, y, int(planned["CG"]), how, seed, device)
+        options = {"runs": int(planned["CG"]), "seed": seed, "jitter": how.jitter, "device": device}
+        draws = lambda: _drawn(grouped["cg"], inputs, y, **options)
         scored |= clock.run("CG", lambda: work("cg", inputs) if exact else draws())
     for group, what in (("f_si", "F-SI"), ("runs", "runs")):
         if grouped[group]:
@@ -471,12 +446,12 @@ def by_group(names: list[str]) -> dict[str, list[str]]:
     return {group: [name for name in names if SCORES[name].group == group] for group in groups}
 
 
-def _drawn(names, inputs, y, draws, settings, seed, device) -> dict[str, Scored]:
+def _drawn(names, inputs, y, *, runs, device, **options) -> dict[str, Scored]:
     """CG-scores as means over draws, each class against as many rows of the others."""
-    work = lambda: cg_scores(inputs, y, negatives=1, runs=draws, seed=seed, jitter=settings.jitter, device=device)
+    work = lambda: cg_scores(inputs, y, negatives=1, runs=runs, device=device, **options)
     result, seconds, peak = measured(work, device=device)
     part = lambda name: getattr(result, "score" if name == "CG" else name.removeprefix("CG ")).double()
-    error = lambda name: result.spread.double() / draws**0.5 if name == "CG" else None
+    error = lambda name: result.spread.double() / runs**0.5 if name == "CG" else None
     costs = {"seconds": seconds, "peak_bytes": peak, "trainings": 0.0}
     return {name: Scored(name, part(name), error(name), None, **costs) for name in names}
 
@@ -484,7 +459,8 @@ def _drawn(names, inputs, y, draws, settings, seed, device) -> dict[str, Scored]
 def directions(examples: Tensor, x: Tensor) -> Tensor:
     """What the CG-score is given: pictures, or standardized features and a constant coordinate, in double precision.
 
-    Pictures get that coordinate too where one of them is empty (all zero), and so has no direction.
+    It looks at directions alone (in one dimension there are only two), and an empty picture has none: pictures get that
+    coordinate too where one of them is all zero.
     """
     pictures = examples.ndim == 4
     if pictures and examples.flatten(1).any(1).all():

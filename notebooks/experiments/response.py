@@ -46,8 +46,8 @@ def optimum(
 ) -> Response:  # fmt: skip
     """The local optimum that ``model``'s weights are near, as a response to no removal (g = 1).
 
-    ``weight_decay`` is λ of ``(1/n) Σ ℓ + λ/2 ‖w‖²``; ``weights`` as in :func:`leave_out`. The metric is renewed every
-    25 steps.
+    ``weight_decay`` is λ of ``(1/n) Σ ℓ + λ/2 ‖w‖²``, above 0, or there need not be an optimum; ``weights`` as in
+    :func:`leave_out`. The metric is renewed every 25 steps.
     """
     _positive("weight_decay", weight_decay)
     nobody = torch.zeros(1, len(x), dtype=torch.bool)
@@ -76,8 +76,7 @@ def leave_out(
             ``removed`` may be ``(r, g, n)``, and what is found has r in front.
         tolerance: norm of the gradient at which a member stops; ``steps`` at most.
 
-    Cost: one gradient a step and member, about 10 steps; for each network the Gauss–Newton matrix ``(p, p)`` and its
-    factor once.
+    Cost: one gradient a step and member, about 10 steps; a factorization of a ``(p, p)`` matrix a network.
 
     Example:
         >>> x, y = torch.randn(20, 2).double(), torch.arange(20) % 2
@@ -156,11 +155,11 @@ class _Networks:
         if self.layers:
             rows = self._rows(s)
         else:
-            nets = [copy.deepcopy(self.model) for _ in self.w]
-            for r, net in enumerate(nets):
-                net.load_state_dict(self.one(self.w[r], r))
-            j = torch.stack([jacobians(net.requires_grad_(), self.x) for net in nets])
-            rows = (s.mT @ j.view(*s.shape[:3], -1)).flatten(1, 2).mT
+            net, j = copy.deepcopy(self.model).requires_grad_(), []
+            for r, w in enumerate(self.w):
+                net.load_state_dict(self.one(w, r))
+                j.append(jacobians(net, self.x))
+            rows = (s.mT @ torch.stack(j).view(*s.shape[:3], -1)).flatten(1, 2).mT
         matrix = (rows @ rows.mT / len(self.x)).double()  # (r, p, p)
         matrix.diagonal(dim1=1, dim2=2).add_(damping)
         factor = torch.linalg.cholesky(matrix)

@@ -1,27 +1,7 @@
-"""What unique information is good for, and what lies behind it: the experiments of notebook 02.
+"""Notebook 02: what does unique information say of an example: may it be dropped, and what do SGD's weights know of it?
 
-All after Harutyunyan et al. (ICLR 2021). Informations are in nats, losses are means over examples.
-
-**Summaries** (section 6, figure 2c). Dropped are the least informative examples ("bottom"), the same but scored anew
-after each 5% ("bottom iterative"), the most informative ("top"), or any ("random"). The unique information of a group
-is not the sum of its members'. "joint" drops so that the *group's* information grows least: with f the predictions of
-the linearized network on other inputs, trained on all rows and on the kept rows K, it takes from K the example i that
-minimizes ``‖f_all − f_K + δᵢ‖²`` with ``δᵢ = f_K − f_{K∖i}``, one after the other, adding up δ to first order, and
-computes f_K and all δ anew after each 5%.
-
-**Data** put together on purpose: so many of each class, two sources of one task in one form, or adversarial examples by
-the fast gradient sign method (Goodfellow et al., ICLR 2015).
-
-**The toy** (appendix A.1, figure 3). Linear regression without intercept on two Gaussian classes in the plane by SGD.
-The distribution p(w | S) over the order of batches is sampled, and compared with that of training without example i,
-and with that of training with another in its place:
-
-    I(w; zᵢ | S₋ᵢ) = KL(p(w | S) ‖ E_z p(w | S₋ᵢ, z))  ≤  KL(p(w | S) ‖ p(w | S₋ᵢ))  on average over zᵢ  (eq. 1, 3)
-
-The paper gives I ≈ 1.3 and KL ≈ 3.0 for one example of one draw of the data. It does not give the Gaussians; the
-defaults here bring the weights near those of its figure, (0.34, −0.49).
-
-**The steady state** of SGD around the minimum of a least-squares problem: by the Lyapunov equation, and simulated.
+After Harutyunyan et al. (ICLR 2021): data summarization (section 6, figure 2c), data sets put together on purpose,
+adversarial examples, the toy of appendix A.1 and SGD's steady state (section 4). Information is in nats.
 """
 
 import copy
@@ -44,17 +24,25 @@ STRATEGIES = ("bottom", "bottom iterative", "top", "random", "joint")
 
 
 def removal_order(
-    net: Tangent, y: Tensor, strategy: str, *, lr: float, steps: float, weight_decay: float = 0.0, every: float = 0.05,
-    until: float = 0.95, seed: int = 0,
+    net: Tangent, y: Tensor, strategy: str, *, lr: float, steps: float, weight_decay: float = 0.0,
+    every: float = 0.05, until: float = 0.95, seed: int = 0,
 ) -> Tensor:  # fmt: skip
     """In which order to drop the n training examples, ``(n,)`` positions, the first to go first.
 
+    Strategies: the least informative first ("bottom"), the same but scored anew after each 5% ("bottom iterative"), the
+    most informative ("top"), any ("random"). The unique information of a group is not the sum of its members'; "joint"
+    drops so that the *group's* information grows least: with f the predictions of the linearized network on other
+    inputs, trained on all rows and on the kept rows K, it takes from K the example i that minimizes
+
+        ‖f_all − f_K + δᵢ‖²,        δᵢ = f_K − f_{K∖i}
+
+    one after the other, adding up δ to first order, and computes f_K and all δ anew after each 5%.
+
     Args:
-        net: the linearized network on the training rows, and on other inputs (whose labels are not needed).
-        y, strategy: training labels ``(n,)``, and one of ``STRATEGIES``.
+        net: the linearized network on the training rows, and on other inputs. y: training labels ``(n,)``.
         lr, steps, weight_decay: how the network is trained; the learning rate is that of the mean over the rows kept.
-        every, until: the iterative strategies score anew after each share ``every`` of the n rows, and order a share
-            ``until``; the rest keeps the order of the last scores.
+        every: share of the n rows after which the iterative strategies score anew.
+        until: share of the rows that they order; the rest keeps the order of the last scores.
         seed: draws the random order.
 
     Cost: an eigendecomposition; ``until/every`` of them, of ever fewer rows, for the iterative strategies.
@@ -83,15 +71,15 @@ def removal_order(
     return torch.cat([*dropped, left[last]])
 
 
-def _joint(each: Tensor, behind: Tensor, count: int) -> Tensor:
-    """Greedy positions: the example whose change, added to what the group is behind, leaves that smallest."""
-    each, behind = each.flatten(1), behind.flatten().clone()
+def _joint(each: Tensor, gap: Tensor, count: int) -> Tensor:
+    """Greedy positions: the example whose change, added to the gap of the group, leaves it smallest."""
+    each, gap = each.flatten(1), gap.flatten().clone()
     sizes, chosen = each.square().sum(1), []
     for _ in range(count):
-        cost = sizes + 2 * (each @ behind)
+        cost = sizes + 2 * (each @ gap)
         cost[chosen] = torch.inf
         chosen.append(int(cost.argmin()))
-        behind += each[chosen[-1]]
+        gap += each[chosen[-1]]
     return torch.tensor(chosen, dtype=torch.int64)
 
 
@@ -104,7 +92,9 @@ def kept(order: Tensor, removed: float) -> Tensor:
     """
     if not 0 <= removed < 1:
         raise ValueError(f"removed must be a share, at least 0 and below 1, got {removed}")
-    return ~torch.isin(torch.arange(len(order)), order[: round(removed * len(order))])
+    mask = torch.ones(len(order), dtype=torch.bool)
+    mask[order[: round(removed * len(order))]] = False
+    return mask
 
 
 def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, recipe, run: Run = Run()) -> pd.DataFrame:
@@ -112,16 +102,18 @@ def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, rec
 
     Args:
         x, y: all examples ``(N, …)`` and labels, training and test rows together.
-        plans: dicts with ``train`` and ``test``, positions among the N, the network's ``seed``, and any other columns.
+        plans: dicts with ``train`` and ``test``, positions among the N, ``seed`` of the network, and other entries.
 
-    Returns: a row a plan: its other entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
+    Returns:
+        A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
     """
     sees, judged = (torch.zeros(len(plans), len(y), dtype=torch.bool) for _ in range(2))
     for row, plan in enumerate(plans):
         sees[row, plan["train"]] = True
         judged[row, plan["test"]] = True
-    if (bad := (sees & judged).any(1) | ~sees.any(1)).any():
-        raise ValueError(f"plan {int(bad.nonzero()[0])} must train on some examples and be tested on others")
+    if (both := (sees & judged).any(1)).any() or not sees.any(1).all():
+        row = int((both | ~sees.any(1)).nonzero()[0])
+        raise ValueError(f"plan {row} must train on some examples and be tested on others")
     seeds, record = [plan["seed"] for plan in plans], Record(parameters=False)
     trained = ensemble.train(model, (x, y), recipe, seeds, sees=sees, record=record, run=run)
     right = (trained.correct_train[:, 0] & judged).sum(1) / judged.sum(1)
@@ -138,98 +130,24 @@ def points(table: pd.DataFrame, strategy: str) -> pd.DataFrame:
 
 
 def gap(table: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Points by which one strategy is ahead of another, seed by seed; ``second="all"`` is with nothing removed.
+    """Points by which one strategy is ahead of another, seed by seed, in a table of :func:`accuracies`.
 
-    ``table`` is from :func:`accuracies`, with columns ``strategy`` and ``removed``, 0 for networks that saw all.
+    ``second="all"`` is with nothing removed: what stands under ``removed`` = 0, whatever the strategy.
     """
     if second == "all":
         return points(table, first) - 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
     return (points(table, first) - points(table, second)).dropna(how="all")
 
 
-def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int = 256) -> Tensor:
-    """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
-
-    For one output and targets 0 and 1 the direction is that of the cross-entropy too. A copy of the model is taken, in
-    evaluation mode; x is ``(n, …)`` in [0, 1], y labels ``(n,)``. A pixel whose derivative is 0 stays.
-
-    Cost: one backward pass an example.
-
-    Example:
-        >>> line = nn.Linear(1, 1)
-        >>> _ = line.weight.data.fill_(1.0), line.bias.data.fill_(0.0)
-        >>> fgsm(line, torch.tensor([[0.6], [0.4]]), torch.tensor([1, 0]), 0.1)  # down where 1 is right, else up
-        tensor([[0.5000],
-                [0.5000]])
-    """
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon must be at least 0, got {epsilon}")
-    model, moved = copy.deepcopy(model).eval(), []
-    for images, labels in zip(x.split(block), y.split(block), strict=True):
-        inputs = images.clone().requires_grad_()
-        outputs = model(inputs)
-        loss = (outputs - regression_targets(labels, outputs.shape[1]).to(outputs)).square().sum() / 2
-        (slope,) = torch.autograd.grad(loss, inputs)
-        moved.append((images + epsilon * slope.sign()).clamp(0, 1))
-    return torch.cat(moved)
-
-
-def predicted(model: nn.Module, x: Tensor, *, block: int = 512) -> Tensor:
-    """Labels that a network gives, ``(n,)``: the largest output, or for one output whether it is above ½."""
-    model = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        outputs = torch.cat([model(images) for images in x.split(block)])
-    return (outputs[:, 0] > 0.5).long() if outputs.shape[1] == 1 else outputs.argmax(1)
-
-
-def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """The perturbed examples ``(n, …)``, and which of them are right before and wrong after, ``(n,)`` bool."""
-    moved = fgsm(model, x, y, epsilon)
-    return moved, (predicted(model, x) == y) & (predicted(model, moved) != y)
-
-
-def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
-    """Positions of so many random examples of each class of ``y (n,)``, ascending; a class not named gives none.
-
-    Example:
-        >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
-        >>> y[drawn(y, {0: 1, 1: 2}, seed=0)]
-        tensor([0, 1, 1])
-    """
-    rng, chosen = np.random.default_rng(seed), []
-    for c, count in counts.items():
-        rows = np.flatnonzero((y == c).numpy())
-        if not 0 <= count <= len(rows):
-            raise ValueError(f"counts: expected 0 to {len(rows)} examples of class {c}, got {count}")
-        chosen.append(rng.permutation(rows)[:count])
-    return torch.from_numpy(np.sort(np.concatenate(chosen)))
-
-
-def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
-    """Images of any size and one or three channels as grey ones of ``side`` × ``side``, for two sources to share.
-
-    Channels of ``x (n, c, h, w)`` in [0, 1] are averaged, the picture becomes ``box`` × ``box`` (bilinear, antialiased)
-    amid zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with ``box=20`` look like theirs, more coarsely.
-
-    Example:
-        >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
-        torch.Size([1, 1, 28, 28])
-    """
-    if x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise ValueError(f"x must be (n, 1, h, w) or (n, 3, h, w), got {tuple(x.shape)}")
-    if not 1 <= box <= side:
-        raise ValueError(f"box must be between 1 and side = {side}, got {box}")
-    grey = x.mean(1, keepdim=True)
-    if grey.shape[-2:] != (box, box):
-        grey = interpolate(grey, size=(box, box), mode="bilinear", antialias=True).clamp(0, 1)
-    before = (side - box) // 2
-    return pad(grey, (before, side - box - before) * 2)
-
-
 def two_gaussians(
     per_class: int = 40, *, seed: int = 0, centre: tuple[float, ...] = (0.9, -1.25), spread: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """Points ``(2·per_class, d)`` around +centre and −centre with targets +1 and −1, ``(2·per_class,)``; float64."""
+    """The toy's data: points ``(2·per_class, d)`` around ±centre with targets ±1, ``(2·per_class,)``; float64.
+
+    Linear regression without intercept on these by SGD (200 epochs, batches of 5, learning rate 0.1). The paper (figure
+    3) gives I ≈ 1.3 and KL ≈ 3.0 for one example of one draw, but not the Gaussians; the defaults bring the weights
+    near those of its figure, (0.34, −0.49).
+    """
     if per_class < 1 or not spread > 0:
         raise ValueError(f"expected per_class ≥ 1 and spread > 0, got {per_class} and {spread}")
     y = torch.tensor([1.0, -1.0], dtype=F64).repeat_interleave(per_class)
@@ -242,13 +160,9 @@ def sgd_final_weights(
 ) -> Tensor:
     """Weights after SGD on ``½(w·x − y)²``, mean over the batch, from w = 0; every run shuffles anew each epoch.
 
-    Run r of one data set takes its rows in the same order as run r of another.
+    ``x (n, p)`` and ``y (n,)`` give ``(runs, p)``; g data sets side by side, ``(g, n, p)`` and ``(g, n)``, give ``(g,
+    runs, p)``. Run r of one takes its rows in the same order as run r of another. The last batch may be smaller.
 
-    Args:
-        x, y: ``(n, p)`` and ``(n,)``, or ``(g, n, p)`` and ``(g, n)`` for g data sets side by side. The last batch of
-            an epoch is smaller where n is no multiple of ``batch_size``.
-
-    Returns: ``(runs, p)``, or ``(g, runs, p)``.
     Cost: epochs · n/batch_size small products for all runs at once; memory 2·g·runs·n·p numbers.
 
     Example:
@@ -291,7 +205,9 @@ def gaussian_kl(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> 
 
 
 def unique_information(with_it: Tensor, without_it: Tensor, replaced: Tensor) -> tuple[float, float]:
-    """``I(w; zᵢ | S₋ᵢ)`` and its bound, the KL divergence from training without it; each cloud of weights a Gaussian.
+    """What the final weights know of an example, and its bound, in nats; each cloud of weights is taken for a Gaussian.
+
+        I(w; zᵢ | S₋ᵢ) = KL(p(w | S) ‖ E_z p(w | S₋ᵢ, z))  ≤  KL(p(w | S) ‖ p(w | S₋ᵢ))   on average over zᵢ (eq. 1, 3)
 
     Args:
         with_it, without_it: weights after training on S and on S₋ᵢ, ``(r, p)``.
@@ -307,34 +223,29 @@ def unique_information(with_it: Tensor, without_it: Tensor, replaced: Tensor) ->
 def information_of(
     x: Tensor, y: Tensor, i: int, others: tuple[Tensor, Tensor], *, runs: int = 1000, seed: int = 0, **sgd
 ) -> tuple[float, float]:
-    """``I(w; zᵢ | S₋ᵢ)`` and its leave-one-out bound for example i of a data set, by training on all of them.
+    """``I(w; zᵢ | S₋ᵢ)`` and its leave-one-out bound for example i of a data set, in nats, by training on all of them.
 
     Args:
         x, y: the data S, ``(n, p)`` and ``(n,)``.
         others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
         runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
-
-    Cost: (g + 2)·runs trainings.
     """
     if not 0 <= i < len(y):
         raise ValueError(f"i must be one of the {len(y)} examples, got {i}")
     rest = torch.arange(len(y)) != i
     replaced_x, replaced_y = (
-        torch.stack([torch.cat([values[rest], other[None]]) for other in draws])
-        for values, draws in zip((x, y), others, strict=True)
+        torch.stack([torch.cat([kept[rest], new[None]]) for new in draws])
+        for kept, draws in zip((x, y), others, strict=True)
     )
     train = lambda x, y, stream: sgd_final_weights(x, y, runs=runs, seed=3 * seed + stream, **sgd)
     return unique_information(train(x, y, 0), train(x[rest], y[rest], 1), train(replaced_x, replaced_y, 2))
 
 
 def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) -> Tensor:
-    """``w* − w₀`` of the mean loss ``(1/n) Σᵢ ½(Jᵢω − rᵢ)² + λ/2 ‖ω‖²``, ``(p,)`` float64.
-
-    ``jacobian`` is ``(n, p)``, ``residual`` targets minus first outputs, ``(n,)``.
-    """
+    """``w* − w₀ (p,)`` of the mean loss ``(1/n) Σᵢ ½(Jᵢω − rᵢ)² + λ/2 ‖ω‖²``; ``r (n,)`` is targets − first outputs."""
+    shapes = tuple(jacobian.shape), tuple(residual.shape)
     if jacobian.ndim != 2 or residual.shape != jacobian.shape[:1]:
-        shapes = f"{tuple(jacobian.shape)}, {tuple(residual.shape)}"
-        raise ValueError(f"expected jacobian (n, p), residual (n,), got {shapes}")
+        raise ValueError(f"expected jacobian (n, p), residual (n,), got {shapes[0]}, {shapes[1]}")
     j, r = jacobian.to(F64), residual.to(F64)
     curvature = j.T @ j / len(j) + weight_decay * torch.eye(j.shape[1], dtype=F64)
     factor, failed = torch.linalg.cholesky_ex(curvature)
@@ -343,36 +254,60 @@ def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) ->
     return torch.cholesky_solve((j.T @ r / len(j))[:, None], factor)[:, 0]
 
 
+def sgd_wander(
+    jacobian: Tensor, residual: Tensor, *, lr: float, batch_size: int, weight_decay: float = 0.0,
+    chains: int = 200, burn: int = 1000, steps: int = 1000, every: int = 10, seed: int = 0,
+) -> Tensor:  # fmt: skip
+    """Where SGD stands around the minimum once it is steady, ``(chains · steps/every, p)``: ω − ω*.
+
+    Batches are drawn with replacement, the chains start at the minimum, ``burn`` steps are thrown away. The noise of
+    the gradient changes with ω, as it does in fact; the Lyapunov equation takes it as constant.
+    """
+    best = minimum(jacobian, residual, weight_decay=weight_decay)
+    j, r = jacobian.to(F64), residual.to(F64)
+    generator = torch.Generator().manual_seed(seed)
+    w, kept = best.expand(chains, -1).clone(), []
+    for step in range(burn + steps):
+        batch = torch.randint(len(j), (chains, batch_size), generator=generator)
+        rows = j[batch]  # (chains, b, p)
+        errors = torch.einsum("cbp,cp->cb", rows, w) - r[batch]
+        w = w - lr * (torch.einsum("cb,cbp->cp", errors, rows) / batch_size + weight_decay * w)
+        if step >= burn and (step - burn) % every == every - 1:
+            kept.append(w - best)
+    return torch.cat(kept)
+
+
 def gradient_covariance(jacobian: Tensor, errors: Tensor) -> Tensor:
     """Covariance of one example's gradient, ``Λ = (1/n) Σᵢ gᵢgᵢᵀ − ḡḡᵀ`` with ``gᵢ = Jᵢᵀeᵢ`` (appendix C), ``(p, p)``.
 
-    Λ has a rank below n; weight decay shifts all gradients alike and does not enter. ``jacobian`` is ``(n·k, p)``,
-    ``errors`` outputs minus targets, ``(n, k)``, where the noise is wanted (at the minimum).
-
-
+    ``jacobian (n·k, p)`` and ``errors (n, k)``, outputs minus targets, where the noise is wanted (at the minimum).
+    Weight decay shifts all gradients alike and does not enter. Its rank is below n.
     """
+    shapes = f"{tuple(jacobian.shape)} and {tuple(errors.shape)}"
     if errors.ndim != 2 or jacobian.ndim != 2 or len(jacobian) != errors.numel():
-        shapes = f"{tuple(jacobian.shape)} and {tuple(errors.shape)}"
         raise ValueError(f"expected jacobian (n·k, p) and errors (n, k), got {shapes}")
     gradients = torch.einsum("ikp,ik->ip", jacobian.to(F64).view(*errors.shape, -1), errors.to(F64))
     centred = gradients - gradients.mean(0)
     return centred.T @ centred / len(centred)
 
 
-def sgd_covariance(hessian: Tensor, gradient_noise: Tensor, *, lr: float, batch_size: int) -> Tensor:
+def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, batch_size: int) -> Tensor:
     """Steady-state covariance Σ of SGD around a minimum: ``HΣ + ΣH = (η/b) Λ`` (eq. 14, 19), ``(p, p)`` float64.
 
-    SGD here descends the mean loss, by batches of b drawn with replacement; H and Λ (``gradient_noise``) are of it. The
-    paper writes H of the sum loss beside the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is
-    n² times as large). First order in η: the discrete iteration's is larger by a relative O(η·largest curvature).
+    SGD here descends the mean loss with batches of b drawn with replacement. The paper writes H of the sum loss beside
+    the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large). First order in η:
+    the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
+
+    Args:
+        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
 
     Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
     """
     _check_positive(lr=lr, batch_size=batch_size)
-    if hessian.ndim != 2 or hessian.shape != gradient_noise.shape:
-        shapes = f"{tuple(hessian.shape)} and {tuple(gradient_noise.shape)}"
-        raise ValueError(f"expected hessian and gradient_noise (p, p), got {shapes}")
-    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_noise))
+    shapes = f"{tuple(hessian.shape)} and {tuple(gradient_covariance.shape)}"
+    if hessian.ndim != 2 or hessian.shape != gradient_covariance.shape:
+        raise ValueError(f"expected hessian and gradient_covariance (p, p), got {shapes}")
+    h, noise = (np.asarray(t.detach().to("cpu", F64)) for t in (hessian, gradient_covariance))
     if torch.linalg.cholesky_ex(torch.from_numpy(h))[1]:
         raise ValueError("hessian must be positive definite, or SGD has no steady state")
     covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
@@ -382,39 +317,96 @@ def sgd_covariance(hessian: Tensor, gradient_noise: Tensor, *, lr: float, batch_
 def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
     """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
 
-    H is of the mean loss, ``noise`` is σ in the unit of a gradient. Without weights, ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``,
-    both in ``LeaveOneOut`` (cross-kernel = kernel).
+    H is of the mean loss, σ in the unit of a gradient. Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in
+    ``LeaveOneOut`` (cross-kernel = kernel).
     """
     _check_positive(lr=lr, batch_size=batch_size, noise=noise)
     return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
-
-
-def sgd_wander(
-    jacobian: Tensor, residual: Tensor, *, lr: float, batch_size: int, weight_decay: float = 0.0, chains: int = 200,
-    burn: int = 1000, steps: int = 1000, every: int = 10, seed: int = 0,
-) -> Tensor:  # fmt: skip
-    """Where SGD stands around the minimum once it is steady, ``(chains · steps/every, p)``: ω − ω*.
-
-    Batches are drawn with replacement, the chains start at the minimum, ``burn`` steps are thrown away. The noise of
-    the gradient changes with ω, as it does in fact; the Lyapunov equation takes it as constant.
-
-    Cost: ``2·chains·batch_size·p`` multiplications a step.
-    """
-    best = minimum(jacobian, residual, weight_decay=weight_decay)
-    j, r = jacobian.to(F64), residual.to(F64)
-    generator = torch.Generator().manual_seed(seed)
-    w, states = best.expand(chains, -1).clone(), []
-    for step in range(burn + steps):
-        batch = torch.randint(len(j), (chains, batch_size), generator=generator)
-        rows = j[batch]  # (chains, b, p)
-        errors = torch.einsum("cbp,cp->cb", rows, w) - r[batch]
-        w = w - lr * (torch.einsum("cb,cbp->cp", errors, rows) / batch_size + weight_decay * w)
-        if step >= burn and (step - burn) % every == every - 1:
-            states.append(w - best)
-    return torch.cat(states)
 
 
 def _check_positive(**numbers) -> None:
     for name, value in numbers.items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
+
+
+def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int = 256) -> Tensor:
+    """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
+
+    The fast gradient sign method (Goodfellow et al., ICLR 2015). For one output and targets 0 and 1 the direction is
+    that of the cross-entropy too.
+
+    Args:
+        model: a copy is taken, in evaluation mode.
+        x: ``(n, …)`` in [0, 1]. y: labels ``(n,)``.
+        epsilon: largest change of a pixel, at least 0; a pixel whose derivative is 0 stays.
+
+    Example:
+        >>> line = nn.Linear(1, 1)
+        >>> _ = line.weight.data.fill_(1.0), line.bias.data.fill_(0.0)
+        >>> fgsm(line, torch.tensor([[0.6], [0.4]]), torch.tensor([1, 0]), 0.1)  # down where 1 is right, else up
+        tensor([[0.5000],
+                [0.5000]])
+    """
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon must be at least 0, got {epsilon}")
+    model, moved = copy.deepcopy(model).eval(), []
+    for inputs, labels in zip(x.split(block), y.split(block), strict=True):
+        inputs = inputs.clone().requires_grad_()
+        outputs = model(inputs)
+        loss = (outputs - regression_targets(labels, outputs.shape[1]).to(outputs)).square().sum() / 2
+        (slope,) = torch.autograd.grad(loss, inputs)
+        moved.append((inputs.detach() + epsilon * slope.sign()).clamp(0, 1))
+    return torch.cat(moved)
+
+
+def predicted(model: nn.Module, x: Tensor, *, block: int = 512) -> Tensor:
+    """Labels that a network gives, ``(n,)``: the largest output, or for one output whether it is above ½."""
+    model = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        outputs = torch.cat([model(part) for part in x.split(block)])
+    return (outputs[:, 0] > 0.5).long() if outputs.shape[1] == 1 else outputs.argmax(1)
+
+
+def successes(model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The perturbed examples ``(n, …)``, and which of them are right before and wrong after, ``(n,)`` bool."""
+    moved = fgsm(model, x, y, epsilon)
+    return moved, (predicted(model, x) == y) & (predicted(model, moved) != y)
+
+
+def drawn(y: Tensor, counts: Mapping[int, int], *, seed: int) -> Tensor:
+    """Positions of so many random examples of each class, ascending; ``counts`` says how many, none where not named.
+
+    Example:
+        >>> y = torch.tensor([0, 0, 0, 1, 1, 2])
+        >>> y[drawn(y, {0: 1, 1: 2}, seed=0)]
+        tensor([0, 1, 1])
+    """
+    rng, chosen = np.random.default_rng(seed), []
+    for c, count in counts.items():
+        rows = np.flatnonzero((y == c).numpy())
+        if not 0 <= count <= len(rows):
+            raise ValueError(f"counts: expected 0 to {len(rows)} examples of class {c}, got {count}")
+        chosen.append(rng.permutation(rows)[:count])
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+def one_form(x: Tensor, *, box: int, side: int = 28) -> Tensor:
+    """Images of any size and one or three channels as grey ones of ``side`` × ``side``, for two sources to share.
+
+    Channels are averaged, the picture is brought to ``box`` × ``box`` (bilinear, antialiased) and stands in the middle
+    of zeros. MNIST's digits fill 20 × 20 of 28 × 28, so 8 × 8 digits with ``box=20`` look like theirs, more coarsely.
+
+    Example:
+        >>> one_form(torch.ones(1, 3, 8, 8), box=20).shape
+        torch.Size([1, 1, 28, 28])
+    """
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(f"x must be (n, 1, h, w) or (n, 3, h, w), got {tuple(x.shape)}")
+    if not 1 <= box <= side:
+        raise ValueError(f"box must be between 1 and side = {side}, got {box}")
+    grey = x.mean(1, keepdim=True)
+    if grey.shape[-2:] != (box, box):
+        grey = interpolate(grey, size=(box, box), mode="bilinear", antialias=True).clamp(0, 1)
+    before, after = (side - box) // 2, side - box - (side - box) // 2
+    return pad(grey, (before, after, before, after))
