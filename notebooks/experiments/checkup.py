@@ -55,13 +55,13 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
         >>> checkup(x, torch.tensor([0, 0, 1, 1])).flags.contradicted.tolist()
         [True, False, True, False]
     """
-    x, y, x_test, y_test = _checked(x, y, x_test, y_test, near)
+    x, y, x_test, y_test = _checked(x, y, x_test, y_test=y_test, near=near)
     rows, rows_test = _rows(rows, y), _rows(rows_test, y_test)
     finite, finite_test = (torch.isfinite(features.flatten(1)).all(1) for features in (x, x_test))
     flat = x.flatten(1)
     still = finite & (flat.amax(1) == flat.amin(1)) & torch.tensor(flat.shape[1] > 1)
-    pairs = _pairs(x, y, x_test, y_test, finite & ~still, finite_test, near)
-    flags = _flags(pairs, rows, rows_test, y, still, ~finite)
+    pairs = _pairs(x, y, x_test, y_test=y_test, usable=finite & ~still, usable_test=finite_test, near=near)
+    flags = _flags(pairs, rows, rows_test, y=y, still=still, broken=~finite)
     what = "pictures of " + "×".join(map(str, x.shape[1:])) if x.ndim == 4 else f"feature vectors of {x.shape[1]}"
     lines = [
         (f"training examples, {what}, {int(y.max()) + 1} classes", len(x), "", "–"),

@@ -33,7 +33,7 @@ def sweeps(panels: Sequence[tuple], chance: tuple[float, float]) -> Figure:
     for ax, (xlabel, ylabel, curves) in zip(axes, panels, strict=True):
         for (name, curve), (colour, marker) in zip(curves.items(), PAIRS, strict=False):
             rows = pd.DataFrame([(s, v) for s, values in curve.items() for v in values], columns=["x", "y"])
-            plots.band(ax, rows, "x", "y", name, color=colour, marker=marker, linestyle="-")
+            plots.band(ax, rows, "x", y="y", score=name, color=colour, marker=marker, linestyle="-")
             ax.plot(rows.x, rows.y, ".", ms=2.5, color=colour, alpha=0.6)
         ax.set(xlabel=xlabel, ylabel=ylabel)
         if "Spearman" in ylabel:

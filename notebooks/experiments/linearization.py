@@ -203,8 +203,8 @@ def retrained(
         raise ValueError(f"left_out must be rows, integers from 0 to {n - 1}, got {rows.dtype} {tuple(rows.shape)}")
     start = {name: value.detach().cpu() for name, value in training.model.state_dict().items()}
     run = Run(precision=precision, device=device, progress=False)
-    with_all, f = _train(training, start, torch.full((1,), -1), run, store, weights=True)
-    without = [_train(training, start, group, run, store, full=with_all) for group in rows.split(at_once)]
+    with_all, f = _train(training, start, torch.full((1,), -1), run=run, store=store, weights=True)
+    without = [_train(training, start, group, run=run, store=store, full=with_all) for group in rows.split(at_once)]
     squared, predictions = (torch.cat(parts) for parts in zip(*without, strict=True))
     model = copy.deepcopy(training.model)
     model.load_state_dict(with_all)

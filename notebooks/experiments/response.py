@@ -229,7 +229,7 @@ class _Problem:
             if not awake.any():
                 break
             direction = -_two_loops(gradient, moves, lambda v: metric(each(v)).flatten(0, 1))
-            new_w, new_value, new_gradient = self._search(w, value, gradient, direction, awake)
+            new_w, new_value, new_gradient = self._search(w, value, gradient, direction=direction, awake=awake)
             awake &= (new_w != w).any(1)  # who finds nothing lower has reached rounding
             moves = [*moves[-MEMORY + 1 :], (new_w - w, new_gradient - gradient)]
             w, value, gradient = new_w, new_value, new_gradient
