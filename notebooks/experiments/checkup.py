@@ -98,15 +98,11 @@ def _checked(x, y, x_test, y_test, near):
     x_test = x[:0] if x_test is None else torch.as_tensor(x_test)
     y_test = y[:0] if y_test is None else torch.as_tensor(y_test)
     for part, features, labels in (("train", x, y), ("test", x_test, y_test)):
-        if features.ndim not in (2, 4) or labels.shape != features.shape[:1]:
-            raise ValueError(
-                f"x_{part}: expected (n, c, h, w) or (n, d) and y_{part} (n,), "
-                f"got {tuple(features.shape)} and {tuple(labels.shape)}"
-            )
-        if not features.is_floating_point() or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(
-                f"x_{part}, y_{part}: expected floats and whole numbers, got {features.dtype} and {labels.dtype}"
-            )
+        fit = features.ndim in (2, 4) and labels.shape == features.shape[:1]
+        if not fit or not features.is_floating_point() or labels.is_floating_point() or labels.dtype == torch.bool:
+            expected = f"x_{part}, y_{part}: expected floats (n, c, h, w) or (n, d) and whole numbers (n,)"
+            came = f"{features.dtype} {tuple(features.shape)} and {labels.dtype} {tuple(labels.shape)}"
+            raise ValueError(f"{expected}, got {came}")
     if not len(y) or y.min() < 0 or x_test.shape[1:] != x.shape[1:]:
         what = f"x_train {tuple(x.shape)}, x_test {tuple(x_test.shape)}, labels from {y.min() if len(y) else None}"
         raise ValueError(f"expected one row at least, labels from 0, and tests like the training examples, got {what}")

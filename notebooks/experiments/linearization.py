@@ -149,13 +149,7 @@ def paced(
 
 
 def stable(training: Training, known: Kernels) -> Training:
-    """The same length ηt in smaller steps, if its own diverge at these kernels: few coordinates can be more curved.
-
-    Example:
-        >>> training, known = paced(nn.Linear(4, 1), torch.eye(4), torch.tensor([0, 1, 0, 1]), torch.eye(4), time=50.0)
-        >>> stable(training, known) is training
-        True
-    """
+    """The same length ηt in smaller steps, if its own diverge at these kernels: few coordinates can be more curved."""
     if training.lr * known.curvature < 2:
         return training
     steps = math.ceil(training.lr * training.steps * known.curvature / 1.25)
@@ -166,11 +160,6 @@ def linearized(training: Training, known: Kernels | None = None) -> Change:
     """All n examples, each left out of the linearized network's training (eq. 10 and 11).
 
     Kernels at the initial weights, if ``known`` already, depend on neither λ nor time.
-
-    Example:
-        >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
-        >>> linearized(Training(nn.Linear(4, 1), x, y, x[:2], lr=0.1, steps=5)).squared_weights.shape
-        torch.Size([4])
     """
     known, n = known or kernels(training), len(training.x)
     changes = leave_one_out(
@@ -191,12 +180,6 @@ def retrained(
         store: a ``lib.store.Store``; what is kept are the changes and the weights of the full training.
 
     Cost: e + 1 trainings.
-
-    Example:
-        >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
-        >>> change, model = retrained(Training(nn.Linear(4, 1), x, y, x, lr=0.1, steps=5), torch.tensor([0, 2]))
-        >>> change.squared_weights.shape
-        torch.Size([2])
     """
     n, rows = len(training.x), torch.as_tensor(left_out)
     if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or not 0 <= rows.min() <= rows.max() < n:

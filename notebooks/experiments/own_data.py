@@ -431,8 +431,8 @@ def score(
     costs = {"seconds": clock.spent["judges"], "peak_bytes": 0, "trainings": float(len(trials[0].member_sees))}
     for name in grouped["subsets"]:
         if name == "memorization":
-            made = [memorization(one.member_sees, one.correct) for one in trials]
-            values, error = (torch.stack([part[i] for part in made]) for i in (0, 1))
+            made = [memorization(one.member_sees, one.correct)[:2] for one in trials]
+            values, error = (torch.stack(parts) for parts in zip(*made, strict=True))
         else:
             values = torch.stack([held_out_accuracy(one.member_sees, one.correct) for one in trials])
             error = (values * (1 - values) / ((~trials[0].member_sees).sum(0) - 1)).sqrt()
