@@ -7,6 +7,7 @@ part of the rows. How good they are is measured by flipping some labels on purpo
 """
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -216,14 +217,12 @@ def _copies(pairs, rows, rows_test) -> list[tuple]:
     look = "one of the two labels is wrong, or both are right and the examples cannot tell"
     leak = "take them out of the training part: the test would ask what was taught"
     lines = []
-    for part, where in (("train", ""), ("test", ", in training and test")):
-        for kind, name in (("exact", "exact copies"), ("near", "near copies")):
-            for same, said in ((True, ""), (False, " with different labels")):
-                alike = pairs[(pairs.kind == kind) & (pairs.part == part) & (pairs.same_label == same)]
-                others = rows if part == "train" else rows_test
-                named = [f"{rows[a]} = {others[b]}" for a, b in zip(alike.a, alike.b, strict=True)]
-                advice = leak if part == "test" else leave if same else look
-                lines.append(_line(name + where + said, named, advice))
+    for part, kind, same in itertools.product(("train", "test"), ("exact", "near"), (True, False)):
+        alike = pairs[(pairs.kind == kind) & (pairs.part == part) & (pairs.same_label == same)]
+        others, where = (rows, "") if part == "train" else (rows_test, ", in training and test")
+        named = [f"{rows[a]} = {others[b]}" for a, b in zip(alike.a, alike.b, strict=True)]
+        advice = leak if part == "test" else leave if same else look
+        lines.append(_line(f"{kind} copies{where}{'' if same else ' with different labels'}", named, advice))
     return lines
 
 

@@ -129,11 +129,9 @@ class Clock:
 
     def table(self) -> pd.DataFrame:
         """Wished, planned and done, with the seconds planned and taken."""
-        done, taken = (
-            [kept.get(what, none) for what in self.planned.index] for kept, none in ((self.done, 0), (self.spent, 0.0))
-        )
-        seconds = {"seconds planned": self.planned.seconds, "seconds taken": taken}
-        return self.planned[["unit", "wished", "planned"]].assign(done=done, **seconds)
+        items = self.planned.index
+        seconds = {"seconds planned": self.planned.seconds, "seconds taken": [self.spent.get(w, 0.0) for w in items]}
+        return self.planned[["unit", "wished", "planned"]].assign(done=[self.done.get(w, 0) for w in items], **seconds)
 
 
 def retrain_and_mark(

@@ -41,9 +41,8 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
         tensor([ True, False,  True, False])
     """
     if score.ndim != 1 or (y is not None and y.shape != score.shape):
-        raise ValueError(
-            f"expected score (n,) and y (n,), got {tuple(score.shape)} and {None if y is None else tuple(y.shape)}"
-        )
+        shapes = tuple(score.shape), None if y is None else tuple(y.shape)
+        raise ValueError(f"expected score (n,) and y (n,), got {shapes[0]} and {shapes[1]}")
     if torch.isnan(score).any():
         raise ValueError(f"score must have a rank everywhere, got NaN in {int(torch.isnan(score).sum())} rows")
     if not 0 < width <= 1 or not 0 <= offset <= 1 or offset + width > 1 + 1e-9:
@@ -92,14 +91,10 @@ def train_plans(model, data, plans: dict, *, recipe, seeds, labels=None, run: Ru
 
 
 def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...], **options) -> pd.DataFrame:
-    """Train every plan with every seed, and report test accuracy.
+    """Train every plan with every seed, as :func:`train_plans` does, and report test accuracy.
 
-    Args:
-        model, data, plans, seeds, options: as :func:`train_plans` has them.
-        columns: names of the entries of a plan's name.
-
-    Returns:
-        A row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy`` (test, in [0, 1]).
+    A row for each plan and seed: ``columns`` (the entries of a plan's name), ``kept`` (examples), ``seed``,
+    ``accuracy`` (test, in [0, 1]).
     """
     seeds, n = [int(s) for s in seeds], len(data.y_train)
     for name, mask in plans.items():
@@ -115,13 +110,12 @@ def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...],
 
 
 def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
-    """Difference between two plans, seed by seed: rows indexed by ``by``, a column a seed.
+    """Difference between two plans in a table of :func:`retrain_pruned`: rows indexed by ``by``, a column a seed.
 
     Args:
-        table: from :func:`retrain_pruned`.
         better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
-        by: the column along which the plans run (a share kept, an offset); a side that lacks it
-            (full data) is compared with every row of the other.
+        by: the column along which the plans run (a share kept, an offset); a side that lacks it (full data) is
+            compared with every row of the other.
     """
     sides = []
     for pick in (better, than):
