@@ -91,7 +91,7 @@ def predicted_and_true_changes(
     """Predicted and true changes of r networks, one row a network, test example and removed training example.
 
     Args:
-        model: a template. weights: name → ``(r, …)``, trained. inverses: r of ``lib.scores.influence.inverse_hessian``.
+        weights, inverses: name → ``(r, …)``, trained, and r of ``lib.scores.influence.inverse_hessian``.
         truths: name → a function of ``removed (r, g, n)``, such as a call of ``lib.training.retraining.retrain`` or
             what :func:`by_response` makes.
         percentiles: of the test losses, a test example for each.

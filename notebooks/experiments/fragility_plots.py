@@ -112,8 +112,9 @@ def by_size(lines: Mapping[str, Mapping[int, Mapping]]) -> Figure:
     fig, ax = plt.subplots(figsize=(6, 3.4))
     for (name, line), (colour, marker) in zip(lines.items(), PAIRS, strict=False):
         bars(ax, list(line), list(line.values()), fmt=f"{marker}-", color=colour, label=name)
-    sizes = list(next(iter(lines.values())))
-    plots.reference(ax, 0, "chance", interval=next(iter(lines.values()))[sizes[0]]["spearman_null"])
+    first = next(iter(lines.values()))
+    sizes = list(first)
+    plots.reference(ax, 0, "chance", interval=first[sizes[0]]["spearman_null"])
     ax.set(xscale="log", xlabel="training images removed together", ylabel="Spearman with retraining", ylim=(-1, 1.05))
     ax.set_xticks(sizes, sizes)
     ax.legend(loc="lower left")

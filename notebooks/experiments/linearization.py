@@ -174,10 +174,8 @@ def retrained(
 ) -> tuple[Change, nn.Module]:
     """The same by training without each example of ``left_out (e,)``, and the network trained with all of them.
 
-    Args:
-        precision: as in ``lib.training.ensemble.train``; the changes are differences of nearly equal weights.
-        at_once: networks whose weights are held at a time.
-        store: a ``lib.store.Store``; what is kept are the changes and the weights of the full training.
+    The changes are differences of nearly equal weights: mind the ``precision``. ``at_once`` networks have their weights
+    held at a time; what a ``store`` keeps are the changes and the weights of the full training.
 
     Cost: e + 1 trainings.
     """

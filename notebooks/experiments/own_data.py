@@ -238,13 +238,9 @@ def choose(shape: tuple[int, ...], n: int, classes: int, *, architecture: str = 
     """A network, and how it is trained, for examples of one shape; by rule, not by search.
 
     Feature vectors get one hidden layer (64 units up to 128 features, else 128); grey square pictures up to 32 pixels
-    one of 256; other pictures a LeNet, for which those over 40 pixels, or not square, are shrunk to 32 × 32. Pictures
-    keep their size where ``architecture`` names the network.
-
-    Args:
-        shape: of one example, ``(d,)`` or ``(c, h, w)``. n: training rows.
-        architecture: a name that ``lib.networks.models.by_name`` knows; "" chooses.
-        epochs: passes; 0 chooses: 15, or as many as make 300 steps, at most 60.
+    one of 256; other pictures a LeNet, for which those over 40 pixels, or not square, are shrunk to 32 × 32. Where
+    ``architecture`` names a network (of ``lib.networks.models.by_name``), pictures keep their size. ``epochs`` = 0
+    chooses 15 passes over the n rows, or as many as make 300 steps, at most 60.
     """
     batch = 100 if n >= 2000 else 50 if n >= 500 else 20
     epochs = epochs or max(15, min(60, -(-300 * batch // n)))

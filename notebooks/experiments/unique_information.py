@@ -291,8 +291,7 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
     the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large). First order in η:
     the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
 
-    Args:
-        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
+    H, positive definite, and Λ are of the mean loss.
 
     Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
     """
@@ -327,12 +326,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
 
     The fast gradient sign method (Goodfellow et al., ICLR 2015). For one output and targets 0 and 1 the direction is
-    that of the cross-entropy too.
-
-    Args:
-        model: a copy is taken, in evaluation mode.
-        x: ``(n, …)`` in [0, 1]. y: labels ``(n,)``.
-        epsilon: largest change of a pixel, at least 0; a pixel whose derivative is 0 stays.
+    that of the cross-entropy too. ``x (n, …)`` is in [0, 1]; a pixel whose derivative is 0 stays.
 
     Example:
         >>> line = nn.Linear(1, 1)
