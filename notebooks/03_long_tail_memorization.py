@@ -70,7 +70,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments import pruning
 from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, pair_counts, permuted_pair_counts, shared_pairs
 from lib import plots, statistics
-from lib.data import datasets, uniform_noise
+from lib.data import datasets
 from lib.data.score_files import Unavailable, published
 from lib.ledger.ledger import Ledger
 from lib.networks import models, stacked

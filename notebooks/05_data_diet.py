@@ -77,7 +77,7 @@ from experiments import dynamics, pruning
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise
 from lib.ledger.ledger import Ledger
-from lib.networks import models, stacked
+from lib.networks import models
 from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
 from lib.scores.memorization import high_influence_pairs, memorization, subsets

@@ -1,5 +1,7 @@
 """The study on one page: counts and lists of verdicts, cards of scores."""
 
+import json
+
 import nbformat
 import numpy as np
 import pandas as pd
@@ -8,7 +10,6 @@ import torch
 
 from experiments import overview
 from lib.data.datasets import Dataset
-from lib.ledger import tables
 from lib.ledger.claims import load_claims
 from lib.study.notebooks import REPO
 
@@ -16,34 +17,34 @@ START = REPO / "notebooks" / "00_start_here.ipynb"
 
 
 @pytest.fixture
-def readme(tmp_path):
-    """A README in which two claims of notebook 04 have verdicts, and no other."""
+def folder(tmp_path):
+    """Records in which two claims of notebook 04 have verdicts, and no other."""
     ids = [claim.id for claim in load_claims().values() if claim.notebook == "04"][:2]
-    rows = [{"id": ids[0], "verdict": "reproduced"}, {"id": ids[1], "verdict": "not reproduced"}]
-    table = pd.DataFrame([{"claim": "a | b", "published": "–", "ours": "1"} | row for row in rows])
-    path = tmp_path / "README.md"
-    path.write_text(f"[04 · A title](notebooks/04_a.ipynb)\n\n{tables.markdown(table)}\n", "utf8")
-    return path
+    verdicts = tmp_path / "verdicts" / "laptop"
+    verdicts.mkdir(parents=True)
+    records = {ids[0]: {"verdict": "reproduced"}, ids[1]: {"verdict": "not reproduced"}}
+    (verdicts / "04.json").write_text(json.dumps(records), "utf8")
+    return tmp_path
 
 
-def test_every_claim_is_counted_once(readme):
-    counts = overview.verdict_counts(readme)
+def test_every_claim_is_counted_once(folder):
+    counts = overview.verdict_counts(folder)
     assert int(counts.to_numpy().sum()) == len(load_claims())
-    assert counts.loc["04 · A title", ["reproduced", "not reproduced"]].tolist() == [1, 1]
+    assert counts.loc["04 · CG-score", ["reproduced", "not reproduced"]].tolist() == [1, 1]
     others = sum(claim.notebook == "04" for claim in load_claims().values()) - 2
-    assert counts.loc["04 · A title", "not run"] == others
+    assert counts.loc["04 · CG-score", "not run"] == others
 
 
-def test_the_list_names_every_claim_and_leads_to_its_notebook(readme, tmp_path, monkeypatch):
-    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
-    page = overview.verdict_list("laptop", readme).to_html()
+def test_the_list_names_every_claim_and_leads_to_its_notebook(folder, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(folder))
+    page = overview.verdict_list("laptop", folder).to_html()
     assert page.count("<code>") == len(load_claims())
     assert '<a href="04_cg_score_pruning.ipynb">04</a>' in page
     assert page.count("● reproduced") == 1
 
 
-def test_the_chart_has_a_bar_a_notebook_and_a_colour_a_verdict(readme):
-    counts = overview.verdict_counts(readme)
+def test_the_chart_has_a_bar_a_notebook_and_a_colour_a_verdict(folder):
+    counts = overview.verdict_counts(folder)
     ax = overview.chart(counts).axes[0]
     assert len(ax.containers) == len(counts.columns)
     widths = np.array([[bar.get_width() for bar in bars] for bars in ax.containers])

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import nbformat
@@ -7,7 +8,7 @@ from test_study import write
 
 from lib.study import publish
 from lib.study.notebooks import Run
-from lib.study.publish import put_between, quote, save, scrub, tidy
+from lib.study.publish import as_json, pages, put_between, quote, scrub, tidy, write_back
 
 PLACES = {"/data/me/study/": "", "/data/me/env/": "<python>/"}
 
@@ -99,63 +100,71 @@ def run(tmp_path):
     Ledger("04", "laptop", results, tmp_path / "notebooks/claims.yaml").record("a.one", 1e-9)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/04_old.png").write_bytes(b"old")
-    markers = [
-        f"<!-- {what} {name} -->" for name in ("of all papers", "04") for what in ("verdicts", "end of verdicts")
-    ]
-    (tmp_path / "README.md").write_text("\n".join(markers))
+    markers = [f"<!-- {what} of all papers -->" for what in ("verdicts", "end of verdicts")]
+    (tmp_path / "README.md").write_text("\n".join([*markers, "so <!-- ours a.one -->old<!-- -->."]))
     return Run(notebook, "laptop", 3.0, path)
 
 
-def test_save_writes_notebook_figures_and_table(run, tmp_path):
-    written = save(run, tmp_path / "results", tmp_path)
-    assert [path.name for path in written] == ["04_small.ipynb", "README.md", "04_new.png"]
+def test_a_run_is_written_back_as_notebook_figures_record_and_pages(run, tmp_path):
+    written = write_back(run, tmp_path / "results", tmp_path)
+    assert [path.name for path in written] == ["04_small.ipynb", "04.json", "RESULTS.md", "README.md", "04_new.png"]
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["04_new.png"]
     assert len(nbformat.read(run.notebook.ipynb, as_version=4).cells) == 3
-    assert "| a.one | words | words | 1e-09 | ● reproduced |" in (tmp_path / "README.md").read_text()
+    record = json.loads((tmp_path / "notebooks/verdicts/laptop/04.json").read_text())["a.one"]
+    assert record["value"] == 1e-9 and record["verdict"] == "reproduced"
+    assert not {"profile", "versions", "id"} & set(record)
+    assert "| a.one | words | words | 1e-09 | ● reproduced |" in (tmp_path / "RESULTS.md").read_text()
+    readme = (tmp_path / "README.md").read_text()
+    assert "| words | 04 | 1 | 1 | 0 | 0 | 0 |" in readme and "so <!-- ours a.one -->1e-09<!-- -->." in readme
     before = {path: path.read_bytes() for path in written}
-    save(run, tmp_path / "results", tmp_path)
+    write_back(run, tmp_path / "results", tmp_path)
     assert before == {path: path.read_bytes() for path in written}
 
 
-def test_save_counts_the_verdicts(run, tmp_path):
-    report = tmp_path / "REPRODUCIBILITY.md"
-    report.write_text("so:\n<!-- verdicts of all papers -->\nold\n<!-- end of verdicts of all papers -->\n")
-    assert report in save(run, tmp_path / "results", tmp_path)
-    lines = report.read_text().splitlines()
-    assert lines[3] == "| paper | notebooks | claims | reproduced | partly | not reproduced | not decided here |"
-    assert lines[5:7] == ["| words | 04 | 1 | 1 | 0 | 0 | 0 |", "| all |  | 1 | 1 | 0 | 0 | 0 |"] and "old" not in lines
+def test_the_record_alone_makes_the_pages(run, tmp_path):
+    write_back(run, tmp_path / "results", tmp_path)
+    record = tmp_path / "notebooks/verdicts/laptop/04.json"
+    record.write_text(record.read_text().replace("reproduced", "partly").replace("1e-09", "0.5"))
+    made = pages(tmp_path)
+    assert "| a.one | words | words | 0.5 | ◐ partly |" in made[tmp_path / "RESULTS.md"]
+    assert "so <!-- ours a.one -->0.5<!-- -->." in made[tmp_path / "README.md"]
 
 
-def test_quotations_are_the_readmes():
-    row = "| a.b | c | d | ● 10%, x: y: 0.5 [0.4, 0.6]; ○ 20%: − | ● partly |\n"
-    row += "| a.c | c | d | 1.5 [1, 2] (n = 1,000) | – open |"
-    text = "<!-- verdicts of all papers --><!-- end of verdicts of all papers -->"
-    said = text + "so <!-- ours a.b: 10%, x: y -->old<!-- --> and <!-- ours a.c -->9<!-- -->."
-    new = quote(said, row, [])
-    assert new.endswith(
-        "so <!-- ours a.b: 10%, x: y -->0.5 [0.4, 0.6]<!-- --> and <!-- ours a.c -->1.5 [1, 2]<!-- -->."
-    )
-    assert quote(new, row, []) == new
-    for unknown in ("a.b: 30%", "a.b.c"):
-        assert quote(text + f"<!-- ours {unknown} -->9<!-- -->", row, []).endswith(f"<!-- ours {unknown} -->–<!-- -->")
+def test_records_keep_what_later_work_adds_and_lists_in_a_line():
+    text = as_json({"b.c": {"id": "b.c", "interval": {"x": [1.0, 2.0]}, "covers": "rows", "versions": {}}, "a.b": {}})
+    assert json.loads(text) == {"a.b": {}, "b.c": {"interval": {"x": [1.0, 2.0]}, "covers": "rows"}}
+    assert '"x": [1.0, 2.0]' in text and text.index("a.b") < text.index("b.c")
 
 
-def test_save_leaves_the_readme_for_a_notebook_without_claims(run, tmp_path):
+def test_quotations_are_the_records():
+    records = {
+        "a.b": {"value": {"10%, x: y": 0.5, "20%": None}, "interval": {"10%, x: y": [0.4, 0.6]}},
+        "a.c": {"value": 1.5, "interval": [1.0, 2.0]},
+    }
+    said = "so <!-- ours a.b: 10%, x: y -->old<!-- --> and <!-- ours a.c -->9<!-- -->."
+    new = quote(said, {}, records)
+    assert new == "so <!-- ours a.b: 10%, x: y -->0.50 [0.40, 0.60]<!-- --> and <!-- ours a.c -->1.5 [1.0, 2.0]<!-- -->."
+    assert quote(new, {}, records) == new
+    for unknown in ("a.b: 20%", "a.b: 30%", "a.b.c"):
+        assert quote(f"<!-- ours {unknown} -->9<!-- -->", {}, records) == f"<!-- ours {unknown} -->–<!-- -->"
+
+
+def test_a_notebook_without_claims_leaves_the_pages(run, tmp_path):
     (tmp_path / "notebooks/claims.yaml").write_text("[]")
     (tmp_path / "README.md").write_text("no markers")
-    assert [path.name for path in save(run, tmp_path / "results", tmp_path)] == ["04_small.ipynb", "04_new.png"]
-    assert (tmp_path / "README.md").read_text() == "no markers"
+    written = write_back(run, tmp_path / "results", tmp_path)
+    assert [path.name for path in written] == ["04_small.ipynb", "04_new.png"]
 
 
 @pytest.mark.parametrize("change", [{"failure": "cell [3] `x`: KeyError"}, {"profile": "smoke"}])
 def test_what_failed_or_is_of_another_profile_is_not_saved(run, tmp_path, change):
     with pytest.raises(ValueError, match="only what went well with the profile laptop"):
-        save(replace(run, **change), tmp_path / "results", tmp_path)
+        write_back(replace(run, **change), tmp_path / "results", tmp_path)
     assert not run.notebook.ipynb.exists()
 
 
-def test_nothing_is_written_where_the_readme_has_no_place_for_it(run, tmp_path):
+def test_nothing_is_written_where_a_page_has_no_place_for_it(run, tmp_path):
     (tmp_path / "README.md").write_text("no markers")
-    with pytest.raises(ValueError, match="expected <!-- verdicts 04 -->"):
-        save(run, tmp_path / "results", tmp_path)
+    with pytest.raises(ValueError, match="expected <!-- verdicts of all papers -->"):
+        write_back(run, tmp_path / "results", tmp_path)
     assert not run.notebook.ipynb.exists() and (tmp_path / "figures/04_old.png").exists()

@@ -170,6 +170,12 @@ def summary(
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
 
+def committed(folder: Path, profile: str = "laptop") -> dict[str, dict]:
+    """What the committed runs found: claim → record, from ``<folder>/<profile>/NN.json`` (see ``lib.study.publish``)."""
+    files = sorted((folder / profile).glob("[0-9][0-9].json"))
+    return {name: one for path in files for name, one in json.loads(path.read_text("utf8")).items()}
+
+
 def versions() -> dict[str, str]:
     """The versions that made a result."""
     found = {"python": platform.python_version()}

@@ -1,10 +1,13 @@
-"""Writing a run back to where it is committed: the notebook's outputs, its figures, its part of the README's table.
+"""Writing a run back to where it is committed: the notebook's outputs, its figures, its verdicts, and the pages.
 
-What differs from machine to machine and from day to day (times, paths, counters, random ids) is taken out, so that a
-change in the repository is a change in the results.
+``notebooks/verdicts/<profile>/NN.json`` is the one record of what a notebook found. RESULTS.md, the counts and the
+quoted figures in README.md and REPRODUCIBILITY.md are rendered from these files (``python -m lib.study.publish``), and
+nothing reads a page back. What differs from machine to machine and from day to day (times, paths, counters, random ids)
+is taken out, so that a change in the repository is a change in the results.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,15 +17,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from nbformat import NotebookNode
 
+from lib.ledger import ledger
 from lib.ledger.claims import Claim, load_claims
-from lib.ledger.tables import LOOKS
+from lib.ledger.tables import LOOKS, in_words, markdown, number
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Run
 
 BEGIN, END = "<!-- verdicts {} -->", "<!-- end of verdicts {} -->"
 ALL = "of all papers"  # the name between such markers of the table of counts
+RESULTS = """# Results
+
+Every claim with the published figure, ours, and the verdict, as the committed notebooks show it. ● reproduced · ◐ partly · ○ not reproduced · – not decided here. By setting: ● as claimed · ◐ weaker than published · ○ absent · ✕ opposite · ? too uncertain, or not measured. Intervals are 95%; *n* counts what they are over. `notebooks/claims.yaml` states what counts as what; this page is made from `notebooks/verdicts` by `./run_all.sh --save`."""  # noqa: E501
 
 
 def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> NotebookNode:
@@ -94,102 +102,139 @@ def _plain_styler(html: str) -> str:
     return html
 
 
-def save(run: Run, results: Path, repo: Path) -> list[Path]:
-    """Write a run back to the repository and return what was written.
+def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
+    """Write a run back to the repository: its notebook, figures and verdicts, and the pages made from these.
 
-    That is its notebook and figures, and where it owns claims its table in the README and what REPRODUCIBILITY.md, if
-    there is one, quotes of it.
+    Returns:
+        What was written.
 
     Raises:
         ValueError: if the run failed, or is not of the profile laptop.
     """
-    from lib.ledger import ledger
-
     if run.failure or run.profile != "laptop":
         raise ValueError(f"only what went well with the profile laptop is saved, got {run}")
-    notebook, figures, texts = run.notebook, repo / "figures", {}
+    notebook, figures, written = run.notebook, repo / "figures", [run.notebook.ipynb]
     if notebooks.owned(notebook):
-        table = ledger.summary(results, run.profile, notebook.folder / "claims.yaml")
-        block = verdict_block(notebook, table[table.notebook == notebook.number])
-        readme = repo / "README.md"
-        every = load_claims(notebook.folder / "claims.yaml").values()
-        text = put_between(readme.read_text("utf8"), notebook.number, block)
-        texts[readme] = put_between(text, ALL, tally(text, every))
-        if (report := repo / "REPRODUCIBILITY.md").exists():
-            texts[report] = quote(report.read_text("utf8"), texts[readme], every)
+        recorded = json.loads((results / run.profile / "claims" / f"{notebook.number}.json").read_text("utf8"))
+        pages(repo, recorded)  # complains of a missing marker before anything is written
+        verdicts = notebook.folder / "verdicts" / run.profile / f"{notebook.number}.json"
+        verdicts.parent.mkdir(parents=True, exist_ok=True)
+        verdicts.write_text(as_json(recorded), "utf8")
+        written += [verdicts, *render(repo)]
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
-    for path, text in texts.items():
-        path.write_text(text, "utf8")
     figures.mkdir(exist_ok=True)
     for old in figures.glob(f"{notebook.number}_*.png"):
         old.unlink()
     drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
-    return [notebook.ipynb, *texts, *(Path(shutil.copy(new, figures)) for new in drawn)]
+    return [*written, *(Path(shutil.copy(new, figures)) for new in drawn)]
 
 
-def verdict_block(notebook: notebooks.Notebook, table) -> str:
-    """The README's table of a notebook: its rows of ``claims.summary``, and the section that has the evidence."""
+def as_json(recorded: Mapping[str, Mapping]) -> str:
+    """A notebook's records without what belongs to the run alone, a claim an object, short lists in a line."""
+    kept = {
+        claim: {key: value for key, value in one.items() if key not in ("id", "profile", "versions", "criterion")}
+        for claim, one in sorted(recorded.items())
+    }
+    lists = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
+    text = lists.sub(
+        lambda found: "[" + re.sub(r",\s+", ", ", found[1]) + "]", json.dumps(kept, indent=1, ensure_ascii=False)
+    )
+    return text + "\n"
+
+
+def render(repo: Path = REPO) -> list[Path]:
+    """Write the pages that are made from the verdicts, and return them."""
+    made = pages(repo)
+    for path, text in made.items():
+        path.write_text(text, "utf8")
+    return list(made)
+
+
+def pages(repo: Path = REPO, newer: Mapping[str, Mapping] | None = None) -> dict[Path, str]:
+    """Page → its text by the committed verdicts, or by these and ``newer`` records."""
+    folder = repo / "notebooks"
+    claims = load_claims(folder / "claims.yaml")
+    records = ledger.committed(folder / "verdicts") | dict(newer or {})
+    counts = verdict_counts(claims.values(), records)
+    made = {repo / "RESULTS.md": results_page(folder, claims, records, counts)}
+    for page in (repo / "README.md", repo / "REPRODUCIBILITY.md"):
+        if page.exists():
+            made[page] = put_between(quote(page.read_text("utf8"), claims, records), ALL, counts)
+    return made
+
+
+def results_page(folder: Path, claims: Mapping[str, Claim], records: Mapping[str, Mapping], counts: str) -> str:
+    """RESULTS.md: every claim, by notebook, with the section that has the evidence."""
+    parts = [RESULTS, counts]
+    for notebook in notebooks.find(folder):
+        own = {name: claim for name, claim in claims.items() if claim.notebook == notebook.number}
+        if not own:
+            continue
+        section = sections(notebook, list(own))
+        rows = [
+            {
+                "id": name, "claim": claim.claim, "published": claim.published, "ours": ours(claim, records.get(name)),
+                "verdict": records.get(name, {}).get("verdict", "not run"),
+                "evidence in section": f"[{section[name]}](notebooks/{notebook.name}.ipynb)" if name in section else "",
+            }
+            for name, claim in own.items()
+        ]  # fmt: skip
+        title = re.search(r"^# (?:# )?(\d\d · .+)$", notebook.py.read_text("utf8"), re.M)
+        parts += [f"## {title[1] if title else notebook.name}", markdown(pd.DataFrame(rows), tuple(rows[0]))]
+    return "\n\n".join(parts) + "\n"
+
+
+def ours(claim: Claim, record: Mapping | None) -> str:
+    """What was found, in a line."""
+    return "; ".join(in_words(claim, record, judged_only=True)) if record else ""
+
+
+def sections(notebook: notebooks.Notebook, claims: list[str]) -> dict[str, str]:
+    """Claim → heading of the section that records it."""
     import jupytext
 
-    from lib.ledger import tables
     from lib.study.pages import evidence
 
-    cells, section, sections = jupytext.read(notebook.py).cells, "", {}
+    cells, heading, headings = jupytext.read(notebook.py).cells, "", {}
     for i, cell in enumerate(cells):
         cell.id = str(i)
         if cell.cell_type == "markdown":
-            section = (re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE) or [section])[-1]
-        sections[cell.id] = section.strip()
-    cell_of = evidence(nbformat.v4.new_notebook(cells=cells), list(table.id))
-    place = {name: f"[{sections[cell]}](notebooks/{notebook.name}.ipynb)" for name, cell in cell_of.items()}
-    columns = ("id", "claim", "published", "ours", "verdict", "evidence in section")
-    return tables.markdown(table.assign(**{columns[-1]: table.id.map(place)}), columns)
+            heading = (re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE) or [heading])[-1]
+        headings[cell.id] = heading.strip()
+    return {name: headings[cell] for name, cell in evidence(nbformat.v4.new_notebook(cells=cells), claims).items()}
 
 
-def verdicts_in(readme: str) -> dict[str, tuple[str, str]]:
-    r"""What the README's tables say of each claim: claim → (ours, verdict).
-
-    Example:
-        >>> verdicts_in(r"| cg.noise | it finds \| them | curves | 0.9 [0.8, 1.0] | ● reproduced |")
-        {'cg.noise': ('0.9 [0.8, 1.0]', 'reproduced')}
-    """
-    rows = (
-        re.split(r" (?<!\\)\| ", line[2:-2]) for line in readme.splitlines() if re.match(r"\| \w+\.[\w.]+ \|", line)
-    )
-    return {row[0]: (row[3], row[4].split(maxsplit=1)[1]) for row in rows}
-
-
-def tally(readme: str, claims: Iterable[Claim]) -> str:
-    """How many claims of each paper came to which verdict, by the README's tables: a table."""
-    found, papers, everything = verdicts_in(readme), {}, list(claims)
+def verdict_counts(claims: Iterable[Claim], records: Mapping[str, Mapping]) -> str:
+    """How many claims of each paper came to which verdict: a table."""
+    everything, papers = list(claims), {}
     for claim in everything:
         papers.setdefault(claim.paper, []).append(claim)
-    shown = [name for name in LOOKS if name != "not run" or any(claim.id not in found for claim in everything)]
+    shown = [name for name in LOOKS if name != "not run" or any(claim.id not in records for claim in everything)]
     lines = [["paper", "notebooks", "claims", *shown], ["---"] * (3 + len(shown))]
     for paper, own in (papers | {"all": everything}).items():
-        verdicts = [found[claim.id][1] if claim.id in found else "not run" for claim in own]
+        verdicts = [records.get(claim.id, {}).get("verdict", "not run") for claim in own]
         where = ", ".join(sorted({claim.notebook for claim in own})) if paper in papers else ""
         lines.append([paper, where, str(len(own)), *(str(verdicts.count(name)) for name in shown)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def quote(text: str, readme: str, claims: Iterable[Claim]) -> str:
-    """The text with its table of counts and what it quotes of single claims as the README's tables have them.
+def quote(text: str, claims: Mapping[str, Claim], records: Mapping[str, Mapping]) -> str:
+    """The text with what it quotes of single claims as the records have it.
 
     A quotation stands between ``<!-- ours ID -->`` or ``<!-- ours ID: SETTING -->`` and ``<!-- -->``; it becomes a dash
-    where the README has none.
+    where there is no such record.
     """
-    found = verdicts_in(readme)
 
     def value(match):
-        claim, setting = match[2], match[3] or ""
-        ours = re.sub(r" \(n = [\d,]+\)$", "", found.get(claim, ("", ""))[0])
-        parts = (part[2:].rpartition(": ") for part in re.split(r"; (?=\S )", ours))
-        by_setting = {name: shown for name, _, shown in parts} if setting else {"": ours}
-        return f"{match[1]}{by_setting.get(setting) or '–'}<!-- -->"
+        name, setting = match[2], match[3] or ""
+        record = records.get(name) or {"value": None}
+        values, intervals = record["value"], record.get("interval")
+        if setting:
+            values, intervals = (values or {}).get(setting), (intervals or {}).get(setting)
+        shown = "–" if values is None or isinstance(values, Mapping) else number(values, intervals)
+        return f"{match[1]}{shown}<!-- -->"
 
-    text = re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", value, text)
-    return put_between(text, ALL, tally(readme, claims))
+    return re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", value, text)
 
 
 def put_between(text: str, name: str, block: str) -> str:
@@ -202,12 +247,9 @@ def put_between(text: str, name: str, block: str) -> str:
     head, found, rest = text.partition(begin)
     _old, closed, tail = rest.partition(end)
     if not found or not closed or begin in rest or end in tail:
-        raise ValueError(f"expected {begin} and {end} once each in the README")
+        raise ValueError(f"expected {begin} and {end} once each in the page")
     return f"{head}{begin}\n\n{block.strip()}\n\n{end}{tail}"
 
 
-if __name__ == "__main__":  # counts and quotations after the README or the report was edited by hand
-    report, readme = (REPO / name for name in ("REPRODUCIBILITY.md", "README.md"))
-    every, text = load_claims(REPO / "notebooks" / "claims.yaml").values(), readme.read_text("utf8")
-    readme.write_text(put_between(text, ALL, tally(text, every)), "utf8")
-    report.write_text(quote(report.read_text("utf8"), text, every), "utf8")
+if __name__ == "__main__":  # after claims or a page's words were edited by hand
+    render()

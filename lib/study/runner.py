@@ -232,7 +232,7 @@ def _main(argv: list[str], folder: Path) -> int:
         from lib.study import publish
 
         for run in good:
-            print(f"saved: {', '.join(shown(path) for path in publish.save(run, results, folder.parent))}")
+            print(f"saved: {', '.join(shown(path) for path in publish.write_back(run, results, folder.parent))}")
     if asked.html and good:
         print(f"pages: {shown(render(asked.profile, results, folder))}")
     print(f"\n{len(good)} of {len(runs)} notebooks went well, in {duration(time.perf_counter() - start)}")

@@ -1,7 +1,6 @@
 """The study on one page: what all scores say of one picture, and what came of all claims (notebook 00)."""
 
 import html
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,32 +16,34 @@ from lib.ledger.claims import load_claims
 from lib.ledger.tables import LOOKS
 from lib.study import notebooks
 from lib.study.notebooks import REPO
-from lib.study.publish import verdicts_in
 
+NOT_RUN = {"verdict": "not run"}
+TITLES = {
+    "01": "01 · Linearized networks", "02": "02 · Unique information", "03": "03 · Long tail", "04": "04 · CG-score",
+    "05": "05 · Data diet", "06": "06 · Influence fragility", "07": "07 · Side by side",
+}  # fmt: skip
 HATCHES = ("", "//", "..", "xx", "")  # beside the colours, for grey
 
 
-def verdict_counts(readme: str | Path = REPO / "README.md") -> pd.DataFrame:
-    """How many claims of each notebook came to which verdict in the committed runs, by the README's tables.
+def verdict_counts(folder: Path = REPO / "notebooks") -> pd.DataFrame:
+    """How many claims of each notebook came to which verdict in the committed runs.
 
     Returns:
-        a row a notebook that owns claims (``"04 · CG-score"``, as the README calls it), a column a verdict.
+        a row a notebook that owns claims (``"04 · CG-score"``), a column a verdict.
     """
-    text = Path(readme).read_text("utf8")
-    found, every = verdicts_in(text), load_claims().values()
-    title = {name[:2]: name for name in re.findall(r"\[(\d\d · [^]]+)\]\(notebooks/", text)}
-    notebook = pd.Series([title.get(claim.notebook, claim.notebook) for claim in every], name="notebook")
-    verdict = pd.Series([found.get(claim.id, ("", "not run"))[1] for claim in every], name="verdict")
+    records, every = ledger.committed(folder / "verdicts"), load_claims().values()
+    notebook = pd.Series([TITLES[claim.notebook] for claim in every], name="notebook")
+    verdict = pd.Series([records.get(claim.id, NOT_RUN)["verdict"] for claim in every], name="verdict")
     return pd.crosstab(notebook, verdict).reindex(columns=_shown(verdict), fill_value=0)
 
 
-def verdict_list(profile: str, readme: str | Path = REPO / "README.md") -> Styler:
+def verdict_list(profile: str, folder: Path = REPO / "notebooks") -> Styler:
     """Every claim with its notebook, the verdict of the committed run, and that of a run of one's own, if there is one.
 
     Args:
         profile: whose claims files under the results folder are looked up for the last column.
     """
-    found, own = verdicts_in(Path(readme).read_text("utf8")), ledger.summary(None, profile).set_index("id")
+    records, own = ledger.committed(folder / "verdicts"), ledger.summary(None, profile).set_index("id")
     names = {notebook.number: notebook.name for notebook in notebooks.find(REPO / "notebooks")}
     rows = []
     for claim in load_claims().values():
@@ -50,7 +51,7 @@ def verdict_list(profile: str, readme: str | Path = REPO / "README.md") -> Style
         link = f'<a href="{file}.ipynb">{claim.notebook}</a>' if file else claim.notebook
         rows.append({
             "claim": f"<code>{claim.id}</code> {_text(claim.claim)}", "paper": _text(claim.paper), "evidence": link,
-            "verdict": _marked(found.get(claim.id, ("", "not run"))[1]), "your run": _marked(own.verdict[claim.id]),
+            "verdict": _marked(records.get(claim.id, NOT_RUN)["verdict"]), "your run": _marked(own.verdict[claim.id]),
         })  # fmt: skip
     colour = lambda text: f"background-color: {LOOKS[text[2:]][1]}; color: #000000"
     look = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; font-size: 85%"}]
