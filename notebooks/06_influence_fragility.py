@@ -382,7 +382,7 @@ print(f"Spearman of the two retrainings: ReLU {same.mean():.2f},", {name: f"tanh
 # %%
 learn = Recipe(lr=lr, optimizer="adam", schedule="cosine", epochs=1, batch_size=batch_size)
 again = {"lr": lr_again, "optimizer": "sgd", "momentum": 0.9}
-study = fragility.Setting(learn, share, again, damping, top, store, device, seed)
+study = fragility.Setting(learn, share, again, damping=damping, top=top, store=store, device=device, seed=seed)
 
 def fit(name, images, lam=decay, s=seed, **changes):
     changes = {"epochs": architectures[name]} | changes
@@ -694,7 +694,7 @@ print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std():.2f}" for lam, v in strong.
 # Left: one mark an initialization. Middle: one mark an optimizer. Right: decay; bars are 95% intervals.
 
 # %%
-fig = draw.choices(runs, by_optimizer, by_lambda, strong, by_optimizer["Adam"]["spearman_null"], deep)
+fig = draw.choices(runs, by_optimizer, by_lambda, deep=strong, chance=by_optimizer["Adam"]["spearman_null"], title=deep)
 plots.save(fig, "06_choices", profile)
 
 # %% [markdown]

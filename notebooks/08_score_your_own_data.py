@@ -158,7 +158,7 @@ if rows < len(y):
 clock = own_data.Clock(planned)
 train = {"device": device, "store": store}
 judges = own_data.trial_blocks(prepared.x_train, both, settings, clock.blocks("judges", 32), seed=seed, run=Run(progress=False, **train))
-scored = own_data.score(names, x, prepared.x_train, both, settings, judges, clock, seed=seed, **train)
+scored = own_data.score(names, x, prepared.x_train, y=both, settings=settings, trials=judges, clock=clock, seed=seed, **train)
 
 # %% [markdown]
 # ## Which labels look wrong?
@@ -284,7 +284,7 @@ plots.save(fig, "08_pruning", profile)
 
 # %%
 def advice(part):
-    value, (low, high) = own_data.largest_drop(1 - part.kept, part.loss, part.low, part.high, tolerance)
+    value, (low, high) = own_data.largest_drop(1 - part.kept, part.loss, part.low, part.high, tolerance=tolerance)
     return pd.Series({"dropped": value, "surely": low, "at most": high, "mean loss": part.loss.mean()})
 
 advised = pd.DataFrame({name: advice(part) for name, part in lost[lost.kept < 1].groupby("score", sort=False)}).T

@@ -7,6 +7,7 @@ part of the rows. How good they are is measured by flipping some labels on purpo
 """
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,13 +56,13 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
         >>> checkup(x, torch.tensor([0, 0, 1, 1])).flags.contradicted.tolist()
         [True, False, True, False]
     """
-    x, y, x_test, y_test = _checked(x, y, x_test, y_test, near)
+    x, y, x_test, y_test = _checked(x, y, x_test, y_test=y_test, near=near)
     rows, rows_test = _rows(rows, y), _rows(rows_test, y_test)
     finite, finite_test = (torch.isfinite(features.flatten(1)).all(1) for features in (x, x_test))
     flat = x.flatten(1)
     still = finite & (flat.amax(1) == flat.amin(1)) & torch.tensor(flat.shape[1] > 1)
-    pairs = _pairs(x, y, x_test, y_test, finite & ~still, finite_test, near)
-    flags = _flags(pairs, rows, rows_test, y, still, ~finite)
+    pairs = _pairs(x, y, x_test, y_test=y_test, usable=finite & ~still, usable_test=finite_test, near=near)
+    flags = _flags(pairs, rows, rows_test, y=y, still=still, broken=~finite)
     what = "pictures of " + "×".join(map(str, x.shape[1:])) if x.ndim == 4 else f"feature vectors of {x.shape[1]}"
     lines = [
         (f"training examples, {what}, {int(y.max()) + 1} classes", len(x), "", "–"),
@@ -98,15 +99,11 @@ def _checked(x, y, x_test, y_test, near):
     x_test = x[:0] if x_test is None else torch.as_tensor(x_test)
     y_test = y[:0] if y_test is None else torch.as_tensor(y_test)
     for part, features, labels in (("train", x, y), ("test", x_test, y_test)):
-        if features.ndim not in (2, 4) or labels.shape != features.shape[:1]:
-            raise ValueError(
-                f"x_{part}: expected (n, c, h, w) or (n, d) and y_{part} (n,), "
-                f"got {tuple(features.shape)} and {tuple(labels.shape)}"
-            )
-        if not features.is_floating_point() or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(
-                f"x_{part}, y_{part}: expected floats and whole numbers, got {features.dtype} and {labels.dtype}"
-            )
+        fit = features.ndim in (2, 4) and labels.shape == features.shape[:1]
+        if not fit or not features.is_floating_point() or labels.is_floating_point() or labels.dtype == torch.bool:
+            expected = f"x_{part}, y_{part}: expected floats (n, c, h, w) or (n, d) and whole numbers (n,)"
+            came = f"{features.dtype} {tuple(features.shape)} and {labels.dtype} {tuple(labels.shape)}"
+            raise ValueError(f"{expected}, got {came}")
     if not len(y) or y.min() < 0 or x_test.shape[1:] != x.shape[1:]:
         what = f"x_train {tuple(x.shape)}, x_test {tuple(x_test.shape)}, labels from {y.min() if len(y) else None}"
         raise ValueError(f"expected one row at least, labels from 0, and tests like the training examples, got {what}")
@@ -220,14 +217,12 @@ def _copies(pairs, rows, rows_test) -> list[tuple]:
     look = "one of the two labels is wrong, or both are right and the examples cannot tell"
     leak = "take them out of the training part: the test would ask what was taught"
     lines = []
-    for part, where in (("train", ""), ("test", ", in training and test")):
-        for kind, name in (("exact", "exact copies"), ("near", "near copies")):
-            for same, said in ((True, ""), (False, " with different labels")):
-                alike = pairs[(pairs.kind == kind) & (pairs.part == part) & (pairs.same_label == same)]
-                others = rows if part == "train" else rows_test
-                named = [f"{rows[a]} = {others[b]}" for a, b in zip(alike.a, alike.b, strict=True)]
-                advice = leak if part == "test" else leave if same else look
-                lines.append(_line(name + where + said, named, advice))
+    for part, kind, same in itertools.product(("train", "test"), ("exact", "near"), (True, False)):
+        alike = pairs[(pairs.kind == kind) & (pairs.part == part) & (pairs.same_label == same)]
+        others, where = (rows, "") if part == "train" else (rows_test, ", in training and test")
+        named = [f"{rows[a]} = {others[b]}" for a, b in zip(alike.a, alike.b, strict=True)]
+        advice = leak if part == "test" else leave if same else look
+        lines.append(_line(f"{kind} copies{where}{'' if same else ' with different labels'}", named, advice))
     return lines
 
 

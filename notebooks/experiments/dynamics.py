@@ -18,14 +18,13 @@ def kernel_velocity(model: nn.Module, before: dict, after: dict, x: Tensor, *, d
         v = 1 − ⟨K_t, K_{t+1}⟩ / (‖K_t‖‖K_{t+1}‖)        (moments one epoch apart in the papers)
 
     Args:
-        model, x: as in :func:`tangent_kernel`; the papers take 100 or 125 examples next to each other by score.
         before, after: stacked parameters of the E runs at the two moments, such as ``Ensemble.checkpoints[t]``.
+        x: the papers take 100 or 125 examples next to each other by score.
 
     Returns:
         ``(E,)`` in [0, 1]; 0 = the kernel kept its direction, whatever its size.
 
-    Cost: two kernels a run. For many moments in a row, take :func:`tangent_kernel` of each and
-    :func:`cosine_distance` of neighbours.
+    Cost: two kernels a run.
     """
     runs = [stacked.stacked_members(model, moment) for moment in (before, after)]
     if runs[0] != runs[1]:

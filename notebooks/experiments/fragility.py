@@ -91,7 +91,7 @@ def predicted_and_true_changes(
     """Predicted and true changes of r networks, one row a network, test example and removed training example.
 
     Args:
-        model: a template. weights: name → ``(r, …)``, trained. inverses: r of ``lib.scores.influence.inverse_hessian``.
+        weights, inverses: name → ``(r, …)``, trained, and r of ``lib.scores.influence.inverse_hessian``.
         truths: name → a function of ``removed (r, g, n)``, such as a call of ``lib.training.retraining.retrain`` or
             what :func:`by_response` makes.
         percentiles: of the test losses, a test example for each.
@@ -276,7 +276,10 @@ def train_net(
     different = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
     again = part_of(recipe, setting.share, len(y), schedule="constant", **different)
     losses = losses_on(model, trained.parameters, images.x_test, images.y_test)[0]
-    net = Net(model, trained.parameters, recipe, again, images, setting, seed, losses, float(trained.accuracy_train[0]))
+    net = Net(
+        model, trained.parameters, recipe, again=again, images=images, setting=setting, seed=seed, losses=losses,
+        fitted=float(trained.accuracy_train[0]),
+    )  # fmt: skip
     begin = time.perf_counter()
     net.inverse.on_loss(images.x_test[:1], images.y_test[:1])
     net.seconds = time.perf_counter() - begin
@@ -305,7 +308,7 @@ def compared(net: Net, percentiles=(100,), *, scratch: bool = False) -> Net:
     if scratch:
         truths["from scratch"] = lambda removed: retrained_without(net, removed, scratch=True)
     net.table = predicted_and_true_changes(
-        net.model, net.weights, [net.inverse], net.images.x_test, net.images.y_test, truths,
+        net.model, net.weights, [net.inverse], x_test=net.images.x_test, y_test=net.images.y_test, truths=truths,
         percentiles=percentiles, top=net.setting.top,
     )  # fmt: skip
     return net

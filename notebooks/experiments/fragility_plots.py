@@ -33,7 +33,7 @@ def sweeps(panels: Sequence[tuple], chance: tuple[float, float]) -> Figure:
     for ax, (xlabel, ylabel, curves) in zip(axes, panels, strict=True):
         for (name, curve), (colour, marker) in zip(curves.items(), PAIRS, strict=False):
             rows = pd.DataFrame([(s, v) for s, values in curve.items() for v in values], columns=["x", "y"])
-            plots.band(ax, rows, "x", "y", name, color=colour, marker=marker, linestyle="-")
+            plots.band(ax, rows, "x", y="y", score=name, color=colour, marker=marker, linestyle="-")
             ax.plot(rows.x, rows.y, ".", ms=2.5, color=colour, alpha=0.6)
         ax.set(xlabel=xlabel, ylabel=ylabel)
         if "Spearman" in ylabel:
@@ -112,8 +112,9 @@ def by_size(lines: Mapping[str, Mapping[int, Mapping]]) -> Figure:
     fig, ax = plt.subplots(figsize=(6, 3.4))
     for (name, line), (colour, marker) in zip(lines.items(), PAIRS, strict=False):
         bars(ax, list(line), list(line.values()), fmt=f"{marker}-", color=colour, label=name)
-    sizes = list(next(iter(lines.values())))
-    plots.reference(ax, 0, "chance", interval=next(iter(lines.values()))[sizes[0]]["spearman_null"])
+    first = next(iter(lines.values()))
+    sizes = list(first)
+    plots.reference(ax, 0, "chance", interval=first[sizes[0]]["spearman_null"])
     ax.set(xscale="log", xlabel="training images removed together", ylabel="Spearman with retraining", ylim=(-1, 1.05))
     ax.set_xticks(sizes, sizes)
     ax.legend(loc="lower left")

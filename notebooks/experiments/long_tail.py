@@ -26,8 +26,7 @@ def consistency(
             mem ≥ .25 for influence, as ``mem[:, None] >= .25``).
 
     Returns:
-        One row a threshold: ``threshold``, ``jaccard`` and ``difference`` (NaN for no union), the set sizes ``first,
-        second``.
+        One row a threshold: ``threshold``, ``jaccard``, ``difference`` (NaN for no union), set sizes ``first, second``.
 
     Example:
         >>> consistency(torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.6]), [0.5]).jaccard.tolist()

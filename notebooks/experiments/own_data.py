@@ -129,11 +129,9 @@ class Clock:
 
     def table(self) -> pd.DataFrame:
         """Wished, planned and done, with the seconds planned and taken."""
-        done, taken = (
-            [kept.get(what, none) for what in self.planned.index] for kept, none in ((self.done, 0), (self.spent, 0.0))
-        )
-        seconds = {"seconds planned": self.planned.seconds, "seconds taken": taken}
-        return self.planned[["unit", "wished", "planned"]].assign(done=done, **seconds)
+        items = self.planned.index
+        seconds = {"seconds planned": self.planned.seconds, "seconds taken": [self.spent.get(w, 0.0) for w in items]}
+        return self.planned[["unit", "wished", "planned"]].assign(done=[self.done.get(w, 0) for w in items], **seconds)
 
 
 def retrain_and_mark(
@@ -181,7 +179,7 @@ def accuracy_lost(
     return pd.DataFrame(lines, columns=[*columns, "accuracy", "loss", "low", "high"])
 
 
-def largest_drop(dropped, loss, low, high, tolerance: float) -> tuple[float, tuple[float, float]]:
+def largest_drop(dropped, loss, low, high, *, tolerance: float) -> tuple[float, tuple[float, float]]:
     """The largest share that can be dropped for a loss within ``tolerance``, going up from the smallest.
 
     The value goes by the loss as measured; the interval's lower end by the upper end of the loss (surely within), its
@@ -240,13 +238,9 @@ def choose(shape: tuple[int, ...], n: int, classes: int, *, architecture: str = 
     """A network, and how it is trained, for examples of one shape; by rule, not by search.
 
     Feature vectors get one hidden layer (64 units up to 128 features, else 128); grey square pictures up to 32 pixels
-    one of 256; other pictures a LeNet, for which those over 40 pixels, or not square, are shrunk to 32 × 32. Pictures
-    keep their size where ``architecture`` names the network.
-
-    Args:
-        shape: of one example, ``(d,)`` or ``(c, h, w)``. n: training rows.
-        architecture: a name that ``lib.networks.models.by_name`` knows; "" chooses.
-        epochs: passes; 0 chooses: 15, or as many as make 300 steps, at most 60.
+    one of 256; other pictures a LeNet, for which those over 40 pixels, or not square, are shrunk to 32 × 32. Where
+    ``architecture`` names a network (of ``lib.networks.models.by_name``), pictures keep their size. ``epochs`` = 0
+    chooses 15 passes over the n rows, or as many as make 300 steps, at most 60.
     """
     batch = 100 if n >= 2000 else 50 if n >= 500 else 20
     epochs = epochs or max(15, min(60, -(-300 * batch // n)))
@@ -313,15 +307,16 @@ def make_plan(
     one = lambda part: cost["training"] + settings.trial_epochs * part * n / settings.batch_size * cost["step"]
     items = []
     if cost["CG"] and cost["CG"] <= left / 3 and 4.0 * n**2 <= free_bytes() / 2:
-        items.append(Item("CG", EXACT, 1, 1, cost["CG"], 2))
+        items.append(Item("CG", EXACT, 1, least=1, seconds=cost["CG"], power=2))
     elif cost["CG"]:  # blocks of 2n/k rows for k classes, and as much again for what is around them
-        items.append(Item("CG", "draws of a subsample", 10, 1, cost["CG"] * min(1.0, 16 / k**2), 2))
+        seconds_a_draw = cost["CG"] * min(1.0, 16 / k**2)
+        items.append(Item("CG", "draws of a subsample", 10, least=1, seconds=seconds_a_draw, power=2))
     if cost["F-SI"]:
-        items.append(Item("F-SI", "computation", 1, 1, cost["F-SI"], 3))
+        items.append(Item("F-SI", "computation", 1, least=1, seconds=cost["F-SI"], power=3))
     if any(SCORES[name].group == "runs" for name in names):
-        items.append(Item("runs", "networks", networks, 2, len(y) * one(1.0) + cost["reading"]))
-    items.append(Item("judges", "networks", trials, min(LEAST, trials), len(y) * one(settings.share)))
-    items.append(Item("pruning", "seeds", seeds, 2, plans * one(1.0)))
+        items.append(Item("runs", "networks", networks, least=2, seconds=len(y) * one(1.0) + cost["reading"]))
+    items.append(Item("judges", "networks", trials, least=min(LEAST, trials), seconds=len(y) * one(settings.share)))
+    items.append(Item("pruning", "seeds", seeds, least=2, seconds=plans * one(1.0)))
     rows = rows_that_fit(items, n, left, fewest=50 * k)
     table = plan_work(shrunk(items, rows / n), left)
     if store is not None and kept is None:  # a plan that failed is measured anew
@@ -387,7 +382,7 @@ def trial_blocks(
     (r, n), k = y.shape, int(y.max()) + 1
     model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
     record = Record(errors_at=(settings.trial_epochs,), parameters=False)
-    seen, right, sums = [], [], []
+    parts = []
     for block in blocks:
         sees = subsets(n, round(settings.share * n), block.stop, seed)[block.start :]
         trained = ensemble.train(
@@ -395,15 +390,14 @@ def trial_blocks(
             labels=y.repeat_interleave(len(block), 0), record=record, run=run,
         )  # fmt: skip
         errors = trained.errors[settings.trial_epochs].view(r, len(block), n, k)
-        seen.append(sees)
-        right.append(trained.correct_train[:, -1].view(r, len(block), n))
-        sums.append([held_out_sums(sees, errors[i], y[i]) for i in range(r)])
-    sees, right = torch.cat(seen), torch.cat(right, 1)
-    return [Trials(sees, right[i], votes([block_sums[i] for block_sums in sums])) for i in range(r)]
+        right = trained.correct_train[:, -1].view(r, len(block), n)
+        parts.append([(sees, right[i], held_out_sums(sees, errors[i], y[i])) for i in range(r)])
+    by_labelling = [tuple(zip(*blocks_of_one, strict=True)) for blocks_of_one in zip(*parts, strict=True)]
+    return [Trials(torch.cat(sees), torch.cat(right), votes(sums)) for sees, right, sums in by_labelling]
 
 
 def score(
-    names: list[str], examples: Tensor, x: Tensor, y: Tensor, settings: Settings, trials: list[Trials], clock: Clock, *,
+    names: list[str], examples: Tensor, x: Tensor, *, y: Tensor, settings: Settings, trials: list[Trials], clock: Clock,
     seed: int = 0, store=None, device: str = "cpu",
 ) -> dict[str, Scored]:  # fmt: skip
     """Scores by name, of every labelling: ``lib.catalogue.compute``, but for what the judges have said already.
@@ -431,8 +425,8 @@ def score(
     costs = {"seconds": clock.spent["judges"], "peak_bytes": 0, "trainings": float(len(trials[0].member_sees))}
     for name in grouped["subsets"]:
         if name == "memorization":
-            made = [memorization(one.member_sees, one.correct) for one in trials]
-            values, error = (torch.stack([part[i] for part in made]) for i in (0, 1))
+            made = [memorization(one.member_sees, one.correct)[:2] for one in trials]
+            values, error = (torch.stack(parts) for parts in zip(*made, strict=True))
         else:
             values = torch.stack([held_out_accuracy(one.member_sees, one.correct) for one in trials])
             error = (values * (1 - values) / ((~trials[0].member_sees).sum(0) - 1)).sqrt()

@@ -77,12 +77,6 @@ def leave_out(
         tolerance: norm of the gradient at which a member stops; ``steps`` at most.
 
     Cost: one gradient a step and member, about 10 steps; a factorization of a ``(p, p)`` matrix a network.
-
-    Example:
-        >>> x, y = torch.randn(20, 2).double(), torch.arange(20) % 2
-        >>> model = nn.Linear(2, 2).double()
-        >>> leave_out(model, x, y, torch.eye(20).bool(), weight_decay=0.1).parameters["weight"].shape
-        torch.Size([20, 2, 2])
     """
     return _respond(model, x, y, removed, weight_decay=weight_decay, damping=damping, weights=weights, proximal=False,
                     tolerance=tolerance, steps=steps)  # fmt: skip
@@ -229,7 +223,7 @@ class _Problem:
             if not awake.any():
                 break
             direction = -_two_loops(gradient, moves, lambda v: metric(each(v)).flatten(0, 1))
-            new_w, new_value, new_gradient = self._search(w, value, gradient, direction, awake)
+            new_w, new_value, new_gradient = self._search(w, value, gradient, direction=direction, awake=awake)
             awake &= (new_w != w).any(1)  # who finds nothing lower has reached rounding
             moves = [*moves[-MEMORY + 1 :], (new_w - w, new_gradient - gradient)]
             w, value, gradient = new_w, new_value, new_gradient

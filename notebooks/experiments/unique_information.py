@@ -100,12 +100,8 @@ def kept(order: Tensor, removed: float) -> Tensor:
 def accuracies(model: nn.Module, x: Tensor, y: Tensor, plans: list[dict], *, recipe, run: Run = Run()) -> pd.DataFrame:
     """Train one network a plan, all in one call of the engine, and count what it gets right where it should be judged.
 
-    Args:
-        x, y: all examples ``(N, …)`` and labels, training and test rows together.
-        plans: dicts with ``train`` and ``test``, positions among the N, ``seed`` of the network, and other entries.
-
-    Returns:
-        A row a plan: its entries, ``kept`` (examples) and ``accuracy`` in [0, 1].
+    ``x (N, …)`` and ``y`` are training and test rows together; plans are dicts with ``train`` and ``test``, positions
+    among the N, ``seed`` and other entries. A row a plan: its entries, ``kept`` (examples), ``accuracy`` in [0, 1].
     """
     sees, judged = (torch.zeros(len(plans), len(y), dtype=torch.bool) for _ in range(2))
     for row, plan in enumerate(plans):
@@ -223,12 +219,9 @@ def unique_information(with_it: Tensor, without_it: Tensor, replaced: Tensor) ->
 def information_of(
     x: Tensor, y: Tensor, i: int, others: tuple[Tensor, Tensor], *, runs: int = 1000, seed: int = 0, **sgd
 ) -> tuple[float, float]:
-    """``I(w; zᵢ | S₋ᵢ)`` and its leave-one-out bound for example i of a data set, in nats, by training on all of them.
+    """:func:`unique_information` of example i of ``x (n, p)`` and ``y (n,)``, by ``runs`` trainings on g + 2 data sets.
 
-    Args:
-        x, y: the data S, ``(n, p)`` and ``(n,)``.
-        others: g draws to stand in the example's place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
-        runs: trainings on each of the g + 2 data sets. sgd: options of :func:`sgd_final_weights`.
+    ``others`` are g draws to stand in its place, ``(g, p)`` and ``(g,)``; more make the marginal smoother.
     """
     if not 0 <= i < len(y):
         raise ValueError(f"i must be one of the {len(y)} examples, got {i}")
@@ -298,8 +291,7 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
     the same Λ, which makes its Σ smaller by a factor n (with the sum loss, Λ is n² times as large). First order in η:
     the covariance of the discrete iteration is larger by a relative O(η·largest curvature).
 
-    Args:
-        hessian: H, positive definite. gradient_covariance: Λ. Both of the mean loss. lr: η. batch_size: b.
+    H, positive definite, and Λ are of the mean loss.
 
     Cost: about 25p³ operations (Bartels and Stewart's algorithm, SciPy).
     """
@@ -334,12 +326,7 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, *, block: int =
     """``x + ε sign ∂ℓ/∂x``, cut to [0, 1]: one step uphill of the squared error ``ℓ = ½‖f(x) − y‖²``.
 
     The fast gradient sign method (Goodfellow et al., ICLR 2015). For one output and targets 0 and 1 the direction is
-    that of the cross-entropy too.
-
-    Args:
-        model: a copy is taken, in evaluation mode.
-        x: ``(n, …)`` in [0, 1]. y: labels ``(n,)``.
-        epsilon: largest change of a pixel, at least 0; a pixel whose derivative is 0 stays.
+    that of the cross-entropy too. ``x (n, …)`` is in [0, 1]; a pixel whose derivative is 0 stays.
 
     Example:
         >>> line = nn.Linear(1, 1)

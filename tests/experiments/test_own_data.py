@@ -137,7 +137,7 @@ def test_hopeless_data_are_refused():
     x[5, 0] = math.inf
     with pytest.raises(ValueError, match=r"x_train: expected finite values, got NaN or infinity at positions \[5\]"):
         checkup.refuse(x, y)
-    with pytest.raises(ValueError, match="expected floats and whole numbers"):
+    with pytest.raises(ValueError, match=r"expected floats .* and whole numbers \(n,\)"):
         checkup.checkup(x, y.double())
     with pytest.raises(ValueError, match="both or neither"):
         checkup.checkup(x, y, x_test=x)
@@ -349,7 +349,7 @@ def test_flipped_labels_are_found_and_mended(tmp_path):
     assert (measured.found[0], measured.precision[0], measured.right[0]) == (1, 1, 1)
     assert not checkup.suggestions(judges[0].votes, y).suspect.any()
     names = own_data.score_names("cg,el2n,memorization,c-score,input norm")
-    scored = own_data.score(names, x, ready, labels, how, judges, clock, store=store)
+    scored = own_data.score(names, x, ready, y=labels, settings=how, trials=judges, clock=clock, store=store)
     assert list(scored) == names
     for name in ("CG", "EL2N", "C-score"):
         table = checkup.flip_detection({name: checkup.filled(scored[name].hardness[1])}, flipped)
@@ -378,7 +378,7 @@ def test_drawn_scores_are_near_the_exact_ones():
     clock = own_data.Clock(plan)
     how = replace(SMALL, jitter=own_data.JITTER)
     judges = own_data.trial_blocks(ready, y[None], how, clock.blocks("judges", 4), run=Run(progress=False))
-    drawn = own_data.score(["CG"], x, ready, y[None], how, judges, clock)["CG"]
+    drawn = own_data.score(["CG"], x, ready, y=y[None], settings=how, trials=judges, clock=clock)["CG"]
     exact = compute(["CG"], own_data.directions(x, ready), y, settings=how)["CG"]
     assert statistics.spearman(drawn.hardness[0], exact.hardness)[0] > 0.7
     assert (drawn.stderr >= 0).all()
@@ -403,11 +403,17 @@ def test_losses_by_hand():
 
 def test_the_largest_drop_stops_at_the_first_that_loses_too_much():
     drop = [0.2, 0.8, 0.4, 0.6]
-    assert own_data.largest_drop(drop, [0, 0.5, 3, 0], [-1, -1, 2, -1], [1, 2, 4, 1], 1.0) == (0.2, (0.2, 0.2))
-    assert own_data.largest_drop(drop, [0, 9, 0, 0], [-1, 5, -1, -1], [0.5, 12, 0.5, 2], 1.0) == (0.6, (0.4, 0.6))
-    assert own_data.largest_drop(drop, [2] * 4, [1.5] * 4, [3] * 4, 1.0) == (0.0, (0.0, 0.0))
+    assert own_data.largest_drop(drop, [0, 0.5, 3, 0], [-1, -1, 2, -1], [1, 2, 4, 1], tolerance=1.0) == (
+        0.2,
+        (0.2, 0.2),
+    )
+    assert own_data.largest_drop(drop, [0, 9, 0, 0], [-1, 5, -1, -1], [0.5, 12, 0.5, 2], tolerance=1.0) == (
+        0.6,
+        (0.4, 0.6),
+    )
+    assert own_data.largest_drop(drop, [2] * 4, [1.5] * 4, [3] * 4, tolerance=1.0) == (0.0, (0.0, 0.0))
     with pytest.raises(ValueError, match="tolerance"):
-        own_data.largest_drop(drop, [0] * 4, [0] * 4, [0] * 4, -1.0)
+        own_data.largest_drop(drop, [0] * 4, [0] * 4, [0] * 4, tolerance=-1.0)
 
 
 # --- the notebook ----------------------------------------------------------------------------------------------------
