@@ -78,9 +78,8 @@ class Training:
     @property
     def recipe(self) -> Recipe:
         """How the engine is told."""
-        return Recipe(
-            lr=self.lr, epochs=self.steps, batch_size=None, loss="mse", weight_decay=self.weight_decay, decay_to="init"
-        )
+        decay = {"weight_decay": self.weight_decay, "decay_to": "init"}
+        return Recipe(lr=self.lr, epochs=self.steps, batch_size=None, loss="mse", **decay)
 
 
 @dataclass(frozen=True)
@@ -303,11 +302,9 @@ def influence_in_closed_form(
         Δwᵢ = (eᵢ/n) Jᵀ a_{·i},      A = g(Θ/n),      g(x) = 1/(x + λ + δ),      eᵢ = f(xᵢ) − yᵢ
 
     LiSSA in the mean over its batches is the same with another g: from ``h_j = v + (1 − β)h_{j−1} − H h_{j−1}/s``,
-    h₀ = v, J times, comes the filter ``g(x) = p_{J+1}(x + λ + δ)``, δ = βs, of gradient descent with the rate 1/s.
-
-    Args:
-        known: kernels at the trained weights. weight_decay, damping: λ and δ, of the mean loss.
-        scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
+    h₀ = v, J times, comes the filter ``g(x) = p_{J+1}(x + λ + δ)``, δ = βs, of gradient descent with the rate 1/s. It
+    is taken in place of the inverse where its ``scale`` s and ``depth`` J are given. Kernels are ``known`` at the
+    trained weights; λ and δ are of the mean loss.
 
     Cost: 4n³ + 2mn² operations for m validation examples.
 

@@ -285,7 +285,7 @@ def make_plan(
     fit: 50 of each class at the fewest, or all.
 
     Args:
-        names: of scores. x: standardized, ``(n, …)``. y: ``(r, n)``, the labellings.
+        x, y: standardized, ``(n, …)``, and the labellings, ``(r, n)``.
         minutes: for everything, from when ``time.perf_counter()`` was ``begun``.
         trials, networks, seeds: wished for: trainings on parts of the rows, trainings behind a score that is a mean
             over runs, retrainings of each of the ``plans`` (pruned sets).
@@ -402,11 +402,9 @@ def score(
 ) -> dict[str, Scored]:  # fmt: skip
     """Scores by name, of every labelling: ``lib.catalogue.compute``, but for what the judges have said already.
 
-    Args:
-        examples: as loaded, ``(n, c, h, w)`` or ``(n, d)``; ``x``: the same, standardized; ``y``: ``(r, n)``.
-        settings: with ``jitter`` where inputs repeat.
-        trials: for each labelling, of :func:`trial_blocks`; memorization and C-score are read off them.
-        store: a ``lib.store.Store`` for finished scores and shards.
+    ``examples`` are as loaded, ``(n, c, h, w)`` or ``(n, d)``, ``x`` the same, standardized; ``y`` is ``(r, n)``, and
+    ``settings`` have ``jitter`` where inputs repeat. Memorization and C-score are read off the ``trials`` of each
+    labelling (:func:`trial_blocks`). The ``store`` is for finished scores and shards.
     """
     common = {"seed": seed, "device": device, "store": store, "shards": store, "progress": False}
     grouped, scored, planned = by_group(names), {}, clock.planned.planned
@@ -456,10 +454,9 @@ def directions(examples: Tensor, x: Tensor) -> Tensor:
     It looks at directions alone (in one dimension there are only two), and an empty picture has none: pictures get that
     coordinate too where one of them is all zero.
     """
-    pictures = examples.ndim == 4
-    if pictures and examples.flatten(1).any(1).all():
+    if examples.ndim == 4 and examples.flatten(1).any(1).all():
         return examples
-    flat = (examples if pictures else x).flatten(1).double()
+    flat = (examples if examples.ndim == 4 else x).flatten(1).double()
     return torch.cat([flat, torch.ones(len(x), 1, dtype=torch.float64)], 1)
 
 

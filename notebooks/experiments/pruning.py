@@ -25,16 +25,11 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
 
     Args:
         score: ``(n,)``, any unit; NaN is refused, since it has no rank.
-        width: share kept, in (0, 1].
+        width: share kept, in (0, 1]: ``round(width·m)`` of each class of m (of all n without ``y``).
         offset: share of lower-scored examples left out, at least 0, with ``offset + width ≤ 1``.
         y: labels ``(n,)``. Given, the same share is kept in every class (Ki et al. 2023, D.3), so that class
             proportions survive; ranks are then within the class.
         seed: orders ties.
-
-    Returns:
-        ``(n,)`` bool, True = kept; ``round(width·m)`` of each class of m (of all n without ``y``).
-
-    Cost: a sort.
 
     Example:
         >>> window(torch.tensor([3.0, 1.0, 2.0, 4.0]), width=0.5, offset=0.25)
@@ -146,8 +141,6 @@ def retrain_craig(
 
     Returns:
         A row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
-
-    Cost: S · len(shares) trainings, and for each a choice every few epochs.
     """
     seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
     y = data.y_train if labels is None else labels
