@@ -52,10 +52,7 @@ def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0
 
 
 def pretrain(model: Classifier, images: Dataset, *, epochs: int, seed: int = 0, device="cpu", store=None):
-    """``model`` trained to tell the classes apart, and its test accuracy; SGD with momentum and a cosine schedule.
-
-    For 0 epochs the initial weights, drawn from ``seed``.
-    """
+    """``model`` trained to tell the classes apart, and its test accuracy; with 0 epochs, as drawn from ``seed``."""
     recipe = Recipe(lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=epochs, batch_size=50, schedule="cosine")
     run = train(model, images, recipe, [seed], run=Run(device=device, store=store, progress=False))
     trained = copy.deepcopy(model)

@@ -139,10 +139,8 @@ def retrain_and_mark(
 ) -> dict[tuple, Tensor]:
     """Train every plan with every seed, a block after the other: which test examples they get right, ``(S, n_test)``.
 
-    Args:
-        model, data, options: as ``experiments.pruning.train_plans`` has them; the data standardized.
-        plans: name → a function of a seed that gives the mask over the training rows, ``(n,)`` bool.
-        blocks: of numbers, such as those of :meth:`Clock.blocks`; the seeds are these plus ``first_seed``.
+    As ``experiments.pruning.train_plans`` does, but plans are functions of a seed that give the mask ``(n,)``, and the
+    seeds are the numbers in blocks, such as those of :meth:`Clock.blocks`, plus ``first_seed``.
     """
     marks: dict[tuple, list[Tensor]] = {name: [] for name in plans}
     for block in blocks:
@@ -292,7 +290,7 @@ def make_plan(
     """
     if not (minutes > 0 and np.isfinite(minutes)):
         raise ValueError(f"minutes: expected more than 0, got {minutes}")
-    for name, wish in (("trials", trials), ("networks", networks), ("seeds", seeds)):
+    for name, wish in {"trials": trials, "networks": networks, "seeds": seeds}.items():
         if wish < 2:
             raise ValueError(f"{name}: expected 2 or more, since spread is measured, got {wish}")
     key = {
@@ -309,8 +307,7 @@ def make_plan(
     if cost["CG"] and cost["CG"] <= left / 3 and 4.0 * n**2 <= free_bytes() / 2:
         items.append(Item("CG", EXACT, 1, least=1, seconds=cost["CG"], power=2))
     elif cost["CG"]:  # blocks of 2n/k rows for k classes, and as much again for what is around them
-        seconds_a_draw = cost["CG"] * min(1.0, 16 / k**2)
-        items.append(Item("CG", "draws of a subsample", 10, least=1, seconds=seconds_a_draw, power=2))
+        items.append(Item("CG", "draws of a subsample", 10, 1, seconds=cost["CG"] * min(1.0, 16 / k**2), power=2))
     if cost["F-SI"]:
         items.append(Item("F-SI", "computation", 1, least=1, seconds=cost["F-SI"], power=3))
     if any(SCORES[name].group == "runs" for name in names):

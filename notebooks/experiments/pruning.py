@@ -28,8 +28,7 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
         width: share kept, in (0, 1]: ``round(width·m)`` of each class of m (of all n without ``y``).
         offset: share of lower-scored examples left out, at least 0, with ``offset + width ≤ 1``.
         y: labels ``(n,)``. Given, the same share is kept in every class (Ki et al. 2023, D.3), so that class
-            proportions survive; ranks are then within the class.
-        seed: orders ties.
+            proportions survive; ranks are then within the class. seed: orders ties.
 
     Example:
         >>> window(torch.tensor([3.0, 1.0, 2.0, 4.0]), width=0.5, offset=0.25)

@@ -306,8 +306,7 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
 def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
     """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
 
-    H is of the mean loss, σ in the unit of a gradient. Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in
-    ``LeaveOneOut`` (cross-kernel = kernel).
+    H is of the mean loss, σ in the unit of a gradient. ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²`` are both in ``LeaveOneOut``.
     """
     _check_positive(lr=lr, batch_size=batch_size, noise=noise)
     return hessian.to(F64) * (2 * batch_size / (lr * noise**2))
