@@ -56,7 +56,7 @@ def found(name: str) -> list[str]:
         text = file.read_text("utf8")
         assert text.count(right) == 1, f"{name}: {right!r} is there {text.count(right)} times"
         file.write_text(text.replace(right, wrong), "utf8")
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_notebooks.py"]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/study/test_notebooks.py"]
         run = subprocess.run(
             [*command, "-k", f"test_smoke and {number}_"],
             cwd=copy, env=os.environ | {"PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False,

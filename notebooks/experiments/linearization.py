@@ -1,13 +1,24 @@
-"""Notebook 01: how well does the linearized network foretell what leaving out a training example does to a network?
+"""What leaving out a training example does to a network, and how well it is foretold without training again.
 
-For a model at its initial weights, full-batch gradient descent on the mean squared error with decay towards them,
-``L = (1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²``, and for each example i that is left out (its term goes, 1/n stays:
-everything else equal), the two quantities of Table 1 of Harutyunyan et al. (ICLR 2021):
+For notebook 01, after Table 1 of Harutyunyan et al. (ICLR 2021). A model descends, from its initial weights and by full
+batches, the mean squared error with decay towards these, ``L = (1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²``. For each
+example i that is left out (its term goes, 1/n stays: everything else equal) there are two quantities,
 
     ‖w − w₋ᵢ‖²      and      ‖f_w(X_val) − f_{w₋ᵢ}(X_val)‖²
 
-found by retraining (one network an example), by the linearized network (all from one eigendecomposition) and by
-influence functions at the trained weights; and how well the predicted correlate with the retrained.
+They come from retraining, one network an example; from the linearized network (eq. 10 and 11); and from influence
+functions at the *trained* weights, to first order ``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ`` (``lib.scores.influence``). With the
+Gauss–Newton matrix for H, and the tangent kernel Θ there, that is for one output, from one eigendecomposition,
+
+    Δwᵢ = (eᵢ/n) Jᵀ a_{·i},      A = g(Θ/n),      g(x) = 1/(x + λ + δ)      eᵢ = f(xᵢ) − yᵢ
+
+LiSSA in the mean over its batches is the same with another g: ``h_j = v + (1 − β)h_{j−1} − H h_{j−1}/s``, h₀ = v,
+taken J times, gives ``g(x) = p_{J+1}(x + λ + δ)`` with δ = βs and the filter p of gradient descent in J + 1 steps with
+the learning rate 1/s (``lib.numerics.spectral_filter``).
+
+Predicted and true changes are held against each other by Pearson's correlation, as in the paper, whose values are in
+``PUBLISHED``; by Spearman's, since a few examples with large changes carry much of a Pearson correlation; and, since
+neither sees the size, by the median of |predicted/true − 1|.
 """
 
 import copy
@@ -33,26 +44,38 @@ from lib.training.parallel import VERSION as ENGINE
 from lib.training.parallel import digest
 from lib.training.recipe import Recipe, Run, Start
 
-VERSION = 1  # of the retrainings that are kept: raise it when the same arguments give other numbers
+VERSION = 1  # of what is kept: raise it when the same arguments give other numbers
+QUANTITIES = {"weights": "squared_weights", "predictions": "squared_predictions"}
+NETWORKS = ("MLP", "CNN from scratch", "pretrained CNN", "ResNet-18", "ResNet-50")
+PUBLISHED = {  # (quantity, λ of the sum over 1,000 examples, method): Pearson of each network; influence is by LiSSA
+    ("weights", 0, "linearization"): (0.987, 0.193, 0.870, 0.895, 0.968),
+    ("weights", 0, "LiSSA"): (0.935, 0.319, 0.736, 0.675, 0.897),
+    ("weights", 1000, "linearization"): (0.977, -0.012, 0.964, 0.940, 0.816),
+    ("weights", 1000, "LiSSA"): (0.978, 0.069, 0.979, 0.858, 0.912),
+    ("predictions", 0, "linearization"): (0.993, 0.033, 0.875, 0.877, 0.895),
+    ("predictions", 0, "LiSSA"): (0.920, 0.647, 0.770, 0.530, 0.715),
+    ("predictions", 1000, "linearization"): (0.993, 0.070, 0.974, 0.931, 0.519),
+    ("predictions", 1000, "LiSSA"): (0.990, 0.407, 0.954, 0.753, 0.506),
+}
 
 
 def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0) -> Dataset:
-    """What to pretrain on where a task's classes ``taken`` come from the same data: all others, ``n`` rows at most.
+    """To pretrain for a task whose classes ``taken`` come from the same data: at most so many rows of all others.
 
     Example:
         >>> other_classes("mnist-5k", [4, 9], n=400, n_test=80)
         Dataset(mnist-5k: 400 training and 80 test examples of 1×28×28, 8 classes)
     """
     whole = load(name)
-    left = [c for c in range(len(whole.classes)) if c not in set(taken)]
-    if not left:
+    others = [c for c in range(len(whole.classes)) if c not in set(taken)]
+    if not others:
         raise ValueError(f"taken leaves no class of {name}, which has {len(whole.classes)}; got {list(taken)}")
-    rows = [int(sum((y == c).sum() for c in left)) for y in (whole.y_train, whole.y_test)]
-    return load(name, classes=left, n_train=min(n, rows[0]), n_test=min(n_test, rows[1]), seed=seed)
+    most = [int(sum((y == c).sum() for c in others)) for y in (whole.y_train, whole.y_test)]
+    return load(name, classes=others, n_train=min(n, most[0]), n_test=min(n_test, most[1]), seed=seed)
 
 
 def pretrain(model: Classifier, images: Dataset, *, epochs: int, seed: int = 0, device="cpu", store=None):
-    """``model`` trained to tell the classes apart, and its test accuracy; with 0 epochs, as drawn from ``seed``."""
+    """``model`` trained to tell the classes apart, and its test accuracy; for 0 epochs as drawn from ``seed``."""
     recipe = Recipe(lr=0.1, momentum=0.9, weight_decay=5e-4, epochs=epochs, batch_size=50, schedule="cosine")
     run = train(model, images, recipe, [seed], run=Run(device=device, store=store, progress=False))
     trained = copy.deepcopy(model)
@@ -72,22 +95,15 @@ class Training:
     steps: int
     weight_decay: float = 0.0
 
-    @property
-    def recipe(self) -> Recipe:
-        """How the engine is told."""
-        decay = {"weight_decay": self.weight_decay, "decay_to": "init"}
-        return Recipe(lr=self.lr, epochs=self.steps, batch_size=None, loss="mse", **decay)
-
 
 @dataclass(frozen=True)
 class Change:
-    """What leaving out each of some examples changes."""
+    """What leaving out each of some examples changes; indexed, what some of these do."""
 
     squared_weights: Tensor  # (e,) ‖w − w₋ᵢ‖²
     squared_predictions: Tensor  # (e,) ‖f_w(X_val) − f_{w₋ᵢ}(X_val)‖², summed over examples and outputs
 
     def __getitem__(self, rows) -> "Change":
-        """Of some examples alone."""
         return Change(self.squared_weights[rows], self.squared_predictions[rows])
 
 
@@ -120,13 +136,12 @@ def kernels(training: Training, *, per_layer: int | None = None, seed: int = 0) 
 
 
 def paced(
-    model: nn.Module, x: Tensor, y: Tensor, x_val: Tensor, *, time: float, least: int = 50, most: int = 20_000,
-    weight_decay: float = 0.0,
-) -> tuple[Training, Kernels]:  # fmt: skip
+    model: nn.Module, x: Tensor, y: Tensor, x_val: Tensor, *, time: float, least: int = 50, most: int = 20_000
+) -> tuple[Training, Kernels]:
     """A training of length ηt = ``time`` in as few steps as keep η at most 1.25 over the curvature, but ``least``.
 
-    Only ηt counts while η is far below 2 over the curvature; so a long training with a small η has the same end as a
-    shorter one with a larger. The curvature is that of the linearized network, without decay, at the start.
+    Only ηt counts while η is far below 2 over the curvature: many small steps end where fewer large ones do. The
+    curvature is that of the linearized network, without decay, at the start.
 
     Example:
         >>> x, y = 3 * torch.eye(4), torch.tensor([0, 1, 0, 1])  # curvature 9/4 + 1 with the bias
@@ -141,11 +156,11 @@ def paced(
             f"a training of length {time:g} at a curvature of {known.curvature:.3g} needs {steps:,} steps, more than "
             f"most = {most:,}: is the network badly scaled, or its pretraining too short?"
         )
-    return Training(model, x, y, x_val, lr=time / steps, steps=steps, weight_decay=weight_decay), known
+    return Training(model, x, y, x_val, lr=time / steps, steps=steps), known
 
 
 def stable(training: Training, known: Kernels) -> Training:
-    """The same length ηt in smaller steps, if its own diverge at these kernels: few coordinates can be more curved."""
+    """The same length ηt in smaller steps where these kernels, of few coordinates perhaps, would make it diverge."""
     if training.lr * known.curvature < 2:
         return training
     steps = math.ceil(training.lr * training.steps * known.curvature / 1.25)
@@ -155,7 +170,12 @@ def stable(training: Training, known: Kernels) -> Training:
 def linearized(training: Training, known: Kernels | None = None) -> Change:
     """All n examples, each left out of the linearized network's training (eq. 10 and 11).
 
-    Kernels at the initial weights, if ``known`` already, depend on neither λ nor time.
+    ``known`` are the kernels at the initial weights, if they are there already: they depend on neither λ nor time.
+
+    Example:
+        >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
+        >>> linearized(Training(nn.Linear(4, 1), x, y, x[:2], lr=0.1, steps=5)).squared_weights.shape
+        torch.Size([4])
     """
     known, n = known or kernels(training), len(training.x)
     changes = leave_one_out(
@@ -170,66 +190,64 @@ def retrained(
 ) -> tuple[Change, nn.Module]:
     """The same by training without each example of ``left_out (e,)``, and the network trained with all of them.
 
-    The changes are differences of nearly equal weights: mind the ``precision``. ``at_once`` networks have their weights
-    held at a time; what a ``store`` keeps are the changes and the weights of the full training.
+    Args:
+        precision: as in ``lib.training.ensemble.train``; the changes are differences of nearly equal weights.
+        at_once: networks whose weights are held at a time.
+        store: a ``lib.store.Store``; what is kept are the changes and the weights of the full training.
 
     Cost: e + 1 trainings.
+
+    Example:
+        >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
+        >>> change, model = retrained(Training(nn.Linear(4, 1), x, y, x, lr=0.1, steps=5), torch.tensor([0, 2]))
+        >>> change.squared_weights.shape
+        torch.Size([2])
     """
     n, rows = len(training.x), torch.as_tensor(left_out)
     if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or not 0 <= rows.min() <= rows.max() < n:
         raise ValueError(f"left_out must be rows, integers from 0 to {n - 1}, got {rows.dtype} {tuple(rows.shape)}")
     start = {name: value.detach().cpu() for name, value in training.model.state_dict().items()}
     run = Run(precision=precision, device=device, progress=False)
-    with_all, f = _train(training, start, torch.full((1,), -1), run=run, store=store, weights=True)
-    without = [_train(training, start, group, run=run, store=store, full=with_all) for group in rows.split(at_once)]
-    squared, predictions = (torch.cat(parts) for parts in zip(*without, strict=True))
+    everyone = _train(training, start, torch.full((1,), -1), run, store)
+    full = {name[2:]: value for name, value in everyone.items() if name.startswith("w.")}
+    shards = [_train(training, start, shard, run, store, full=full) for shard in rows.split(at_once)]
+    squared, predictions = (torch.cat([shard[name] for shard in shards]) for name in ("squared", "f"))
     model = copy.deepcopy(training.model)
-    model.load_state_dict(with_all)
-    return Change(squared, (predictions - f).square().flatten(1).sum(1)), model
+    model.load_state_dict(full)
+    return Change(squared, (predictions - everyone["f"]).square().flatten(1).sum(1)), model
 
 
-def _train(training, start, rows, run, store, *, full=None, weights=False):
-    """Networks without ``rows`` (−1: with all): their weights if asked for, else ‖w − w₋ᵢ‖²; predictions."""
+def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, full: dict | None = None) -> dict:
+    """Networks without ``rows`` (−1: with all): predictions ``f``, and ‖w − w₋ᵢ‖² from the weights ``full``.
+
+    Without these, the weights of the first network, ``w.`` before their names.
+    """
 
     def compute():
-        sees = torch.arange(len(training.x)) != rows[:, None]
+        recipe = Recipe(lr=training.lr, epochs=training.steps, batch_size=None, loss="mse", decay_to="init",
+                        weight_decay=training.weight_decay)  # fmt: skip
         trained = train(
-            training.model, (training.x, training.y), training.recipe, [0] * len(rows), sees=sees, masked=True,
-            start=Start({name: value.expand(len(rows), *value.shape) for name, value in start.items()}), run=run,
+            training.model, (training.x, training.y), recipe, [0] * len(rows), masked=True,
+            sees=torch.arange(len(training.x)) != rows[:, None], run=run,
+            start=Start({name: value.expand(len(rows), *value.shape) for name, value in start.items()}),
         )  # fmt: skip
         f = predict(training.model, trained.parameters, training.x_val, device=run.device).double()
         if not f.isfinite().all():
             raise RuntimeError(f"training diverged: lr = {training.lr} is too large for this network")
-        if weights:
+        if full is None:
             return {"f": f} | {f"w.{name}": value[0] for name, value in trained.parameters.items()}
         moved = [trained.parameters[name] - full[name] for name, _ in training.model.named_parameters()]
-        return {"f": f, "squared": torch.stack([m.double().square().flatten(1).sum(1) for m in moved]).sum(0)}
+        squared = torch.stack([change.double().square().flatten(1).sum(1) for change in moved]).sum(0)
+        return {"f": f, "squared": squared}
 
     if store is None:
-        arrays = compute()
-    else:
-        data = digest(training.x, training.y, training.x_val, rows, *start.values())
-        key = {"function": "lib.removal.retrained", "version": [VERSION, ENGINE], "data": data,
-               "model": repr(training.model), "lr": training.lr, "steps": training.steps,
-               "weight_decay": training.weight_decay, "precision": run.precision,
-               "device": torch.device(run.device).type, "weights": weights}  # fmt: skip
-        arrays = {name: torch.from_numpy(value) for name, value in store.cached(key, compute).items()}
-    f = arrays.pop("f")
-    return ({name[2:]: value for name, value in arrays.items()}, f) if weights else (arrays["squared"], f)
-
-
-QUANTITIES = {"weights": "squared_weights", "predictions": "squared_predictions"}
-NETWORKS = ("MLP", "CNN from scratch", "pretrained CNN", "ResNet-18", "ResNet-50")
-PUBLISHED = {  # (quantity, λ of the sum over 1,000 examples, method): Pearson of each network; influence is by LiSSA
-    ("weights", 0, "linearization"): (0.987, 0.193, 0.870, 0.895, 0.968),
-    ("weights", 0, "LiSSA"): (0.935, 0.319, 0.736, 0.675, 0.897),
-    ("weights", 1000, "linearization"): (0.977, -0.012, 0.964, 0.940, 0.816),
-    ("weights", 1000, "LiSSA"): (0.978, 0.069, 0.979, 0.858, 0.912),
-    ("predictions", 0, "linearization"): (0.993, 0.033, 0.875, 0.877, 0.895),
-    ("predictions", 0, "LiSSA"): (0.920, 0.647, 0.770, 0.530, 0.715),
-    ("predictions", 1000, "linearization"): (0.993, 0.070, 0.974, 0.931, 0.519),
-    ("predictions", 1000, "LiSSA"): (0.990, 0.407, 0.954, 0.753, 0.506),
-}
+        return compute()
+    data = digest(training.x, training.y, training.x_val, rows, *start.values())
+    key = {"function": "lib.removal.retrained", "version": [VERSION, ENGINE], "data": data,
+           "model": repr(training.model), "lr": training.lr, "steps": training.steps,
+           "weight_decay": training.weight_decay, "precision": run.precision,
+           "device": torch.device(run.device).type, "weights": full is None}  # fmt: skip
+    return {name: torch.from_numpy(value) for name, value in store.cached(key, compute).items()}
 
 
 def pair(changes: dict[str, Change], method: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
@@ -238,11 +256,9 @@ def pair(changes: dict[str, Change], method: str, quantity: str) -> tuple[np.nda
 
 
 def accuracy(changes: dict[str, Change], *, seed: int = 0, **columns) -> pd.DataFrame:
-    """A row for each quantity and method: pearson with low and high (95%, bootstrap), spearman, off.
+    """A row for each quantity and method: pearson with low and high (95%, bootstrap), spearman, off (median error).
 
-    Pearson as in the paper's Table 1; Spearman beside it, since a few examples with large changes carry much of a
-    Pearson correlation; and, since neither sees the size, ``off``, the median of |predicted/true − 1|. ``changes`` are
-    those of the same examples by method, and by retraining under ``retrained``; ``columns``, constants put in front.
+    ``changes`` are those of the same examples by method, the truth under ``retrained``; ``columns`` are put in front.
 
     Example:
         >>> change = Change(torch.tensor([1.0, 2.0, 4.0, 3.0]), torch.tensor([1.0, 2.0, 4.0, 3.0]))
@@ -267,7 +283,7 @@ def published_correlation(network: str, quantity: str, penalty: int, method: str
 
 
 def correlation_gap(first: tuple, second: tuple, *, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """``r(first) − r(second)`` of two pairs of arrays, with its bootstrap interval over examples.
+    """``r(first) − r(second)`` of two pairs (prediction, truth) of arrays, with its bootstrap interval over examples.
 
     Pairs that share their truth are resampled together; others, each by itself.
 
@@ -276,11 +292,11 @@ def correlation_gap(first: tuple, second: tuple, *, seed: int = 0) -> tuple[floa
         >>> correlation_gap((truth, truth), (-truth, truth))
         (2.0, (2.0, 2.0))
     """
-    shared = len(first[1]) == len(second[1]) and np.array_equal(first[1], second[1])
+    shared = np.array_equal(first[1], second[1])
 
     def gap(*places, axis=-1):
-        one, other = (p.astype(int) for p in (places * 2 if shared else places))
-        r = [pearson_r(a[where], b[where], axis=axis) for (a, b), where in ((first, one), (second, other))]
+        sides = zip((first, second), places * 2 if shared else places, strict=True)
+        r = [pearson_r(guess[rows.astype(int)], truth[rows.astype(int)], axis=axis) for (guess, truth), rows in sides]
         return r[0] - r[1]
 
     places = [np.arange(len(truth), dtype=float) for _, truth in ((first,) if shared else (first, second))]
@@ -293,15 +309,10 @@ def influence_in_closed_form(
 ) -> Change:
     """All n examples by influence functions with the Gauss–Newton matrix of the mean squared error; one output.
 
-    To first order at an optimum, leaving out example i moves the weights by ``Δwᵢ = (1/n)(H + δI)⁻¹∇ℓᵢ``. With the
-    tangent kernel Θ at the trained weights that is, for all examples from one eigendecomposition,
-
-        Δwᵢ = (eᵢ/n) Jᵀ a_{·i},      A = g(Θ/n),      g(x) = 1/(x + λ + δ),      eᵢ = f(xᵢ) − yᵢ
-
-    LiSSA in the mean over its batches is the same with another g: from ``h_j = v + (1 − β)h_{j−1} − H h_{j−1}/s``,
-    h₀ = v, J times, comes the filter ``g(x) = p_{J+1}(x + λ + δ)``, δ = βs, of gradient descent with the rate 1/s. It
-    is taken in place of the inverse where its ``scale`` s and ``depth`` J are given. Kernels are ``known`` at the
-    trained weights; λ and δ are of the mean loss.
+    Args:
+        known: kernels at the trained weights.
+        weight_decay, damping: λ and δ, of the mean loss.
+        scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
 
     Cost: 4n³ + 2mn² operations for m validation examples.
 
@@ -333,7 +344,9 @@ def influence_by_solver(
 ) -> Change:
     """Some examples by ``lib.scores.influence`` with the whole Hessian: ``solver="lissa"``, ``"cg"``, ``"exact"``.
 
-    ``training`` as ``retrained`` took it: the penalty holds to its initial weights; ``trained`` is what came of it.
+    Args:
+        training, trained: as ``retrained`` took and gave them; the penalty holds to the initial weights.
+        damping, options: δ, and those of ``lib.scores.influence.inverse_hessian``.
     """
     reference = {name: value.detach() for name, value in training.model.named_parameters()}
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 import ast
 import html
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from lib.ledger.claims import load_claims
+from lib.ledger.ledger import committed
+from lib.ledger.tables import in_words
 from lib.study import notebooks, runner
 from lib.study.notebooks import REPO
 
@@ -71,7 +75,7 @@ def imported(files) -> set[str]:
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             found |= {module.split(".")[0] for module in names}
     ours = (
-        {"lib"}
+        {"lib", "experiments"}
         | {file.stem for file in (REPO / "tests").rglob("*.py")}
         | {file.stem for file in (REPO / "data").glob("*.py")}
     )
@@ -82,7 +86,7 @@ def imported(files) -> set[str]:
 
 
 def test_what_is_imported_is_a_direct_dependency():
-    files = [*(REPO / "lib").glob("*.py"), *(REPO / "notebooks").glob("*.py"), *(REPO / "data").glob("*.py")]
+    files = [file for room in ("lib", "notebooks", "data") for file in (REPO / room).rglob("*.py")]
     assert imported(files) - DIRECT == set()
     assert imported((REPO / "tests").rglob("*.py")) - DIRECT - TEST == set()
 
@@ -163,7 +167,7 @@ def test_the_two_commands_come_first():
     assert commands(README)[:2] == ["./run_all.sh", "./run_all.sh --test"]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "lib/study/runner.py"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "notebooks/README.md", "lib/study/runner.py"])
 def test_the_commands_exist(document):
     """What the documents tell to type is accepted (run_all.sh), or names files that there are."""
     import shlex
@@ -185,9 +189,11 @@ def test_the_commands_exist(document):
 
 
 def test_links_of_the_documents_lead_somewhere():
-    for document in ("README.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md"):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", (REPO / document).read_text("utf8")):
-            assert (REPO / target).exists(), f"{document}: {target}"
+    rooms = ("lib/README.md", "notebooks/README.md", "notebooks/GLOSSARY.md", "data/README.md")
+    for document in ("README.md", "RESULTS.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md", *rooms):
+        path = REPO / document
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text("utf8")):
+            assert (path.parent / target).exists(), f"{document}: {target}"
 
 
 def test_the_glossary_names_every_score_and_what_there_is():
@@ -202,29 +208,28 @@ def test_the_glossary_names_every_score_and_what_there_is():
         "influence": "influence on itself",
     }
     assert not [name for name in SCORES if known_as.get(name, name) not in first]
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-        assert (REPO / "notebooks" / target).exists(), target
-    for module in re.findall(r"`lib[./](\w+)(?:\.py)?`", text):
-        assert (REPO / "lib" / f"{module}.py").exists(), module
+    for module in re.findall(r"`(lib(?:[./]\w+)+?)(?:\.py)?`", text):
+        path = REPO / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or path.is_dir(), module
 
 
-def test_the_readme_lists_the_notebooks_and_has_a_place_for_their_verdicts():
-    from lib.study.publish import put_between
-
+def test_the_readme_lists_the_notebooks():
     for notebook in notebooks.find(REPO / "notebooks"):
         assert f"(notebooks/{notebook.name}.ipynb)" in README
-        if notebooks.owned(notebook):
-            assert put_between(README, notebook.number, "table")
 
 
-def test_the_report_says_what_the_tables_say():
-    """Its counts and quotations, its verdicts by paragraph, and no failure left out."""
-    from lib.ledger.claims import load_claims
-    from lib.study.publish import quote, verdicts_in
+def test_the_pages_are_made_from_the_verdicts():
+    from lib.study.publish import pages
 
-    text, claims, found = (REPO / "REPRODUCIBILITY.md").read_text("utf8"), load_claims(), verdicts_in(README)
-    assert quote(text, README, claims.values()) == text, "python -m lib.study.publish brings its figures up to date"
-    assert "–<!-- -->" not in text
+    stale = [path.name for path, text in pages(REPO).items() if path.read_text("utf8") != text]
+    assert not stale, "python -m lib.study.publish brings them up to date"
+
+
+def test_the_report_says_what_was_found():
+    """Its verdicts by paragraph, and no failure left out."""
+    text, claims = (REPO / "REPRODUCIBILITY.md").read_text("utf8"), load_claims()
+    found = {name: record["verdict"] for name, record in committed(REPO / "notebooks" / "verdicts").items()}
+    assert "–<!-- -->" not in text + README
     said = {
         "Held": "reproduced",
         "Partly": "partly",
@@ -235,20 +240,15 @@ def test_the_report_says_what_the_tables_say():
     for heading, paragraph in re.findall(r"^\*\*(.+?)\.\*\* (.*)$", text, re.M):
         if heading in said:
             named |= dict.fromkeys(re.findall(r"`(\w+\.[\w.]+)`", paragraph), said[heading])
-    assert {claim: found[claim][1] for claim in named} == named
-    failed = {claim for claim, (_, verdict) in found.items() if verdict in ("not reproduced", "not decided here")}
+    assert {claim: found[claim] for claim in named} == named
+    failed = {claim for claim, verdict in found.items() if verdict in ("not reproduced", "not decided here")}
     assert {claim for claim in failed if claims[claim].paper != "this study"} <= set(named)
 
 
-def test_the_readme_says_what_the_notebooks_say():
-    """Each verdict, with its values, stands in the committed outputs of the notebook."""
-    import json
-
-    from lib.ledger.claims import load_claims
-    from lib.study.publish import verdicts_in
-
+def test_the_verdicts_are_those_of_the_committed_notebooks():
+    """Each verdict, with its values, stands in the outputs of the notebook."""
     claims, outputs = load_claims(), {}
-    for claim, (ours, verdict) in verdicts_in(README).items():
+    for claim, record in committed(REPO / "notebooks" / "verdicts").items():
         (path,) = (REPO / "notebooks").glob(f"{claims[claim].notebook}_*.ipynb")
         if path not in outputs:
             data = [
@@ -257,17 +257,19 @@ def test_the_readme_says_what_the_notebooks_say():
             tables = ["".join(one.get("text/html", "")) for one in data]
             outputs[path] = next(table for table in tables if "T_claims" in table)
         (row,) = [row for row in outputs[path].split("<tr>") if f"<code>{claim}</code>" in row]
-        assert f"{verdict}</td>" in row, claim
-        for part in re.split(r"; (?=\S )", re.sub(r" \(n = [\d,]+\)$", "", ours)):
-            assert html.escape(part) in row, claim
+        assert f"{record['verdict']}</td>" in row, claim
+        for part in in_words(claims[claim], record, judged_only=True):
+            assert html.escape(re.sub(r" \(n = [\d,]+\)$", "", part)) in row, claim
 
 
-def test_the_readme_maps_the_library():
-    section = README.split("## The library")[1].split("\n## ")[0]
-    named = {word for row in re.findall(r"^\| [\w ]+ \|(.*)\|$", section, re.M) for word in re.findall(r"`(\w+)`", row)}
-    missing = {path.stem for path in tracked() if path.parent == REPO / "lib"} - {"__init__"} - named
-    assert not missing, "name these in the README's table of the library"
-    assert not [module for module in named if not (REPO / "lib" / f"{module}.py").exists()]
+def test_the_map_of_the_library_names_every_module():
+    named = re.findall(r"^\| `(\w+)\.py` \|", (REPO / "lib" / "README.md").read_text("utf8"), re.M)
+    there = [path.stem for path in tracked() if re.fullmatch(r"(lib|experiments)(/\w+)?/\w+\.py", room_of(path))]
+    assert sorted(named) == sorted(stem for stem in there if stem != "__init__")
+
+
+def room_of(path) -> str:
+    return path.relative_to(REPO).as_posix().removeprefix("notebooks/")
 
 
 def test_citation():
@@ -322,12 +324,3 @@ def test_scripts_are_sound(script):
     assert path.read_text("utf8").startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in path.read_text("utf8")
     assert subprocess.run(["bash", "-n", str(path)], capture_output=True).returncode == 0
-
-
-def test_the_runner_needs_nothing_installed_to_refuse():
-    """What run_all.sh does before there is an environment imports the standard library alone."""
-    code = (
-        "import lib.study, sys; files = [getattr(module, '__file__', None) or '' for module in sys.modules.values()];"
-        "sys.exit(any('site-packages' in file for file in files))"
-    )
-    assert subprocess.run([sys.executable, "-S", "-c", code], cwd=REPO).returncode == 0

@@ -12,12 +12,18 @@ import torch
 
 from lib.study.notebooks import REPO
 
-MODULES = sorted(f"lib.{path.stem}" for path in (REPO / "lib").glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(folder).with_suffix("").parts)
+    for folder, room in ((REPO, "lib"), (REPO / "notebooks", "experiments"))
+    for path in (folder / room).rglob("*.py")
+    if path.stem != "__init__"
+)
 AT_HAND = {"np": np, "pd": pd, "tempfile": tempfile, "torch": torch}
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_docstrings(name):
+def test_docstrings(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
     module = importlib.import_module(name)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     failed, _ = doctest.testmod(
@@ -38,4 +44,4 @@ def test_the_readme_in_python(monkeypatch, tmp_path):
     names = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert len(names["scores"].score) == len(names["images"].y_train)
+    assert len(names["cg"]) == len(names["images"].y_train)

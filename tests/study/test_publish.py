@@ -4,7 +4,7 @@ from dataclasses import replace
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from test_study import write
+from small_notebooks import write
 
 from lib.study import publish
 from lib.study.notebooks import Run
@@ -143,7 +143,9 @@ def test_quotations_are_the_records():
     }
     said = "so <!-- ours a.b: 10%, x: y -->old<!-- --> and <!-- ours a.c -->9<!-- -->."
     new = quote(said, {}, records)
-    assert new == "so <!-- ours a.b: 10%, x: y -->0.50 [0.40, 0.60]<!-- --> and <!-- ours a.c -->1.5 [1.0, 2.0]<!-- -->."
+    assert (
+        new == "so <!-- ours a.b: 10%, x: y -->0.50 [0.40, 0.60]<!-- --> and <!-- ours a.c -->1.5 [1.0, 2.0]<!-- -->."
+    )
     assert quote(new, {}, records) == new
     for unknown in ("a.b: 20%", "a.b: 30%", "a.b.c"):
         assert quote(f"<!-- ours {unknown} -->9<!-- -->", {}, records) == f"<!-- ours {unknown} -->–<!-- -->"

@@ -11,7 +11,7 @@ from experiments.long_tail import pair_counts
 from lib.data.score_files import FILES, Unavailable, published
 
 NAME = "cifar100_high_infl_pairs_infl0.15_mem0.25.npz"
-REFERENCE = Path(__file__).resolve().parents[1].parent / "shared" / "reference"
+REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from lib.data import datasets
 from lib.data.datasets import Dataset, load
 from lib.data.noise import permuted_noise, uniform_noise
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
 

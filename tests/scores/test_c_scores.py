@@ -13,7 +13,7 @@ from lib.statistics import spearman_r
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Run
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 
 
 def test_subsets_have_their_sizes_and_go_on():

@@ -129,7 +129,7 @@ SCRIPT = """
     import os, signal, sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[2])
-    import test_ensemble_spread as t
+    import test_parallel as t
 
     def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -158,7 +158,7 @@ SCRIPT = """
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_a_run_killed_again_and_again_ends_in_the_same_result(tmp_path, small_shards, undisturbed):
     code = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), str(Path(__file__).parent)]
-    out = subprocess.run(code, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+    out = subprocess.run(code, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
     assert out.returncode == 0, out.stderr
     assert out.stdout.split("\n")[:4] == ["9 1 0", "9 2 0", "9 2 1", "9 4 1"]
     kept, store = [], Store(tmp_path)
@@ -174,7 +174,7 @@ def cluster(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     start = lambda *words: subprocess.Popen(
         [sys.executable, "-m", *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )  # fmt: skip
     worker = (
         "distributed.cli.dask_worker",
