@@ -207,7 +207,7 @@ def retrained(
 
 
 def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, full: dict | None = None) -> dict:
-    """Networks without ``rows`` (−1: with all): outputs ``f``, ‖w − w₋ᵢ‖² from ``full``; without it weights, ``w.…``."""
+    """Networks without ``rows`` (−1: none): outputs ``f``, ‖w − w₋ᵢ‖² from ``full``; without it weights, ``w.…``."""
 
     def compute():
         recipe = Recipe(lr=training.lr, epochs=training.steps, batch_size=None, loss="mse", decay_to="init",
