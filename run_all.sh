@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole study, set-up included: ./run_all.sh --help
-# Finds a Python, and leaves the rest to lib/study.py.
+# Finds a Python, and leaves the rest to lib/study/runner.py.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

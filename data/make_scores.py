@@ -10,10 +10,10 @@ together take 15 minutes. A run that was killed goes on where it was. Columns, o
     label                  class, 0 … 9
     cg                     CG-score (Ki et al. 2023, eq. 2), = the sum of its three terms (eq. 6):
     cg_quadratic, cg_partial, cg_diagonal
-    label_noiseNN          label after NN% uniform noise, `lib.noise.uniform_noise(label, NN/100, k=10, seed=0)`
+    label_noiseNN          label after NN% uniform noise, `lib.data.noise.uniform_noise(label, NN/100, k=10, seed=0)`
     cg_noiseNN, cg_partial_noiseNN    score and middle term under those labels (cg_diagonal does not depend on labels)
     cg_prime               CG′, the kernel in place of its inverse (section 3.2; large = learnt fast)
-    input_norm             and the scores that `lib.all_scores` computes, each with its standard error, NAME_stderr:
+    input_norm             and the scores that `lib.catalogue` computes, each with its standard error, NAME_stderr:
     grand, grand_early, el2n, margin, forgetting, forgetting_epochs, loss, tracin      means over 10 networks
     influence                                                                          over 4 of them
     memorization, c_score                                        from 200 networks, each on 70% of the rows
@@ -25,6 +25,8 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import resource
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -33,15 +35,13 @@ import numpy as np
 import torch
 from pandas import DataFrame
 
-from lib.all_scores import Settings, compute
-from lib.cg_score import cg_prime, cg_scores
-from lib.consistency import published_c_scores
-from lib.costs import matrix_product_rate, peak_bytes
-from lib.data import Dataset, load
-from lib.noise import uniform_noise
-from lib.score_files import merge_scores
-from lib.sources import DATA
-from lib.stats import spearman
+from lib.catalogue import Settings, compute
+from lib.costs import matrix_product_rate
+from lib.data.datasets import DATA, Dataset, load
+from lib.data.noise import uniform_noise
+from lib.data.score_files import merge_scores, published_c_scores
+from lib.scores.complexity_gap import cg_prime, cg_scores
+from lib.statistics import spearman
 from lib.store import Store
 
 NOISE, SEED = (20, 50, 80), 0
@@ -65,12 +65,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ["cg", "cg_prime", *COLUMNS]
     parser.add_argument(
-        "--data", default="fashion-mnist", help="what lib.data.load takes: a name, or the path of an .npz"
+        "--data", default="fashion-mnist", help="what lib.data.datasets.load takes: a name, or the path of an .npz"
     )
     parser.add_argument("--only", default=",".join(known), help="columns, by commas; default all of them")
     parser.add_argument("--rows", type=int, help="a stratified subset of so many rows (needs --out)")
     parser.add_argument("--out", type=Path, help="default data/scores/NAME.parquet")
-    parser.add_argument("--c-scores", help="published C-scores to set beside CG and CG′: a file of lib.published.FILES")
+    parser.add_argument(
+        "--c-scores", help="published C-scores to set beside CG and CG′: a file of lib.data.score_files.FILES"
+    )
     parser.add_argument("--c-scores-folder", type=Path, help="where they lie, or are to be kept")
     parser.add_argument("--note", default="", help="what a reader must know of the data, for the provenance")
     options = parser.parse_args()
@@ -82,7 +84,7 @@ def main() -> None:
 
     data = load(options.data, n_train=options.rows)
     out = options.out or SCORES / f"{data.name}.parquet"
-    note = {"note": options.note} if options.note else {}
+    note = {"dataset_sha256": data.sha256} | ({"note": options.note} if options.note else {})
     if "cg" in wanted:
         add_cg_scores(data, out, note)
     if "cg_prime" in wanted:
@@ -95,7 +97,7 @@ def main() -> None:
 
 
 def add_scores(names: list[str], data: Dataset, out: Path, note: dict) -> None:
-    """Compute scores of one group with `lib.all_scores` and merge them into the file."""
+    """Compute scores of one group with `lib.catalogue` and merge them into the file."""
     before, begun, store = matrix_product_rate(), time.perf_counter(), Store()
     scored = compute(
         [COLUMNS[name] for name in names], data.x_train, data.y_train, x_val=data.x_test, seed=SEED,
@@ -108,7 +110,7 @@ def add_scores(names: list[str], data: Dataset, out: Path, note: dict) -> None:
         if one.stderr is not None:
             columns[f"{name}_stderr"] = one.stderr.float()
     made = note | {
-        "what": f"by data/make_scores.py with lib.all_scores: {', '.join(scored)}",
+        "what": f"by data/make_scores.py with lib.catalogue: {', '.join(scored)}",
         "settings": {**asdict(SETTINGS), "seed": SEED},
         "seconds": {name: round(scored[COLUMNS[name]].seconds, 2) for name in names},
         "seconds_all": time.perf_counter() - begun,
@@ -150,7 +152,7 @@ def add_cg_scores(data: Dataset, out: Path, note: dict) -> None:
         "largest_relative_error_of_diagonal": result.diagonal_error,
     }
     write(out, columns, data, "cg", made)
-    print(f"{out.name}: {len(y)} rows in {wall:.0f} s, peak {peak_bytes() / 1e9:.1f} GB")
+    print(f"{out.name}: {len(y)} rows in {wall:.0f} s, peak {_peak_bytes() / 1e9:.1f} GB")
     for phase, seconds in result.seconds.items():
         print(f"  {phase:8} {seconds:7.1f} s  {result.gflops[phase]:5.0f} GFLOP/s")
     print(f"  matrix product before {before:.0f}, after {after:.0f} GFLOP/s; residual {result.residual:.1e}, ", end="")
@@ -188,9 +190,8 @@ def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> Da
     """Merge columns into the file, with what is the same for all of them in the provenance."""
     made |= {
         "dataset": data.name,
-        "dataset_sha256": data.sha256,
         "n": len(data.y_train),
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": _peak_bytes(),
         "threads": torch.get_num_threads(),
         "processor": _processor(),
         "python": platform.python_version(),
@@ -200,13 +201,15 @@ def write(out: Path, columns: dict, data: Dataset, group: str, made: dict) -> Da
     return merge_scores(out, arrays, rows=data.rows_train.numpy(), group=group, made=made)
 
 
+def _peak_bytes() -> int:
+    """The most memory that this process has held so far (resident set)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if (info.exists())
-        else []
-    )
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 

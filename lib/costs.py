@@ -3,11 +3,10 @@
 import ctypes
 import gc
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,40 +26,22 @@ def free_bytes(device="cpu") -> int:
     return free
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has held so far (resident set)."""
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def best_seconds(work: Callable[[], object], *, repeats: int = 1, device="cpu") -> float:
+    """Least wall-clock seconds of some calls of ``work``, which a GPU finishes before the clock is read."""
+    seconds = []
+    for _ in range(repeats):
+        _wait(device)
+        begun = time.perf_counter()
+        work()
+        _wait(device)
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
 
 
 def matrix_product_rate(n: int = 3000, *, dtype=torch.float32, device="cpu", repeats: int = 5) -> float:
     """10⁹ operations a second of this machine's matrix product, the best of some repeats: 2n³ operations each."""
     a, b = (torch.rand(n, n, dtype=dtype, device=device) for _ in range(2))
-    best = 0.0
-    for _ in range(repeats):
-        phases = Phases(device, {"product": 2.0 * n**3})
-        with phases("product"):
-            a @ b
-        best = max(best, 2e-9 * n**3 / phases.seconds["product"])
-    return best
-
-
-def best_seconds(work: Callable[[], object], *, repeats: int = 1) -> float:
-    """Least wall-clock seconds of some calls of ``work``.
-
-    Example:
-        >>> 0 <= best_seconds(lambda: None, repeats=3) < 1
-        True
-    """
-    spent = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - begun)
-    return min(spent)
+    return 2e-9 * n**3 / best_seconds(lambda: a @ b, repeats=repeats, device=device)
 
 
 class Phases:
@@ -75,14 +56,13 @@ class Phases:
     """
 
     def __init__(self, device, operations: dict[str, float], *, progress: bool = False, title: str = ""):
-        self.seconds: dict[str, float] = {}
-        self.operations = operations
-        self._wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+        self.device, self.operations, self.seconds = device, operations, {}
         self._inner = []  # seconds that phases inside the open ones took
-        silent = not progress or "TQDM_DISABLE" in os.environ  # which tqdm's notebook bar does not look at itself
-        form = "{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]"
-        total = sum(operations.values()) / 1e9
-        self.bar = tqdm(total=total, unit="GFLOP", desc=title, bar_format=form, disable=silent)
+        self.bar = tqdm(
+            total=sum(operations.values()) / 1e9, unit="GFLOP", desc=title,
+            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
+            disable=not progress or "TQDM_DISABLE" in os.environ,  # which tqdm's notebook bar does not look at itself
+        )  # fmt: skip
 
     def tick(self, operations: float) -> None:
         """Move the bar on by operations done."""
@@ -90,24 +70,15 @@ class Phases:
 
     @contextmanager
     def __call__(self, phase: str):
-        self._wait()
+        _wait(self.device)
         begun = time.perf_counter()
         self._inner.append(0.0)
         yield
-        self._wait()
+        _wait(self.device)
         spent = time.perf_counter() - begun
         self.seconds[phase] = self.seconds.get(phase, 0.0) + spent - self._inner.pop()
         if self._inner:
             self._inner[-1] += spent
-
-
-def _give_back_freed() -> None:
-    """Return freed memory to the system where the C library can, so that what is taken next is seen to grow."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # not glibc
-        pass
 
 
 class Measured(NamedTuple):
@@ -125,29 +96,30 @@ def measured(work: Callable[[], object], *, device="cpu") -> Measured:
         >>> measured(lambda: torch.zeros(10_000_000) + 1).peak_bytes > 2e7
         True
     """
-    gpu, process, seen, done = torch.device(device).type == "cuda", psutil.Process(), [0], threading.Event()
-    _give_back_freed()
-    before = torch.cuda.memory_allocated(device) if gpu else process.memory_info().rss
-    if gpu:
+    process, done, results = psutil.Process(), threading.Event(), []
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)  # give back what was freed, so that what is taken next is seen to grow
+    held = lambda: process.memory_info().rss
+    if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        held = lambda: torch.cuda.max_memory_allocated(device)
+    peaks = [held()]
 
     def watch():
-        while not done.is_set():
-            seen.append(process.memory_info().rss - before)
-            done.wait(0.005)
+        while not done.wait(0.005):
+            peaks.append(held())
 
-    watcher = threading.Thread(target=(lambda: None) if gpu else watch, daemon=True)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    begun = time.perf_counter()
     try:
-        result = work()
-        if gpu:
-            torch.cuda.synchronize(device)
+        seconds = best_seconds(lambda: results.append(work()), device=device)
     finally:
-        seconds = time.perf_counter() - begun
         done.set()
         watcher.join()
-    peak = (
-        torch.cuda.max_memory_allocated(device) - before if gpu else max(*seen, process.memory_info().rss - before, 0)
-    )
-    return Measured(result, seconds, peak)
+    return Measured(results[0], seconds, max(*peaks, held()) - peaks[0])
+
+
+def _wait(device) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lib.stats import t_interval
+from lib.statistics import t_interval
 from lib.store import results_folder
 
 #: Colour (Okabe and Ito), dash and marker of each score, the same in every notebook and readable in grey.
@@ -34,8 +34,6 @@ LOOK = {
     "F-SI": ("#117733", (0, (1, 2)), "d"),
     "oracle": ("black", (0, (5, 2)), ""),
 }
-
-
 #: Colours of classes, where there are few enough to tell them apart.
 CLASSES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999933")
 
@@ -43,20 +41,11 @@ CLASSES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999933")
 def style() -> None:
     """Set the study's style; call once at the top of a notebook."""
     sns.set_theme(context="notebook", style="ticks", palette=[look[0] for look in LOOK.values()][1:])
-    plt.rcParams.update(
-        {
-            "figure.dpi": 100,
-            "savefig.dpi": 110,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": "medium",
-            "legend.frameon": False,
-            "legend.fontsize": "small",
-            "image.cmap": "gray_r",
-            "lines.markersize": 5,
-        }
-    )
+    plt.rcParams.update({
+        "figure.dpi": 100, "savefig.dpi": 110, "figure.constrained_layout.use": True, "image.cmap": "gray_r",
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "legend.frameon": False,
+        "legend.fontsize": "small", "lines.markersize": 5,
+    })  # fmt: skip
 
 
 def look(score: str) -> dict:
@@ -94,20 +83,14 @@ def reference(ax: Axes, level: float, text: str, *, interval: tuple[float, float
 
 
 def pictures(images, captions=None, *, columns: int = 10, titles=None, size: float = 0.8) -> Figure:
-    """A grid of examples.
+    """A grid of ``images (m, c, h, w)`` in [0, 1], of one or three channels, ``size`` inches each, row by row.
 
-    Args:
-        images: ``(m, c, h, w)`` in [0, 1], one or three channels, row by row.
-        captions: m short texts, one under each picture.
-        columns: pictures a row.
-        titles: a text at the left of each row.
-        size: inches a picture.
+    ``captions`` are m short texts, one under each picture; ``titles`` a text at the left of each row.
     """
     rows = math.ceil(len(images) / columns)
     height = size * (1.3 if captions is not None else 1.05)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(columns * size + (1.1 if titles else 0), rows * height), squeeze=False
-    )
+    width = columns * size + (1.1 if titles else 0)
+    fig, axes = plt.subplots(rows, columns, figsize=(width, rows * height), squeeze=False)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
@@ -145,14 +128,9 @@ def spread(ax: Axes, groups: dict, xlabel: str) -> None:
     """One horizontal box a group: quartiles, 5th and 95th percentile, in the order given, top first."""
     names = list(groups)[::-1]
     ax.boxplot(
-        [np.asarray(groups[name]) for name in names],
-        positions=range(len(names)),
-        orientation="horizontal",
-        whis=(5, 95),
-        showfliers=False,
-        widths=0.6,
-        medianprops={"color": "#d55e00"},
-    )
+        [np.asarray(groups[name]) for name in names], positions=range(len(names)), orientation="horizontal",
+        whis=(5, 95), showfliers=False, widths=0.6, medianprops={"color": "#d55e00"},
+    )  # fmt: skip
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel=xlabel)
 
@@ -161,47 +139,43 @@ def two_histograms(ax: Axes, values, marked, xlabel: str, names: tuple[str, str]
     """Densities of a score for unmarked and marked examples, the extreme 0.5% at either side left out of view."""
     values, marked = np.asarray(values), np.asarray(marked)
     edges = np.linspace(*np.quantile(values, [0.005, 0.995]), bins)
-    for part, name, colour, filled in [(~marked, names[0], "#0072b2", True), (marked, names[1], "#d55e00", False)]:
-        kind = {"histtype": "stepfilled", "alpha": 0.35} if filled else {"histtype": "step", "lw": 1.8}
-        ax.hist(values[part], edges, density=True, color=colour, label=name, **kind)
+    filled, drawn = {"histtype": "stepfilled", "alpha": 0.35}, {"histtype": "step", "lw": 1.8}
+    for rows, name, colour, kind in [(~marked, names[0], "#0072b2", filled), (marked, names[1], "#d55e00", drawn)]:
+        ax.hist(values[rows], edges, density=True, color=colour, label=name, **kind)
     ax.set(xlabel=xlabel, ylabel="density")
     ax.legend()
 
 
-def detection(ax: Axes, scores: dict, marked) -> None:
+def examination_curves(ax: Axes, scores: dict, marked) -> None:
     """Examining from the highest score down: share of the marked examples found, for each score and the oracle."""
     marked = np.asarray(marked)
     examined = np.arange(len(marked) + 1) / len(marked)
-    found = lambda score: (
-        np.concatenate([[0], marked[np.argsort(-np.asarray(score), kind="stable")].cumsum()]) / marked.sum()
-    )
-    ax.plot(examined, found(marked.astype(float)), **look("oracle"))
+    order = lambda score: np.argsort(-np.asarray(score), kind="stable")
+    share_found = lambda score: np.concatenate([[0], marked[order(score)].cumsum()]) / marked.sum()
+    ax.plot(examined, share_found(marked.astype(float)), **look("oracle"))
     for name, score in scores.items():
-        ax.plot(examined, found(score), **look(name) | {"marker": ""})
+        ax.plot(examined, share_found(score), **look(name) | {"marker": ""})
     ax.plot([0, 1], [0, 1], **look("random") | {"marker": ""})
     ax.set(xlabel="share examined, highest scores first", ylabel="share of marked found")
 
 
 def projection(ax: Axes, x, y, classes, marked: dict | None = None, *, names=None) -> None:
-    """Feature vectors in their first two principal components, a colour and a marker a class.
+    """Standardized features ``x (n, d)`` in their first two principal components, a colour and a marker a class.
 
-    Args:
-        x: ``(n, d)``, standardized.
-        y: labels ``(n,)``.
-        classes: their names.
-        marked: name → positions that get a ring of their own.
-        names: a short text an example, written beside the marked ones where they are at most 25.
+    ``marked``, name → positions, get a ring of their own; ``names``, a short text an example, are written beside the
+    marked ones where they are at most 25.
     """
     centred = np.asarray(x, float) - np.asarray(x, float).mean(0)
-    some = np.random.default_rng(0).permutation(len(centred))[:5000]  # as many as fix two directions
-    _, lengths, axes = np.linalg.svd(centred[some], full_matrices=False)
+    sample = np.random.default_rng(0).permutation(len(centred))[:5000]  # as many as fix two directions
+    _, lengths, axes = np.linalg.svd(centred[sample], full_matrices=False)
     place, share = centred @ axes[:2].T, lengths**2 / (lengths**2).sum()
     if place.shape[1] < 2:
         place, share = np.column_stack([place, np.zeros(len(place))]), np.append(share, 0.0)
     few = len(classes) <= 12
     for c, name in enumerate(classes):
-        own, colour, marker = np.asarray(y) == c, CLASSES[c % len(CLASSES)], "osD^v<>ph*"[c // len(CLASSES) % 10]
-        ax.scatter(*place[own].T, s=12, alpha=0.5, color=colour, marker=marker, label=name if few else None, lw=0)
+        members, colour = np.asarray(y) == c, CLASSES[c % len(CLASSES)]
+        marker = "osD^v<>ph*"[c // len(CLASSES) % 10]
+        ax.scatter(*place[members].T, s=12, alpha=0.5, color=colour, marker=marker, label=name if few else None, lw=0)
     for (name, where), colour in zip((marked or {}).items(), ("black", "#d55e00", "#882255"), strict=False):
         ax.scatter(*place[where].T, s=70, facecolors="none", edgecolors=colour, lw=1.3, label=name)
         for i in where if names is not None and len(where) <= 25 else ():

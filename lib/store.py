@@ -15,6 +15,7 @@ import uuid
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,30 +26,36 @@ TRAILER = len(MARK) + 64  # bytes after the archive, which zip readers skip
 
 
 def results_folder(profile: str | None = None) -> Path:
-    """Where results go: ``$STUDY_RESULTS``, or ``results/`` beside ``lib/``; with ``profile``, its folder in there.
-
-    Raises:
-        ValueError: if ``profile`` is not a plain name.
+    """Where results go: ``$STUDY_RESULTS``, or ``results/`` beside ``lib/``; of a ``profile``, a plain name, in there.
 
     Example:
         >>> results_folder("smoke").name
         'smoke'
     """
     root = Path(os.environ.get("STUDY_RESULTS") or Path(__file__).resolve().parents[1] / "results").expanduser()
-    if profile is None:
-        return root
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", profile):
+    if profile is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", profile):
         raise ValueError(f"profile must be a plain name such as 'laptop', got {profile!r}")
-    return root / profile
+    return root if profile is None else root / profile
+
+
+@contextmanager
+def new_file(path: Path):
+    """A file open for writing bytes, and reading them, that takes its name when it is whole and on the disk."""
+    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def canonical(key: Mapping) -> str:
-    """The key as JSON in one spelling: names sorted, no spaces; equal keys give equal text whatever their order.
+    """The key as JSON in one spelling: names sorted, no spaces. What JSON cannot hold is a ValueError with its place.
 
     A tuple equals a list of the same items; 1, 1.0, True and "1" are four different values.
-
-    Raises:
-        ValueError: if ``key`` is not a dict, or holds what JSON cannot (the place is named), or a NaN or infinity.
 
     Example:
         >>> canonical({"seed": 0, "dataset": "digits"})
@@ -61,37 +68,25 @@ def canonical(key: Mapping) -> str:
 
 
 def _check(value, place: str) -> None:
-    if value is None or isinstance(value, str | bool | int):
-        return
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{place} must be finite, got {value}")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            if not isinstance(name, str):
+    if isinstance(value, Mapping | list | tuple):
+        named = isinstance(value, Mapping)
+        for name, item in value.items() if named else enumerate(value):
+            if named and not isinstance(name, str):
                 raise ValueError(f"{place} must have text as names, got {name!r} ({type(name).__name__})")
             _check(item, f"{place}[{name!r}]")
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            _check(item, f"{place}[{i}]")
-    else:
-        raise ValueError(
-            f"{place} must be text, a number, a boolean, None, or a list or dict of these; "
-            f"got {type(value).__name__} (convert it: int(…), float(…), .tolist(), or a digest of an array)"
-        )
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place} must be finite, got {value}")
+    elif value is not None and not isinstance(value, str | bool | int | float):
+        kinds, cure = "text, a number, a boolean, None, or a list or dict of these", "int(…), float(…), .tolist()"
+        raise ValueError(f"{place} must be {kinds}; got {type(value).__name__} (convert it: {cure}, or a digest)")
 
 
 class Store:
     """A folder of shards: ``put`` keeps named arrays under a key, ``get`` returns them, ``cached`` does both.
 
     The key must hold all that the result depends on: function name and version, dataset SHA-256, settings, seed,
-    range of the shard. Safe for many processes on one folder. The object is only its folder, so it pickles.
-
-    Args:
-        folder: made on the first ``put``; default ``results_folder(profile) / "cache"``.
-        profile: used where ``folder`` is not given.
-
-    Cost: one pass over the bytes to write, two to read (checksum, then arrays); memory of the arrays and 16 MiB.
+    range of the shard. Safe for many processes on one folder (default ``results_folder(profile) / "cache"``, made on
+    the first ``put``). Cost: two passes over the bytes to write and two to read (checksum, then arrays).
 
     Example:
         >>> store = Store(tempfile.mkdtemp())
@@ -102,9 +97,6 @@ class Store:
     def __init__(self, folder: str | os.PathLike | None = None, *, profile: str | None = None):
         self.folder = Path(folder) if folder is not None else results_folder(profile) / "cache"
 
-    def __repr__(self) -> str:
-        return f"Store({str(self.folder)!r})"
-
     def path(self, key: Mapping) -> Path:
         """The file of a key, there or not."""
         return self.folder / f"{hashlib.sha256(canonical(key).encode()).hexdigest()}.npz"
@@ -114,52 +106,41 @@ class Store:
         return self.path(key).exists()
 
     def get(self, key: Mapping) -> dict[str, np.ndarray] | None:
-        """The arrays of ``key``, or None where there are none.
+        """The arrays of ``key``, or None where there are none; OSError where there is something that is not a file.
 
         A damaged shard is named in a ``RuntimeWarning``, renamed ``*.damaged``, and counts as none.
-
-        Raises:
-            ValueError: if the key is not JSON.
-            OSError: if the file is there but cannot be opened.
         """
         path = self.path(key)
+        if path.exists() and not path.is_file():  # opening a named pipe would wait for ever
+            raise OSError(f"{path} must be a file: it is a folder, a pipe or a device; remove it")
         try:
             with open(path, "rb") as file:
-                arrays, fault = _read(file)
+                arrays = _read(file)
         except FileNotFoundError:
             return None
-        if not fault and str(arrays.pop(KEY, "")) != canonical(key):
-            fault = "it holds another key"
-        if not fault:
+        if arrays is not None and str(arrays.pop(KEY, "")) == canonical(key):
             return arrays
-        aside = path.with_name(path.name + ".damaged")
-        try:
-            os.replace(path, aside)
-        except FileNotFoundError:  # another process has set it aside
-            pass
-        warnings.warn(f"damaged shard {path} ({fault}): set aside as {aside.name}", RuntimeWarning, stacklevel=2)
+        fault = "its checksum does not match" if arrays is None else "it holds another key"
+        with suppress(FileNotFoundError):  # another process has set it aside
+            os.replace(path, f"{path}.damaged")
+        warnings.warn(f"damaged shard {path} ({fault}): now {path.name}.damaged", RuntimeWarning, stacklevel=2)
         return None
 
     def put(self, key: Mapping, arrays: Mapping[str, np.ndarray]) -> Path:
-        """Keep ``arrays`` under ``key``, replacing what was there, and return the file.
-
-        When this returns the shard is on the disk; when it is interrupted nothing is there under the shard's name.
-
-        Raises:
-            ValueError: if the key is not JSON, or an array holds Python objects or has a name that a file cannot.
-        """
-        path, arrays = self.path(key), _plain(arrays)
+        """Keep ``arrays`` of numbers, booleans or text under ``key``, replacing what was there; return the file."""
+        path, plain = self.path(key), _plain(arrays)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        temporary = self.folder / f"{path.stem}.{uuid.uuid4().hex}.tmp"
-        try:
-            with open(temporary, "wb") as file:
-                _write(file, {KEY: np.array(canonical(key)), **arrays})
-                file.flush()
-                os.fsync(file.fileno())
-            _rename(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        for temporary in self.folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):  # another process was faster
+                if temporary.stat().st_mtime < time.time() - 86_400:  # a day old: a killed writer's
+                    temporary.unlink()
+        with new_file(path) as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, array in {KEY: np.array(canonical(key)), **plain}.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
+            file.seek(0)
+            file.write(MARK + hashlib.file_digest(file, "sha256").hexdigest().encode())
         return path
 
     def cached(self, key: Mapping, compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -170,78 +151,28 @@ class Store:
             self.put(key, arrays)
         return arrays
 
-    def _sweep(self, hours: float = 24) -> None:
-        """Remove what killed writers left; an hours-old temporary belongs to nobody."""
-        for left in self.folder.glob("*.tmp"):
-            try:
-                if left.stat().st_mtime < time.time() - 3600 * hours:
-                    left.unlink()
-            except FileNotFoundError:  # another process was faster
-                pass
-
 
 def _plain(arrays: Mapping) -> dict[str, np.ndarray]:
     if not isinstance(arrays, Mapping):
         raise ValueError(f"arrays must be a dict of named arrays, got {type(arrays).__name__}")
-    out = {}
-    for name, value in arrays.items():
+    plain = {name: np.asarray(value) for name, value in arrays.items()}
+    for name, array in plain.items():
         if not isinstance(name, str) or not name or name == KEY or re.search(r"[\x00/\\]", name):
             raise ValueError(f"arrays must have plain text as names (not {KEY!r}), got {name!r}")
-        out[name] = np.asarray(value)
-        if out[name].dtype.hasobject:
+        if array.dtype.hasobject:
             raise ValueError(f"arrays[{name!r}] must hold numbers, booleans or text, got Python objects")
-    return out
+    return plain
 
 
-class _Hashed:
-    """A file that can only be written to, and knows the SHA-256 of what was."""
-
-    def __init__(self, file):
-        self.file, self.sha = file, hashlib.sha256()
-
-    def write(self, data) -> int:
-        self.sha.update(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-def _write(file, arrays: Mapping[str, np.ndarray]) -> None:
-    hashed = _Hashed(file)
-    with zipfile.ZipFile(hashed, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-    file.write(MARK + hashed.sha.hexdigest().encode())
-
-
-def _read(file) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays and "", or nothing and what is wrong with the file."""
-    left = os.fstat(file.fileno()).st_size - TRAILER
-    if left <= 0:
-        return {}, "too short"
-    sha, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
-    while left:
-        got = file.readinto(buffer[: min(left, len(buffer))])
-        sha.update(buffer[:got])
-        left -= got
-    if file.read() != MARK + sha.hexdigest().encode():
-        return {}, "its checksum does not match"
+def _read(file) -> dict[str, np.ndarray] | None:
+    """The arrays of a shard, or None where its checksum does not match."""
+    unread = max(os.fstat(file.fileno()).st_size - TRAILER, 0)
+    sha256, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
+    while unread and (count := file.readinto(buffer[: min(unread, len(buffer))])):  # 0 where the file has shrunk
+        sha256.update(buffer[:count])
+        unread -= count
+    if file.read() != MARK + sha256.hexdigest().encode():
+        return None
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
-        return dict(archive), ""
-
-
-def _rename(temporary: Path, path: Path) -> None:
-    try:
-        os.replace(temporary, path)
-    except PermissionError:  # Windows, while another process reads the same shard: it is there already
-        if not path.exists():
-            raise
-    if os.name == "posix":  # make the new name itself durable
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        return dict(archive)

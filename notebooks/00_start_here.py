@@ -53,9 +53,9 @@ seed: int = 0  # draws the ordinary picture among the cards
 import numpy as np
 import torch
 
-from lib import data, plots
-from lib.overview import chart, score_card, verdict_counts, verdict_list
-from lib.score_files import read_scores
+from experiments.overview import chart, score_card, verdict_counts, verdict_list
+from lib import plots
+from lib.data import datasets, read_scores
 
 plots.style()
 COLUMNS = {  # name here: column of the file
@@ -70,7 +70,7 @@ COLUMNS = {  # name here: column of the file
 # Each row is one score; at its left the pictures of one class that score lowest, at its right those that score highest. All scores here are turned so that high means hard, unusual or needed. The file has every row of the training set, except for F-SI, which is known for a sample of them. (`shown` is the class; try another.)
 
 # %%
-images = data.load("fashion-mnist")
+images = datasets.load("fashion-mnist")
 scores = read_scores("fashion-mnist", images.rows_train)
 own = scores[(scores.label == images.classes.index(shown)).to_numpy()]
 ends = {name: own[column].dropna().sort_values().index for name, column in COLUMNS.items()}

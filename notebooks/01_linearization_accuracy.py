@@ -17,7 +17,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "mnist-5k"  # the easier task: a name that lib.data.load knows, or the path of an .npz
+dataset: str = "mnist-5k"  # the easier task: a name that lib.data.datasets.load knows, or the path of an .npz
 classes: list = [4, 9]  # its two classes
 n: int = 800  # training rows of the task, for the MLP
 n_cnn: int = 100  # training rows of the convolutional networks
@@ -64,6 +64,7 @@ seed: int = 0  # rows, networks, bootstrap
 # Table 1 of the paper: over the left-out examples, the correlation between the predicted and the true change of the weights, $\lVert w-w_{-i}\rVert^2$, and of the predictions on validation data, $\lVert f_w(X_{val})-f_{w_{-i}}(X_{val})\rVert^2$. The claims and what we will call a success, written down before the run:
 
 # %%
+import inspect
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -71,16 +72,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import data, models, plots, removal, stats, transfer
-from lib.claims import Ledger
+from experiments import linearization
+from experiments.linearization import QUANTITIES, accuracy, correlation_gap, influence_by_solver, influence_in_closed_form, kernels, linearized, paced, pair, published_correlation, retrained, stable
+from lib import plots, statistics
 from lib.costs import best_seconds
-from lib.influence import eigenvalue_range, gradient_norm
-from lib.leave_one_out import leave_one_out
-from lib.linearized import ntk
-from lib.removal import kernels, linearized, paced, retrained, stable
-from lib.removal_accuracy import QUANTITIES, accuracy, correlation_gap, pair, published
-from lib.removal_influence import influence, influence_in_closed_form
-from lib.spectral_filter import spectral_filter
+from lib.data import datasets
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.numerics.gradients import ntk
+from lib.numerics.spectral_filter import spectral_filter
+from lib.scores import definitions
+from lib.scores.influence import eigenvalue_range, gradient_norm
+from lib.scores.unique_information import leave_one_out
 from lib.store import Store
 
 # %% [markdown]
@@ -97,8 +100,8 @@ ledger.criteria()
 # Two tasks of two classes: fours and nines, as in the paper, and for its cats and dogs a pair of garments that is hard to tell apart.
 
 # %%
-task = data.load(dataset, classes=classes, n_train=n, n_test=n_val, seed=seed)
-hard = data.load(hard_dataset, classes=hard_classes, n_train=n_hard, n_test=min(n_hard, 2000), seed=seed)
+task = datasets.load(dataset, classes=classes, n_train=n, n_test=n_val, seed=seed)
+hard = datasets.load(hard_dataset, classes=hard_classes, n_train=n_hard, n_test=min(n_hard, 2000), seed=seed)
 shown = [part.x_train[part.y_train == c][:10] for part in (task, hard) for c in (0, 1)]
 fig = plots.pictures(torch.cat(shown), titles=task.classes + hard.classes, size=0.55)
 plots.save(fig, "01_data", profile)
@@ -112,19 +115,10 @@ task, hard
 #
 # $$ f_t(x)=f_0(x)+\Theta(x,X)\,p_t(\Theta+\lambda I)\,(Y-f_0(X)),\qquad p_t(\mu)=\frac{1-(1-\eta\mu)^t}{\mu}. $$
 #
-# (This is the paper's sum over examples. Everything below is trained on the mean, whose step $\eta$ and decay $\lambda$ stand for $\eta/n$ and $n\lambda$ here.) Without example $i$, delete its row and column of $\Theta$. Read literally, that is one inverse and one matrix power for each example; the authors update the inverse (their Appendix E), and the power remains:
+# (This is the paper's sum over examples. Everything below is trained on the mean, whose step $\eta$ and decay $\lambda$ stand for $\eta/n$ and $n\lambda$ here.) Without example $i$, delete its row and column of $\Theta$. Read literally, that is one training of $n-1$ coefficients for each example, here in double precision; the authors take one inverse and one matrix power, and update the inverse (their Appendix E), but the power remains:
 
 # %%
-def predict(kernel, cross, residual, lr, steps):
-    power = torch.matrix_power(torch.eye(len(kernel), dtype=kernel.dtype) - lr * kernel, steps)
-    return cross @ torch.linalg.solve(kernel, residual - power @ residual)
-
-def slow_changes(kernel, cross, residual, lr, steps):
-    whole, changes = predict(kernel, cross, residual, lr, steps), []
-    for i in range(len(kernel)):
-        stay = torch.arange(len(kernel)) != i
-        changes.append(whole - predict(kernel[stay][:, stay], cross[:, stay], residual[stay], lr, steps))
-    return torch.stack(changes)
+print(inspect.getsource(definitions.coefficients), inspect.getsource(definitions.leave_one_out), sep="\n")
 
 
 # %% [markdown]
@@ -138,7 +132,7 @@ kernel, cross = ntk(net, x_few), ntk(net, x_few, task.x_test.double())
 residual = (y_few[:, None] - net(x_few)).detach()
 settings = {"lr": 1 / float(torch.linalg.eigvalsh(kernel)[-1]), "steps": 2000}
 fast = leave_one_out(kernel, residual, cross_kernel=cross, **settings).predictions[..., 0]
-slow = slow_changes(kernel, cross, residual[:, 0], **settings)
+slow = (cross @ definitions.leave_one_out(kernel, residual, **settings)).T
 error = float((fast - slow).abs().max() / slow.abs().max())
 assert error < 1e-6, error
 print(f"{len(some)} deletions against one eigendecomposition: largest difference {error:.0e} of the largest change")
@@ -151,11 +145,11 @@ print(f"{len(some)} deletions against one eigendecomposition: largest difference
 # %%
 store = Store(profile=profile)
 shape = task.x_train[0].shape
-letters = transfer.other_classes(pretraining or dataset, [] if pretraining else classes, n=pretraining_rows, seed=seed)
+letters = linearization.other_classes(pretraining or dataset, [] if pretraining else classes, n=pretraining_rows, seed=seed)
 cnn = lambda outputs: models.cnn_unique_information(shape[0], shape[1], outputs)
-body, right = transfer.pretrain(cnn(len(letters.classes)), letters, epochs=pretraining_epochs, seed=seed, store=store)
+body, right = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=pretraining_epochs, seed=seed, store=store)
 mlp = lambda width: models.initialize(models.mlp(task.x_train[0].numel(), (width,), 1), seed)
-scratch, pretrained = models.initialize(cnn(1), seed), transfer.transferred(body, 1, seed=seed)
+scratch, pretrained = models.initialize(cnn(1), seed), models.transferred(body, 1, seed=seed)
 print(f"CNN pretrained on {letters.name}, {len(letters.classes)} classes: {right:.0%} right")
 
 
@@ -165,12 +159,12 @@ print(f"CNN pretrained on {letters.name}, {len(letters.classes)} classes: {right
 # %%
 def resnet(depth):
     if resnet_weights:
-        return transfer.transferred(transfer.torchvision_resnet(depth, weights=resnet_weights), 1, seed=seed)
-    garments = transfer.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
-    net = transfer.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes))
-    net, right = transfer.pretrain(net, garments, epochs=resnet_epochs, seed=seed, store=store)
+        return models.transferred(models.torchvision_resnet(depth, weights=resnet_weights), 1, seed=seed)
+    garments = linearization.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
+    net = models.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes))
+    net, right = linearization.pretrain(net, garments, epochs=resnet_epochs, seed=seed, store=store)
     print(f"ResNet-{depth}, width {resnet_width}: {sum(p.numel() for p in net.parameters()):,} weights, {right:.0%} right")
-    return transfer.transferred(net, 1, seed=seed)
+    return models.transferred(net, 1, seed=seed)
 
 residual_networks = {f"ResNet-{depth}": resnet(depth) for depth in (18, 50)}
 
@@ -178,10 +172,10 @@ residual_networks = {f"ResNet-{depth}": resnet(depth) for depth in (18, 50)}
 # Each network gets its task, the published length of training $\eta t$, and the examples that are left out in turn. What counts for the closed form is the product $\eta t$: many small steps end where fewer larger ones do, as long as $\eta$ stays well below two over the curvature (the largest eigenvalue of $\Theta/n$). `paced` takes as few steps as that allows.
 
 # %%
-few = data.load(dataset, classes=classes, n_train=n_cnn, n_test=n_val, seed=seed)
-fewer = data.load(hard_dataset, classes=hard_classes, n_train=n_resnet, n_test=n_val, seed=seed)
+few = datasets.load(dataset, classes=classes, n_train=n_cnn, n_test=n_val, seed=seed)
+fewer = datasets.load(hard_dataset, classes=hard_classes, n_train=n_resnet, n_test=n_val, seed=seed)
 if resnet_weights:
-    enlarged = {f"x_{part}": transfer.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")}
+    enlarged = {f"x_{part}": models.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")}
     fewer = replace(fewer, **enlarged)
 
 # %% [markdown]
@@ -226,7 +220,7 @@ for name in ("MLP", "pretrained CNN", "ResNet-18"):
     whole = linearized(start, known).squared_predictions
     for count in per_layer:
         subsets = [kernels(start, per_layer=count, seed=draw) for draw in range(draws)]
-        kept[name, count] = [stats.spearman(linearized(stable(start, part), part).squared_predictions, whole, seed=seed) for part in subsets]
+        kept[name, count] = [statistics.spearman(linearized(stable(start, part), part).squared_predictions, whole, seed=seed) for part in subsets]
 
 # %% [markdown]
 # **Predict.** The MLP has one layer with 802,816 weights. Will 200 of them keep the order of the examples (a Spearman correlation above .95), or 2,000? And in a residual network, with its many small layers?
@@ -249,7 +243,7 @@ plots.save(fig, "01_projection", profile)
 
 # %%
 judged = {name: sorted(found)[len(found) // 2] for (name, count), found in kept.items() if count == per_layer[-1]}
-value, interval = stats.apart(judged)
+value, interval = statistics.apart(judged)
 note = f"{per_layer[-1]:,} coordinates a tensor; median of {draws} choices; {len(task.y_train)}, {n_cnn} and {n_resnet} examples"
 ledger.record("ui.projection", value, interval=interval, n=n_resnet, note=note)
 
@@ -296,7 +290,7 @@ def lissa(task, trained, end, some):
     own = damping(task.weight_decay, exact=False)
     scale = max(lissa_steps, int(end.curvature + task.weight_decay + own) + 1)
     settings = {"damping": own, "scale": scale, "depth": scale, "batch_size": lissa_batch, "seed": seed}
-    return influence(task, trained, some, solver="lissa", device=device, **settings)
+    return influence_by_solver(task, trained, some, solver="lissa", device=device, **settings)
 
 
 # %% [markdown]
@@ -307,7 +301,7 @@ def study(name, weight_decay):
     start, known, some = starts[name]
     task = replace(start, weight_decay=weight_decay)
     truth, trained = retrained(task, some, device=device, store=store)
-    end = kernels(removal.at(task, trained))
+    end = kernels(replace(task, model=trained))
     closed = lambda exact, **options: influence_in_closed_form(
         end, weight_decay=weight_decay, damping=damping(weight_decay, exact), **options
     )[some]
@@ -357,7 +351,7 @@ plots.save(scatters(decay, "predictions"), "01_scatter_predictions", profile)
 
 # %%
 table = pd.concat([accuracy(found, seed=seed, network=name, λ=round(1000 * w)) for (name, w), (found, *_) in studies.items()])
-table["published"] = [published(*row) for row in table[["network", "quantity", "λ", "method"]].itertuples(index=False)]
+table["published"] = [published_correlation(*row) for row in table[["network", "quantity", "λ", "method"]].itertuples(index=False)]
 words = lambda row: f"{row.pearson:.3f} [{row.low:.2f}, {row.high:.2f}]; {row.spearman:.2f}; " + (
     "–" if pd.isna(row.published) else f"{row.published:.3f}"
 )
@@ -416,14 +410,14 @@ gaps = {
     f"{quantity}, λ = 0, {name}": correlation_gap(*(of(name, 0.0, m, quantity) for m in ("linearization", "LiSSA")), seed=seed)
     for quantity in QUANTITIES for name in ("MLP", "pretrained CNN")
 }
-value, interval = stats.apart(gaps)
+value, interval = statistics.apart(gaps)
 ledger.record("ui.table1.influence", value, interval=interval, n=left_out_cnn, note=f"{left_out_mlp} left out of the MLP")
 
 # %% [markdown]
 # And the order of the networks:
 
 # %%
-value, interval = stats.apart({
+value, interval = statistics.apart({
     "MLP − CNN from scratch": correlation_gap(of("MLP"), of("CNN from scratch"), seed=seed),
     "pretrained CNN − CNN from scratch": correlation_gap(of("pretrained CNN"), of("CNN from scratch"), seed=seed),
     "pretrained CNN, λ = 1000 − λ = 0": correlation_gap(of("pretrained CNN", decay), of("pretrained CNN"), seed=seed),
@@ -477,7 +471,7 @@ for weight_decay in (0.0, decay):
 # Without decay the network is far from an optimum, the Hessian is not even positive definite, and the exact solve predicts changes ten times as large as the true ones; with decay the size is right. Against the whole Hessian, the Gauss–Newton matrix makes the squared change a little too small, by much the same factor for each example:
 
 # %%
-newton = influence(replace(start, weight_decay=decay), trained, some[:timed], solver="cg", tol=1e-3, device=device)
+newton = influence_by_solver(replace(start, weight_decay=decay), trained, some[:timed], solver="cg", tol=1e-3, device=device)
 ratio = newton.squared_weights / found["influence"].squared_weights[:timed]
 print(f"‖Δw‖², whole Hessian over Gauss–Newton, λ = {1000 * decay:.0f}: {[round(v, 2) for v in ratio.tolist()]}")
 
@@ -496,7 +490,7 @@ def accuracy_of(model, images, length, weight_decay=0.0):
     found = {"retrained": retrained(start, some, device=device, store=store)[0], "linearization": linearized(start, known)[some]}
     return accuracy(found, seed=seed)
 
-small = data.load(dataset, classes=classes, n_train=n_sweep, n_test=n_val, seed=seed)
+small = datasets.load(dataset, classes=classes, n_train=n_sweep, n_test=n_val, seed=seed)
 sweep = lambda units, run: models.initialize(models.mlp(small.x_train[0].numel(), (units,), 1), run)
 swept = pd.concat([
     accuracy_of(sweep(units, run), small, time_mlp).assign(width=units, run=run) for units in widths for run in range(width_seeds)
@@ -534,13 +528,13 @@ swept.groupby(["quantity", "width"])[["pearson", "spearman", "off"]].mean().unst
 # **Predict.** Must the network be good at its first task before the linearization of its fine-tuning holds, or will a few epochs do?
 
 # %%
-lesser = data.load(dataset, classes=classes, n_train=n_lengths, n_test=n_val, seed=seed)
+lesser = datasets.load(dataset, classes=classes, n_train=n_lengths, n_test=n_val, seed=seed)
 longer = []
 for epochs in lengths:
-    body, right = transfer.pretrain(cnn(len(letters.classes)), letters, epochs=epochs, seed=seed, store=store)
+    body, right = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=epochs, seed=seed, store=store)
     for weight_decay in (0.0, decay):
         length = time_pretrained if epochs else time_cnn
-        rows = accuracy_of(transfer.transferred(body, 1, seed=seed), lesser, length, weight_decay)
+        rows = accuracy_of(models.transferred(body, 1, seed=seed), lesser, length, weight_decay)
         longer.append(rows.assign(epochs=epochs, right=right, λ=round(1000 * weight_decay)))
 longer = pd.concat(longer)
 
@@ -603,7 +597,7 @@ def authors_way(i):
 # %%
 trained = studies["MLP", 0.0][1]
 recursion = {"solver": "lissa", "damping": 10.0, "scale": 1000.0, "batch_size": min(128, count), "device": device}
-lissa_for_one = lambda depth: best_seconds(lambda: influence(start, trained, some[:1], depth=depth, **recursion), repeats=2)
+lissa_for_one = lambda depth: best_seconds(lambda: influence_by_solver(start, trained, some[:1], depth=depth, **recursion), repeats=2)
 lissa_step = max(lissa_for_one(21) - lissa_for_one(1), 1e-4) / 20
 one_training = best_seconds(lambda: retrained(start, some[:timed], device=device)) / (timed + 1) / start.steps * steps
 kernels_alone = best_seconds(lambda: (ntk(start.model, start.x), ntk(start.model, start.x, start.x_val)), repeats=2)
@@ -671,7 +665,7 @@ ledger.table()
 # truth = studies["MLP", 0.0][0]["retrained"].squared_weights
 # pull = known.residual[:, 0].square() * (known.spectrum.vectors.square() @ known.spectrum.values)
 # for name, guess in {"first gradient": pull[some], "linearization": linearized(start, known)[some].squared_weights}.items():
-#     print(f"{name}: Pearson {stats.pearson(guess, truth)[0]:.2f}, Spearman {stats.spearman(guess, truth)[0]:.2f}")
+#     print(f"{name}: Pearson {statistics.pearson(guess, truth)[0]:.2f}, Spearman {statistics.spearman(guess, truth)[0]:.2f}")
 # ```
 # </details>
 #
@@ -686,7 +680,7 @@ ledger.table()
 # truth = studies["MLP", 0.0][0]["retrained"].squared_weights
 # for steps in (1, start.steps // 10 + 1, start.steps, 10 * start.steps, 100 * start.steps):
 #     guess = linearized(replace(start, steps=steps), known)[some].squared_weights
-#     print(f"{steps} steps, true {start.steps}: Spearman {stats.spearman(guess, truth)[0]:.2f}, median of predicted / true {float((guess / truth).median()):.2f}")
+#     print(f"{steps} steps, true {start.steps}: Spearman {statistics.spearman(guess, truth)[0]:.2f}, median of predicted / true {float((guess / truth).median()):.2f}")
 # ```
 # </details>
 #
@@ -700,9 +694,9 @@ ledger.table()
 # for times in (1, 10):
 #     start, known, some = begin(sweep(256, 0), small, times * time_mlp, left_out_sweep)
 #     truth, trained = retrained(start, some, device=device, store=store)
-#     end = kernels(removal.at(start, trained))
+#     end = kernels(replace(start, model=trained))
 #     for name, guess in {"linearization": linearized(start, known), "influence": influence_in_closed_form(end, damping=0.01)}.items():
-#         pearson, ratio = stats.pearson(guess[some].squared_weights, truth.squared_weights)[0], guess[some].squared_weights / truth.squared_weights
+#         pearson, ratio = statistics.pearson(guess[some].squared_weights, truth.squared_weights)[0], guess[some].squared_weights / truth.squared_weights
 #         print(f"{times} times as long, {name}: Pearson {pearson:.2f}, median of predicted / true {float(ratio.median()):.2f}")
 # ```
 # </details>
@@ -717,7 +711,7 @@ ledger.table()
 # found, _, end = studies["MLP", 0.0]
 # guesses = {f"exact, δ = {delta:g}": influence_in_closed_form(end, damping=delta)[starts["MLP"][2]] for delta in (0.01, 0.1, 1.0, 10.0, 100.0)}
 # for name, guess in (guesses | {"LiSSA in the mean": found["LiSSA in the mean"]}).items():
-#     pearson, ratio = stats.pearson(guess.squared_weights, found["retrained"].squared_weights)[0], guess.squared_weights / found["retrained"].squared_weights
+#     pearson, ratio = statistics.pearson(guess.squared_weights, found["retrained"].squared_weights)[0], guess.squared_weights / found["retrained"].squared_weights
 #     print(f"{name}: Pearson {pearson:.3f}, median of predicted / true {float(ratio.median()):.3f}")
 # ```
 # </details>

@@ -21,7 +21,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "fashion-mnist"  # the larger set, a name that lib.data.load knows, or the path of an .npz
+dataset: str = "fashion-mnist"  # the larger set, a name that lib.data.datasets.load knows, or the path of an .npz
 pair: list = [2, 4]  # two of its classes, for the binary task "garments"
 digits: str = "mnist-5k"  # the set of digits of the binary task "digits"
 digit_pair: list = [4, 9]  # two of its classes
@@ -76,6 +76,7 @@ seed: int = 0  # first of all seeds
 # The unique information of an example is how far what training gives with it is from what training gives without it. The paper computes it in closed form for a linearized network, and then uses it: to look at data, to compare sources, to find wrong labels, to summarize. The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import itertools
 import math
 
@@ -85,17 +86,19 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from lib import data, ensemble, models, neighbours, noise, plots, sgd_toy, stats, steady_state, text
-from lib import information as si
-from lib.adversarial import successes
-from lib.claims import Ledger
-from lib.composition import drawn, one_form
-from lib.jacobians import jacobians
-from lib.leave_one_out import leave_one_out
+from experiments import unique_information
+from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, one_form, points, removal_order, successes
+from lib import plots, rankings, statistics
+from lib.data import datasets, noise, text
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.networks.models import narrow_resnet, transferred
+from lib.numerics.gradients import jacobians
+from lib.scores import definitions
+from lib.scores import unique_information as si
+from lib.scores.unique_information import Tangent, f_si, leave_one_out, regression_targets, tangent
 from lib.store import Store
-from lib.summarization import STRATEGIES, accuracies, gap, kept, points, removal_order
-from lib.tangent import Tangent, f_si, tangent, targets
-from lib.transfer import narrow_resnet, transferred
+from lib.training import ensemble, Recipe, Run, Start
 
 plots.style()
 store = Store(profile=profile)
@@ -111,9 +114,9 @@ ledger.criteria()
 def pooled(d):
     return torch.cat([d.x_train, d.x_test]), torch.cat([d.y_train, d.y_test])
 
-whole = data.load(dataset, seed=seed)
-two_garments = data.load(dataset, n_train=2 * n, n_test=n + n_val, classes=pair, seed=seed)
-two_digits = data.load(digits, classes=digit_pair, seed=seed)
+whole = datasets.load(dataset, seed=seed)
+two_garments = datasets.load(dataset, n_train=2 * n, n_test=n + n_val, classes=pair, seed=seed)
+two_digits = datasets.load(digits, classes=digit_pair, seed=seed)
 tasks = {"digits": (*pooled(two_digits), n_digits, n_val_digits), "garments": (*pooled(two_garments), n, n_val)}
 names = {"digits": two_digits.classes, "garments": two_garments.classes}
 k = len(whole.classes)
@@ -158,31 +161,20 @@ for task, (_, y, train, val) in tasks.items():
 # and leaving out $i$ deletes a row and a column of $\Theta$. Read literally, that is one training of the linearized network for each example:
 
 # %%
-def slow_f_si(net, y):
-    goal, n = targets(y, 1)[:, 0], len(y)
-    kernel, first = net.kernel.double(), net.outputs[:, 0].double()
-
-    def trained(seen):
-        alpha = torch.zeros(n, dtype=torch.float64)
-        for _ in range(steps):
-            alpha += lr / n * seen * (goal - first - kernel @ alpha)
-        return net.cross_kernel.double() @ alpha
-
-    everything = torch.ones(n, dtype=torch.float64)
-    without = torch.stack([trained(everything - row) for row in torch.eye(n, dtype=torch.float64)])
-    return (trained(everything) - without).square().mean(1) / 2
+print(inspect.getsource(definitions.f_si), inspect.getsource(definitions.leave_one_out), sep="\n")
 
 # %% [markdown]
-# The library takes all left-out examples at once from one eigendecomposition (`lib.leave_one_out`). Both ways on a few rows, and the second form of the same number: by weights, with the Fisher information of the validation inputs as $\Sigma^{-1}$.
+# The library takes all left-out examples at once from one eigendecomposition (`lib.scores.unique_information`). Both ways on a few rows, and the second form of the same number: by weights, with the Fisher information of the validation inputs as $\Sigma^{-1}$.
 
 # %%
 x, y, *_ = tasks["digits"]
 train, val, _ = (rows[:40] for rows in split("digits", 0))
 model = models.initialize(models.mlp(x[0].numel(), (4,), 1), seed).double()  # few weights
 net, j = tangent(model, x[train].double(), x[val].double()), jacobians(model, x[train].double())
-slow, fast = slow_f_si(net, y[train]), f_si(net, y[train], lr=lr, steps=steps)
-found = leave_one_out(net.kernel, targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
-fisher = si.hessian(jacobians(model, x[val].double()), outputs=1)
+slow = definitions.f_si(model, x[train], y[train], x[val], lr=lr, steps=steps)
+fast = f_si(net, y[train], lr=lr, steps=steps)
+found = leave_one_out(net.kernel, regression_targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
+fisher = si.linearized_hessian(jacobians(model, x[val].double()), outputs=1)
 by_weights = si.sample_information(found.weights(j), precision=fisher)
 error = max(float((other / slow - 1).abs().max()) for other in (fast, by_weights))
 assert error < 1e-6, error
@@ -202,7 +194,7 @@ def scored(x, y, val, classes, s):
     net = tangent(network(x, 1 if classes == 2 else classes, s), x, val)
     wrong, flipped = noise.uniform_noise(y, 0.1, k=classes, seed=seed + s)
     right, noisy = (f_si(net, labels, lr=lr, steps=steps) for labels in (y, wrong))
-    return {"score": right, "noisy": noisy, "flipped": flipped, "regular": neighbours.label_agreement(x, y), "y": y, "x": x}
+    return {"score": right, "noisy": noisy, "flipped": flipped, "regular": rankings.label_agreement(x, y), "y": y, "x": x}
 
 # %% [markdown]
 # All seeds of the three tasks:
@@ -214,7 +206,7 @@ for task, (x, y, *_) in tasks.items():
         train, val, _ = split(task, s)
         every[task].append(scored(x[train], y[train], x[val], 2, s))
 for s in tqdm(range(seeds_ten), desc="ten classes"):
-    ten = data.load(dataset, n_train=n_ten, n_test=n_val_ten, seed=seed + s)
+    ten = datasets.load(dataset, n_train=n_ten, n_test=n_val_ten, seed=seed + s)
     every["ten classes"].append(scored(ten.x_train, ten.y_train, ten.x_test, k, s))
 
 # %% [markdown]
@@ -254,7 +246,7 @@ plots.save(fig, "02_extremes", profile)
 # %%
 def over_seeds(values):
     values = np.array([float(value) for value in values])
-    return float(values.mean()), stats.t_interval(values)
+    return float(values.mean()), statistics.t_interval(values)
 
 def regularity_gap(found):
     order, twentieth = found["score"].argsort(), max(1, len(found["y"]) // 20)
@@ -263,7 +255,7 @@ def regularity_gap(found):
 below = {task: over_seeds((f["score"] < f["score"].mean()).double().mean() for f in found) for task, found in every.items()}
 gaps = {task: over_seeds(map(regularity_gap, found)) for task, found in every.items()}
 for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps}.items():
-    value, interval = stats.apart(values)
+    value, interval = statistics.apart(values)
     ledger.record(claim, value, interval=interval, n=seeds, note=f"ten classes: {seeds_ten} seeds")
     print(claim, {task: round(v, 2) for task, v in value.items()})
 
@@ -278,10 +270,10 @@ for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps
 
 # %%
 def auc(score, flags):
-    return stats.auroc(score.numpy(), flags.numpy(), seed=seed)[0]
+    return statistics.auroc(score.numpy(), flags.numpy(), seed=seed)[0]
 
 even = {task: over_seeds(auc(f["score"], f["y"] == 1) for f in every[task]) for task in tasks}
-value, interval = stats.apart(even)
+value, interval = statistics.apart(even)
 ledger.record("ui.rare_class.even", value, interval=interval, n=seeds)
 print({task: round(v, 3) for task, v in value.items()})
 
@@ -341,12 +333,12 @@ def built(name, classes):
 
 # %%
 def pretrained(name, classes):
-    d = data.load(dataset, n_train=n_pretrain, n_test=1000, classes=classes, seed=seed)
-    recipe = ensemble.Recipe(
+    d = datasets.load(dataset, n_train=n_pretrain, n_test=1000, classes=classes, seed=seed)
+    recipe = Recipe(
         lr=0.05 if name == "DenseNet" else 0.02, momentum=0.9, schedule="cosine", epochs=epochs_pretrain
     )
     body = built(name, len(d.classes))
-    run = ensemble.train(body, d.x_train, d.y_train, d.x_test, d.y_test, recipe=recipe, seeds=[seed], store=store, device=device)
+    run = ensemble.train(body, d, recipe, [seed], run=Run(device=device, store=store))
     body.load_state_dict({key: value[0] for key, value in run.parameters.items()})
     print(f"{name}: {run.accuracy_test[0]:.1%} on {len(d.classes)} classes after {epochs_pretrain} epochs")
     return body
@@ -363,7 +355,7 @@ body = {name: pretrained(name, others) for name in bodies}
 
 # %%
 def on_task(name, s, head):
-    d = data.load(dataset, n_train=n_body, n_test=n_val_body, classes=pair, seed=seed + s)
+    d = datasets.load(dataset, n_train=n_body, n_test=n_val_body, classes=pair, seed=seed + s)
     net = tangent(transferred(body[name], 1, seed=head), d.x_train, d.x_test, per_layer=per_layer, seed=seed)
     return net, d.y_train, d.x_train
 
@@ -411,7 +403,7 @@ def over_pairs(matrix):
 heads = [np.corrcoef(a, b)[0, 1] for a, b in zip(scores[:, 0], other_head, strict=True)]
 found = {what: over_seeds(map(over_pairs, stack)) for what, stack in matrices.items()}
 found |= {"heads": over_seeds(heads), "finite lengths": over_seeds(over_pairs(m[:-1, :-1]) for m in matrices["lengths"])}
-value, interval = stats.apart(found)
+value, interval = statistics.apart(found)
 ledger.record("ui.dependence", value, interval=interval, n=runs)
 print({what: f"{v:.3f} [{low:.3f}, {high:.3f}]" for what, (v, (low, high)) in found.items()})
 
@@ -444,7 +436,7 @@ print(f"two architectures share {10 * value:.1f} of their ten most informative e
 
 # %%
 def from_source(name, box):
-    x, y = pooled(data.load(name, seed=seed))
+    x, y = pooled(datasets.load(name, seed=seed))
     rows = drawn(y, {c: (n_source + n_val_source) // 10 for c in range(10)}, seed=seed)
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     return one_form(x[rows], box=box), y[rows]
@@ -454,7 +446,7 @@ def from_source(name, box):
 
 # %%
 two = [from_source(name, box) for name, box in zip(sources, boxes, strict=True)]
-errors = [1 - float(neighbours.label_agreement(x[:n_source], y[:n_source], k=1).mean()) for x, y in two]
+errors = [1 - float(rankings.label_agreement(x[:n_source], y[:n_source], k=1).mean()) for x, y in two]
 harder = int(errors[1] > errors[0])
 x, val = (torch.cat([part[0][rows] for part in two]) for rows in (slice(n_source), slice(n_source, None)))
 y, source = torch.cat([part[1][:n_source] for part in two]), torch.arange(2 * n_source) // n_source
@@ -470,8 +462,8 @@ for name, setting in zip((bodies[0], bodies[-1]), ("ResNet", "DenseNet"), strict
     net = tangent(transferred(pretrained(name, None), 10, seed=seed), x, val, per_layer=per_layer, seed=seed)
     by_source[setting] = f_si(net, y, lr=0.0001, steps=20000)
     del net
-found = {setting: stats.auroc(score.numpy(), (source == harder).numpy(), seed=seed) for setting, score in by_source.items()}
-value, interval = stats.apart(found)
+found = {setting: statistics.auroc(score.numpy(), (source == harder).numpy(), seed=seed) for setting, score in by_source.items()}
+value, interval = statistics.apart(found)
 ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {sources[harder]}")
 
 # %% [markdown]
@@ -505,7 +497,7 @@ def noisy_run(run, s):
 # %%
 noisy = every | {"pretrained ResNet": [noisy_run(run, s) for s, run in enumerate(nets)]}
 found = {task: over_seeds(auc(f["noisy"], f["flipped"]) for f in results) for task, results in noisy.items()}
-value, interval = stats.apart(found)
+value, interval = statistics.apart(found)
 ledger.record("ui.mislabelled", value, interval=interval, n=seeds, note=f"ten classes {seeds_ten} seeds, ResNet {runs}")
 
 # %% [markdown]
@@ -517,7 +509,7 @@ for column, (task, results) in zip(axes.T, noisy.items(), strict=True):
     one = results[0]
     plots.two_histograms(column[0], one["noisy"].log10(), one["flipped"], "log₁₀ F-SI (nats)", ("right label", "wrong label"), bins=25)
     column[0].set(title=f"{task}: AUROC {value[task]:.2f}")
-    plots.detection(column[1], {"F-SI": one["noisy"]}, one["flipped"])
+    plots.examination_curves(column[1], {"F-SI": one["noisy"]}, one["flipped"])
 axes[1, 0].legend()
 plots.save(fig, "02_mislabelled", profile)
 
@@ -549,7 +541,7 @@ dropped = {task: [one for s in tqdm(range(seeds), desc=task) for one in orders(t
 # Every share of every strategy and seed is a network, and all networks of a task are members of one ensemble. Test rows were seen neither by the scores nor by the training.
 
 # %%
-recipe = ensemble.Recipe(
+recipe = Recipe(
     lr=lr_retrain, momentum=0.9, schedule="cosine", iterations=iterations, batch_size=64, loss="mse"
 )
 
@@ -566,7 +558,7 @@ def retrained(task, hidden, shares, strategies=STRATEGIES):
         if share or one["strategy"] == "random"
     ]  # fmt: skip
     model = models.mlp(x[0].numel(), hidden, 1)
-    return accuracies(model, x, y, plans, recipe=recipe, store=store, device=device)
+    return accuracies(model, x, y, plans, recipe=recipe, run=Run(device=device, store=store))
 
 # %% [markdown]
 # The networks of both tasks:
@@ -590,7 +582,7 @@ def draw(ax, table, title):
     for strategy in table.strategy.unique():
         plots.band(ax, table[(table.strategy == strategy) & (table.removed > 0)], "removed", "accuracy", strategy, **LINES[strategy])
     full = table[table.removed == 0].accuracy
-    plots.reference(ax, full.mean(), "all", interval=stats.t_interval(full.to_numpy()))
+    plots.reference(ax, full.mean(), "all", interval=statistics.t_interval(full.to_numpy()))
     plots.reference(ax, 0.5, "chance")
     ax.set(xlabel="share of the training examples dropped", title=title, ylim=(min(0.45, table.accuracy.min()), 1.01))
 
@@ -621,7 +613,7 @@ def compared(first, second, shares, tables=curves):
     return {
         f"{task}, drop {share:.0%}": found
         for task, table in rows.items()
-        for share, found in stats.over_rows(table[table.index.isin(shares)]).items()
+        for share, found in statistics.over_rows(table[table.index.isin(shares)]).items()
     }
 
 # %% [markdown]
@@ -637,14 +629,14 @@ questions = {
     "ui.summarize.joint": ("joint", "random", (0.6, 0.8, 0.9, 0.95)),
 }
 for claim, question in questions.items():
-    value, interval = stats.apart(compared(*question))
+    value, interval = statistics.apart(compared(*question))
     ledger.record(claim, value, interval=interval, n=seeds)
 
 # %% [markdown]
 # As a table:
 
 # %%
-table = {f"{first} − {second}": stats.apart(compared(first, second, removed))[0] for first, second, _ in questions.values()}
+table = {f"{first} − {second}": statistics.apart(compared(first, second, removed))[0] for first, second, _ in questions.values()}
 pd.DataFrame(table).filter(regex=r"drop (20|40|60|80|90|95)%", axis=0).style.format("{:+.1f}", na_rep="–").set_caption("points of test accuracy")
 
 # %% [markdown]
@@ -685,11 +677,11 @@ plots.save(fig, "02_transfer", profile)
 
 # %%
 found = compared("bottom", "top", (0.2, 0.4, 0.6), second)
-value, interval = stats.apart({key.removeprefix("digits, "): pair for key, pair in found.items()})
+value, interval = statistics.apart({key.removeprefix("digits, "): pair for key, pair in found.items()})
 ledger.record("ui.summarize.transfer", value, interval=interval, n=seeds)
 by_seed = lambda table, s: points(table, s).loc[removed_transfer]
 apart = {s: (by_seed(second["digits"], s) - by_seed(curves["digits"], s)).mean() for s in STRATEGIES}
-value, interval = stats.apart({strategy: over_seeds(moved) for strategy, moved in apart.items()})
+value, interval = statistics.apart({strategy: over_seeds(moved) for strategy, moved in apart.items()})
 ledger.record("ui.summarize.transfer.same", value, interval=interval, n=seeds)
 print("two hidden layers − one, points:", {strategy: round(v, 1) for strategy, v in value.items()})
 
@@ -751,10 +743,11 @@ plots.save(fig, "02_subclass", profile)
 # %%
 def fine_tuned(d, s):
     start = transferred(body[bodies[0]], 1, seed=seed + s)
-    recipe = ensemble.Recipe(lr=0.002, momentum=0.9, epochs=10, batch_size=50, loss="mse")
+    recipe = Recipe(lr=0.002, momentum=0.9, epochs=10, batch_size=50, loss="mse")
     run = ensemble.train(
-        start, d.x_train, d.y_train, recipe=recipe, seeds=[seed + s], store=store, device=device,
-        initial={name: value[None] for name, value in start.state_dict().items()},
+        start, (d.x_train, d.y_train), recipe, [seed + s],
+        start=Start({name: value[None] for name, value in start.state_dict().items()}),
+        run=Run(device=device, store=store),
     )  # fmt: skip
     start.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return start
@@ -764,7 +757,7 @@ def fine_tuned(d, s):
 
 # %%
 def attacked(s):
-    d = data.load(dataset, n_train=n_attacked, n_test=n_val_body, classes=pair, seed=seed + s)
+    d = datasets.load(dataset, n_train=n_attacked, n_test=n_val_body, classes=pair, seed=seed + s)
     tuned, fresh = fine_tuned(d, s), transferred(body[bodies[0]], 1, seed=seed + 500 + s).eval()
     kept_at = {"per_layer": per_layer, "seed": seed}
     own, other = jacobians(fresh, d.x_train, **kept_at), jacobians(fresh, d.x_test, **kept_at)
@@ -886,12 +879,12 @@ plots.save(fig, "02_text", profile)
 
 # %%
 def toy(spread, many):
-    points_x, points_y = sgd_toy.two_gaussians(seed=seed, spread=spread)
-    fresh_x, fresh_y = sgd_toy.two_gaussians(toy_draws, seed=seed + 7000, spread=spread)
+    points_x, points_y = unique_information.two_gaussians(seed=seed, spread=spread)
+    fresh_x, fresh_y = unique_information.two_gaussians(toy_draws, seed=seed + 7000, spread=spread)
     pick = torch.randperm(2 * toy_draws, generator=torch.Generator().manual_seed(seed))[:toy_draws]
     some = torch.randperm(80, generator=torch.Generator().manual_seed(seed))[:many].tolist()
     place, sgd = (fresh_x[pick], fresh_y[pick]), {"runs": toy_runs, "epochs": toy_epochs}
-    return np.array([sgd_toy.information_of(points_x, points_y, i, place, seed=seed + i, **sgd) for i in some])
+    return np.array([unique_information.information_of(points_x, points_y, i, place, seed=seed + i, **sgd) for i in some])
 
 # %% [markdown]
 # The bound minus the information, example by example:
@@ -899,11 +892,11 @@ def toy(spread, many):
 # %%
 values = toy(0.5, toy_examples)  # (examples, 2)
 slack = values[:, 1] - values[:, 0]
-ledger.record("ui.toy", slack.mean(), interval=stats.t_interval(slack), n=toy_examples, note="interval over examples")
+ledger.record("ui.toy", slack.mean(), interval=statistics.t_interval(slack), n=toy_examples, note="interval over examples")
 print(f"information {values[:, 0].mean():.2f} nats on average, bound {values[:, 1].mean():.2f}, over {toy_examples} examples")
 
 # %% [markdown]
-# Here the average of the bound is no larger than that of the information. No contradiction: the inequality is a theorem about the average over what might have stood in the example's place (our test of `lib.sgd_toy` holds it), the gap is then the divergence between the marginal and training without the example, and that is small when one point of 80 hardly moves the marginal. Thirty draws make the marginal a little lumpy, which adds to the information. The published pair is another thing, one example, and an uncommon one:
+# Here the average of the bound is no larger than that of the information. No contradiction: the inequality is a theorem about the average over what might have stood in the example's place (our test of `experiments.unique_information` holds it), the gap is then the divergence between the marginal and training without the example, and that is small when one point of 80 hardly moves the marginal. Thirty draws make the marginal a little lumpy, which adds to the information. The published pair is another thing, one example, and an uncommon one:
 #
 # How much hangs on the Gaussians: the same with narrower and with wider classes, a quarter as many examples each. The published pair is the star.
 
@@ -916,7 +909,7 @@ pairs = {spread: values if spread == 0.5 else toy(spread, toy_examples // 4) for
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.6))
-points_x, points_y = sgd_toy.two_gaussians(seed=seed)
+points_x, points_y = unique_information.two_gaussians(seed=seed)
 for label, colour, marker in ((1, "#0072b2", "o"), (-1, "#d55e00", "s")):
     axes[0].scatter(*points_x[points_y == label].T, s=14, c=colour, marker=marker, label=f"target {label:+d}")
 axes[0].set(xlabel="first coordinate", ylabel="second coordinate", title="the data")
@@ -958,9 +951,9 @@ goal, decay, batch = 2.0 * y[some].double() - 1, 0.01, 5
 # %%
 def steady(keep, rate):
     """Minimum and steady-state covariance of SGD on these rows."""
-    best = steady_state.minimum(j[keep], goal[keep], weight_decay=decay)
-    spread = si.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
-    return best, si.sgd_covariance(si.hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+    best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
+    spread = unique_information.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
+    return best, unique_information.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
 
 # %% [markdown]
 # First SGD:
@@ -968,22 +961,22 @@ def steady(keep, rate):
 # %%
 rate = 0.05
 best, sigma = steady(rows >= 0, rate)
-h = si.hessian(j, outputs=1, weight_decay=decay)
-spread = si.gradient_covariance(j, (j @ best - goal)[:, None])
+h = si.linearized_hessian(j, outputs=1, weight_decay=decay)
+spread = unique_information.gradient_covariance(j, (j @ best - goal)[:, None])
 system = torch.kron(h, torch.eye(11).double()) + torch.kron(torch.eye(11).double(), h)
 defined = torch.linalg.solve(system, (rate / batch * spread).flatten()).view(11, 11)
 without = [steady(rows != i, rate) for i in rows]
 information = si.sample_information(torch.stack([best - w for w, _ in without]), covariance=sigma)
-divergence = torch.stack([sgd_toy.gaussian_kl((best, defined), (w, defined)) for w, _ in without])
+divergence = torch.stack([unique_information.gaussian_kl((best, defined), (w, defined)) for w, _ in without])
 sgd_error = float((divergence / information - 1).abs().max())
 
 # %% [markdown]
 # Then Langevin, without decay: $\mathrm{SI}=\frac{b}{\eta\sigma^2 n}\,\frac{r_i^2\,h_i}{(1-h_i)^2}$ with residuals $r$ and leverages $h$ of plain least squares.
 
 # %%
-h0, best0 = si.hessian(j, outputs=1), steady_state.minimum(j, goal)
-delta = torch.stack([best0 - steady_state.minimum(j[rows != i], goal[rows != i]) for i in rows])
-langevin = si.sample_information(delta, precision=si.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
+h0, best0 = si.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
+delta = torch.stack([best0 - unique_information.minimum(j[rows != i], goal[rows != i]) for i in rows])
+langevin = si.sample_information(delta, precision=unique_information.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
 leverage = (j @ torch.linalg.inv(j.T @ j) * j).sum(1)
 cook = batch / (rate * 0.3**2 * 200) * (goal - j @ best0) ** 2 * leverage / (1 - leverage) ** 2
 langevin_error = float((langevin / cook - 1).abs().max())
@@ -999,7 +992,7 @@ ledger.record("ui.sgd", {"SGD": sgd_error, "Langevin": langevin_error}, n=200)
 def simulated_ratio(r):
     """Sample information with the covariance of simulated SGD over that with the Lyapunov equation's, (n,)."""
     long = {"burn": int(50 / r), "steps": 2000, "every": 20, "seed": seed}
-    cloud = steady_state.sgd_wander(j, goal, lr=r, batch_size=batch, weight_decay=decay, **long)
+    cloud = unique_information.sgd_wander(j, goal, lr=r, batch_size=batch, weight_decay=decay, **long)
     moved = torch.stack([best - w for w, _ in without])
     by = [si.sample_information(moved, covariance=c) for c in (cloud.T.cov(), steady(rows >= 0, r)[1])]
     return by[0] / by[1]
@@ -1009,7 +1002,7 @@ def simulated_ratio(r):
 
 # %%
 ratio = {f"η = {r}": over_seeds(simulated_ratio(r)) for r in rates}
-value, interval = stats.apart(ratio)
+value, interval = statistics.apart(ratio)
 ledger.record("ui.sgd.simulation", {key: v - 1 for key, v in value.items()}, n=200,
               interval={key: (low - 1, high - 1) for key, (low, high) in interval.items()})  # fmt: skip
 
@@ -1017,8 +1010,8 @@ ledger.record("ui.sgd.simulation", {key: v - 1 for key, v in value.items()}, n=2
 # And the full divergence, each side with its own covariance:
 
 # %%
-full = torch.stack([sgd_toy.gaussian_kl((best, sigma), own) for own in without])
-rho, rho_interval = stats.spearman(information.numpy(), full.numpy(), seed=seed)
+full = torch.stack([unique_information.gaussian_kl((best, sigma), own) for own in without])
+rho, rho_interval = statistics.spearman(information.numpy(), full.numpy(), seed=seed)
 ledger.record("ui.sgd.constant", rho, interval=rho_interval, n=200)
 print(f"Spearman of the information with the full divergence {rho:.3f}")
 
@@ -1073,7 +1066,7 @@ ledger.table()
 # single, doubled = (tangent(network(x, 1, 0), x[some], x[val]) for some in (train, rows))
 # for t in (steps, 10 * steps, 1000 * steps):
 #     before, after = f_si(single, y[train], lr=lr, steps=t), f_si(doubled, y[rows], lr=lr, steps=t)
-#     others = stats.spearman(before, after[:-1])[0]
+#     others = statistics.spearman(before, after[:-1])[0]
 #     print(f"{t:,} steps: {float(after[best] / before[best]):.0e} of its F-SI is left; Spearman of all {others:.3f}")
 # ```
 # </details>
@@ -1089,7 +1082,7 @@ ledger.table()
 # net = tangent(network(x, 1, 0), x[train], x[val])
 # once = f_si(net, y[train], lr=lr, steps=1)
 # by_hand = (lr / len(train) * (y[train] - net.outputs[:, 0])).double() ** 2 * net.cross_kernel.double().square().mean(0) / 2
-# print(f"by hand: off by {float((once / by_hand - 1).abs().max()):.0e}; Spearman with the score {stats.spearman(once, every['digits'][0]['score'])[0]:.2f}")
+# print(f"by hand: off by {float((once / by_hand - 1).abs().max()):.0e}; Spearman with the score {statistics.spearman(once, every['digits'][0]['score'])[0]:.2f}")
 # ```
 # </details>
 #
@@ -1104,7 +1097,7 @@ ledger.table()
 # net = tangent(network(x, 1, 0), x[train], x[val])
 # own = Tangent(net.kernel, net.kernel, net.outputs)
 # on_both = [f_si(one, y[train], lr=lr, steps=steps) for one in (own, net)]
-# print(f"Spearman {stats.spearman(*on_both)[0]:.3f}")
+# print(f"Spearman {statistics.spearman(*on_both)[0]:.3f}")
 # ```
 # </details>
 #
@@ -1120,7 +1113,7 @@ ledger.table()
 # unit = x / ink[:, None, None, None] * ink.mean()
 # again = scored(unit[train], y[train], unit[val], 2, 0)
 # for name, one in {"as they are": found, "same length": again}.items():
-#     follows = stats.spearman(one["score"], ink[train])[0]
+#     follows = statistics.spearman(one["score"], ink[train])[0]
 #     print(f"{name}: Spearman with the ink {follows:+.2f}, AUROC of wrong labels {auc(one['noisy'], one['flipped']):.2f}")
 # ```
 # </details>

@@ -21,13 +21,13 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "fashion-mnist"  # the varied data: a name that lib.data.load knows, or the path of an .npz
+dataset: str = "fashion-mnist"  # the varied data: a name that lib.data.datasets.load knows, or the path of an .npz
 n: int = 2000  # training rows
 n_test: int = 10000  # test rows
 contrast: str = "mnist-5k"  # the easy data to compare with
 n_contrast: int = 2000  # its training rows
 n_test_contrast: int = 1000  # its test rows
-architecture: str = "mlp-128"  # the network, a name that lib.models.by_name knows
+architecture: str = "mlp-128"  # the network, a name that lib.networks.models.by_name knows
 contrast_architecture: str = "mlp-128"  # the network on the easy data
 trials: int = 4000  # networks, each trained on a random 70% of the rows
 contrast_trials: int = 1000  # networks on the easy data
@@ -56,6 +56,7 @@ seed: int = 0  # rows, subsets, networks, bootstrap
 
 # %%
 import dataclasses
+import inspect
 import itertools
 import math
 import time
@@ -66,13 +67,18 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import data, ensemble, models, plots, pruning, stats
-from lib import memorization as mz
-from lib.agreement import compare, consistency, displayed_examples, overlap
-from lib.claims import Ledger
-from lib.neighbours import are_neighbours, cosine, label_agreement
-from lib.published import Unavailable, published
+from experiments import pruning
+from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, pair_counts, permuted_pair_counts, shared_pairs
+from lib import plots, statistics
+from lib.data import datasets
+from lib.data.score_files import Unavailable, published
+from lib.ledger.ledger import Ledger
+from lib.networks import models, stacked
+from lib.rankings import are_neighbours, cosine, label_agreement
+from lib.scores import definitions
+from lib.scores.memorization import high_influence_pairs, influence_of_seeing, memorization, squared_error_bound, subsets
 from lib.store import Store
+from lib.training import ensemble, Recipe, Record, Run
 
 plots.style()
 ledger, store = Ledger("03", profile), Store(profile=profile)
@@ -84,8 +90,8 @@ ledger.criteria()
 # Two sets of ten classes and the same number of training rows: clothes, which vary, and digits, which vary little. Pixels are centred at the mean training image and divided by their standard deviation before training; pictures are shown as they are.
 
 # %%
-clothes = data.load(dataset, n_train=n, n_test=n_test, seed=seed)
-digits = data.load(contrast, n_train=n_contrast, n_test=n_test_contrast, seed=seed)
+clothes = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
+digits = datasets.load(contrast, n_train=n_contrast, n_test=n_test_contrast, seed=seed)
 for d in (clothes, digits):
     fig = plots.pictures(d.x_train[torch.linspace(0, len(d.y_train) - 1, 12).long()], columns=12, size=0.6, titles=[d.name])
     plots.save(fig, f"03_data_{d.name}", profile)
@@ -108,21 +114,19 @@ print(clothes, digits, sep="\n")
 def made_up(t, seed, examples=100):
     g = torch.Generator().manual_seed(seed)
     truth = torch.rand(examples, generator=g)
-    saw = mz.subsets(examples, round(0.7 * examples), t, seed)
+    saw = subsets(examples, round(0.7 * examples), t, seed)
     return saw, torch.rand(t, examples, generator=g) < 0.5 + truth * (saw.float() - 0.5), torch.diag(truth)
 
 
-def slow_influence(saw, right):
-    share = lambda rows, j: right[rows, j].double().mean()
-    rows = [[share(saw[:, i], j) - share(~saw[:, i], j) for j in range(right.shape[1])] for i in range(saw.shape[1])]
-    return torch.tensor(rows, dtype=torch.float64)
+print(inspect.getsource(definitions.influence_of_seeing))
 
 # %% [markdown]
 # The library's version is one matrix product of two bit matrices (who saw what, who is right about what): the hits among the networks that saw $i$ are $\mathrm{saw}^\top\mathrm{right}$, exact in float32 up to $2^{24}$ networks; all else follows from counts. Memorization is the diagonal, with the training set as its own test set. Both must agree:
 
 # %%
 saw, right, truth = made_up(60, seed)
-slow, fast, own = slow_influence(saw, right), mz.influence(saw, right), mz.memorization(saw, right)
+slow = definitions.influence_of_seeing(saw, right)
+fast, own = influence_of_seeing(saw, right), memorization(saw, right)
 error = float(max((fast.value - slow).abs().max(), (own.value - slow.diagonal()).abs().max()))
 assert error < 1e-12, error
 ledger.record("lt.estimator", error, n=slow.numel(), note="largest absolute difference; estimates are of order 1")
@@ -137,12 +141,12 @@ print(f"{slow.numel():,} influences by loop and by one product: largest differen
 
 # %%
 grid, repeats = [50, 100, 200, 500, 1000, 2000, 4000], 10
-squared = lambda saw, right, truth: float((mz.influence(saw, right).value - truth).square().mean())
+squared = lambda saw, right, truth: float((influence_of_seeing(saw, right).value - truth).square().mean())
 errors = np.array([[squared(*made_up(t, repeat)) for repeat in range(repeats)] for t in grid])  # (grid, repeats)
-bounds = np.array([mz.squared_error_bound(t, 100, 70) for t in grid])
+bounds = np.array([squared_error_bound(t, 100, 70) for t in grid])
 ratios = errors / bounds[:, None]
 worst = ratios.mean(1).argmax()
-interval = stats.t_interval(ratios[worst])
+interval = statistics.t_interval(ratios[worst])
 ledger.record("lt.estimator.bound", ratios[worst].mean(), interval=interval, n=repeats, note=f"worst at t = {grid[worst]}")
 
 # %% [markdown]
@@ -183,8 +187,8 @@ def fit(d, sees, recipe, *, network=architecture, first_seed=0):
     """Who is right about what: (networks, training rows) and (networks, test rows)."""
     model = models.by_name(network, shape=tuple(d.x_train.shape[1:]), classes=len(d.classes))
     run = ensemble.train(
-        model, d.x_train, d.y_train, d.x_test, d.y_test, recipe=recipe, member_sees=sees, device=device, store=store,
-        seeds=range(first_seed, first_seed + len(sees)), record=ensemble.Record(parameters=False),
+        model, d, recipe, range(first_seed, first_seed + len(sees)), sees=sees, record=Record(parameters=False),
+        run=Run(device=device, store=store),
     )  # fmt: skip
     return run.correct_train[:, -1], run.correct_test[:, -1]
 
@@ -193,11 +197,11 @@ def fit(d, sees, recipe, *, network=architecture, first_seed=0):
 
 # %%
 schedule = {"momentum": 0.9, "schedule": "warmup_linear"}
-recipe = ensemble.Recipe(lr=lr, epochs=epochs, batch_size=batch_size, augment=augment or None, **schedule)
-contrast_recipe = ensemble.Recipe(lr=contrast_lr, epochs=contrast_epochs, batch_size=contrast_batch_size, **schedule)
+recipe = Recipe(lr=lr, epochs=epochs, batch_size=batch_size, augment=augment or None, **schedule)
+contrast_recipe = Recipe(lr=contrast_lr, epochs=contrast_epochs, batch_size=contrast_batch_size, **schedule)
 images, plain = standardized(clothes), standardized(digits)
-sees = mz.subsets(n, round(0.7 * n), trials, seed)
-sees_plain = mz.subsets(n_contrast, round(0.7 * n_contrast), contrast_trials, seed)
+sees = subsets(n, round(0.7 * n), trials, seed)
+sees_plain = subsets(n_contrast, round(0.7 * n_contrast), contrast_trials, seed)
 right, right_test = fit(images, sees, recipe)
 right_plain, right_test_plain = fit(plain, sees_plain, contrast_recipe, network=contrast_architecture)
 
@@ -220,8 +224,8 @@ summary(varied=(sees, right, right_test), easy=(sees_plain, right_plain, right_t
 # **Predict.** Both sets have ten classes and as many rows. What share of the clothes, and what share of the digits, has to be seen to be got right (memorization of .25 or more)?
 
 # %%
-mem = mz.memorization(sees, right)
-mem_plain = mz.memorization(sees_plain, right_plain)
+mem = memorization(sees, right)
+mem_plain = memorization(sees_plain, right_plain)
 if (most := int((mem.value >= 0.5).sum())) < 10:
     raise ValueError(f"dataset: {most} of {n:,} examples of {clothes.name} are memorized (≥ .5), too few to study; take harder data or more of them")
 
@@ -246,7 +250,7 @@ plots.save(fig, "03_memorization", profile);
 
 # %%
 memorized, memorized_plain = (mem.value >= 0.25).numpy(), (mem_plain.value >= 0.25).numpy()
-share, interval = stats.share(memorized)
+share, interval = statistics.share(memorized)
 gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 
 # %% [markdown]
@@ -256,7 +260,7 @@ gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 flags = memorized.astype(float), memorized_plain.astype(float)
 note = f"{n:,} rows, {architecture}; standard error of an estimate at most {mem.error.nan_to_num().max():.3f}"
 ledger.record("lt.fraction", share, interval=interval, n=n, note=note)
-interval, note = stats.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {memorized_plain.mean():.1%} of {contrast}"
+interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {memorized_plain.mean():.1%} of {contrast}"
 ledger.record("lt.fraction.mnist", gap(*flags), interval=interval, n=n, note=note)
 ledger.record("lt.fraction.imagenet", None)
 print(f"≥ 0.25: {share:.1%} of {clothes.name}, {memorized_plain.mean():.1%} of {digits.name}")
@@ -292,7 +296,7 @@ for d, estimate, label in shown:
 typical = label_agreement(clothes.x_train, clothes.y_train).numpy()
 groups = typical[(mem.value <= 0.05).numpy()], typical[(mem.value >= 0.5).numpy()]
 note = "neighbours with the same label: {:.2f} of 1 where memorization ≤ 0.05, {:.2f} where ≥ 0.5".format(*(g.mean() for g in groups))
-interval = stats.bootstrap_interval(gap, *groups, seed=seed)
+interval = statistics.bootstrap_interval(gap, *groups, seed=seed)
 ledger.record("lt.fraction.atypical", gap(*groups), interval=interval, n=sum(map(len, groups)), note=note)
 print(note, f"({len(groups[0])} and {len(groups[1])} examples)")
 
@@ -310,8 +314,8 @@ for threshold in thresholds:
     plans["memorized", threshold] = rest
     plans["random", threshold] = pruning.random_subsets(n, float(rest.double().mean()), range(retrainings))
 model = models.by_name(architecture, shape=tuple(images.x_train.shape[1:]), classes=len(images.classes))
-options = {"recipe": recipe, "seeds": range(retrainings), "device": device, "store": store}
-reduced = pruning.retrain(model, images, plans, columns=("removed", "threshold"), **options)
+options = {"recipe": recipe, "seeds": range(retrainings), "run": Run(device=device, store=store)}
+reduced = pruning.retrain_pruned(model, images, plans, columns=("removed", "threshold"), **options)
 
 # %% [markdown]
 # Test accuracy with 95% bands over trainings, and what is left of the training set.
@@ -321,7 +325,7 @@ fig, (ax, left) = plt.subplots(2, 1, figsize=(6, 4.6), sharex=True, height_ratio
 whole = reduced[reduced.removed == "all"].accuracy.to_numpy()
 plots.band(ax, reduced[reduced.removed == "memorized"], "threshold", "accuracy", "memorization", label="without the memorized")
 plots.band(ax, reduced[reduced.removed == "random"], "threshold", "accuracy", "random", label="without as many at random")
-plots.reference(ax, whole.mean(), "all rows", interval=stats.t_interval(whole))
+plots.reference(ax, whole.mean(), "all rows", interval=statistics.t_interval(whole))
 left.plot(thresholds, reduced[reduced.removed == "memorized"].groupby("threshold").kept.first() / n, marker=".", color="0.35")
 left.set(ylim=(0, 1.05), xlabel="memorization above which examples are removed", ylabel="share kept")
 ax.set(ylabel="test accuracy")
@@ -334,7 +338,7 @@ plots.save(fig, "03_marginal", profile);
 # %%
 lost = 100 * pruning.gain(reduced, {"removed": "random"}, {"removed": "memorized"}, by="threshold")
 value = {f"≥ {threshold:g}": v.mean() for threshold, v in lost.iterrows()}
-interval = {f"≥ {threshold:g}": stats.t_interval(v) for threshold, v in lost.iterrows()}
+interval = {f"≥ {threshold:g}": statistics.t_interval(v) for threshold, v in lost.iterrows()}
 ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="intervals over trainings, paired by seed")
 table = pd.DataFrame(interval, index=["low", "high"]).T
 table.assign(difference=value)[["difference", "low", "high"]].style.format("{:+.2f}").set_caption("random − memorized, points")
@@ -349,9 +353,9 @@ table.assign(difference=value)[["difference", "low", "high"]].style.format("{:+.
 # %%
 def pairs_and_luck(d, sees, right, right_test):
     rows = {"rows_train": d.rows_train, "rows_test": d.rows_test}
-    pairs = mz.high_influence_pairs(sees, right, right_test, d.y_train, d.y_test, **rows)
-    deal = {"candidates": mz.memorization(sees, right).value >= 0.25, "permutations": permutations, "seed": seed}
-    return pairs, mz.permuted_pair_counts(sees, right_test, d.y_train, d.y_test, **deal)
+    pairs = high_influence_pairs(sees, right, right_test, d.y_train, d.y_test, **rows)
+    deal = {"candidates": memorization(sees, right).value >= 0.25, "permutations": permutations, "seed": seed}
+    return pairs, permuted_pair_counts(sees, right_test, d.y_train, d.y_test, **deal)
 
 
 pairs, null = pairs_and_luck(clothes, sees, right, right_test)
@@ -365,8 +369,8 @@ pairs.head(5).drop(columns=["train", "test"]).style.format(precision=3).hide(axi
 columns = ["pairs", "test examples", "with one influencer", "networks", "candidates", "pairs by luck", "at most"]
 luck = lambda null: (null.pairs.mean(), null.pairs.quantile(0.975))
 rows = {
-    clothes.name: (*mz.pair_counts(pairs.test), trials, memorized.sum(), *luck(null)),
-    digits.name: (*mz.pair_counts(pairs_plain.test), contrast_trials, memorized_plain.sum(), *luck(null_plain)),
+    clothes.name: (*pair_counts(pairs.test), trials, memorized.sum(), *luck(null)),
+    digits.name: (*pair_counts(pairs_plain.test), contrast_trials, memorized_plain.sum(), *luck(null_plain)),
     "paper: MNIST": (35, 33, 31, 4000, None, None, None),
     "paper: CIFAR-100": (1015, 888, 774, 4000, 18_099, None, None),
     "paper: ImageNet": (1641, 1462, 1298, 2000, None, None, None),
@@ -397,7 +401,7 @@ plots.save(fig, "03_pairs_histogram", profile);
 in_pair = np.isin(np.arange(n_test), pairs.test)
 in_pair_plain = np.isin(np.arange(n_test_contrast), pairs_plain.test)
 lucky = np.quantile(null.test_examples, [0.025, 0.975]) / n_test
-share, interval = stats.share(in_pair)
+share, interval = statistics.share(in_pair)
 note = f"{len(pairs)} pairs, {null.pairs.mean():.1f} expected by luck"
 ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=note)
 
@@ -406,7 +410,7 @@ ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=n
 
 # %%
 single = np.unique(pairs.test, return_counts=True)[1] == 1
-value, interval = stats.share(single) if len(single) else (None, None)
+value, interval = statistics.share(single) if len(single) else (None, None)
 ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f"{single.sum()} of {len(single)} test examples")
 
 # %% [markdown]
@@ -414,7 +418,7 @@ ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f
 
 # %%
 flags = in_pair.astype(float), in_pair_plain.astype(float)
-interval, note = stats.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {in_pair_plain.mean():.1%}"
+interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {in_pair_plain.mean():.1%}"
 ledger.record("lt.pairs.mnist", gap(*flags), interval=interval, n=n_test, note=note)
 
 # %% [markdown]
@@ -427,7 +431,7 @@ stated, found = {"CIFAR-100": (1015, 888, 774), "ImageNet": (1641, 1462, 1298)},
 try:
     for name in stated:
         file = f"{name.replace('-', '').lower()}_high_infl_pairs_infl0.15_mem0.25.npz"
-        found[name] = mz.pair_counts(published(file, url=published_url, folder=reference or None)["tt_idx"])
+        found[name] = pair_counts(published(file, url=published_url, folder=reference or None)["tt_idx"])
     off = {name: max(abs(a / b - 1) for a, b in zip(found[name], stated[name], strict=True)) for name in stated}
     ledger.record("lt.pairs.published", off, n=sum(c.pairs for c in found.values()))
 except Unavailable as reason:
@@ -444,7 +448,7 @@ pd.DataFrame(found, index=["pairs", "test examples", "single"]) if found else "T
 # %%
 drawn, captions = [], []
 chosen = torch.tensor(displayed_examples(pairs).T.flatten().tolist())  # row by row, three groups a row
-value = mz.influence(sees[:, chosen], right_test).value
+value = influence_of_seeing(sees[:, chosen], right_test).value
 for i, row in zip(chosen, value, strict=True):
     best = row.topk(4).indices
     twin = are_neighbours(clothes.x_train, clothes.x_test, i.expand(4), best)
@@ -470,9 +474,9 @@ closer = (similarity[i, j] - ((similarity * mates).sum(1) / mates.sum(1))[i]).nu
 # %%
 twins = are_neighbours(clothes.x_train, clothes.x_test, i, j).numpy()
 strong = (pairs.influence >= 0.4).to_numpy()
-interval, note = stats.bootstrap_interval(np.mean, closer, seed=seed), f"cosine in a pair {similarity[i, j].mean():.3f}"
+interval, note = statistics.bootstrap_interval(np.mean, closer, seed=seed), f"cosine in a pair {similarity[i, j].mean():.3f}"
 ledger.record("lt.visual", closer.mean(), interval=interval, n=len(pairs), note=note)
-value, interval = stats.share(twins[strong]) if strong.any() else (None, None)
+value, interval = statistics.share(twins[strong]) if strong.any() else (None, None)
 note = f"{twins[strong].sum()} of {strong.sum()} pairs; of all pairs {twins.mean():.0%}"
 ledger.record("lt.visual.duplicates", value, interval=interval, n=int(strong.sum()), note=note)
 print(f"cosine {closer.mean():+.3f} above the class; neighbours: {note}")
@@ -505,7 +509,7 @@ rows = {
     (arm, where): {
         "rows removed": int((~arms[arm][0]).sum()),
         "accuracy": f"{accuracy[arm, where].mean():.2f} ± {accuracy[arm, where].std(ddof=1):.2f}",
-        "fall (points)": "" if arm == "all rows" else "{:.2f} [{:.2f}, {:.2f}]".format(v.mean(), *stats.t_interval(v)),
+        "fall (points)": "" if arm == "all rows" else "{:.2f} [{:.2f}, {:.2f}]".format(v.mean(), *statistics.t_interval(v)),
     }
     for (arm, where), v in falls.items()
 }
@@ -517,16 +521,16 @@ pd.DataFrame.from_dict(rows, orient="index")
 # %%
 fall, fall_on = falls["without Sₕ", "all test examples"], falls["without Sₕ", "S′ₕ"]
 note = f"{int(training_side.sum())} of {n:,} rows removed"
-ledger.record("lt.utility", fall.mean(), interval=stats.t_interval(fall), n=retrainings, note=note)
+ledger.record("lt.utility", fall.mean(), interval=statistics.t_interval(fall), n=retrainings, note=note)
 note = f"{in_pair.sum()} of {n_test:,} test examples"
-ledger.record("lt.utility.influenced", fall_on.mean(), interval=stats.t_interval(fall_on), n=retrainings, note=note)
+ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.t_interval(fall_on), n=retrainings, note=note)
 
 # %% [markdown]
 # How much of the fall lies on $S'_h$?
 
 # %%
 part, ratio = fall_on * in_pair.mean(), lambda a, b, axis=-1: a.sum(axis) / b.sum(axis)
-interval = stats.bootstrap_interval(ratio, part, fall, paired=True, seed=seed)
+interval = statistics.bootstrap_interval(ratio, part, fall, paired=True, seed=seed)
 note = f"{part.mean():.2f} of {fall.mean():.2f} points; by chance {in_pair.mean():.0%}"
 ledger.record("lt.utility.share", ratio(part, fall), interval=interval, null=(0.0, in_pair.mean()), n=retrainings, note=note)
 print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part, fall):.0%} of the fall")
@@ -540,9 +544,9 @@ print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part,
 
 # %%
 halves = [slice(0, trials // 2), slice(trials // 2, trials)]
-pairs_of = lambda rows: mz.high_influence_pairs(sees[rows], right[rows], right_test[rows], clothes.y_train, clothes.y_test)
+pairs_of = lambda rows: high_influence_pairs(sees[rows], right[rows], right_test[rows], clothes.y_train, clothes.y_test)
 first, second = (pairs_of(half) for half in halves)
-shared = overlap(first, second)
+shared = shared_pairs(first, second)
 both, either, one, other = (shared[c].to_numpy(float) for c in ("both", "either", "first", "second"))
 jaccard = lambda both, either, axis=-1: both.sum(axis) / either.sum(axis)
 twice = lambda both, one, other, axis=-1: 2 * both.sum(axis) / (one.sum(axis) + other.sum(axis))
@@ -551,9 +555,9 @@ twice = lambda both, one, other, axis=-1: 2 * both.sum(axis) / (one.sum(axis) + 
 # Jaccard similarity is the pairs in both halves over the pairs in either; the share found again is a gentler count of the same. Both intervals are over test examples.
 
 # %%
-interval, note = stats.bootstrap_interval(jaccard, both, either, paired=True, seed=seed), f"{trials // 2:,} networks a half"
+interval, note = statistics.bootstrap_interval(jaccard, both, either, paired=True, seed=seed), f"{trials // 2:,} networks a half"
 ledger.record("lt.consistency", jaccard(both, either), interval=interval, n=len(shared), note=note)
-interval, note = stats.bootstrap_interval(twice, both, one, other, paired=True, seed=seed), f"{len(first)} and {len(second)} pairs"
+interval, note = statistics.bootstrap_interval(twice, both, one, other, paired=True, seed=seed), f"{len(first)} and {len(second)} pairs"
 ledger.record("lt.consistency.pairs", twice(both, one, other), interval=interval, n=len(shared), note=note)
 print(f"Jaccard {jaccard(both, either):.2f}; {twice(both, one, other):.0%} found again ({note})")
 
@@ -563,10 +567,10 @@ print(f"Jaccard {jaccard(both, either):.2f}; {twice(both, one, other):.0%} found
 # %%
 i, j = (torch.tensor(pd.concat([first, second]).drop_duplicates(["train", "test"])[c].tolist()) for c in ("train", "test"))
 rows, at = i.unique(return_inverse=True)
-estimates = [mz.influence(sees[half][:, rows], right_test[half]) for half in halves]
+estimates = [influence_of_seeing(sees[half][:, rows], right_test[half]) for half in halves]
 differences = (estimates[0].value - estimates[1].value).abs()[at, j].numpy()
 noise = math.sqrt(2 / math.pi) * (estimates[0].error.square() + estimates[1].error.square()).sqrt()[at, j].numpy()
-interval, note = stats.bootstrap_interval(np.mean, differences, seed=seed), f"binomial noise alone makes {noise.mean():.4f}"
+interval, note = statistics.bootstrap_interval(np.mean, differences, seed=seed), f"binomial noise alone makes {noise.mean():.4f}"
 ledger.record("lt.consistency.difference", differences.mean(), interval=interval, n=len(differences), note=note)
 print(f"mean difference {differences.mean():.4f} [{interval[0]:.4f}, {interval[1]:.4f}]; {note}")
 
@@ -577,7 +581,7 @@ print(f"mean difference {differences.mean():.4f} [{interval[0]:.4f}, {interval[1
 growth = {}
 for t in [trials // 2 >> shift for shift in (4, 3, 2, 1, 0) if trials // 2 >> shift >= 8]:
     parts = [pairs_of(slice(half.start, half.start + t)) for half in halves]
-    columns = overlap(*parts).sum()
+    columns = shared_pairs(*parts).sum()
     growth[t] = [*map(len, parts), columns.both / columns.either, 2 * columns.both / (columns["first"] + columns["second"])]
 table = pd.DataFrame(growth, index=["pairs, first half", "pairs, second half", "Jaccard", "found again"]).T
 table.rename_axis("networks a half").style.format(precision=2).format("{:,.0f}", subset=list(table)[:2])
@@ -596,14 +600,14 @@ table.rename_axis("networks a half").style.format(precision=2).format("{:,.0f}",
 
 # %%
 few = slice(0, other_trials)
-sees_other = mz.subsets(n, round(0.7 * n), other_trials, seed + 1)
+sees_other = subsets(n, round(0.7 * n), other_trials, seed + 1)
 answers = {name: fit(images, sees_other, recipe, network=name, first_seed=trials) for name in others}
-mem_other = {name: mz.memorization(sees_other, bits[0]).value for name, bits in answers.items()}
+mem_other = {name: memorization(sees_other, bits[0]).value for name, bits in answers.items()}
 accuracies = {name: float(bits[1].double().mean()) for name, bits in answers.items()}
 levels = np.round(np.arange(0.05, 1.0, 0.05), 2).tolist()
 ours = sees[few], right[few], right_test[few]
 labels = clothes.y_train, clothes.y_test
-curves = {name: compare(ours, (sees_other, *bits), *labels, levels) for name, bits in answers.items()}
+curves = {name: consistency_of_ensembles(ours, (sees_other, *bits), *labels, levels) for name, bits in answers.items()}
 
 # %% [markdown]
 # Memorization above, influence below; in the legend the number of high-influence pairs and the test accuracy.
@@ -634,8 +638,8 @@ plots.save(fig, "03_architectures", profile);
 couples = list(itertools.combinations(others, 2))
 apart = np.array([abs(accuracies[a] - accuracies[b]) for a, b in couples])
 unlike = np.array([consistency(mem_other[a], mem_other[b], [0.25]).difference[0] for a, b in couples])
-rho, interval = stats.spearman(apart, unlike, seed=seed)
-band = stats.permutation_band(stats.spearman_r, apart, unlike, seed=seed)
+rho, interval = statistics.spearman(apart, unlike, seed=seed)
+band = statistics.permutation_band(statistics.spearman_r, apart, unlike, seed=seed)
 note = f"{len(others)} architectures; intervals take their pairs as independent"
 ledger.record("lt.consistency.architectures", rho, interval=interval, null=band, n=len(couples), note=note)
 
@@ -660,13 +664,13 @@ print(f"Spearman {rho:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] over {len(coup
 # **Predict.** The last layer is where labels enter, and it has parameters enough to memorize. Will it memorize as many examples as the whole network, half as many, or hardly any?
 
 # %%
-run = ensemble.train(model, images.x_train, images.y_train, recipe=recipe, seeds=[seed], device=device, store=store)
-hidden = [ensemble.features(model, run.parameters, x, device=device)[0] for x in (images.x_train, images.x_test)]
+run = ensemble.train(model, (images.x_train, images.y_train), recipe, [seed], run=Run(device=device, store=store))
+hidden = [stacked.features(model, run.parameters, x, device=device)[0] for x in (images.x_train, images.x_test)]
 layer = standardized(dataclasses.replace(clothes, x_train=hidden[0], x_test=hidden[1]))
 half = halves[0]
 right_last, right_test_last = fit(layer, sees[half], dataclasses.replace(recipe, augment=None), network="linear")
-mem_last = mz.memorization(sees[half], right_last).value
-pairs_last = mz.high_influence_pairs(sees[half], right_last, right_test_last, *labels, min_memorization=-math.inf)
+mem_last = memorization(sees[half], right_last).value
+pairs_last = high_influence_pairs(sees[half], right_last, right_test_last, *labels, min_memorization=-math.inf)
 summary(whole=(sees[half], right[half], right_test[half]), last=(sees[half], right_last, right_test_last))
 
 # %% [markdown]
@@ -675,16 +679,16 @@ summary(whole=(sees[half], right[half], right_test[half]), last=(sees[half], rig
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.4))
 bins = np.linspace(-0.1, 1, 45)
-mem_half = [mz.memorization(sees[h], right[h]).value for h in halves]
+mem_half = [memorization(sees[h], right[h]).value for h in halves]
 axes[0].hist(mem_half[0].numpy(), bins=bins, color="0.8", label="whole network")
 axes[0].hist(mem_last.numpy(), bins=bins, histtype="step", color="#d55e00", lw=1.6, label="last layer")
 axes[0].set(yscale="log", xlabel="memorization", ylabel="training examples")
 axes[0].legend()
 rows = mem_half[0] >= 0.25
 answered = {"other half": (sees[halves[1]], right_test[halves[1]]), "last layer": (sees[half], right_test_last)}
-whole_network = mz.influence(sees[half][:, rows], right_test[half]).value
+whole_network = influence_of_seeing(sees[half][:, rows], right_test[half]).value
 for (name, (saw, said)), look in zip(answered.items(), ({"color": "black"}, {"color": "#d55e00", "ls": "--"}), strict=True):
-    curve = consistency(whole_network, mz.influence(saw[:, rows], said).value, levels).query("first >= 5")
+    curve = consistency(whole_network, influence_of_seeing(saw[:, rows], said).value, levels).query("first >= 5")
     axes[1].plot(curve.threshold, curve.jaccard, marker="o", label=name, **look)
 axes[1].set(ylim=(0, 1.05), xlabel="influence threshold", ylabel="Jaccard similarity")
 axes[1].legend(title="first half against", loc="center right")
@@ -695,7 +699,7 @@ plots.save(fig, "03_last_layer", profile);
 
 # %%
 flags = (mem_half[0] >= 0.25).double().numpy(), (mem_last >= 0.25).double().numpy()
-interval = stats.bootstrap_interval(gap, *flags, paired=True, seed=seed)
+interval = statistics.bootstrap_interval(gap, *flags, paired=True, seed=seed)
 note = f"{int(flags[0].sum())} against {int(flags[1].sum())} examples"
 ledger.record("lt.last_layer", gap(*flags), interval=interval, n=n, note=note)
 
@@ -703,10 +707,10 @@ ledger.record("lt.last_layer", gap(*flags), interval=interval, n=n, note=note)
 # The same question of the pairs:
 
 # %%
-tables = [t.reindex(range(n_test), fill_value=0) for t in (shared, overlap(first, pairs_last))]
+tables = [t.reindex(range(n_test), fill_value=0) for t in (shared, shared_pairs(first, pairs_last))]
 sums = [table[c].to_numpy(float) for table in tables for c in ("both", "either")]
 apart = lambda a, b, c, d, axis=-1: jaccard(a, b, axis) - jaccard(c, d, axis)
-interval = stats.bootstrap_interval(apart, *sums, paired=True, seed=seed)
+interval = statistics.bootstrap_interval(apart, *sums, paired=True, seed=seed)
 note = f"{int(sums[2].sum())} of the last layer's {len(pairs_last)} pairs are among the network's {len(first)}"
 ledger.record("lt.last_layer.pairs", apart(*sums), interval=interval, n=n_test, note=note)
 print(f"Jaccard {jaccard(*sums[:2]):.2f} between halves, {jaccard(*sums[2:]):.2f} with the last layer; {note}")
@@ -722,15 +726,15 @@ print(f"Jaccard {jaccard(*sums[:2]):.2f} between halves, {jaccard(*sums[2:]):.2f
 by_size = torch.stack([mem_other[name] for name in sizes]).numpy()  # (sizes, n)
 moved = by_size[-1] - by_size[0]
 rng, steps = np.random.default_rng(seed), np.arange(len(sizes), dtype=float)
-trend = [stats.spearman_r(by_size[:, rng.integers(0, n, n)].mean(1), steps) for _ in range(2000)]
-value = {"trend": float(stats.spearman_r(by_size.mean(1), steps)), "ends": moved.mean()}
+trend = [statistics.spearman_r(by_size[:, rng.integers(0, n, n)].mean(1), steps) for _ in range(2000)]
+value = {"trend": float(statistics.spearman_r(by_size.mean(1), steps)), "ends": moved.mean()}
 value["share of the moving that fall"] = np.mean(moved[moved != 0] < 0)  # shown, not judged
 
 # %% [markdown]
 # The verdict needs the trend and the ends; the table shows what else changes with size.
 
 # %%
-interval = {"trend": tuple(np.quantile(trend, [0.025, 0.975])), "ends": stats.bootstrap_interval(np.mean, moved, seed=seed)}
+interval = {"trend": tuple(np.quantile(trend, [0.025, 0.975])), "ends": statistics.bootstrap_interval(np.mean, moved, seed=seed)}
 note = f"from {sizes[0]} to {sizes[-1]}; interval over examples"
 ledger.record("lt.followups", value, interval=interval, n=n, note=note)
 
@@ -755,14 +759,14 @@ pd.DataFrame(columns, index=sizes).style.format(precision=3, na_rep="–")
 def peeled(keep, first_seed):
     """Memorization in a world that consists of the rows ``keep`` only."""
     inside = torch.zeros(other_trials, n, dtype=torch.bool)
-    inside[:, keep] = mz.subsets(int(keep.sum()), round(0.7 * int(keep.sum())), other_trials, seed + 2)
-    return mz.memorization(inside, fit(images, inside, recipe, first_seed=first_seed)[0]).value
+    inside[:, keep] = subsets(int(keep.sum()), round(0.7 * int(keep.sum())), other_trials, seed + 2)
+    return memorization(inside, fit(images, inside, recipe, first_seed=first_seed)[0]).value
 
 
 rest = mem_half[0] < 0.25
 at_random = torch.zeros(n, dtype=torch.bool)
 at_random[torch.randperm(n, generator=torch.Generator().manual_seed(seed + 3))[: int(rest.sum())]] = True
-before = mz.memorization(sees[halves[1]][few], right[halves[1]][few]).value
+before = memorization(sees[halves[1]][few], right[halves[1]][few]).value
 after, control = peeled(rest, trials + other_trials), peeled(at_random, trials + 2 * other_trials)
 
 # %% [markdown]
@@ -773,7 +777,7 @@ common = rest & at_random
 arms = {"before": (after[rest], before[rest]), "random removal": (after[common], control[common])}
 flags = {name: tuple((side >= 0.25).double().numpy() for side in both) for name, both in arms.items()}
 value = {s: gap(*f) for s, f in flags.items()}
-interval = {s: stats.bootstrap_interval(gap, *f, paired=True, seed=seed) for s, f in flags.items()}
+interval = {s: statistics.bootstrap_interval(gap, *f, paired=True, seed=seed) for s, f in flags.items()}
 ledger.record("lt.followups.onion", value, interval=interval, n=int(rest.sum()), note=f"{int((~rest).sum())} of {n:,} rows removed")
 rows = {s: [len(f[0]), f[0].mean(), f[1].mean()] for s, f in flags.items()}
 columns = ["examples", "≥ 0.25, memorized removed", "≥ 0.25, compared with"]
@@ -800,7 +804,7 @@ def training_flops(network, shape):
 
 # %%
 start, once = time.perf_counter(), dataclasses.replace(recipe, epochs=1)
-ensemble.train(model, images.x_train, images.y_train, recipe=once, seeds=range(16), device=device, progress=False)
+ensemble.train(model, (images.x_train, images.y_train), once, range(16), run=Run(device=device, progress=False))
 shape = tuple(images.x_train.shape[1:])
 rate = training_flops(architecture, shape) * 16 * n / (time.perf_counter() - start)
 
@@ -846,9 +850,9 @@ ledger.table()
 # for part in (slice(None), slice(0, trials // 10)):
 #     bits = sees[part], right[part], right_test[part]
 #     for level in (0.15, 0.1):
-#         found = mz.high_influence_pairs(*bits, *labels, min_influence=level)
-#         chosen = mz.memorization(*bits[:2]).value >= 0.25
-#         luck = mz.permuted_pair_counts(bits[0], bits[2], *labels, candidates=chosen, permutations=10, min_influence=level)
+#         found = high_influence_pairs(*bits, *labels, min_influence=level)
+#         chosen = memorization(*bits[:2]).value >= 0.25
+#         luck = permuted_pair_counts(bits[0], bits[2], *labels, candidates=chosen, permutations=10, min_influence=level)
 #         print(f"{len(bits[0])} networks, θ = {level}: {len(found)} pairs, {luck.pairs.mean():.1f} by luck")
 # ```
 # </details>
@@ -860,7 +864,8 @@ ledger.table()
 # mem = Pr[right | seen] − C-score, so mem = 1 − C-score wherever the network fits what it sees. They part where it does not.
 #
 # ```python
-# c_score = mz.held_out_accuracy(sees, right)
+# from lib.scores.memorization import held_out_accuracy
+# c_score = held_out_accuracy(sees, right)
 # unfitted = 1 - c_score - mem.value  # the share of networks that saw the example and got it wrong
 # print(f"correlation {np.corrcoef(c_score, mem.value)[0, 1]:.4f}, largest gap {unfitted.max():.2f}")
 # ```
@@ -873,10 +878,10 @@ ledger.table()
 # Yes: a wrong label can only be memorized.
 #
 # ```python
-# noisy, flipped = data.uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
+# noisy, flipped = uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
 # few_sees = sees[:200]
 # few_right, _ = fit(dataclasses.replace(images, y_train=noisy), few_sees, recipe)
-# value, (low, high) = stats.auroc(mz.memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
+# value, (low, high) = statistics.auroc(memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
 # print(f"AUROC {value:.3f} [{low:.3f}, {high:.3f}]")
 # ```
 # </details>
@@ -889,7 +894,7 @@ ledger.table()
 #
 # ```python
 # chosen = torch.nonzero(mem.value >= 0.25).flatten()
-# harm = mz.influence(sees[:, chosen], right_test).value
+# harm = influence_of_seeing(sees[:, chosen], right_test).value
 # a, b = torch.nonzero((harm <= -0.15) & (labels[0][chosen, None] != labels[1]), as_tuple=True)
 # worst = harm[a, b].argsort()[:8]
 # plots.pictures(torch.stack([clothes.x_train[chosen[a[worst]]], clothes.x_test[b[worst]]], 1).flatten(0, 1), columns=8);

@@ -21,11 +21,11 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "fashion-mnist"  # a name that lib.data.load knows, or the path of an .npz
+dataset: str = "fashion-mnist"  # a name that lib.data.datasets.load knows, or the path of an .npz
 n: int = 8000  # training rows that are scored, pruned and trained on
 n_test: int = 10000  # test rows
 n_small: int = 3000  # rows of the subsampling experiment
-architecture: str = "mlp"  # the network that is trained, a name that lib.models.by_name knows
+architecture: str = "mlp"  # the network that is trained, a name that lib.networks.models.by_name knows
 second_architecture: str = "densenet_small"  # the network of the robustness check
 second_n: int = 800  # training rows of the robustness check
 epochs: int = 20  # passes over the full set; every pruned set takes as many steps
@@ -55,6 +55,7 @@ seed: int = 0  # rows, noise, networks, bootstrap
 # The score of an example is how much the data become easier when it is removed, measured by a bound on how far a wide two-layer network must move to fit them. The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import time
 from dataclasses import replace
 
@@ -64,15 +65,20 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from lib import cg_score, data, ensemble, models, neighbours, noise, plots, pruning, score_files, stats
-from lib.claims import Ledger
-from lib.consistency import c_scores, published_c_scores, subsets_of_shares
-from lib.coresets import retrain_craig
-from lib.data_diet import el2n, forgetting
-from lib.dynamics import cosine_distance, tangent_kernel
-from lib.sources import DATA
+from experiments import pruning
+from experiments.pruning import retrain_craig
+from lib import plots, rankings, statistics
+from lib.data import datasets, noise, published_c_scores, score_files
+from lib.data.datasets import DATA
+from lib.ledger.ledger import Ledger
+from lib.networks import models, stacked
+from lib.numerics.gradients import cosine_distance, tangent_kernel
+from lib.scores import complexity_gap, definitions
+from lib.scores.data_diet import el2n, forgetting
+from lib.scores.memorization import c_scores, subsets_of_shares
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
-from lib.tracin import learning_rates, tracin, tracin_mean, tracin_self
+from lib.training import ensemble, learning_rates, Recipe, Record, Run
 
 STORED = DATA / "scores" / "fashion-mnist.parquet"  # exact scores of all 60,000 training rows
 plots.style()
@@ -85,7 +91,7 @@ ledger.criteria()
 # We score, prune and train on the same rows, a class-balanced sample of the training set; the test rows are never scored. The lowest row of pictures is drawn from the last class, and so on.
 
 # %%
-images = data.load(dataset, n_train=n, n_test=n_test, seed=seed)
+images = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
 x, y, k = images.x_train, images.y_train, len(images.classes)
 first = torch.cat([torch.nonzero(y == c).flatten()[:10] for c in range(k)])
 fig = plots.pictures(x[first], titles=images.classes, size=0.55)
@@ -106,13 +112,7 @@ print(f"{images.name}: {len(y):,} training rows of {tuple(x.shape[1:])}, {len(im
 # With several classes, an example is scored with its own class as $+1$ and all others as $-1$. Read literally, that is one inverse of an $(n-1)\times(n-1)$ matrix for each example:
 
 # %%
-def slow_cg_scores(x, y):
-    gram, scores = cg_score.relu_gram(x), []
-    for i in range(len(y)):
-        target, rest = torch.where(y == y[i], 1.0, -1.0).double(), torch.arange(len(y)) != i
-        whole = target @ torch.linalg.solve(gram, target)
-        scores.append(whole - target[rest] @ torch.linalg.solve(gram[rest][:, rest], target[rest]))
-    return torch.stack(scores)
+print(inspect.getsource(definitions.cg_scores))
 
 # %% [markdown]
 # Two observations make it cheap. Writing $H^{-1}$ with column $(h_i, d_i)$ for example $i$, the inverse without $i$ is a rank-one update of the rest (Schur complement), which gives
@@ -125,8 +125,8 @@ def slow_cg_scores(x, y):
 
 # %%
 few = torch.cat([torch.nonzero(y == c).flatten()[:8] for c in range(k)])
-slow = slow_cg_scores(x[few].flatten(1).double(), y[few])
-fast = cg_score.cg_scores(x[few].double(), y[few])
+slow = definitions.cg_scores(x[few], y[few])
+fast = complexity_gap.cg_scores(x[few].double(), y[few])
 terms = fast.quadratic + fast.partial + fast.diagonal
 error = float(max((fast.score / slow - 1).abs().max(), (terms / slow - 1).abs().max()))
 assert error < 1e-6, error
@@ -146,8 +146,8 @@ side = torch.arange(2000) // 1000
 points = torch.randn(2000, 3000, generator=generator) / 2
 points[:, 0] += 2.0 * side - 1
 flipped_side, flipped = noise.uniform_noise(side, 0.1, k=2, seed=seed)
-clean, noisy = cg_score.cg_scores(points, torch.stack([side, flipped_side])).score
-inverse = torch.linalg.inv(cg_score.relu_gram(points.double()))
+clean, noisy = complexity_gap.cg_scores(points, torch.stack([side, flipped_side])).score
+inverse = torch.linalg.inv(complexity_gap.relu_gram(points.double()))
 
 # %% [markdown]
 # The paper's picture: the inverse is near twice the identity, scores are highest at the boundary, and flipped labels (crosses) stand above the rest.
@@ -168,8 +168,8 @@ plots.save(fig, "04_gaussians", profile)
 # In numbers: how far the inverse is from $2I$, how the score falls with the distance from the boundary, and how well it finds the flips.
 
 # %%
-boundary, boundary_ci = stats.spearman(points[:, 0].abs(), clean, seed=seed)
-auc, auc_ci = stats.auroc(noisy, flipped, seed=seed)
+boundary, boundary_ci = statistics.spearman(points[:, 0].abs(), clean, seed=seed)
+auc, auc_ci = statistics.auroc(noisy, flipped, seed=seed)
 entries = {"diagonal": inverse.diagonal() - 2, "off-diagonal": inverse[torch.triu_indices(2000, 2000, 1).unbind()]}
 central = {name: tuple(np.quantile(part, [0.025, 0.975]).tolist()) for name, part in entries.items()}
 middle = {name: float(part.mean()) for name, part in entries.items()}
@@ -191,7 +191,7 @@ noisy = [noise.uniform_noise(y, share, k=k, seed=seed)[0] for share in noise_lev
 labels = torch.stack([y, *noisy])  # (labellings, n), the true labels first
 wrong = labels != y
 start = time.perf_counter()
-cg = cg_score.cg_scores(x, labels, device=device)
+cg = complexity_gap.cg_scores(x, labels, device=device)
 cg_seconds = time.perf_counter() - start
 cg_clean = cg.score[0]
 print(f"{len(y):,} rows, {len(labels)} labellings, {cg_seconds:.1f} s")
@@ -217,10 +217,10 @@ plots.save(fig, "04_extremes", profile)
 
 # %%
 lowest, highest = ([extremes(c, drop, 0.05) for c in range(k)] for drop in ("highest", "lowest"))
-regular = neighbours.label_agreement(x, y, k=10)
+regular = rankings.label_agreement(x, y, k=10)
 ends = [regular[torch.cat(part)].numpy() for part in (lowest, highest)]
 apart = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
-ledger.record("cg.pictures", apart(*ends), interval=stats.bootstrap_interval(apart, *ends, seed=seed), n=len(ends[0]))
+ledger.record("cg.pictures", apart(*ends), interval=statistics.bootstrap_interval(apart, *ends, seed=seed), n=len(ends[0]))
 print(f"neighbours with the same label: {ends[0].mean():.3f} of the lowest-scored, {ends[1].mean():.3f} of the highest")
 
 # %% [markdown]
@@ -228,13 +228,13 @@ print(f"neighbours with the same label: {ends[0].mean():.3f} of the lowest-score
 
 # %%
 def alikeness(rows):
-    return float(neighbours.cosine(x[rows], x[rows]).fill_diagonal_(torch.nan).nanmean())
+    return float(rankings.cosine(x[rows], x[rows]).fill_diagonal_(torch.nan).nanmean())
 
 alike = pd.DataFrame(
     {"lowest": map(alikeness, lowest), "highest": map(alikeness, highest)}, index=pd.Index(images.classes)
 )
 gap = alike.lowest - alike.highest
-ledger.record("cg.pictures.alike", gap.mean(), interval=stats.t_interval(gap), n=k)
+ledger.record("cg.pictures.alike", gap.mean(), interval=statistics.t_interval(gap), n=k)
 
 # %% [markdown]
 # Left: those cosines. Right: the scores of each class (box: quartiles, whiskers: 5% and 95%).
@@ -255,13 +255,13 @@ plots.save(fig, "04_classes", profile)
 # **Predict.** Does averaging more draws bring the subsampled score to the exact one, or only to a limit that depends on the ratio? How high is that limit at one to one?
 
 # %%
-small = data.load(dataset, n_train=n_small, n_test=k, seed=seed)
+small = datasets.load(dataset, n_train=n_small, n_test=k, seed=seed)
 x_small, y_small = small.x_train, small.y_train
-whole = cg_score.cg_scores(x_small, y_small, device=device)
+whole = complexity_gap.cg_scores(x_small, y_small, device=device)
 exact = whole.score
 ratios = [1, 2, 3, 4]
 drawn = {
-    ratio: cg_score.cg_scores(x_small, y_small, negatives=ratio, runs=draws, seed=seed, device=device) for ratio in ratios
+    ratio: complexity_gap.cg_scores(x_small, y_small, negatives=ratio, runs=draws, seed=seed, device=device) for ratio in ratios
 }
 
 # %% [markdown]
@@ -272,7 +272,7 @@ def running_mean(ratio):
     return drawn[ratio].by_run.cumsum(0) / torch.arange(1, draws + 1)[:, None]  # (draws, n)
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.3), sharey=True)
-for ax, (name, correlation) in zip(axes, {"Spearman": stats.spearman_r, "Pearson": stats.pearson_r}.items(), strict=True):
+for ax, (name, correlation) in zip(axes, {"Spearman": statistics.spearman_r, "Pearson": statistics.pearson_r}.items(), strict=True):
     for ratio, marker in zip(ratios, "osD^", strict=True):
         line = [correlation(mean.numpy(), exact.numpy()) for mean in running_mean(ratio)]
         ax.plot(range(1, draws + 1), line, marker=marker, ms=4, label=f"1:{ratio}")
@@ -284,9 +284,9 @@ plots.save(fig, "04_subsampling", profile)
 # Only to a limit. Ten draws are nearly as good as twenty, and no number of draws makes up for a low ratio: one to one ends at .87, one to four at .97. The published limits on CIFAR-10 (.829, .914, .953, .973) are within .05 of ours.
 
 # %%
-for claim, correlation in [("cg.stochastic", stats.spearman), ("cg.stochastic.pearson", stats.pearson)]:
+for claim, correlation in [("cg.stochastic", statistics.spearman), ("cg.stochastic.pearson", statistics.pearson)]:
     final = {f"1:{ratio}": correlation(running_mean(ratio)[-1], exact, seed=seed) for ratio in ratios}
-    value, interval = stats.apart(final)
+    value, interval = statistics.apart(final)
     ledger.record(claim, value, interval=interval, n=n_small, note=f"{draws} draws")
     print(claim, {ratio: round(v, 3) for ratio, v in value.items()})
 
@@ -295,13 +295,13 @@ for claim, correlation in [("cg.stochastic", stats.spearman), ("cg.stochastic.pe
 
 # %%
 order = {
-    term: {f"1:{ratio}": stats.spearman(getattr(drawn[ratio], term), drawn[ratio].score, seed=seed) for ratio in ratios}
+    term: {f"1:{ratio}": statistics.spearman(getattr(drawn[ratio], term), drawn[ratio].score, seed=seed) for ratio in ratios}
     for term in ("quadratic", "partial", "diagonal")
 }
-value, interval = stats.apart(order["partial"])
+value, interval = statistics.apart(order["partial"])
 print(f"v < 0 in {float((whole.partial / 2 + whole.diagonal < 0).float().mean()):.0%} of the examples (exact scores)")
 ledger.record("cg.terms", value, interval=interval, n=n_small, note=f"{draws} draws")
-table = pd.DataFrame({term: stats.apart(found)[0] for term, found in order.items()}).T
+table = pd.DataFrame({term: statistics.apart(found)[0] for term, found in order.items()}).T
 table.style.format("{:.3f}").set_caption("Spearman of each term with the score")
 
 # %% [markdown]
@@ -316,7 +316,7 @@ table.style.format("{:.3f}").set_caption("Spearman of each term with the score")
 # %%
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 steps = epochs * -(-len(y) // batch_size)
-recipe = ensemble.Recipe(
+recipe = Recipe(
     lr=lr, momentum=0.9, weight_decay=5e-4, schedule="cosine",
     batch_size=batch_size, iterations=steps, augment=augment or None,
 )
@@ -324,7 +324,7 @@ early, tenth = max(1, round(epochs / 5)), max(1, round(epochs / 10))
 moments = tuple(sorted({epoch for epoch in feature_epochs if epoch <= epochs} | {tenth}))
 checked = tuple(epoch for epoch in tracin_epochs if epoch <= epochs)
 weights_at = tuple(sorted({*moments, *checked}))
-record = ensemble.Record(correct="epoch", loss="epoch", errors_at=(early,), checkpoints_at=weights_at)
+record = Record(correct="epoch", loss="epoch", errors_at=(early,), checkpoints_at=weights_at)
 
 # %% [markdown]
 # The seeds repeat from labelling to labelling, so that the same network is compared under clean and wrong labels:
@@ -332,8 +332,8 @@ record = ensemble.Record(correct="epoch", loss="epoch", errors_at=(early,), chec
 # %%
 start = time.perf_counter()
 watched = ensemble.train(
-    model, x, y, recipe=recipe, record=record, device=device,  # not from a store: it is timed
-    seeds=list(range(networks)) * len(labels), labels=labels.repeat_interleave(networks, 0),
+    model, (x, y), recipe, list(range(networks)) * len(labels), labels=labels.repeat_interleave(networks, 0),
+    record=record, run=Run(device=device),  # not from a store: it is timed
 )
 watch_seconds = (time.perf_counter() - start) / len(watched.accuracy_train)  # a network
 fitted = watched.accuracy_train.view(len(labels), networks).mean(1)
@@ -357,8 +357,8 @@ every_score = {
 # %%
 sees = subsets_of_shares(len(y), c_shares, c_networks, seed)  # (networks, n)
 subsampled = ensemble.train(
-    model, x, y, recipe=replace(recipe, iterations=None, epochs=epochs), seeds=range(len(sees)), member_sees=sees,
-    record=ensemble.Record(parameters=False), device=device, store=Store(profile=profile),
+    model, (x, y), replace(recipe, iterations=None, epochs=epochs), range(len(sees)), sees=sees,
+    record=Record(parameters=False), run=Run(device=device, store=Store(profile=profile)),
 )
 c_score = c_scores(sees, subsampled.correct_train[:, 0])  # high = regular
 left_out = (~sees).sum(0)
@@ -368,16 +368,16 @@ print(f"{len(sees)} networks; an example was left out by {int(left_out.min())} t
 # Does the training-free score agree with all these, and does the inverse matter? The paper's control is $\mathrm{CG}'$, which uses $H$ in place of $H^{-1}$. (The sign of $\mathrm{CG}'$ turns: a large value means *easy*, as the paper notes, so we list it as it stands. The C-score, high for regular examples, is turned.)
 
 # %%
-prime = cg_score.cg_prime(x, y, device=device)
+prime = complexity_gap.cg_prime(x, y, device=device)
 targets = {name: every_score[name][0] for name in ("EL2N", "forgetting")} | {"C-score": -c_score}
 if published_scores:
     targets["published C-score"] = -published_c_scores(published_scores, images.rows_train, y)
 targets = {name: target for name, target in targets.items() if len(target.unique()) > 1}  # easy data are never forgotten
 agreement, advantage = {}, {}
 for name, target in targets.items():
-    agreement[name], agreement[f"{name}, CG′"] = (stats.spearman(score, target, seed=seed) for score in (cg_clean, prime))
+    agreement[name], agreement[f"{name}, CG′"] = (statistics.spearman(score, target, seed=seed) for score in (cg_clean, prime))
     turned = prime * np.sign(agreement[f"{name}, CG′"][0])
-    advantage[name] = stats.spearman_difference(cg_clean, turned, target)
+    advantage[name] = statistics.spearman_difference(cg_clean, turned, target)
 pd.DataFrame(agreement, index=["Spearman", "95%"]).T
 
 # %% [markdown]
@@ -392,7 +392,7 @@ pd.DataFrame(agreement, index=["Spearman", "95%"]).T
 # %%
 stored, cifar = score_files.read_scores("fashion-mnist"), score_files.read_scores("cifar10")  # all 60,000 and 50,000 rows
 beside = score_files.provenance(DATA / "scores" / "cifar10.parquet")["cg_prime"]["published_c_scores"]["spearman"]
-rank = lambda one, other: stats.spearman_r(cifar[one].to_numpy(), cifar[other].to_numpy())
+rank = lambda one, other: statistics.spearman_r(cifar[one].to_numpy(), cifar[other].to_numpy())
 found = {"C-score (the published one)": [beside[one]["value"] for one in ("cg", "cg_prime")]}
 found |= {f"{name} (our networks)": [rank(one, name.lower()) for one in ("cg", "cg_prime")] for name in ("EL2N", "forgetting")}
 table = pd.DataFrame(found, index=["CG", "CG′"]).T
@@ -404,9 +404,9 @@ table.style.format("{:.3f}").set_caption(f"Spearman, {len(cifar):,} rows of CIFA
 
 # %%
 def in_brief(scores):
-    terms = {f"{term} with score": stats.spearman_r(scores[f"cg_{term}"].to_numpy(), scores.cg.to_numpy()) for term in ("quadratic", "partial", "diagonal")}
+    terms = {f"{term} with score": statistics.spearman_r(scores[f"cg_{term}"].to_numpy(), scores.cg.to_numpy()) for term in ("quadratic", "partial", "diagonal")}
     flipped = {
-        f"AUROC, {level} noise": stats.auroc(scores[f"cg_noise{level[:-1]}"], scores[f"label_noise{level[:-1]}"] != scores.label)[0]
+        f"AUROC, {level} noise": statistics.auroc(scores[f"cg_noise{level[:-1]}"], scores[f"label_noise{level[:-1]}"] != scores.label)[0]
         for level in ("20%", "50%", "80%")
     }
     return terms | {"v < 0": (scores.cg_partial / 2 + scores.cg_diagonal < 0).mean()} | flipped
@@ -427,7 +427,7 @@ both.style.format("{:.2f}").set_caption("Spearman of each term with the score, a
 direct = {name: agreement[name] for name in advantage} | {"published C-score, CIFAR-10": (beside["cg"]["value"], tuple(beside["cg"]["interval"]))}
 averaged = f"EL2N, forgetting: mean of {networks} networks; C-score: {len(sees)} networks on subsets; CIFAR-10: {len(cifar):,} rows"
 for claim, found in [("cg.correlations", direct), ("cg.correlations.inverse", advantage)]:
-    value, interval = stats.apart(found)
+    value, interval = statistics.apart(found)
     ledger.record(claim, value, interval=interval, n=n, note=averaged)
 
 # %% [markdown]
@@ -450,8 +450,8 @@ def with_directions(hidden):
 def feature_scores(epoch, row):
     members = slice(row * networks, row * networks + watchers)
     weights = {name: value[members] for name, value in watched.checkpoints[epoch].items()}
-    hidden = ensemble.features(model, weights, x, device=device)
-    return torch.stack([cg_score.cg_scores(with_directions(h), labels[row], jitter=1e-4, device=device).score.float() for h in hidden])
+    hidden = stacked.features(model, weights, x, device=device)
+    return torch.stack([complexity_gap.cg_scores(with_directions(h), labels[row], jitter=1e-4, device=device).score.float() for h in hidden])
 
 trace = {epoch: feature_scores(epoch, 0) for epoch in moments}  # under the true labels
 
@@ -479,7 +479,7 @@ plots.save(fig, "04_feature_epochs", profile)
 # %%
 lines = curve.pivot_table(index="epoch", columns=["score", "run"], values="spearman")
 change = (lines.iloc[-1] - lines.iloc[0]).unstack()  # a row a score, a column a network
-value, interval = stats.apart(stats.over_rows(change))
+value, interval = statistics.apart(statistics.over_rows(change))
 ledger.record("cg.features.epochs", value, interval=interval, n=watchers, note="interval over networks")
 lines.T.groupby("score").mean().style.format("{:.3f}").set_caption("Spearman with the feature score, by epoch")
 
@@ -504,8 +504,8 @@ for share in kept:
     for name, score in every_score.items():
         for drop in ("lowest", "highest"):
             plans[name, drop, share] = pruning.prune(score[0], share, drop=drop, y=y, seed=seed)
-settings = {"recipe": recipe, "seeds": range(seeds), "device": device, "store": Store(profile=profile)}
-pruned = pruning.retrain(model, images, plans, columns=("score", "drop", "keep"), **settings)
+settings = {"recipe": recipe, "seeds": range(seeds), "run": Run(device=device, store=Store(profile=profile))}
+pruned = pruning.retrain_pruned(model, images, plans, columns=("score", "drop", "keep"), **settings)
 print(f"{len(pruned)} networks of {steps:,} steps")
 
 # %% [markdown]
@@ -518,7 +518,7 @@ for ax, drop in zip(axes, ("lowest", "highest"), strict=True):
     for name in ["random", *every_score]:
         part = pruned[(pruned.score == name) & pruned["drop"].isin(["–", drop])]
         plots.band(ax, part, "keep", "accuracy", name)
-    plots.reference(ax, full.mean(), "full data", interval=stats.t_interval(full.to_numpy()))
+    plots.reference(ax, full.mean(), "full data", interval=statistics.t_interval(full.to_numpy()))
     ax.set(xlabel="share of the training rows kept", title=f"{drop} scores dropped first", ylabel="test accuracy")
 axes[1].legend()
 plots.save(fig, "04_pruning", profile)
@@ -547,7 +547,7 @@ plots.save(fig, "04_pruning_gain", profile)
 # %%
 def points_gained(better, than):
     gained = 100 * pruning.gain(pruned, better, than, by="keep")
-    return stats.over_rows(gained.set_axis([f"drop {1 - share:.0%}" for share in gained.index]))
+    return statistics.over_rows(gained.set_axis([f"drop {1 - share:.0%}" for share in gained.index]))
 
 differences = {
     "cg.prune_low": (at("CG", "lowest"), chance),
@@ -564,7 +564,7 @@ differences = {
 # Recorded with the interval over seeds; the table has the means.
 
 # %%
-points = {claim: stats.apart(points_gained(*sides)) for claim, sides in differences.items()}
+points = {claim: statistics.apart(points_gained(*sides)) for claim, sides in differences.items()}
 for claim, (value, interval) in points.items():
     ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
 table = pd.DataFrame({claim: value for claim, (value, _) in points.items()}).T
@@ -597,20 +597,14 @@ of_tracin = tracin_mean(model, checkpoints(0), rates, x, y, x_val, y_val, device
 print(f"TracIn calls {float((of_tracin < 0).float().mean()):.1%} of the examples harmful")
 
 # %% [markdown]
-# The slow way, with automatic differentiation, on a few pairs of one network:
+# The slow way, with every gradient written out by automatic differentiation, on a few pairs of one network:
 
 # %%
-def head_gradient(weights, picture, label):
-    model.load_state_dict({name: value[0] for name, value in weights.items()})
-    loss = torch.nn.functional.cross_entropy(model(picture[None]), label[None])
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*model.head.parameters()])])
-
-def slow_tracin(i, j):
-    products = [head_gradient(w, x[i], y[i]) @ head_gradient(w, x_val[j], y_val[j]) for w in checkpoints(0).values()]
-    return sum(rate * product for rate, product in zip(rates.values(), products, strict=True))
-
-slow = torch.stack([torch.stack([slow_tracin(i, j) for j in range(3)]) for i in range(3)])
-fast = tracin(model, checkpoints(0), rates, x[:3], y[:3], x_val[:3], y_val[:3])[0]
+print(inspect.getsource(definitions.tracin))
+pairs = x[:3], y[:3], x_val[:3], y_val[:3]
+one = {t: {name: value[:1] for name, value in weights.items()} for t, weights in checkpoints(0).items()}
+slow = definitions.tracin(model, one, rates, *pairs, layers="last")[0].float()
+fast = tracin(model, one, rates, *pairs)[0]
 assert torch.allclose(slow, fast, rtol=1e-3, atol=1e-5), (slow, fast)
 
 # %% [markdown]
@@ -621,7 +615,7 @@ plans = {
     ("TracIn", drop, share): pruning.prune(of_tracin, share, drop=drop, y=y, seed=seed)
     for share in kept for drop in ("lowest", "highest") if drop == "lowest" or share >= 0.4
 }
-valued = pruning.retrain(model, images, plans, columns=("score", "drop", "keep"), **settings)
+valued = pruning.retrain_pruned(model, images, plans, columns=("score", "drop", "keep"), **settings)
 chosen = retrain_craig(model, images, kept, every=craig_every, **settings).assign(score="CRAIG", drop="lowest")
 by_lot = retrain_craig(model, images, kept[:3:2], every=craig_every, control=True, **settings)
 by_lot = by_lot.assign(score="random anew", drop="lowest")
@@ -639,7 +633,7 @@ for (whole, close), drop in zip(axes.T, ("lowest", "highest"), strict=True):
         if not name.startswith("random"):
             gained = 100 * pruning.gain(pruned, at(name, drop), chance, by="keep").query("keep >= 0.4")
             plots.band(close, gained.melt(ignore_index=False, value_name="points").reset_index(), "keep", "points", name)
-    plots.reference(whole, full.mean(), "full data", interval=stats.t_interval(full.to_numpy()))
+    plots.reference(whole, full.mean(), "full data", interval=statistics.t_interval(full.to_numpy()))
     plots.reference(close, 0, "random")
     whole.set(title=f"{drop} scores dropped first", ylabel="test accuracy")
     close.set(xlabel="share of the training rows kept", ylabel="gain (percentage points)")
@@ -657,7 +651,7 @@ against = {
     "cg.baselines.high": (at("TracIn", "highest"), at("CG", "highest")),
     "cg.baselines.craig": (at("CG", "lowest"), at("CRAIG", "lowest")),
 }
-points = {claim: stats.apart(points_gained(*sides)) for claim, sides in against.items()}
+points = {claim: statistics.apart(points_gained(*sides)) for claim, sides in against.items()}
 for claim, (value, interval) in points.items():
     ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
 table = pd.DataFrame({claim: value for claim, (value, _) in points.items()}).T
@@ -671,9 +665,9 @@ table.style.format("{:+.2f}", na_rep="–").set_caption("percentage points")
 # **Predict.** With a tenth as many rows, will the highest scores still be the better choice?
 
 # %%
-less = data.load(dataset, n_train=second_n, n_test=min(n_test, 2000), seed=seed)
+less = datasets.load(dataset, n_train=second_n, n_test=min(n_test, 2000), seed=seed)
 dense = models.by_name(second_architecture, shape=tuple(x.shape[1:]), classes=k)
-score = cg_score.cg_scores(less.x_train, less.y_train, device=device).score
+score = complexity_gap.cg_scores(less.x_train, less.y_train, device=device).score
 plans = {}
 for share in (0.4, 0.6):
     plans["random", share] = pruning.random_subsets(len(less.y_train), share, range(seeds), y=less.y_train)
@@ -684,9 +678,9 @@ for share in (0.4, 0.6):
 
 # %%
 dense_recipe = replace(recipe, lr=0.1, batch_size=50, iterations=10 * -(-len(less.y_train) // 50))
-densely = pruning.retrain(dense, less, plans, columns=("score", "keep"), **settings | {"recipe": dense_recipe})
+densely = pruning.retrain_pruned(dense, less, plans, columns=("score", "keep"), **settings | {"recipe": dense_recipe})
 gained = 100 * pruning.gain(densely, {"score": "CG"}, chance, by="keep")
-value, interval = stats.apart(stats.over_rows(gained.set_axis([f"drop {1 - share:.0%}" for share in gained.index])))
+value, interval = statistics.apart(statistics.over_rows(gained.set_axis([f"drop {1 - share:.0%}" for share in gained.index])))
 ledger.record("cg.models", value, interval=interval, n=seeds, note=f"{second_architecture}, {len(less.y_train):,} rows")
 ledger.record("cg.models.vit", None)
 densely.pivot_table(index="keep", columns="score", values="accuracy", aggfunc=["mean", "std"]).style.format("{:.3f}")
@@ -705,7 +699,7 @@ detectors = every_score | {"CG partial": cg.partial}
 fig, axes = plt.subplots(len(noise_levels), 2, figsize=(10, 3 * len(noise_levels)), squeeze=False)
 for row, (share, (left, right)) in enumerate(zip(noise_levels, axes, strict=True), start=1):
     plots.two_histograms(left, cg.score[row], wrong[row], "CG-score", ("right label", "wrong label"))
-    plots.detection(right, {name: score[row] for name, score in detectors.items()}, wrong[row])
+    plots.examination_curves(right, {name: score[row] for name, score in detectors.items()}, wrong[row])
     right.set(title=f"{share:.0%} wrong labels")
 axes[0, 1].legend(fontsize=7)
 plots.save(fig, "04_noise", profile)
@@ -716,18 +710,18 @@ plots.save(fig, "04_noise", profile)
 # %%
 levels = {f"{share:.0%}": row for row, share in enumerate(noise_levels, start=1)}
 found = {
-    name: {level: stats.auroc(score[row], wrong[row], seed=seed) for level, row in levels.items()}
+    name: {level: statistics.auroc(score[row], wrong[row], seed=seed) for level, row in levels.items()}
     for name, score in detectors.items()
 }
-value, interval = stats.apart(found["CG"])
+value, interval = statistics.apart(found["CG"])
 ledger.record("cg.noise", value, interval=interval, n=n)
 if dataset == "fashion-mnist":
     truth = stored.label.to_numpy()
     found["CG, all 60,000 rows"] = {
-        level: stats.auroc(stored[f"cg_noise{level[:-1]}"], stored[f"label_noise{level[:-1]}"] != truth)
+        level: statistics.auroc(stored[f"cg_noise{level[:-1]}"], stored[f"label_noise{level[:-1]}"] != truth)
         for level in levels if f"cg_noise{level[:-1]}" in stored
     }
-table = pd.DataFrame({name: stats.apart(by_level)[0] for name, by_level in found.items()}).T
+table = pd.DataFrame({name: statistics.apart(by_level)[0] for name, by_level in found.items()}).T
 table.style.format("{:.3f}").set_caption("AUROC of wrong against right labels")
 
 # %% [markdown]
@@ -735,7 +729,7 @@ table.style.format("{:.3f}").set_caption("AUROC of wrong against right labels")
 
 # %%
 def auroc_gain(better, than, row):
-    return stats.auroc_difference(detectors[better][row], detectors[than][row], wrong[row])
+    return statistics.auroc_difference(detectors[better][row], detectors[than][row], wrong[row])
 
 gains = {
     "cg.noise.best": {name: auroc_gain("CG", name, 1) for name in ("EL2N", "forgetting")},
@@ -743,7 +737,7 @@ gains = {
     "cg.features": {level: auroc_gain("CG features", "CG", row) for level, row in levels.items()},
 }
 for claim, found in gains.items():
-    value, interval = stats.apart(found)
+    value, interval = statistics.apart(found)
     ledger.record(claim, value, interval=interval, n=n)
     print(claim, {key: f"{v:+.3f}" for key, v in value.items()})
 
@@ -754,7 +748,7 @@ for claim, found in gains.items():
 
 # %%
 self_influence = tracin_self(model, checkpoints(1), rates, x, labels[1], device=device).mean(0)
-ahead, interval = stats.auroc_difference(cg.score[1], self_influence, wrong[1])
+ahead, interval = statistics.auroc_difference(cg.score[1], self_influence, wrong[1])
 ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean of {networks} networks")
 print(f"AUROC at {noise_levels[0]:.0%} wrong labels, CG − TracIn's self-influence: {ahead:+.3f}")
 
@@ -766,7 +760,7 @@ print(f"AUROC at {noise_levels[0]:.0%} wrong labels, CG − TracIn's self-influe
 # The partial score compares an example's likeness to its own class and to the others. Where it is positive, the label is suspect, and nobody needs to know the noise rate. The sign depends on how many others there are, so we subsample as the paper does, three of them for each example of the class, and set the exact scores beside.
 
 # %%
-sampled = cg_score.cg_scores(x, labels[1], negatives=3, runs=3, seed=seed, device=device).partial
+sampled = complexity_gap.cg_scores(x, labels[1], negatives=3, runs=3, seed=seed, device=device).partial
 columns = {
     f"1:3, {n:,} rows": (sampled.numpy(), wrong[1].numpy()),
     f"exact, {n:,} rows": (cg.partial[1].numpy(), wrong[1].numpy()),
@@ -780,14 +774,14 @@ columns = {
 def sign_test(partial, wrong):
     top = np.argsort(-partial)[: wrong.sum()]
     signs = {"mislabelled positive": partial[wrong] > 0, "clean negative": partial[~wrong] <= 0}
-    return {name: stats.share(flags) for name, flags in (signs | {"wrong in the top fifth": wrong[top]}).items()}
+    return {name: statistics.share(flags) for name, flags in (signs | {"wrong in the top fifth": wrong[top]}).items()}
 
 signs = {name: sign_test(*pair) for name, pair in columns.items()}
-value, interval = stats.apart(signs[f"1:3, {n:,} rows"])
+value, interval = statistics.apart(signs[f"1:3, {n:,} rows"])
 top, top_interval = value.pop("wrong in the top fifth"), interval.pop("wrong in the top fifth")
 ledger.record("cg.partial", value, interval=interval, n=n)
 ledger.record("cg.noise.precision", top, interval=top_interval, n=int(wrong[1].sum()))
-table = pd.DataFrame({name: stats.apart(found)[0] for name, found in signs.items()})
+table = pd.DataFrame({name: statistics.apart(found)[0] for name, found in signs.items()})
 table.assign(published=[11796 / 12000, 44538 / 48000, 10776 / 12000]).style.format("{:.3f}")
 
 # %% [markdown]
@@ -802,7 +796,7 @@ table.assign(published=[11796 / 12000, 44538 / 48000, 10776 / 12000]).style.form
 # %%
 plans = {("CG", offset): pruning.window(cg.score[1], 0.5, offset, y=labels[1], seed=seed) for offset in offsets}
 plans["random", 0.0] = pruning.random_subsets(len(y), 0.5, range(seeds), y=labels[1])
-slid = pruning.retrain(model, images, plans, columns=("score", "offset"), labels=labels[1], **settings)
+slid = pruning.retrain_pruned(model, images, plans, columns=("score", "offset"), labels=labels[1], **settings)
 
 # %% [markdown]
 # Test accuracy (the test labels are right):
@@ -811,7 +805,7 @@ slid = pruning.retrain(model, images, plans, columns=("score", "offset"), labels
 fig, ax = plt.subplots(figsize=(6, 3.4))
 plots.band(ax, slid[slid.score == "CG"], "offset", "accuracy", "CG")
 half = slid[slid.score == "random"].accuracy
-plots.reference(ax, half.mean(), "random half", interval=stats.t_interval(half.to_numpy()))
+plots.reference(ax, half.mean(), "random half", interval=statistics.t_interval(half.to_numpy()))
 ax.axvline(0.5 - noise_levels[0], lw=0.8, ls=":", color="0.3")
 ax.set(xlabel="offset (share of lower scores left out)", ylabel="test accuracy")
 ax.set_title(f"half of the data; dotted: the window meets the top {noise_levels[0]:.0%}", fontsize=10)
@@ -824,7 +818,7 @@ plots.save(fig, "04_window", profile)
 points = 100 * slid[slid.score == "CG"].pivot_table(index="offset", columns="seed", values="accuracy")
 peak = points.loc[0.3]
 moves = pd.DataFrame({"rise to 30%": peak - points.loc[0.0], "fall after 30%": peak - points.loc[0.5]}).T
-value, interval = stats.apart(stats.over_rows(moves))
+value, interval = statistics.apart(statistics.over_rows(moves))
 ledger.record("cg.window", value, interval=interval, n=seeds, note=f"best offset {points.mean(axis=1).idxmax():.0%}")
 print(f"best offset {points.mean(axis=1).idxmax():.0%};", {name: f"{v:+.1f} points" for name, v in value.items()})
 
@@ -836,7 +830,7 @@ print(f"best offset {points.mean(axis=1).idxmax():.0%};", {name: f"{v:+.1f} poin
 # **Predict.** Will the ten loss curves keep their order throughout, and will the highest tenth be fitted at the end? On which groups will the kernel (next section) turn fastest?
 
 # %%
-group = pruning.ranks(cg_clean, seed=seed) * 10 // len(y)
+group = rankings.ranks(cg_clean, seed=seed) * 10 // len(y)
 of_groups = lambda values: torch.stack([values[:networks, :, group == g].float().mean(2) for g in range(10)])
 loss, accuracy = of_groups(watched.loss_train), of_groups(watched.correct_train)  # (10, networks, epochs + 1)
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.4))
@@ -857,7 +851,7 @@ rho = [float(spearmanr(range(10), slowness[:, run])[0]) for run in range(network
 apart = slowness[9] - slowness[0]
 ledger.record(
     "cg.dynamics", {"trend": np.mean(rho), "ends": apart.mean()}, n=networks, note="trend: range over networks",
-    interval={"trend": (min(rho), max(rho)), "ends": stats.t_interval(apart)},
+    interval={"trend": (min(rho), max(rho)), "ends": statistics.t_interval(apart)},
 )
 print(f"loss averaged over epochs: {slowness[0].mean():.2f} in the lowest group, {slowness[9].mean():.2f} in the highest")
 
@@ -874,8 +868,8 @@ print(f"loss averaged over epochs: {slowness[0].mean():.2f} in the lowest group,
 turning = [epoch for epoch in velocity_epochs if epoch < epochs]
 needed = tuple(sorted({*turning, *(epoch + 1 for epoch in turning)}))
 tracked = ensemble.train(
-    model, x, y, recipe=recipe, seeds=range(networks), device=device,
-    record=ensemble.Record(parameters=False, checkpoints_at=needed),
+    model, (x, y), recipe, range(networks), record=Record(parameters=False, checkpoints_at=needed),
+    run=Run(device=device),
 )
 members = [torch.nonzero(group == g).flatten() for g in range(10)]
 beginning = [rows[cg_clean[rows].argsort()[:125]] for rows in members]
@@ -912,7 +906,7 @@ rho = [float(spearmanr(range(10), mean[:, run])[0]) for run in range(networks)]
 apart = mean[9] - mean[0]
 ledger.record(
     "cg.dynamics.velocity", {"trend": np.mean(rho), "ends": apart.mean()}, n=networks, note="trend: range over networks",
-    interval={"trend": (min(rho), max(rho)), "ends": stats.t_interval(apart)},
+    interval={"trend": (min(rho), max(rho)), "ends": statistics.t_interval(apart)},
 )
 print(f"mean kernel velocity: {mean[0].mean():.4f} in the lowest group, {mean[9].mean():.4f} in the highest")
 
@@ -929,7 +923,7 @@ def papers_way(ratio):
     for c in range(k):
         own, others = torch.nonzero(y == c).flatten(), torch.nonzero(y != c).flatten()
         some = others[torch.randperm(len(others), generator=generator)[: ratio * len(own)]]
-        torch.linalg.inv(cg_score.relu_gram(x[torch.cat([own, some])]))
+        torch.linalg.inv(complexity_gap.relu_gram(x[torch.cat([own, some])]))
     return time.perf_counter() - start
 
 seconds = {ratio: papers_way(ratio) for ratio in (1, 2, 3)}
@@ -990,8 +984,8 @@ ledger.table()
 # ```python
 # few_x, few_y, g = x[:500], y[:500], torch.Generator().manual_seed(0)
 # copy = (few_x[:1] + 0.01 * torch.rand(few_x[:1].shape, generator=g)).clamp(0, 1)
-# alone = cg_score.cg_scores(few_x, few_y).score[0]
-# with_copy = cg_score.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, few_y[:1]])).score[0]
+# alone = complexity_gap.cg_scores(few_x, few_y).score[0]
+# with_copy = complexity_gap.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, few_y[:1]])).score[0]
 # print(f"{alone:.2f} alone, {with_copy:.2f} beside its copy")
 # ```
 # </details>
@@ -1005,7 +999,7 @@ ledger.table()
 # ```python
 # few_x, few_y, g = x[:500], y[:500], torch.Generator().manual_seed(0)
 # copy = (few_x[:1] + 0.01 * torch.rand(few_x[:1].shape, generator=g)).clamp(0, 1)
-# contradiction = cg_score.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, (few_y[:1] + 1) % k])).score
+# contradiction = complexity_gap.cg_scores(torch.cat([few_x, copy]), torch.cat([few_y, (few_y[:1] + 1) % k])).score
 # print(f"{contradiction[0]:.0f} and {contradiction[-1]:.0f}; the median of all is {contradiction.median():.2f}")
 # ```
 # </details>
@@ -1018,10 +1012,10 @@ ledger.table()
 #
 # ```python
 # few_x, few_y = x[:500], y[:500]
-# plain = cg_score.cg_scores(few_x, few_y).score
+# plain = complexity_gap.cg_scores(few_x, few_y).score
 # for name, pictures in {"twice as bright": 2 * few_x, "grey background": few_x + 0.5}.items():
-#     score = cg_score.cg_scores(pictures, few_y).score
-#     print(f"{name}: median {score.median() / plain.median():.3f} times as high, Spearman {stats.spearman(score, plain)[0]:.3f}")
+#     score = complexity_gap.cg_scores(pictures, few_y).score
+#     print(f"{name}: median {score.median() / plain.median():.3f} times as high, Spearman {statistics.spearman(score, plain)[0]:.3f}")
 # ```
 # </details>
 #
@@ -1035,7 +1029,7 @@ ledger.table()
 # few_x, few_y = x[:500], y[:500]
 # shuffled = few_y[torch.randperm(len(few_y), generator=torch.Generator().manual_seed(0))]
 # for name, these in {"clean": few_y, "shuffled": shuffled}.items():
-#     print(f"{name}: mean score {cg_score.cg_scores(few_x, these).score.mean():.2f}")
+#     print(f"{name}: mean score {complexity_gap.cg_scores(few_x, these).score.mean():.2f}")
 # ```
 # </details>
 #
@@ -1047,8 +1041,8 @@ ledger.table()
 #
 # ```python
 # factors = {"CG": cg.score[1], "residual": cg.score[1] / cg.diagonal[1], "d": cg.diagonal[1]}
-# print({name: f"AUROC of wrong labels {stats.auroc(score, wrong[1])[0]:.3f}" for name, score in factors.items()})
-# print({name: f"Spearman with EL2N {stats.spearman(score, every_score['EL2N'][1])[0]:.2f}" for name, score in factors.items()})
+# print({name: f"AUROC of wrong labels {statistics.auroc(score, wrong[1])[0]:.3f}" for name, score in factors.items()})
+# print({name: f"Spearman with EL2N {statistics.spearman(score, every_score['EL2N'][1])[0]:.2f}" for name, score in factors.items()})
 # ```
 # </details>
 

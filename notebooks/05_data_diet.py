@@ -21,10 +21,10 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "fashion-mnist"  # a name that lib.data.load knows (cifar10 is downloaded), or the path of an .npz of pictures
+dataset: str = "fashion-mnist"  # a name that lib.data.datasets.load knows (cifar10 is downloaded), or the path of an .npz of pictures
 n: int = 8000  # training rows that are scored, pruned and trained on
 n_test: int = 10000  # test rows
-architecture: str = "mlp-128"  # the network, a name that lib.models.by_name knows
+architecture: str = "mlp-128"  # the network, a name that lib.networks.models.by_name knows
 deeper: str = "mlp-128-128-128"  # a deeper one, for the comparison of architectures
 convolutional: str = "lenet"  # and a convolutional one
 n_convolutional: int = 4000  # its training rows, a part of the same
@@ -66,17 +66,23 @@ seed: int = 0  # rows, noise, ties, bootstrap
 
 # %%
 import dataclasses
+import inspect
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
-from lib import averaging, children, data, dynamics, ensemble, models, neighbours, noise, plots, pruning, stats
-from lib import memorization as mz
-from lib.claims import Ledger
-from lib.data_diet import el2n, forgetting, grand
+from experiments import dynamics, pruning
+from lib import plots, rankings, statistics
+from lib.data import datasets, noise
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.scores import definitions
+from lib.scores.data_diet import el2n, forgetting, grand
+from lib.scores.memorization import high_influence_pairs, memorization, subsets
 from lib.store import Store
+from lib.training import ensemble, retraining, Recipe, Record, Run, Start
 
 plots.style()
 ledger, store = Ledger("05", profile), Store(profile=profile)
@@ -88,7 +94,7 @@ ledger.criteria()
 # As in the paper, each channel is centred at its mean over the training set and divided by its standard deviation. Labels are made noisy by permuting those of a random share of the examples among themselves, which leaves the class counts as they were.
 
 # %%
-pictures = data.load(dataset, n_train=n, n_test=n_test, seed=seed)
+pictures = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
 channel = {"dim": (0, 2, 3), "keepdim": True}
 mean, spread = pictures.x_train.mean(**channel), pictures.x_train.std(**channel)
 images = dataclasses.replace(pictures, x_train=(pictures.x_train - mean) / spread, x_test=(pictures.x_test - mean) / spread)
@@ -116,13 +122,7 @@ print(pictures, {named[level]: f"{(noisy != y).float().mean():.1%} of the labels
 # Read literally, GraNd is one backward pass an example:
 
 # %%
-def slow_grand(model, state, x, y):
-    norms = []
-    for row, label in zip(x, y, strict=True):
-        w = {name: value.clone().requires_grad_() for name, value in state.items()}
-        loss = torch.nn.functional.cross_entropy(torch.func.functional_call(model, w, (row[None],)), label[None])
-        norms.append(sum(g.square().sum() for g in torch.autograd.grad(loss, list(w.values()))).sqrt())
-    return torch.stack(norms)
+print(inspect.getsource(definitions.gradients), inspect.getsource(definitions.grand), sep="\n")
 
 # %% [markdown]
 # The library never writes a gradient out. In a dense layer with inputs $a$ and backpropagated signals $\delta$ the gradient of one example is $\delta a^\top$, with norm $\|\delta\|\|a\|$ (and $\|\delta\|$ for the bias): one backward pass for all examples gives every norm. A convolution sums such products over positions, and its norm follows from two small Gram matrices ("ghost norms"). Both ways, in double precision, for a dense network and a convolutional one:
@@ -132,7 +132,7 @@ error = 0.0
 for name in (architecture, convolutional):
     net = models.initialize(models.by_name(name, shape=tuple(x.shape[1:]), classes=k), seed).double().eval()
     state = {key: value.detach() for key, value in net.state_dict().items()}
-    slow = slow_grand(net, state, x[:20].double(), y[:20])
+    slow = definitions.gradients(net, state, x[:20], y[:20]).norm(dim=1)
     fast = grand(net, {key: value[None] for key, value in state.items()}, x[:20].double(), y[:20])[0]
     error = max(error, float((fast / slow - 1).abs().max()))
 assert error < 1e-10, error
@@ -147,11 +147,11 @@ print(f"20 gradients written out against ghost norms: largest relative differenc
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 schedule = {"schedule": "step", "milestones": tuple(round(epochs * part) for part in (0.3, 0.6, 0.8)), "gamma": 0.2}
 common = {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "augment": augment or None, **schedule}
-recipe = ensemble.Recipe(lr=lr, batch_size=batch_size, epochs=epochs, **common)
+recipe = Recipe(lr=lr, batch_size=batch_size, epochs=epochs, **common)
 steps = epochs * -(-n // batch_size)
 errors_at = tuple(sorted({*moments, *velocity_epochs, early}))
 weights_at = tuple(sorted({*moments, *velocity_epochs, *(epoch + 1 for epoch in velocity_epochs), *spawn}))
-record = ensemble.Record(visits=True, correct="epoch", errors_at=errors_at, checkpoints_at=weights_at, parameters=False)
+record = Record(visits=True, correct="epoch", errors_at=errors_at, checkpoints_at=weights_at, parameters=False)
 
 # %% [markdown]
 # One ensemble: the clean networks, the held-out ones, then those under noise.
@@ -161,8 +161,8 @@ runs = {0.0: slice(0, networks)} | {level: slice((i + 2) * networks, (i + 3) * n
 held_out = slice(networks, 2 * networks)
 given = torch.stack([y, y, *(labels[level] for level in noise_levels)]).repeat_interleave(networks, 0)
 numbers = [*range(2 * networks), *list(range(networks)) * len(noise_levels)]
-train = {"device": device, "store": store}
-watched = ensemble.train(model, x, y, images.x_test, images.y_test, recipe=recipe, seeds=numbers, labels=given, record=record, **train)
+engine = Run(device=device, store=store)
+watched = ensemble.train(model, (x, y, images.x_test, images.y_test), recipe, numbers, labels=given, record=record, run=engine)
 fitted = {named[level]: [f"{float(part[own].mean()):.3f}" for part in (watched.accuracy_train, watched.accuracy_test)] for level, own in runs.items()}
 print(f"{len(given)} networks of {steps:,} steps")
 pd.DataFrame(fitted, index=["fits of its labels", "right on test"])
@@ -194,8 +194,8 @@ plans = {("random", -1): pruning.random_subsets(n, 0.5, range(seeds)), ("full da
 for name, epoch in [(name, epoch) for name in per_run for epoch in moments if epoch >= 2 or name != "forgetting"]:
     plans[name, epoch] = pruning.prune(score(name, epoch), 0.5, drop="lowest", seed=seed)
 fixed = dataclasses.replace(recipe, epochs=None, iterations=steps)
-settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), **train}
-halved = pruning.retrain(model, images, plans, columns=("score", "epoch"), **settings)
+settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), "run": engine}
+halved = pruning.retrain_pruned(model, images, plans, columns=("score", "epoch"), **settings)
 
 # %% [markdown]
 # Test accuracy with 95% bands over seeds, here and in all figures of this kind.
@@ -208,7 +208,7 @@ def half_figure(ax, table, names, epochs_shown):
         plots.band(ax, part.assign(place=part.epoch.map(place)), "place", "accuracy", name)
     for name, text in (("full data", "all rows"), ("random", "random half")):
         level = table[table.score == name].accuracy
-        plots.reference(ax, level.mean(), text, interval=stats.t_interval(level.to_numpy()))
+        plots.reference(ax, level.mean(), text, interval=statistics.t_interval(level.to_numpy()))
     ax.set_xticks(range(len(epochs_shown)), epochs_shown)
     ax.set(xlabel="epoch at which the score is taken (not to scale)", ylabel="test accuracy")
 
@@ -232,7 +232,7 @@ plots.save(fig, "05_epochs", profile);
 # %%
 compare = lambda table, better, than, by: 100 * pruning.gain(table, better, than, by=by)
 late = compare(halved, {"score": "EL2N"}, {"score": "EL2N", "epoch": 0}, "epoch").drop(index=0)
-value, interval = stats.apart(stats.over_rows(late.rename(index=lambda epoch: f"epoch {epoch}")))
+value, interval = statistics.apart(statistics.over_rows(late.rename(index=lambda epoch: f"epoch {epoch}")))
 ledger.record("dd.prune_early.moment", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
 chance = pd.DataFrame({name: compare(halved, {"score": name}, {"score": "random"}, "epoch").mean(axis=1) for name in per_run})
 chance.style.format("{:+.1f}", na_rep="–").set_caption("half of the rows, against random halves: percentage points, by epoch")
@@ -257,7 +257,7 @@ plans = {("full data", 1.0): torch.ones(n, dtype=torch.bool)}
 for share in kept:
     plans["random", share] = pruning.random_subsets(n, share, range(seeds))
     plans |= {(name, share): pruning.prune(value, share, drop="lowest", seed=seed) for name, value in chosen.items()}
-pruned = pruning.retrain(model, images, plans, columns=("score", "keep"), **settings)
+pruned = pruning.retrain_pruned(model, images, plans, columns=("score", "keep"), **settings)
 
 # %% [markdown]
 # Left: test accuracy. Right: the same as gain over random choice, paired by seed, where the differences can be seen.
@@ -270,7 +270,7 @@ def fraction_figure(axes, table, names, lowest=0.4):
         gained = compare(table, {"score": name}, {"score": "random"}, "keep").query(f"keep >= {lowest}")
         plots.band(axes[1], gained.melt(ignore_index=False, value_name="points").reset_index(), "keep", "points", name)
     whole = table[table.score == "full data"].accuracy.to_numpy()
-    plots.reference(axes[0], whole.mean(), "all rows", interval=stats.t_interval(whole))
+    plots.reference(axes[0], whole.mean(), "all rows", interval=statistics.t_interval(whole))
     plots.reference(axes[1], 0, "random")
     axes[0].set(xlabel="share of the rows kept", ylabel="test accuracy")
     axes[1].set(xlabel="share of the rows kept", ylabel="gain over random (points)")
@@ -302,7 +302,7 @@ rows |= {"GraNd − input norm (not judged)": by_share(compare(pruned, {"score":
 
 # %%
 for claim in sides:
-    value, interval = stats.apart(stats.over_rows(rows[claim]))
+    value, interval = statistics.apart(statistics.over_rows(rows[claim]))
     ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
 pd.DataFrame({name: part.mean(axis=1) for name, part in rows.items()}).T.style.format("{:+.2f}").set_caption("percentage points")
 
@@ -318,7 +318,7 @@ pd.DataFrame({name: part.mean(axis=1) for name, part in rows.items()}).T.style.f
 # **Predict.** How near 1 will the rank correlation of GraNd with the norm of the input be in the fully connected network, and how near in the convolutional one, whose weights look at small patches?
 
 # %%
-reduced = data.load(dataset, n_train=n_convolutional, n_test=n_test, seed=seed)
+reduced = datasets.load(dataset, n_train=n_convolutional, n_test=n_test, seed=seed)
 fewer = dataclasses.replace(reduced, x_train=(reduced.x_train - mean) / spread, x_test=(reduced.x_test - mean) / spread)
 cnn = models.by_name(convolutional, shape=tuple(x.shape[1:]), classes=k)
 
@@ -337,8 +337,8 @@ pairs = {
     "fully connected": (per_run["GraNd"](0).mean(0), norm),
     "convolutional": (grand_cnn[:networks].mean(0), fewer.x_train.flatten(1).norm(dim=1)),
 }
-found = {name: stats.spearman(*pair, seed=seed) for name, pair in pairs.items()}
-value, interval = stats.apart(found)
+found = {name: statistics.spearman(*pair, seed=seed) for name, pair in pairs.items()}
+value, interval = statistics.apart(found)
 ledger.record("dd.grand_init.norm", value, interval=interval, n=n, note=f"{architecture}; {convolutional} on {n_convolutional:,} rows")
 
 # %% [markdown]
@@ -366,17 +366,17 @@ repeated = {
     "EL2N": (per_run["EL2N"](early), per_run["EL2N"](early, own=held_out)),
     "GraNd, convolutional": (grand_cnn[:networks], grand_cnn[networks : 2 * networks]),
 }
-agreement = {name: averaging.agreement(*both) for name, both in repeated.items()}
+agreement = {name: rankings.agreement(*both) for name, both in repeated.items()}
 
 # %% [markdown]
 # And what the choice of half the rows is worth with scores from so many runs; each seed takes other runs.
 
 # %%
 half = lambda scores: torch.stack([pruning.prune(one, 0.5, drop="lowest", seed=seed) for one in scores])
-plans = {(name, m): half(averaging.rolling_means(repeated[name][0], m)) for name in ("GraNd", "EL2N") for m in averaged}
+plans = {(name, m): half(rankings.rolling_means(repeated[name][0], m)) for name in ("GraNd", "EL2N") for m in averaged}
 plans["random", 0] = pruning.random_subsets(n, 0.5, range(networks))
 many = settings | {"seeds": range(200, 200 + networks)}
-means = pruning.retrain(model, images, plans, columns=("score", "runs"), **many)
+means = pruning.retrain_pruned(model, images, plans, columns=("score", "runs"), **many)
 
 # %% [markdown]
 # Left: solid, with the mean of all ten; dashed, with the mean of ten other runs. Right: accuracy with half of the rows.
@@ -390,7 +390,7 @@ for name, table in agreement.items():
 for name in ("GraNd", "EL2N"):
     plots.band(axes[1], means[means.score == name], "runs", "accuracy", name)
 level = means[means.score == "random"].accuracy.to_numpy()
-plots.reference(axes[1], level.mean(), "random half", interval=stats.t_interval(level))
+plots.reference(axes[1], level.mean(), "random half", interval=statistics.t_interval(level))
 axes[0].set(xlabel="runs averaged", ylabel="Spearman with the mean of all runs")
 axes[1].set(xlabel="runs averaged", ylabel="test accuracy")
 axes[0].legend(loc="lower right")
@@ -405,11 +405,11 @@ untrained = {"fully connected": at_initialization(model, x, y), "convolutional":
 def single_run(per_run):
     """Spearman of one run with the mean of its set, and with that of another set: the mean over runs, a row a set."""
     sets = per_run.split(networks)
-    both = [averaging.agreement(*pair).query("runs == 1") for pair in zip(sets, (*sets[1:], sets[0]), strict=True)]
+    both = [rankings.agreement(*pair).query("runs == 1") for pair in zip(sets, (*sets[1:], sets[0]), strict=True)]
     return pd.DataFrame([part[["own", "others"]].mean() for part in both])
 
 by_set = {name: single_run(per_run) for name, per_run in untrained.items()}
-value, interval = stats.apart({name: (part.own.mean(), stats.t_interval(part.own)) for name, part in by_set.items()})
+value, interval = statistics.apart({name: (part.own.mean(), statistics.t_interval(part.own)) for name, part in by_set.items()})
 note = f"sets of {networks}; with another set's mean: " + ", ".join(f"{name} {part.others.mean():.2f}" for name, part in by_set.items())
 ledger.record("dd.average", value, interval=interval, n=len(by_set["convolutional"]), note=note)
 
@@ -418,7 +418,7 @@ ledger.record("dd.average", value, interval=interval, n=len(by_set["convolutiona
 
 # %%
 gains = {name: compare(means, {"score": name, "runs": networks}, {"score": name, "runs": 1}, "score") for name in ("GraNd", "EL2N")}
-value, interval = stats.apart({name: (rows.to_numpy().mean(), stats.t_interval(rows.to_numpy().ravel())) for name, rows in gains.items()})
+value, interval = statistics.apart({name: (rows.to_numpy().mean(), statistics.t_interval(rows.to_numpy().ravel())) for name, rows in gains.items()})
 ledger.record("dd.average.accuracy", value, interval=interval, n=networks, note="paired by seed")
 table = pd.DataFrame({name: rows.groupby("runs")[["own", "others"]].mean().stack() for name, rows in agreement.items()})  # noqa: PD013
 table.unstack().loc[[1, 2, 5, networks] if networks >= 5 else [1, networks]].style.format("{:.3f}").set_caption("Spearman, by runs averaged")
@@ -440,7 +440,7 @@ def slide(level):
     for name, epoch, width in [("EL2N", early, width) for width in widths] + [("GraNd", 0, widths[0])]:
         values, places = score(name, epoch, level), [out for out in left_out if out <= 1 - width + 1e-9]
         plans |= {(name, width, out): pruning.window(values, width, max(0, 1 - width - out), seed=seed) for out in places}
-    return pruning.retrain(model, images, plans, columns=("score", "width", "out"), labels=labels[level], **settings)
+    return pruning.retrain_pruned(model, images, plans, columns=("score", "width", "out"), labels=labels[level], **settings)
 
 slid = pd.concat([slide(level).assign(level=level) for level in labels], ignore_index=True)
 
@@ -456,7 +456,7 @@ def window_panel(ax, level):
         part = slid[(slid.level == level) & (slid.width == width) & (slid.score == "EL2N")]
         plots.band(ax, part, "out", "accuracy", "EL2N", label=f"EL2N, {width:.0%} kept", linestyle="-", mfc="white", alpha=0.6)
     chance = here[here.score == "random"].accuracy.to_numpy()
-    plots.reference(ax, chance.mean(), f"random {widths[0]:.0%}", interval=stats.t_interval(chance))
+    plots.reference(ax, chance.mean(), f"random {widths[0]:.0%}", interval=statistics.t_interval(chance))
     ax.axvline((labels[level] != y).float().mean(), lw=0.8, ls=":", color="0.3")
 
 # %% [markdown]
@@ -486,9 +486,9 @@ def curve(level, name="EL2N", width=widths[0]):
 def fresh_lead(level, width=widths[0]):
     best, values = curve(level).mean(axis=1).idxmax(), score("EL2N", early, level)
     plans = {(out,): pruning.window(values, width, 1 - width - out, seed=seed) for out in {best, 0.0}}
-    table = pruning.retrain(model, images, plans, columns=("out",), labels=labels[level], **many)
+    table = pruning.retrain_pruned(model, images, plans, columns=("out",), labels=labels[level], **many)
     lead = compare(table, {"out": best}, {"out": 0.0}, "out").to_numpy().ravel()
-    return lead.mean(), stats.t_interval(lead), best
+    return lead.mean(), statistics.t_interval(lead), best
 
 leads = {named[level]: fresh_lead(level) for level in labels}
 
@@ -497,7 +497,7 @@ leads = {named[level]: fresh_lead(level) for level in labels}
 
 # %%
 note = "left out by the best window: " + ", ".join(f"{name} {best:.0%}" for name, (*_, best) in leads.items())
-value, interval = stats.apart({name: lead[:2] for name, lead in leads.items()})
+value, interval = statistics.apart({name: lead[:2] for name, lead in leads.items()})
 ledger.record("dd.window", value, interval=interval, n=networks, note=note)
 
 # %% [markdown]
@@ -505,7 +505,7 @@ ledger.record("dd.window", value, interval=interval, n=networks, note=note)
 
 # %%
 own_best = {named[level]: curve(level).idxmax().to_numpy() for level in labels}
-value, interval = stats.apart({name: (best.mean(), stats.t_interval(best)) for name, best in own_best.items()})
+value, interval = statistics.apart({name: (best.mean(), statistics.t_interval(best)) for name, best in own_best.items()})
 ledger.record("dd.window.shift", value, interval=interval, n=seeds)
 
 # %% [markdown]
@@ -516,7 +516,7 @@ at_random = {level: slid[(slid.level == level) & (slid.score == "random") & (sli
 behind = {named[level]: 100 * (at_random[level] - curve(level, "GraNd").loc[0.0]) for level in labels}
 noisy = behind[named[noise_levels[0]]]
 note = "; ".join(f"{name} {rows.mean():+.1f} points" for name, rows in behind.items())
-ledger.record("dd.window.grand", noisy.mean(), interval=stats.t_interval(noisy.to_numpy()), n=seeds, note=note)
+ledger.record("dd.window.grand", noisy.mean(), interval=statistics.t_interval(noisy.to_numpy()), n=seeds, note=note)
 rows = {name: [f"{lead:+.2f}", "[{:+.2f}, {:+.2f}]".format(*ends), f"{best:.0%}"] for name, (lead, ends, best) in leads.items()}
 for width in widths[1:]:
     for level in labels:
@@ -549,9 +549,9 @@ plots.save(fig, "05_noise", profile);
 # How well EL2N tells wrong labels from right ones (the area under the ROC curve, AUROC), and for how many of the corrupted it rose:
 
 # %%
-auc, interval = stats.auroc(after, wrong, seed=seed)
+auc, interval = statistics.auroc(after, wrong, seed=seed)
 ledger.record("dd.noise_scores", auc, interval=interval, n=n, note=f"{int(wrong.sum())} wrong labels")
-rose, interval = stats.share((after > before)[wrong].numpy())
+rose, interval = statistics.share((after > before)[wrong].numpy())
 ledger.record("dd.noise_scores.before", rose, interval=interval, n=int(wrong.sum()))
 print(f"AUROC {auc:.3f}; EL2N rose for {rose:.1%} of the corrupted examples")
 
@@ -560,7 +560,7 @@ print(f"AUROC {auc:.3f}; EL2N rose for {rose:.1%} of the corrupted examples")
 
 # %%
 rows = {
-    (name, epoch): {named[level]: stats.auroc(score(name, epoch, level), labels[level] != y)[0] for level in noise_levels}
+    (name, epoch): {named[level]: statistics.auroc(score(name, epoch, level), labels[level] != y)[0] for level in noise_levels}
     for name in per_run for epoch in moments if epoch >= 2 or name != "forgetting"
 }
 pd.DataFrame(rows).T.unstack(0).style.format("{:.3f}", na_rep="–").set_caption("AUROC of wrong against right labels, by epoch")
@@ -614,10 +614,10 @@ def drop_at_top(speed):  # (groups, networks) → per network, fastest group of 
 # %%
 speed = {level: values.mean(0) for level, values in velocity.items()}
 clean = speed[0.0].numpy()
-rho = stats.spearman_r(np.broadcast_to(np.arange(groups), clean.T.shape), clean.T)
-low, high = stats.t_interval(rho)
+rho = statistics.spearman_r(np.broadcast_to(np.arange(groups), clean.T.shape), clean.T)
+low, high = statistics.t_interval(rho)
 ends = clean[-1] - clean[0]
-value, interval = {"trend": rho.mean(), "ends": ends.mean()}, {"trend": (low, min(1.0, high)), "ends": stats.t_interval(ends)}
+value, interval = {"trend": rho.mean(), "ends": ends.mean()}, {"trend": (low, min(1.0, high)), "ends": statistics.t_interval(ends)}
 ledger.record("dd.velocity", value, interval=interval, n=networks, note=f"{groups} groups, epochs {velocity_epochs}")
 
 # %% [markdown]
@@ -625,8 +625,8 @@ ledger.record("dd.velocity", value, interval=interval, n=networks, note=f"{group
 
 # %%
 fall = {level: drop_at_top(values) for level, values in speed.items()}
-note = "without noise {:+.4f} [{:+.4f}, {:+.4f}]".format(fall[0.0].mean(), *stats.t_interval(fall[0.0]))
-ledger.record("dd.velocity.noise", fall[levels[1]].mean(), interval=stats.t_interval(fall[levels[1]]), n=networks, note=note)
+note = "without noise {:+.4f} [{:+.4f}, {:+.4f}]".format(fall[0.0].mean(), *statistics.t_interval(fall[0.0]))
+ledger.record("dd.velocity.noise", fall[levels[1]].mean(), interval=statistics.t_interval(fall[levels[1]]), n=networks, note=note)
 print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[1]].mean():.4f} with noise, {note}")
 
 # %% [markdown]
@@ -641,7 +641,7 @@ print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[
 # %%
 parents = {epoch: weights(epoch, runs[0.0]) for epoch in spawn}
 siblings = [range(5000, 5000 + networks), range(6000, 6000 + networks)]
-grown = children.children(model, x, y, parents, recipe=recipe, seeds=siblings, **train)
+grown = retraining.children(model, (x, y), recipe, siblings, parents=parents, run=engine)
 order = score("EL2N", early).argsort()
 some = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset]
 tested = {"lowest EL2N": order[:subset], "random": some, "highest EL2N": order[-subset:]}
@@ -677,7 +677,7 @@ plots.save(fig, "05_barrier", profile);
 # %%
 when = dict(zip(["early", "middle", "late"], spawn_judged, strict=True))
 higher = {name: (barrier[epoch]["highest EL2N"] - barrier[epoch]["lowest EL2N"]).numpy() for name, epoch in when.items()}
-value, interval = stats.apart({name: (gap.mean(), stats.t_interval(gap)) for name, gap in higher.items()})
+value, interval = statistics.apart({name: (gap.mean(), statistics.t_interval(gap)) for name, gap in higher.items()})
 lowest = max(float(by["lowest EL2N"].max()) for by in barrier.values())
 ledger.record("dd.barrier", value, interval=interval, n=networks, note=f"spawned at {list(when.values())}; on the lowest-scored at most {lowest:.3f}")
 risen.pivot_table(index="examples", columns="epoch", values="points").style.format("{:.2f}").set_caption("mean barrier, points of training error")
@@ -708,13 +708,13 @@ for name in ("GraNd", "EL2N"):
 # A number for the pictures: which share of an example's ten nearest neighbours (by the angle between pixels) has its label, for the lowest-scored 5% of each class and for the highest-scored?
 
 # %%
-regular = neighbours.label_agreement(pictures.x_train, y, k=10)
+regular = rankings.label_agreement(pictures.x_train, y, k=10)
 gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 found, shares = {}, {}
 for name in ("GraNd", "EL2N"):
     ends = [regular[torch.cat(extremes(chosen[name], 0.05, drop))].numpy() for drop in ("highest", "lowest")]
-    found[name], shares[name] = (gap(*ends), stats.bootstrap_interval(gap, *ends, seed=seed)), [part.mean() for part in ends]
-value, interval = stats.apart(found)
+    found[name], shares[name] = (gap(*ends), statistics.bootstrap_interval(gap, *ends, seed=seed)), [part.mean() for part in ends]
+value, interval = statistics.apart(found)
 ledger.record("dd.examples", value, interval=interval, n=2 * len(ends[0]))
 pd.DataFrame(shares, index=["lowest-scored", "highest-scored"]).style.format("{:.2f}").set_caption("neighbours with the same label")
 
@@ -730,8 +730,8 @@ pd.DataFrame(shares, index=["lowest-scored", "highest-scored"]).style.format("{:
 # %%
 deep = models.by_name(deeper, shape=tuple(x.shape[1:]), classes=k)
 seen = ensemble.train(
-    deep, x, y, images.x_test, images.y_test, recipe=recipe, seeds=range(networks), **train,
-    record=ensemble.Record(visits=True, errors_at=(early,), checkpoints_at=(0,), parameters=False),
+    deep, (x, y, images.x_test, images.y_test), recipe, range(networks),
+    record=Record(visits=True, errors_at=(early,), checkpoints_at=(0,), parameters=False), run=engine
 )  # fmt: skip
 deep_scores = {
     "EL2N": el2n(seen.errors[early]).mean(0), "forgetting": forgetting(seen.correct_visits).mean(0),
@@ -746,7 +746,7 @@ plans = {("full data", 1.0): torch.ones(n, dtype=torch.bool)}
 for share in kept:
     plans["random", share] = pruning.random_subsets(n, share, range(seeds))
     plans |= {(name, share): pruning.prune(value, share, drop="lowest", seed=seed) for name, value in deep_scores.items()}
-deeply = pruning.retrain(deep, images, plans, columns=("score", "keep"), **settings)
+deeply = pruning.retrain_pruned(deep, images, plans, columns=("score", "keep"), **settings)
 
 # %% [markdown]
 # The convolutional network, its EL2N at the same epoch:
@@ -755,8 +755,8 @@ deeply = pruning.retrain(deep, images, plans, columns=("score", "keep"), **setti
 conv_recipe = dataclasses.replace(recipe, batch_size=convolutional_batch)
 conv_steps = epochs * -(-n_convolutional // convolutional_batch)
 seen = ensemble.train(
-    cnn, fewer.x_train, fewer.y_train, recipe=conv_recipe, stop=early, seeds=range(seeds), **train,
-    record=ensemble.Record(errors_at=(early,), parameters=False),
+    cnn, (fewer.x_train, fewer.y_train), conv_recipe, range(seeds), start=Start(until=early),
+    record=Record(errors_at=(early,), parameters=False), run=engine
 )  # fmt: skip
 conv_scores = {"EL2N": el2n(seen.errors[early]).mean(0), "GraNd": grand_cnn[:networks].mean(0)}
 
@@ -769,7 +769,7 @@ for share in kept_convolutional:
     plans["random", share] = pruning.random_subsets(n_convolutional, share, range(seeds))
     plans |= {(name, share): pruning.prune(value, share, drop="lowest", seed=seed) for name, value in conv_scores.items()}
 conv_fixed = dataclasses.replace(conv_recipe, epochs=None, iterations=conv_steps)
-convolved = pruning.retrain(cnn, fewer, plans, columns=("score", "keep"), **settings | {"recipe": conv_fixed})
+convolved = pruning.retrain_pruned(cnn, fewer, plans, columns=("score", "keep"), **settings | {"recipe": conv_fixed})
 
 # %% [markdown]
 # The deeper network, as the shallower one before:
@@ -787,7 +787,7 @@ plots.save(fig, "05_deeper", profile)
 # %%
 tables = {"shallower": pruned, "deeper": deeply, "convolutional": convolved}
 own = {name: compare(table, {"score": "EL2N"}, {"score": "random"}, "keep") for name, table in tables.items()}
-value, interval = stats.apart({name: (rows.loc[0.5].mean(), stats.t_interval(rows.loc[0.5].to_numpy())) for name, rows in own.items()})
+value, interval = statistics.apart({name: (rows.loc[0.5].mean(), statistics.t_interval(rows.loc[0.5].to_numpy())) for name, rows in own.items()})
 ledger.record("dd.architectures", value, interval=interval, n=seeds, note=f"{architecture}, {deeper}, {convolutional} ({n_convolutional:,} rows)")
 rows = {
     (name, score_name): compare(table, {"score": score_name}, {"score": "random"}, "keep").mean(axis=1).loc[kept_convolutional]
@@ -807,11 +807,11 @@ pd.DataFrame(rows).T.style.format("{:+.2f}").set_caption("gain over random, perc
 # %%
 def rank_agreement(a, b):
     """Spearman with its interval, or nothing where a score is the same for all: of easy data none may be forgotten."""
-    return stats.spearman(a, b, seed=seed) if len(a.unique()) > 1 and len(b.unique()) > 1 else (None, None)
+    return statistics.spearman(a, b, seed=seed) if len(a.unique()) > 1 and len(b.unique()) > 1 else (None, None)
 
 named_pairs = {"GraNd and EL2N": ("GraNd", "EL2N"), "GraNd and forgetting": ("GraNd", "forgetting"), "EL2N and forgetting": ("EL2N", "forgetting")}
 found = {name: rank_agreement(chosen[a], chosen[b]) for name, (a, b) in named_pairs.items()}
-value, interval = stats.apart(found)
+value, interval = statistics.apart(found)
 ledger.record("dd.correlations", value, interval=interval, n=n, note="a score is the same for all examples" if None in value.values() else "")
 
 # %% [markdown]
@@ -842,23 +842,23 @@ pd.DataFrame({name: value.numpy() for name, value in every.items()}).corr("spear
 # **Predict.** The selected examples were selected for their memorization. Will its rank correlation with EL2N be higher among them than over all rows, lower, or gone?
 
 # %%
-clothes = data.load(dataset, n_train=n_memorization, n_test=n_test, seed=seed)
+clothes = datasets.load(dataset, n_train=n_memorization, n_test=n_test, seed=seed)
 mean_image, deviation = clothes.x_train.mean(0), clothes.x_train.std()
 clothes = dataclasses.replace(clothes, x_train=(clothes.x_train - mean_image) / deviation, x_test=(clothes.x_test - mean_image) / deviation)
 net = models.by_name(memorization_architecture, shape=tuple(x.shape[1:]), classes=k)
-rising = ensemble.Recipe(lr=memorization_lr, epochs=15, batch_size=100, momentum=0.9, schedule="warmup_linear")
-sees = mz.subsets(n_memorization, round(0.7 * n_memorization), trials, seed)
+rising = Recipe(lr=memorization_lr, epochs=15, batch_size=100, momentum=0.9, schedule="warmup_linear")
+sees = subsets(n_memorization, round(0.7 * n_memorization), trials, seed)
 everything = clothes.x_train, clothes.y_train, clothes.x_test, clothes.y_test
-subsampled = ensemble.train(net, *everything, recipe=rising, seeds=range(trials), member_sees=sees, record=ensemble.Record(parameters=False), **train)
-whole = ensemble.train(net, *everything[:2], recipe=rising, seeds=range(networks), record=ensemble.Record(errors_at=(1, 2, 4, 8, 15), visits=True), **train)
+subsampled = ensemble.train(net, everything, rising, range(trials), sees=sees, record=Record(parameters=False), run=engine)
+whole = ensemble.train(net, everything[:2], rising, range(networks), record=Record(errors_at=(1, 2, 4, 8, 15), visits=True), run=engine)
 
 # %% [markdown]
 # The selected examples are the training side of the pairs of notebook 03's definition.
 
 # %%
 right, right_test = subsampled.correct_train[:, -1], subsampled.correct_test[:, -1]
-mem = mz.memorization(sees, right)
-found = mz.high_influence_pairs(sees, right, right_test, clothes.y_train, clothes.y_test)
+mem = memorization(sees, right)
+found = high_influence_pairs(sees, right, right_test, clothes.y_train, clothes.y_test)
 selected = torch.zeros(n_memorization, dtype=torch.bool)
 selected[torch.tensor(sorted(set(found.train)), dtype=torch.long)] = True
 
@@ -891,12 +891,12 @@ value, interval = both["EL2N@4"]["selected"]
 if value is None:
     shown, note = "", "too few examples are in high-influence pairs to rank them"
 else:
-    band = stats.permutation_band(stats.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
+    band = statistics.permutation_band(statistics.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
     note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N@4"]["all"][0])
     shown = f"EL2N@4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; "
 ledger.record("dd.memorization", value, interval=interval, n=int(selected.sum()), note=f"{trials:,} networks; {note}")
 print(f"{int(selected.sum())} selected of {n_memorization:,}; {shown}{note}")
-pd.DataFrame({name: stats.apart(by)[0] for name, by in both.items()}).T.style.format("{:.2f}", na_rep="–").set_caption("Spearman with memorization")
+pd.DataFrame({name: statistics.apart(by)[0] for name, by in both.items()}).T.style.format("{:.2f}", na_rep="–").set_caption("Spearman with memorization")
 
 # %% [markdown]
 # Over all rows EL2N and memorization go together closely (.84). Among the selected examples this is weaker, since selection has cut off everything with little memorization, but far from nothing: .55, where chance would stay within .10. The paper's picture of no correlation is not what we see; how much there is depends on the epoch (.30 after one, .27 at the end of the training), and forgetting among the selected is indeed uncorrelated. Whatever CIFAR-100 shows, a scatter plot of examples that were selected for being memorized cannot say that hard and memorized are unrelated.
@@ -909,13 +909,13 @@ pd.DataFrame({name: stats.apart(by)[0] for name, by in both.items()}).T.style.fo
 
 # %%
 def gain_at_half(rows, rate):
-    part = data.load(dataset, n_train=rows, n_test=n_test, seed=seed)
+    part = datasets.load(dataset, n_train=rows, n_test=n_test, seed=seed)
     part = dataclasses.replace(part, x_train=(part.x_train - mean) / spread, x_test=(part.x_test - mean) / spread)
     own = dataclasses.replace(recipe, lr=rate)
-    seen = ensemble.train(model, part.x_train, part.y_train, recipe=own, stop=early, seeds=range(networks), record=ensemble.Record(errors_at=(early,), parameters=False), **train)
+    seen = ensemble.train(model, (part.x_train, part.y_train), own, range(networks), start=Start(until=early), record=Record(errors_at=(early,), parameters=False), run=engine)
     plans = {("random",): pruning.random_subsets(rows, 0.5, range(seeds)), ("EL2N",): pruning.prune(el2n(seen.errors[early]).mean(0), 0.5, drop="lowest", seed=seed)}
     length = dataclasses.replace(own, epochs=None, iterations=epochs * -(-rows // batch_size))
-    table = pruning.retrain(model, part, plans, columns=("score",), **settings | {"recipe": length})
+    table = pruning.retrain_pruned(model, part, plans, columns=("score",), **settings | {"recipe": length})
     accuracy = 100 * table.pivot_table(index="score", columns="seed", values="accuracy")
     return accuracy.loc["EL2N"] - accuracy.loc["random"]
 
@@ -966,7 +966,7 @@ ledger.table()
 #
 # ```python
 # born, truth = weights(0, runs[0.0]), torch.nn.functional.one_hot(y[:500], k)
-# errors = lambda scale: ensemble.predict(model, born, scale * x[:500]).softmax(2) - truth
+# errors = lambda scale: stacked.predict(model, born, scale * x[:500]).softmax(2) - truth
 # by_scale = {"GraNd": [grand(model, born, scale * x[:500], y[:500]) for scale in (1, 2)], "EL2N": [el2n(errors(scale)) for scale in (1, 2)]}
 # for name, (once, twice) in by_scale.items():
 #     print(f"{name} changes by a factor of {float((twice.mean(0) / once.mean(0)).median()):.2f}")
@@ -983,7 +983,7 @@ ledger.table()
 # unit = x / norm[:, None, None, None] * norm.mean()
 # left = grand(model, weights(0, runs[0.0]), unit, y).mean(0)
 # print(f"spread {float(left.std() / left.mean()):.3f} of the mean, with the norm {float(score('GraNd', 0).std() / score('GraNd', 0).mean()):.3f}")
-# print(f"Spearman with EL2N {stats.spearman(left, chosen['EL2N'])[0]:+.2f}")
+# print(f"Spearman with EL2N {statistics.spearman(left, chosen['EL2N'])[0]:+.2f}")
 # ```
 # </details>
 #
@@ -994,10 +994,8 @@ ledger.table()
 # Without $x_j$ the rate changes by $|\nabla\ell(x')^\top\nabla\ell(x_j)|$ (η = 1), which is at most the product of the norms; for most examples it is far below, since gradients of different examples are far from parallel.
 #
 # ```python
-# from torch.func import functional_call, grad, vmap
 # state = {name: value[0] for name, value in weights(early, runs[0.0]).items()}
-# loss = lambda w, row, label: torch.nn.functional.cross_entropy(functional_call(model, w, (row[None],)), label[None])
-# flat = lambda rows, own: torch.cat([g.flatten(1) for g in vmap(grad(loss), (None, 0, 0))(state, rows, own).values()], 1)
+# flat = lambda rows, own: definitions.gradients(model, state, rows, own)
 # batch, other = flat(x[:100], y[:100]), flat(images.x_test[:1], images.y_test[:1])[0]
 # share = (batch @ other).abs() / (batch.norm(dim=1) * other.norm())
 # print(f"the change reaches {float(share.median()):.1%} of the bound in the median, at most {float(share.max()):.0%}")
@@ -1014,7 +1012,7 @@ ledger.table()
 # mask = pruning.prune(chosen["EL2N"], 0.5, drop="lowest")
 # print({name: int(count) for name, count in zip(images.classes, torch.bincount(y[mask], minlength=k))})
 # balanced = {("balanced",): pruning.prune(chosen["EL2N"], 0.5, drop="lowest", y=y), ("as it comes",): mask}
-# print(pruning.retrain(model, images, balanced, columns=("choice",), **settings).groupby("choice").accuracy.mean())
+# print(pruning.retrain_pruned(model, images, balanced, columns=("choice",), **settings).groupby("choice").accuracy.mean())
 # ```
 # </details>
 

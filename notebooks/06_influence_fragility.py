@@ -21,7 +21,7 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "mnist-5k"  # the images of the paper's first columns, a name that lib.data.load knows or an .npz
+dataset: str = "mnist-5k"  # the images of the paper's first columns, a name that lib.data.datasets.load knows or an .npz
 second_dataset: str = "fashion-mnist"  # the images of its last columns, CIFAR-10 in the paper
 side: int = 16  # images are scaled to side × side
 iris_networks: int = 28  # initializations of every Iris network
@@ -61,6 +61,7 @@ seed: int = 0  # rows, networks, bootstrap
 # The paper compares influence functions with retraining, from Iris to ImageNet, and finds them accurate for shallow networks with weight decay, and poor for deep ones. Later work says why: influence approximates something else than retraining (Bae et al. 2022), and correlations over few selected points are noisy (Epifano et al. 2023). The claims, what was published, and what we will call a success, written down before the run:
 
 # %%
+import inspect
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
@@ -71,15 +72,19 @@ import pandas as pd
 import torch
 from torch.nn.functional import interpolate
 
-from lib import data, ensemble, fragility, models, neighbours, plots, stats, verdicts
-from lib import fragility_plots as draw
-from lib import influence_cases as cases_of
-from lib.claims import Ledger
-from lib.influence import influence, inverse_hessian
-from lib.processes import each_in_a_process
-from lib.response import leave_out, optimum, proximal_bregman
-from lib.retraining import losses_on, removals, retrain
+from experiments import fragility
+from experiments import fragility_plots as draw
+from experiments.response import leave_out, optimum, proximal_bregman
+from lib import plots, rankings, statistics
+from lib.data import datasets
+from lib.ledger import verdicts
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.scores import definitions
+from lib.scores.influence import influence, inverse_hessian
 from lib.store import Store
+from lib.training import each_in_a_process, ensemble, Recipe, Run, Start
+from lib.training.retraining import losses_on, removals, retrain
 
 plots.style()
 store, quiet = Store(profile=profile), {"progress": False}
@@ -98,14 +103,14 @@ def smaller(images):
     scale = lambda x: interpolate(x, size=(side, side), mode="bilinear", antialias=True).clamp(0, 1)
     return replace(images, x_train=scale(images.x_train), x_test=scale(images.x_test))
 
-digits = smaller(data.load(dataset, n_train=n_small, n_test=n_test, seed=seed))
-sets = {name: smaller(data.load(name, n_train=n_deep, n_test=n_test, seed=seed)) for name in (dataset, second_dataset)}
+digits = smaller(datasets.load(dataset, n_train=n_small, n_test=n_test, seed=seed))
+sets = {name: smaller(datasets.load(name, n_train=n_deep, n_test=n_test, seed=seed)) for name in (dataset, second_dataset)}
 
 # %% [markdown]
 # The flowers, and the first images of both sets:
 
 # %%
-iris = data.load("iris", seed=seed)
+iris = datasets.load("iris", seed=seed)
 centre, spread = iris.x_train.mean(0), iris.x_train.std(0)
 flowers, flowers_test = (((x - centre) / spread).double() for x in (iris.x_train, iris.x_test))
 kinds, kinds_test = iris.y_train, iris.y_test
@@ -121,15 +126,10 @@ plots.save(fig, "06_data", profile)
 #
 # **Positive** means that the test loss rises when the example goes: it helped. Three things can go wrong: the step is not small (Taylor), $w$ is no minimum (then $H^{-1}$ answers another question), and $H^{-1}$ is itself estimated. Where $H$ has negative eigenvalues, a damping $\delta$ is added to all of them.
 #
-# The slow way for a linear classifier on Iris: the whole Hessian, one solve an example, no library of ours.
+# The slow way for a linear classifier on Iris: the whole Hessian, one solve an example.
 
 # %%
-def slow_influence(w, x, y, x_test, y_test, lam):
-    loss = lambda w, x, y: torch.nn.functional.cross_entropy(x @ w.view(3, 4).T, y)
-    hessian = torch.func.hessian(lambda w: loss(w, x, y) + lam / 2 * w @ w)(w)
-    gradient = torch.func.grad(loss)
-    test = gradient(w, x_test, y_test)
-    return torch.stack([test @ torch.linalg.solve(hessian, gradient(w, x[[i]], y[[i]])) / len(x) for i in range(len(x))])
+print(*map(inspect.getsource, (definitions.hessian, definitions.parameter_change, definitions.influence)), sep="\n")
 
 # %% [markdown]
 # Against the library's, and both against the truth, which for a convex problem is beyond doubt: the optimum without each flower.
@@ -140,7 +140,7 @@ found_linear = optimum(linear, flowers, kinds, weight_decay=decay)
 linear = fragility.placed(linear, found_linear.parameters)
 hardest = fragility.at_percentile(losses_on(linear, found_linear.parameters, flowers_test, kinds_test)[0], 100)
 question = (flowers, kinds, flowers_test[[hardest]], kinds_test[[hardest]])
-slow = slow_influence(linear.weight.detach().flatten(), *question, decay)
+slow = definitions.influence(linear, *question, weight_decay=decay)[0]
 fast = influence(linear, *question, weight_decay=decay)
 assert float((fast.on_loss[0] / slow - 1).abs().max()) < 1e-6
 
@@ -152,7 +152,7 @@ assert float((fast.on_loss[0] / slow - 1).abs().max()) < 1e-6
 # %%
 gone = leave_out(linear, flowers, kinds, torch.eye(len(kinds), dtype=torch.bool), weight_decay=decay)
 truth = losses_on(linear, gone.parameters, *question[2:])[:, 0] - losses_on(linear, found_linear.parameters, *question[2:])[0]
-print(f"Spearman with retraining, linear classifier, all {len(kinds)} flowers: {stats.spearman(slow, truth, seed=seed)[0]:.3f}")
+print(f"Spearman with retraining, linear classifier, all {len(kinds)} flowers: {statistics.spearman(slow, truth, seed=seed)[0]:.3f}")
 print(f"gradient norm at the optimum {fast.gradient_norm:.0e}; one flower's share {fast.one_example:.0e}")
 
 # %% [markdown]
@@ -165,14 +165,14 @@ print(f"gradient norm at the optimum {fast.gradient_norm:.0e}; one flower's shar
 # Networks of width 5, for several depths, and of one layer, for several widths; each from 28 initializations, all of which are trained, brought to rest and retrained side by side. Full-batch training; tanh networks with decay are then brought to rest by a quasi-Newton method that starts from the curvature. (ReLU networks cannot be: their minima lie on kinks, where the gradient jumps.) Then the test flower of highest loss, the 20 training flowers most influential on it, and 20 retrainings for each.
 
 # %%
-double = {"precision": "float64", "progress": False, "store": store}
+double = Run(precision="float64", progress=False, store=store)
 
 def iris_weights(model, activation, lam, starts):
-    learn = ensemble.Recipe(
+    learn = Recipe(
         lr=0.01, optimizer="adam", schedule="cosine", iterations=iris_steps, batch_size=None, weight_decay=lam
     )
     first = fragility.wide_start(model, starts, activation)
-    weights = ensemble.train(model, flowers, kinds, recipe=learn, seeds=starts, initial=first, **double).parameters
+    weights = ensemble.train(model, (flowers, kinds), learn, starts, start=Start(first), run=double).parameters
     if lam and activation == "tanh":
         model = fragility.placed(model, weights)
         rest = optimum(model, flowers, kinds, weights=weights, weight_decay=lam, tolerance=1e-6, steps=100)
@@ -186,13 +186,13 @@ def iris_weights(model, activation, lam, starts):
 def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_networks):
     model, starts = models.mlp(4, hidden, 3, activation), range(seed, seed + networks)
     learn, first, weights = iris_weights(model, activation, lam, starts)
-    again = ensemble.Recipe(lr=0.05, momentum=0.9, iterations=iris_again, batch_size=None, weight_decay=lam)
+    again = Recipe(lr=0.05, momentum=0.9, iterations=iris_again, batch_size=None, weight_decay=lam)
     inverse = lambda **how: [
         inverse_hessian(fragility.placed(model, weights, r), flowers, kinds, weight_decay=lam, **how)
         for r in range(len(starts))
     ]
-    retrained = lambda recipe, start: fragility.by_retraining(
-        model, lambda gone: retrain(model, flowers, kinds, gone, recipe=recipe, seeds=starts, weights=start, **double)
+    retrained = lambda recipe, start: lambda gone: retrain(
+        model, (flowers, kinds), recipe, starts, removed=gone, start=Start(start), run=double
     )
     answered = lambda respond: fragility.by_response(
         model, weights, lambda net, gone, w: respond(net, flowers, kinds, gone, weights=w, weight_decay=lam, tolerance=1e-7)
@@ -206,7 +206,7 @@ def iris_case(hidden, activation, lam, most=iris_top, extra=(), networks=iris_ne
     if "lissa" in extra:
         also["LiSSA"] = inverse(solver="lissa", depth=lissa_depth)
     tested = (flowers_test, kinds_test, truths)
-    table = fragility.compare(model, weights, exact, *tested, top=most, norms=True, also=also)
+    table = fragility.predicted_and_true_changes(model, weights, exact, *tested, top=most, norms=True, also=also)
     facts = pd.DataFrame({
         "gradient norm": [inv.gradient_norm for inv in exact], "one flower": [inv.one_example for inv in exact],
         "lowest": [float(inv.eigenvalues[0]) for inv in exact], "highest": [float(inv.eigenvalues[-1]) for inv in exact],
@@ -259,7 +259,7 @@ def spearmans(case, truth="from the optimum", predicted="predicted"):
 by_decay = {(act, lam): spearmans(cases["decay", act, lam]) for act in ("relu", "tanh") for lam in (decay, 0.0)}
 names = {"ReLU": "relu", "tanh": "tanh"}
 gains = {name: by_decay[act, decay] - by_decay[act, 0.0] for name, act in names.items()}
-value, interval = stats.apart({name: (gain.mean(), stats.t_interval(gain)) for name, gain in gains.items()})
+value, interval = statistics.apart({name: (gain.mean(), statistics.t_interval(gain)) for name, gain in gains.items()})
 ledger.record("if.iris.decay", value, interval=interval, n=iris_networks)
 
 # %% [markdown]
@@ -267,9 +267,10 @@ ledger.record("if.iris.decay", value, interval=interval, n=iris_networks)
 
 # %%
 plain = by_decay["relu", decay]
-band = tuple(np.mean([a for a in fragility.agreements(
-    cases["decay", "relu", decay].table.groupby("network").head(iris_top), "from the optimum").spearman_null], axis=0))
-ledger.record("if.iris.decay.value", plain.mean(), interval=stats.t_interval(plain), null=band, n=iris_networks)
+leading = [rows.head(iris_top) for _, rows in cases["decay", "relu", decay].table.groupby("network")]
+nulls = [fragility.agreement_with_truth(rows.predicted, rows["from the optimum"])["spearman_null"] for rows in leading]
+band = tuple(np.mean(nulls, axis=0))
+ledger.record("if.iris.decay.value", plain.mean(), interval=statistics.t_interval(plain), null=band, n=iris_networks)
 shown = {f"{act}, decay {lam:g}": {"mean": v.mean(), "lowest": v.min(), "highest": v.max()} for (act, lam), v in by_decay.items()}
 pd.DataFrame(shown).T.style.format("{:.2f}").set_caption("Spearman over initializations")
 
@@ -309,7 +310,7 @@ curves = {
     "if.iris.width": sweep("width", "tanh", widths, spearmans),
 }
 for claim, curve in curves.items():
-    value, interval = stats.apart(fragility.trend_and_ends(curve, log=claim.endswith("curvature")))
+    value, interval = statistics.apart(fragility.trend_and_ends(curve, log=claim.endswith("curvature")))
     ledger.record(claim, value, interval=interval, n=iris_networks)
     print(claim, {key: f"{v:+.2f}" for key, v in value.items()})
 
@@ -338,7 +339,7 @@ plots.save(fig, "06_iris_depth_width", profile)
 # %%
 shallow_deep = {"shallow": cases["depth", "tanh", checked[0]], "deep": cases["depth", "tanh", checked[-1]]}
 lost = {name: spearmans(case) - spearmans(case, predicted="LiSSA") for name, case in shallow_deep.items()}
-value, interval = stats.apart({name: (v.mean(), stats.t_interval(v)) for name, v in lost.items()})
+value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) for name, v in lost.items()})
 ledger.record("if.iris.solver", value, interval=interval, n=iris_networks, note=f"LiSSA with {lissa_depth} terms")
 print("Spearman with retraining, exact minus LiSSA:", {name: f"{v:+.3f}" for name, v in value.items()})
 
@@ -365,10 +366,10 @@ agreed.style.format("{:.2f}").background_gradient(cmap="Greys", vmin=0, vmax=1.4
 
 # %%
 same = spearmans(cases["depth", "relu", depths[0]], "from scratch", "from the optimum")
-agree = {"Iris": (same.mean(), stats.t_interval(same))}
+agree = {"Iris": (same.mean(), statistics.t_interval(same))}
 between = {name: spearmans(case, "from scratch", "from the optimum") for name, case in deepened.items()}
 pbrf = {name: spearmans(case, "proximal Bregman", "Gauss–Newton") - spearmans(case, "from scratch", "Gauss–Newton") for name, case in deepened.items()}
-pbrf = {name: (v.mean(), stats.t_interval(v)) for name, v in pbrf.items()}
+pbrf = {name: (v.mean(), statistics.t_interval(v)) for name, v in pbrf.items()}
 print(f"Spearman of the two retrainings: ReLU {same.mean():.2f},", {name: f"tanh {v.mean():.2f}" for name, v in between.items()})
 
 # %% [markdown]
@@ -379,20 +380,20 @@ print(f"Spearman of the two retrainings: ReLU {same.mean():.2f},", {name: f"tanh
 # The all-convolutional network of Koh and Liang (2,616 parameters), the one case where influence was known to work. For this one we leave out *every* training image once, so that any choice of points and test points can be looked at afterwards. Retraining from the optimum, 6% of the steps.
 
 # %%
-learn = ensemble.Recipe(lr=lr, optimizer="adam", schedule="cosine", epochs=1, batch_size=batch_size)
+learn = Recipe(lr=lr, optimizer="adam", schedule="cosine", epochs=1, batch_size=batch_size)
 again = {"lr": lr_again, "optimizer": "sgd", "momentum": 0.9}
-study = cases_of.Setting(learn, share, again, damping, top, store, device, seed)
+study = fragility.Setting(learn, share, again, damping=damping, top=top, store=store, device=device, seed=seed)
 
 def fit(name, images, lam=decay, s=seed, **changes):
     changes = {"epochs": architectures[name]} | changes
-    return cases_of.fit(name, images, study, weight_decay=lam, seed=s, **changes)
+    return fragility.train_net(name, images, study, weight_decay=lam, seed=s, **changes)
 
 # %% [markdown]
 # Every image left out once:
 
 # %%
 small = fit("small_cnn", digits)
-small_truth = cases_of.true_changes(small, torch.eye(n_small, dtype=torch.bool))  # (images removed, test images)
+small_truth = fragility.true_changes(small, torch.eye(n_small, dtype=torch.bool))  # (images removed, test images)
 scores = small.scores(slice(None))  # (test images, training images)
 print(f"{n_small} retrainings of {small.again.iterations} steps")
 print(f"fits {small.fitted:.0%} of its labels; gradient {small.gradient_ratio:.1f} times one image's share")
@@ -411,14 +412,14 @@ bare_scores = bare.scores(order(bare))
 most = min(small_top, n_small // 4)
 chosen = torch.stack([fragility.most_influential(score, most) for score in bare_scores])
 wanted = chosen.unique()
-bare_truth = cases_of.true_changes(bare, removals(wanted, n_small), order(bare))
+bare_truth = fragility.true_changes(bare, removals(wanted, n_small), order(bare))
 spot = lambda rows: torch.searchsorted(wanted, rows)
 
 # %% [markdown]
 # A row a test image:
 
 # %%
-judged = lambda predicted, truth: fragility.agreement(predicted, truth, seed=seed)
+judged = lambda predicted, truth: fragility.agreement_with_truth(predicted, truth, seed=seed)
 found = {"top": [], "30th percentile": [], "top, no decay": []}
 for i, test in enumerate(order(small)):
     leading, middle = fragility.most_influential(scores[test], most), fragility.around_percentile(scores[test], 30, most)
@@ -433,7 +434,7 @@ selected = {name: pd.DataFrame(rows) for name, rows in found.items()}
 # %%
 for claim, other in [("if.mnist.selection", "30th percentile"), ("if.mnist.selection.decay", "top, no decay")]:
     gain = selected["top"].spearman - selected[other].spearman
-    ledger.record(claim, gain.mean(), interval=stats.t_interval(gain), n=small_tests, note=f"{most} points")
+    ledger.record(claim, gain.mean(), interval=statistics.t_interval(gain), n=small_tests, note=f"{most} points")
     print(f"top − {other}: {gain.mean():+.2f}")
 tops_found = selected["top"]
 excess, interval = fragility.range_beyond_sampling(tops_found.spearman, tops_found.spearman_interval, seed=seed)
@@ -455,7 +456,7 @@ for k in sorted({max(5, round(most * part)) for part in (0.1, 0.2, 0.4, 0.6, 0.8
     for test in order(small):
         ranked = fragility.most_influential(scores[test], n_small)
         for name, part in (("most influential", ranked[:k]), ("least influential", ranked[-k:])):
-            rows.append((k, name, float(stats.spearman_r(scores[test, part].numpy(), small_truth[part, test].numpy()))))
+            rows.append((k, name, float(statistics.spearman_r(scores[test, part].numpy(), small_truth[part, test].numpy()))))
 curve = pd.DataFrame(rows, columns=["points", "kind", "spearman"])
 
 # %% [markdown]
@@ -483,10 +484,10 @@ plots.save(fig, "06_small_cnn_number", profile)
 def with_decays(s, lambdas):
     first = small if s == seed else fit("small_cnn", digits, s=s)
     shorter = {"initial": first.weights, "epochs": architectures["small_cnn"] // 2, "lr": lr / 5}
-    return {lam: cases_of.compared(fit("small_cnn", digits, lam, s, **shorter)) for lam in lambdas}
+    return {lam: fragility.compared(fit("small_cnn", digits, lam, s, **shorter)) for lam in lambdas}
 
 strengths = each_in_a_process(with_decays, [(seed, decays)] + [(seed + i, decays[-2:]) for i in range(1, decay_inits)])
-ends = {lam: np.array([cases_of.agreed(nets[lam])["spearman"] for nets in strengths]) for lam in decays[-2:]}
+ends = {lam: np.array([fragility.agreed(nets[lam])["spearman"] for nets in strengths]) for lam in decays[-2:]}
 print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std(ddof=1):.2f} over initializations" for lam, v in ends.items()})
 
 # %% [markdown]
@@ -494,7 +495,7 @@ print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std(ddof=1):.2f} over initializat
 
 # %%
 moved = strengths[0]
-by_lambda = {lam: cases_of.agreed(net) for lam, net in moved.items()}
+by_lambda = {lam: fragility.agreed(net) for lam, net in moved.items()}
 table = pd.DataFrame(by_lambda).T[["spearman", "pearson"]].astype(float)
 table["gradient / one image"] = [net.gradient_ratio for net in moved.values()]
 table["labels fitted"] = [net.fitted for net in moved.values()]
@@ -516,9 +517,9 @@ moved_by = losses_on(small.model, nearby.parameters, digits.x_test, digits.y_tes
 # Judged beside the Iris networks above:
 
 # %%
-to_pbrf, to_loo = (fragility.agreement(scores[test, rows], truth, seed=seed) for truth in (moved_by, small_truth[rows, test]))
-pbrf["small CNN"] = stats.spearman_difference(moved_by, small_truth[rows, test], scores[test, rows])
-value, interval = stats.apart(pbrf)
+to_pbrf, to_loo = (fragility.agreement_with_truth(scores[test, rows], truth, seed=seed) for truth in (moved_by, small_truth[rows, test]))
+pbrf["small CNN"] = statistics.spearman_difference(moved_by, small_truth[rows, test], scores[test, rows])
+value, interval = statistics.apart(pbrf)
 ledger.record("if.pbrf", value, interval=interval, n=iris_networks, note=f"small CNN: interval over {top} training points")
 print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['spearman']:.2f}, with retraining {to_loo['spearman']:.2f}")
 
@@ -533,7 +534,7 @@ print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['sp
 
 # %%
 def cell(name, images, lam=decay, s=seed, percentiles=(100,), scratch=False, **changes):
-    return cases_of.compared(fit(name, images, lam, s, **changes), percentiles, scratch=scratch)
+    return fragility.compared(fit(name, images, lam, s, **changes), percentiles, scratch=scratch)
 
 plan = {}
 for name in architectures:
@@ -570,7 +571,7 @@ optimizers = {
     "Nesterov": {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "lr": 2 * lr},
     "RMSProp": {"optimizer": "rmsprop", "lr": lr / 5},
 }
-by_optimizer = {name: cases_of.agreed(cell("lenet", images, **how)) for name, how in optimizers.items()}
+by_optimizer = {name: fragility.agreed(cell("lenet", images, **how)) for name, how in optimizers.items()}
 
 # %% [markdown]
 # Pearson and Spearman of each cell, with interval and band of chance:
@@ -580,9 +581,9 @@ results = {}
 for (kind, *key), net in cells.items():
     if kind == "table":
         name, where, decays_it = key
-        results[name, where, "A, decay" if decays_it else "A, no decay"] = cases_of.agreed(net)
+        results[name, where, "A, decay" if decays_it else "A, no decay"] = fragility.agreed(net)
         if decays_it:
-            results[name, where, "B, decay"] = cases_of.agreed(net, 50)
+            results[name, where, "B, decay"] = fragility.agreed(net, 50)
 
 # %% [markdown]
 # As a table; ▲ where the interval of Pearson lies above the band of chance:
@@ -609,11 +610,11 @@ one = lambda title, which: (lambda r: (r["pearson"], r["pearson_interval"]))(res
 # %%
 main = {title: one(title, "A, decay") for title in published}
 bands = {title: results[full[title], dataset, "A, decay"]["pearson_null"] for title in published}
-value, interval = stats.apart(main)
+value, interval = statistics.apart(main)
 ledger.record("if.table1", value, interval=interval, null=bands, n=top)
 versus = {"if.table1.median": ("A, decay", "B, decay"), "if.table1.decay": ("A, decay", "A, no decay")}
 for claim, (better, worse) in versus.items():
-    value, interval = stats.apart({title: fragility.difference(one(title, better), one(title, worse)) for title in published})
+    value, interval = statistics.apart({title: fragility.independent_difference(one(title, better), one(title, worse)) for title in published})
     ledger.record(claim, value, interval=interval, n=top)
 
 # %% [markdown]
@@ -621,7 +622,7 @@ for claim, (better, worse) in versus.items():
 
 # %%
 inside = [not (r["spearman"] > r["spearman_null"][1] or r["spearman"] < r["spearman_null"][0]) for r in results.values()]
-value, interval = stats.share(np.array(inside))
+value, interval = statistics.share(np.array(inside))
 ledger.record("if.null", value, interval=interval, n=len(inside))
 ledger.record("if.cifar100", None)
 ledger.record("if.imagenet", None)
@@ -658,10 +659,10 @@ facts.style.format({"parameters": "{:,.0f}", "gradient / one image": "{:.1f}", "
 # **Predict.** Which moves the correlation most: another initialization, another optimizer, or 75 times as much decay?
 
 # %%
-first = lambda name: cases_of.agreed(cells["table", name, dataset, True])
-runs = {name: [first(name)] + [cases_of.agreed(cells["init", name, s]) for s in others] for name in ("small_cnn", "lenet", deep)}
+first = lambda name: fragility.agreed(cells["table", name, dataset, True])
+runs = {name: [first(name)] + [fragility.agreed(cells["init", name, s]) for s in others] for name in ("small_cnn", "lenet", deep)}
 varied = {title: fragility.spread_over_runs([r["spearman"] for r in runs[full[title]]]) for title in ("small CNN", "LeNet")}
-value, interval = stats.apart(varied)
+value, interval = statistics.apart(varied)
 ledger.record("if.init", value, interval=interval, n=inits)
 print("standard deviation over initializations:", {title: round(v, 2) for title, v in value.items()})
 
@@ -671,7 +672,7 @@ print("standard deviation over initializations:", {title: round(v, 2) for title,
 # %%
 table = pd.DataFrame(by_optimizer).T
 means = {kind: table[kind.lower()].astype(float) for kind in ("Pearson", "Spearman")}
-value, interval = stats.apart({kind: (v.mean(), stats.t_interval(v)) for kind, v in means.items()})
+value, interval = statistics.apart({kind: (v.mean(), statistics.t_interval(v)) for kind, v in means.items()})
 null = {kind: tuple(np.mean(table[f"{kind.lower()}_null"].tolist(), axis=0)) for kind in means}
 ledger.record("if.optimizer", value, interval=interval, null=null, n=len(optimizers))
 print({name: f"Pearson {r['pearson']:.2f}, Spearman {r['spearman']:.2f}" for name, r in by_optimizer.items()})
@@ -682,10 +683,10 @@ print({name: f"Pearson {r['pearson']:.2f}, Spearman {r['spearman']:.2f}" for nam
 # %%
 strong = {deep_decays[0]: np.array([r["spearman"] for r in runs[deep]])}
 for lam in deep_decays[1:]:
-    strong[lam] = np.array([cases_of.agreed(cells["decay", lam, s])["spearman"] for s in (seed, *others)])
+    strong[lam] = np.array([fragility.agreed(cells["decay", lam, s])["spearman"] for s in (seed, *others)])
 gain = strong[deep_decays[-1]] - strong[deep_decays[-2]]
 gains = {"deep": gain, "small CNN": ends[decays[-2]] - ends[decays[-1]]}
-value, interval = stats.apart({name: (v.mean(), stats.t_interval(v)) for name, v in gains.items()})
+value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) for name, v in gains.items()})
 ledger.record("if.decay_factor", value, interval=interval, n=inits, note=f"small CNN: {decay_inits} initializations")
 print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std():.2f}" for lam, v in strong.items()})
 
@@ -693,7 +694,7 @@ print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std():.2f}" for lam, v in strong.
 # Left: one mark an initialization. Middle: one mark an optimizer. Right: decay; bars are 95% intervals.
 
 # %%
-fig = draw.choices(runs, by_optimizer, by_lambda, strong, by_optimizer["Adam"]["spearman_null"], deep)
+fig = draw.choices(runs, by_optimizer, by_lambda, deep=strong, chance=by_optimizer["Adam"]["spearman_null"], title=deep)
 plots.save(fig, "06_choices", profile)
 
 # %% [markdown]
@@ -701,11 +702,11 @@ plots.save(fig, "06_choices", profile)
 
 # %%
 both = cells["table", "lenet", dataset, True].table.query("percentile == 100")
-agree["LeNet"] = stats.spearman(both.retrained, both["from scratch"], seed=seed)
-chance = fragility.agreement(both.retrained, both["from scratch"], seed=seed)["spearman_null"]
-value, interval = stats.apart(agree)
+agree["LeNet"] = statistics.spearman(both.retrained, both["from scratch"], seed=seed)
+chance = fragility.agreement_with_truth(both.retrained, both["from scratch"], seed=seed)["spearman_null"]
+value, interval = statistics.apart(agree)
 ledger.record("if.ground_truth", value, interval=interval, null={"LeNet": chance, "Iris": band}, n=top)
-influence_says = [fragility.agreement(both.predicted, both[name], seed=seed)["spearman"] for name in ("retrained", "from scratch")]
+influence_says = [fragility.agreement_with_truth(both.predicted, both[name], seed=seed)["spearman"] for name in ("retrained", "from scratch")]
 print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence agrees with them at {influence_says[0]:.2f} and {influence_says[1]:.2f}")
 
 # %% [markdown]
@@ -719,7 +720,7 @@ print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence a
 
 # %%
 resnet = cells["table", deep, dataset, True]
-of_groups = {"small CNN": cases_of.grouped(small, group_sizes, groups), "ResNet-18": cases_of.grouped(resnet, group_sizes[1::2], groups)}
+of_groups = {"small CNN": fragility.grouped(small, group_sizes, groups), "ResNet-18": fragility.grouped(resnet, group_sizes[1::2], groups)}
 
 # %% [markdown]
 # Judged along the sizes:
@@ -729,20 +730,20 @@ line = of_groups["small CNN"]
 rho, trend, ends = verdicts.sweep([r["spearman"] for r in line.values()], [r["spearman_interval"] for r in line.values()])
 last_first = line[group_sizes[-1]]["spearman"] - line[group_sizes[0]]["spearman"]
 ledger.record("if.group", {"trend": rho, "ends": last_first}, interval={"trend": trend, "ends": ends}, n=groups)
-value, interval = fragility.mean_of([(r["spearman"], r["spearman_interval"]) for r in of_groups["ResNet-18"].values()])
+value, interval = fragility.independent_mean([(r["spearman"], r["spearman_interval"]) for r in of_groups["ResNet-18"].values()])
 ledger.record("if.group.deep", value, interval=interval, n=groups)
 
 # %% [markdown]
 # Several test images at once:
 
 # %%
-pair = {"small": cases_of.together(small, small_truth), "deep": cases_of.together(resnet)}
+pair = {"small": fragility.agreement_on_summed_loss(small, small_truth), "deep": fragility.agreement_on_summed_loss(resnet)}
 as_found = lambda which, kind: (pair[which][kind.lower()], pair[which][f"{kind.lower()}_interval"])
-value, interval = stats.apart({kind: as_found("small", kind) for kind in ("Pearson", "Spearman")})
+value, interval = statistics.apart({kind: as_found("small", kind) for kind in ("Pearson", "Spearman")})
 null = {kind: pair["small"][f"{kind.lower()}_null"] for kind in value}
 ledger.record("if.multi_test", value, interval=interval, null=null, n=top)
-versus = {kind: fragility.difference(as_found("small", kind), as_found("deep", kind)) for kind in value}
-value, interval = stats.apart(versus)
+versus = {kind: fragility.independent_difference(as_found("small", kind), as_found("deep", kind)) for kind in value}
+value, interval = statistics.apart(versus)
 ledger.record("if.multi_test.deep", value, interval=interval, n=top)
 
 # %% [markdown]
@@ -778,11 +779,11 @@ plots.save(fig, "06_pictures", profile)
 # Two test images a row, each followed by its five. A number for it: for which share of test images are the five closer to the test image, in the cosine of their pixels, than the images of its class are on average?
 
 # %%
-likeness = neighbours.cosine(images.x_test[tested], images.x_train)
+likeness = rankings.cosine(images.x_test[tested], images.x_train)
 of_class = images.y_test[tested][:, None] == images.y_train
 average = (likeness * of_class).sum(1) / of_class.sum(1)
 alike = likeness.gather(1, five).mean(1) > average
-value, interval = stats.share(alike.numpy())
+value, interval = statistics.share(alike.numpy())
 ledger.record("if.visual", value, interval=interval, n=pictured)
 print(f"closer than the class on average: {value:.0%} of {pictured} test images")
 
@@ -792,7 +793,7 @@ print(f"closer than the class on average: {value:.0%} of {pictured} test images"
 # Everything above on one scale: Spearman of predicted and true change, its interval, and the band of chance. Dark marks clear it.
 
 # %%
-over_inits = lambda v: (v.mean(), stats.t_interval(v), band)
+over_inits = lambda v: (v.mean(), statistics.t_interval(v), band)
 board = {f"Iris, {act}, {'decay' if lam else 'no decay'}": over_inits(v) for (act, lam), v in by_decay.items()}
 board |= {f"Iris, tanh, depth {depth}": over_inits(curves["if.iris.depth"][depth]) for depth in checked[1:]}
 board |= {f"Iris, tanh, depth {depth}: proximal response": over_inits(spearmans(cases["depth", "tanh", depth], "proximal Bregman", "Gauss–Newton")) for depth in checked}
@@ -802,7 +803,7 @@ board |= {f"Iris, tanh, width {widths[-1]}": over_inits(curves["if.iris.width"][
 # And the image networks:
 
 # %%
-board |= {f"small CNN, {name}": (part.spearman.mean(), stats.t_interval(part.spearman), tuple(np.mean(part.spearman_null.tolist(), 0))) for name, part in selected.items()}
+board |= {f"small CNN, {name}": (part.spearman.mean(), statistics.t_interval(part.spearman), tuple(np.mean(part.spearman_null.tolist(), 0))) for name, part in selected.items()}
 entry = lambda r: (r["spearman"], r["spearman_interval"], r["spearman_null"])
 board |= {"small CNN, proximal response": entry(to_pbrf), "small CNN, eight test images": entry(pair["small"]), "ResNet-18, eight test images": entry(pair["deep"])}
 board |= {f"{title}, {which}": entry(results[full[title], dataset, which]) for title in published if title != "small CNN" for which in ("A, decay", "B, decay")}
@@ -859,7 +860,7 @@ ledger.table()
 #
 # ```python
 # rng = np.random.default_rng(0)
-# draws = stats.spearman_r(rng.normal(size=(5000, 40)), rng.normal(size=(5000, 40)))
+# draws = statistics.spearman_r(rng.normal(size=(5000, 40)), rng.normal(size=(5000, 40)))
 # print((abs(draws) > 0.3).mean())
 # ```
 # </details>
@@ -873,7 +874,7 @@ ledger.table()
 # ```python
 # blunt = inverse_hessian(fragility.placed(small.model, small.weights), digits.x_train, digits.y_train, weight_decay=decay, damping=1000 * damping, solver="gauss_newton")
 # score = blunt.on_loss(digits.x_test[[test]], digits.y_test[[test]]).on_loss[0]
-# print(fragility.agreement(score[rows], small_truth[rows, test])["spearman"], to_loo["spearman"])
+# print(fragility.agreement_with_truth(score[rows], small_truth[rows, test])["spearman"], to_loo["spearman"])
 # ```
 # </details>
 #

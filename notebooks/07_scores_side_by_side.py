@@ -21,10 +21,10 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
-dataset: str = "fashion-mnist"  # a name that lib.data.load knows, or the path of an .npz of pictures
+dataset: str = "fashion-mnist"  # a name that lib.data.datasets.load knows, or the path of an .npz of pictures
 n: int = 4000  # training rows that are scored, pruned and trained on
 n_test: int = 10000  # test rows
-architecture: str = "mlp-128"  # the network that is scored with and retrained, a name that lib.models.by_name knows
+architecture: str = "mlp-128"  # the network that is scored with and retrained, a name that lib.networks.models.by_name knows
 epochs: int = 12  # passes over the full set; every pruned set takes as many steps
 early: int = 4  # the epoch at which EL2N is taken
 networks: int = 10  # trainings averaged in the scores that are read off a training
@@ -54,20 +54,25 @@ seed: int = 0  # rows, noise, initial weights, ties, bootstrap
 
 # %%
 import dataclasses
+import inspect
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 
-from lib import all_scores, cg_score, data, ensemble, memorization, models, neighbours, noise, plots, pruning, stats
-from lib import score_groups as groups
-from lib import side_by_side as sides
-from lib.claims import Ledger
-from lib.score_files import provenance, read_scores
-from lib.sources import DATA
+from experiments import pruning
+from lib import catalogue, plots, rankings, statistics
+from lib import rankings as sides
+from lib.data import datasets, noise, provenance, read_scores
+from lib.data.datasets import DATA
+from lib.ledger.ledger import Ledger
+from lib.networks import models
+from lib.scores import definitions
+from lib.scores.memorization import subsets
+from lib.scores.unique_information import f_si, f_si_by_class, tangent
 from lib.store import Store
-from lib.tangent import f_si, f_si_by_class, tangent
+from lib.training import ensemble, Run
 
 plots.style()
 ledger, store = Ledger("07", profile), Store(profile=profile)
@@ -81,7 +86,7 @@ ledger.criteria()
 # A class-balanced sample of the training set, small enough for the scores that need an $n\times n$ matrix. Networks get pictures that are standardized over the training rows; the CG-score gets them as they are, since it takes their directions only.
 
 # %%
-images = data.load(dataset, n_train=n, n_test=n_test, seed=seed)
+images = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
 x, y, k = images.x_train, images.y_train, len(images.classes)
 fig = plots.pictures(x[torch.cat([torch.nonzero(y == c).flatten()[:10] for c in range(k)])], titles=images.classes, size=0.5)
 plots.save(fig, "07_data", profile)
@@ -97,41 +102,35 @@ controls, terms = ["random", "input norm"], ["CG quadratic", "CG partial", "CG d
 judged = ["CG", "F-SI", "memorization", "C-score", "GraNd", "EL2N", "forgetting", "TracIn", "influence", "loss"]
 names = [*controls, *terms, *judged]
 works = {"input": "no training", "cg": "one factorization", "runs": "trained networks", "f_si": "linearized networks", "subsets": "networks on subsets"}
-about = {name: (works[one.group], "turned" if one.sign < 0 else "", one.text) for name, one in all_scores.SCORES.items() if name in names}
+about = {name: (works[one.group], "turned" if one.sign < 0 else "", one.text) for name, one in catalogue.SCORES.items() if name in names}
 pd.DataFrame(about, index=["from", "", "what it is"]).T.style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
-# All of them come from one call of the library, `lib.all_scores.compute`, with one set of settings. Each formula is checked in the notebook of its paper; what is new here is checked now, on a few rows.
+# All of them come from one call of the library, `lib.catalogue.compute`, with one set of settings. Each formula is checked in the notebook of its paper; what is new here is checked now, on a few rows.
 #
 # *Memorization, read literally:* train networks on random subsets, and count.
 
 # %%
 few = torch.cat([torch.nonzero(y == c).flatten()[: small // k] for c in range(k)])
-tiny = all_scores.Settings(architecture="mlp-32", trials=20, trial_epochs=3)
-sees = memorization.subsets(len(few), round(0.7 * len(few)), 20, seed)
+tiny = catalogue.Settings(architecture="mlp-32", trials=20, trial_epochs=3)
+sees = subsets(len(few), round(0.7 * len(few)), 20, seed)
 
-def slow_memorization():
-    right = [[], []]
-    for member in range(20):
-        net = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k)
-        own = sees[member : member + 1]
-        run = ensemble.train(net, all_scores.standardized(x[few]), y[few], recipe=groups.trial_recipe(tiny), seeds=[member], member_sees=own, progress=False)
-        for seen in (False, True):
-            right[seen].append(torch.where(own[0] == seen, run.correct_train[0, 0].double(), torch.nan))
-    held_out, trained_on = (torch.stack(part).nanmean(0) for part in right)
-    return trained_on - held_out, 1 - held_out
+def alone(member):
+    """Who is right at the end, (1, n), of one network trained by itself."""
+    net, own = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k), sees[member : member + 1]
+    run = ensemble.train(net, (statistics.standardized(x[few]), y[few]), catalogue.trial_recipe(tiny), [member], sees=own, run=Run(progress=False))
+    return run.correct_train[:, 0]
+
+print(*map(inspect.getsource, (definitions.influence_of_seeing, definitions.memorization, definitions.c_scores)), sep="\n")
+right = torch.cat([alone(member) for member in range(20)])
+literal = {"memorization": definitions.memorization(sees, right), "C-score": 1 - definitions.c_scores(sees, right)}
 
 # %% [markdown]
 # *The CG-score, read literally,* is a difference of two quadratic forms for each example (notebook 04). Both against the library:
 
 # %%
-found = all_scores.compute(["CG", "memorization", "C-score"], x[few], y[few], settings=tiny, seed=seed, progress=False)
-gram, slow = cg_score.relu_gram(x[few].double()), []
-for i in range(len(few)):
-    target, rest = torch.where(y[few] == y[few[i]], 1.0, -1.0).double(), torch.arange(len(few)) != i
-    energy = target @ torch.linalg.solve(gram, target)
-    slow.append(energy - target[rest] @ torch.linalg.solve(gram[rest][:, rest], target[rest]))
-literal = dict(zip(["memorization", "C-score", "CG"], [*slow_memorization(), torch.stack(slow)], strict=True))
+found = catalogue.compute(["CG", "memorization", "C-score"], x[few], y[few], settings=tiny, seed=seed, progress=False)
+literal["CG"] = definitions.cg_scores(x[few], y[few])
 error = {name: float((found[name].hardness - (value if name != "C-score" else value - 1)).abs().nan_to_num().max() / value.abs().nan_to_num().max()) for name, value in literal.items()}
 assert max(error.values()) < 1e-3, error
 print("largest difference, of the largest score:", {name: f"{value:.0e}" for name, value in error.items()})
@@ -140,11 +139,11 @@ print("largest difference, of the largest score:", {name: f"{value:.0e}" for nam
 # *F-SI* needs the tangent kernel of all outputs, $nk\times nk$ numbers: 40,000 rows here, which is out of reach. So we give each class a network of its own with one output, "this class or another", as the CG-score does. Their kernels are the same $n\times n$ matrix, and the score is the sum over the classes. In the limit of infinite width this is the same score; on a few rows and at our width:
 
 # %%
-inside, outside = (all_scores.standardized(rows, x).flatten(1) for rows in (x[few], images.x_test[:100]))
+inside, outside = (statistics.standardized(rows, x).flatten(1) for rows in (x[few], images.x_test[:100]))
 make = lambda outputs: models.initialize(models.mlp(x[0].numel(), (tangent_width,), outputs), seed)
 whole = f_si(tangent(make(k), inside, outside), y[few], lr=0.001, steps=2000)
 apart = f_si_by_class(tangent(make(1), inside, outside), y[few], classes=k, lr=0.001, steps=2000)
-print("Spearman of F-SI by classes with that of one network of {} outputs: {:.2f} [{:.2f}, {:.2f}], {} rows".format(k, *(lambda v, i: (v, *i))(*stats.spearman(apart, whole, seed=seed)), len(few)))
+print("Spearman of F-SI by classes with that of one network of {} outputs: {:.2f} [{:.2f}, {:.2f}], {} rows".format(k, *(lambda v, i: (v, *i))(*statistics.spearman(apart, whole, seed=seed)), len(few)))
 
 # %% [markdown]
 # ## All scores of all rows
@@ -152,12 +151,12 @@ print("Spearman of F-SI by classes with that of one network of {} outputs: {:.2f
 # The network and recipe are those of notebook 05. Groups of scores are kept in the store as they are finished, together with what they cost.
 
 # %%
-settings = all_scores.Settings(
+settings = catalogue.Settings(
     architecture=architecture, epochs=epochs, early=early, networks=networks, curvatures=curvatures, trials=trials,
     trial_epochs=trial_epochs, tangent_width=tangent_width, tangent_networks=tangent_networks, tangent_inputs=tangent_inputs,
 )
 common = {"x_val": images.x_test, "seed": seed, "device": device, "store": store}
-scored = all_scores.compute(names, x, y, settings=settings, **common)
+scored = catalogue.compute(names, x, y, settings=settings, **common)
 
 # %% [markdown]
 # With few networks it happens that all of them saw an example; its memorization is unknown and counts as the median. The noise that is left in each score, as the standard error of an example over the spread between examples:
@@ -178,7 +177,7 @@ columns = {"input norm": "input_norm", "CG": "cg", "memorization": "memorization
            "forgetting": "forgetting", "TracIn": "tracin", "influence": "influence", "loss": "loss"}  # fmt: skip
 if images.name == "fashion-mnist":
     stored = read_scores("fashion-mnist", images.rows_train)
-    company = {name: stats.spearman(scored[name].sign * hard[name], stored[column]) for name, column in columns.items()}
+    company = {name: statistics.spearman(scored[name].sign * hard[name], stored[column]) for name, column in columns.items()}
 else:
     company = {}  # nothing is stored of other data
 in_words = lambda found, form="{:.2f} [{:.2f}, {:.2f}]": {name: form.format(v, *ends) for name, (v, ends) in found.items()}
@@ -207,7 +206,7 @@ plots.save(fig, "07_correlations", profile)
 
 # %%
 agreement = sides.median_agreement({name: hard[name] for name in judged}, resamples=resamples, seed=seed)
-value, interval = stats.apart(agreement)
+value, interval = statistics.apart(agreement)
 ledger.record("all.ranks", value, interval=interval, n=n, note=f"{images.name}, {architecture}")
 nine = rho.loc[judged, judged].where(~np.eye(len(judged), dtype=bool))
 pd.DataFrame({
@@ -219,7 +218,7 @@ pd.DataFrame({
 # All pairs with their intervals, from the pair that agrees most to the one that agrees least; here the ends of the list:
 
 # %%
-every = [(a, b, *stats.spearman(hard[a], hard[b], seed=seed)) for i, a in enumerate(judged) for b in judged[i + 1 :]]
+every = [(a, b, *statistics.spearman(hard[a], hard[b], seed=seed)) for i, a in enumerate(judged) for b in judged[i + 1 :]]
 pairs = pd.DataFrame(every, columns=["one", "other", "Spearman", "interval"]).sort_values("Spearman", ascending=False)
 pairs["95%"] = [f"[{low:.2f}, {high:.2f}]" for low, high in pairs.pop("interval")]
 pd.concat([pairs.head(5), pairs.tail(5)]).style.format({"Spearman": "{:.2f}"}).hide()
@@ -266,7 +265,7 @@ print(f"{round(extreme * n)} rows at each end; two random choices have {low:.3f}
 
 # %%
 halves = {name: known(one.halves) for name, one in scored.items() if one.halves is not None}
-stable = {name: (*stats.spearman(*pair, seed=seed), sides.overlap({"a": pair[0], "b": pair[1]}, extreme, highest=scored[name].sign > 0).loc["a", "b"]) for name, pair in halves.items()}
+stable = {name: (*statistics.spearman(*pair, seed=seed), sides.overlap({"a": pair[0], "b": pair[1]}, extreme, highest=scored[name].sign > 0).loc["a", "b"]) for name, pair in halves.items()}
 table = pd.DataFrame(stable, index=["Spearman", "95%", "in common"]).T.sort_values("Spearman", ascending=False)
 fig, ax = plt.subplots(figsize=(7, 3.6))
 place = np.arange(len(table))[::-1]
@@ -294,9 +293,9 @@ table.assign(**{"95%": table["95%"].map(lambda i: f"[{i[0]:.2f}, {i[1]:.2f}]"), 
 # %%
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
 steps = epochs * -(-n // settings.batch_size)
-fixed = dataclasses.replace(groups.recipe(settings), epochs=None, iterations=steps)
-normal = dataclasses.replace(images, x_train=all_scores.standardized(x), x_test=all_scores.standardized(images.x_test, x))
-retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "device": device, "store": store, "columns": ("score", "choice", "share")}
+fixed = dataclasses.replace(catalogue.run_recipe(settings), epochs=None, iterations=steps)
+normal = dataclasses.replace(images, x_train=statistics.standardized(x), x_test=statistics.standardized(images.x_test, x))
+retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "columns": ("score", "choice", "share"), "run": Run(device=device, store=store)}
 contest = [*judged, "input norm"]
 print(f"{len(contest)} scores, networks of {steps:,} steps")
 
@@ -312,7 +311,7 @@ for name in contest:
         plans[name, "hardest", share] = pruning.prune(hard[name], share, drop="lowest", seed=seed)
         plans[name, "easiest", share] = pruning.prune(hard[name], share, drop="highest", seed=seed)
     plans |= {(name, "window", out): pruning.window(hard[name], 0.5, 0.5 - out, seed=seed) for out in left_out}
-pruned = pruning.retrain(model, normal, plans, **retraining)
+pruned = pruning.retrain_pruned(model, normal, plans, **retraining)
 
 # %% [markdown]
 # **Predict.** With half of the rows, will any score's hardest do better than random rows? And with a tenth, would you rather have the hardest, the easiest or random ones?
@@ -360,9 +359,9 @@ plots.save(fig, "07_windows", profile)
 # What is judged is the hardest half, with the interval over seeds:
 
 # %%
-over_seeds = lambda points: (points.mean(), stats.t_interval(points.to_numpy()))
+over_seeds = lambda points: (points.mean(), statistics.t_interval(points.to_numpy()))
 hardest_half = {name: over_seeds(gain(pruned, name, "hardest", 0.5)) for name in contest}
-value, interval = stats.apart(hardest_half)
+value, interval = statistics.apart(hardest_half)
 ledger.record("all.prune", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
 print("all rows: {:+.1f} [{:+.1f}, {:+.1f}] points above random halves".format(*(lambda v, ends: (v, *ends))(*over_seeds(gain(pruned, "full data", "all", 1.0)))))
 both = [(name, choice) for name in contest for choice in ("hardest", "easiest")]
@@ -398,7 +397,7 @@ print({images.classes[c]: images.classes[int(other)] for c, other in enumerate(p
 
 # %%
 suspects = ["random", "input norm", "CG partial", *judged]
-under_noise = all_scores.compute(suspects, x, noisy, classes=k, settings=settings, **common)
+under_noise = catalogue.compute(suspects, x, noisy, classes=k, settings=settings, **common)
 found = sides.detection({name: known(one.hardness) for name, one in under_noise.items()}, wrong, seed=seed)
 
 # %% [markdown]
@@ -458,7 +457,7 @@ pd.DataFrame(rates).style.format("{:.2f}").set_caption("share of the networks th
 clean_up = {("random", "random", 0.8): pruning.random_subsets(n, 0.8, range(seeds)), ("oracle", "easiest", 0.8): ~wrong[main], ("nothing dropped", "all", 0.8): torch.ones(n, dtype=torch.bool)}
 at = list(wrong).index(main)
 clean_up |= {(name, "easiest", 0.8): pruning.prune(known(under_noise[name].hardness)[at], 0.8, drop="highest", seed=seed) for name in contest}
-cleaned = pruning.retrain(model, normal, clean_up, labels=noisy[at], **retraining)
+cleaned = pruning.retrain_pruned(model, normal, clean_up, labels=noisy[at], **retraining)
 bought = {name: gain(cleaned, name, "easiest" if name != "nothing dropped" else "all", 0.8, 0.8) for name in [*contest, "oracle", "nothing dropped"]}
 bought = dict(sorted(((name, over_seeds(points)) for name, points in bought.items()), key=lambda one: -one[1][0]))
 pd.DataFrame({"points above dropping at random": in_words(bought, "{:+.1f} [{:+.1f}, {:+.1f}]")})
@@ -492,8 +491,8 @@ def cheaper(share):
 cut = [name for name in judged if name not in ("CG", "F-SI")]
 versions = {1.0: (scored, {name: known(one.hardness)[at] for name, one in under_noise.items()})}
 for share in shares_of_runs:
-    less = all_scores.compute(cut, x, y, settings=cheaper(share), **common)
-    blind = all_scores.compute(cut, x, noisy[at], classes=k, settings=cheaper(share), **common)
+    less = catalogue.compute(cut, x, y, settings=cheaper(share), **common)
+    blind = catalogue.compute(cut, x, noisy[at], classes=k, settings=cheaper(share), **common)
     versions[share] = less, {name: known(one.hardness) for name, one in blind.items()}
 
 # %% [markdown]
@@ -504,7 +503,7 @@ plans = {
     (name, "hardest", share): pruning.prune(known(versions[share][0][name].hardness), 0.5, drop="lowest", seed=seed)
     for share in shares_of_runs for name in cut
 }
-retrained = [pruning.retrain(model, normal, plans, **retraining)] if plans else []
+retrained = [pruning.retrain_pruned(model, normal, plans, **retraining)] if plans else []
 halved = pd.concat([*retrained, pruned[pruned.score == "random"]])
 
 # %% [markdown]
@@ -521,7 +520,7 @@ offers = []
 for share, (costing, suspicious) in versions.items():
     own, before = contest if share == 1 else cut, len(offers)
     seconds = {name: costing[name].seconds for name in own}
-    offers.append(offer(FIND, {name: stats.auroc(suspicious[name].numpy(), wrong[main].numpy(), seed=seed) for name in own}, seconds))
+    offers.append(offer(FIND, {name: statistics.auroc(suspicious[name].numpy(), wrong[main].numpy(), seed=seed) for name in own}, seconds))
     worth = hardest_half if share == 1 else {name: over_seeds(gain(halved, name, "hardest", share)) for name in own}
     offers.append(offer(KEEP, worth, seconds))
     offers[before:] = [part.assign(runs=f"{share:.0%} of the runs") for part in offers[before:]]
@@ -573,16 +572,16 @@ plots.save(fig, "07_disagreement", profile)
 # What goes with the disagreement? Over all rows, the correlation of the difference of ranks with three plain properties of a picture: how dark it is, which share of its ten nearest neighbours has its label, and how far its nearest neighbour is.
 
 # %%
-near = neighbours.cosine(x, x).fill_diagonal_(-1).amax(1)
-plain = {"dark": hard["input norm"], "neighbours with its label": neighbours.label_agreement(x, y), "alone": 1 - near}
-why = {f"{a} − {b}": {what: stats.spearman(rank[a] - rank[b], trait, seed=seed)[0] for what, trait in plain.items()} for a, b in duels}
+near = rankings.cosine(x, x).fill_diagonal_(-1).amax(1)
+plain = {"dark": hard["input norm"], "neighbours with its label": rankings.label_agreement(x, y), "alone": 1 - near}
+why = {f"{a} − {b}": {what: statistics.spearman(rank[a] - rank[b], trait, seed=seed)[0] for what, trait in plain.items()} for a, b in duels}
 pd.DataFrame(why).T.style.format("{:+.2f}").background_gradient("RdBu", vmin=-1, vmax=1)
 
 # %% [markdown]
 # The same properties against the scores themselves:
 
 # %%
-traits = {name: {what: stats.spearman(hard[name], trait, seed=seed)[0] for what, trait in plain.items()} for name in judged}
+traits = {name: {what: statistics.spearman(hard[name], trait, seed=seed)[0] for what, trait in plain.items()} for name in judged}
 pd.DataFrame(traits).T.style.format("{:+.2f}").background_gradient("RdBu", vmin=-1, vmax=1)
 
 # %% [markdown]
@@ -646,7 +645,7 @@ ledger.table()
 # place = lambda values: torch.tensor(pd.Series(values.numpy()).rank().to_numpy())
 # committee = sum(place(known(under_noise[name].hardness)[at]) for name in judged)
 # best = max(judged, key=lambda name: rows_at[name]) if (rows_at := found[found.labels == main].set_index("score").auroc.to_dict()) else None
-# print(f"committee {stats.auroc(committee.numpy(), wrong[main].numpy())[0]:.3f}, {best} alone {rows_at[best]:.3f}")
+# print(f"committee {statistics.auroc(committee.numpy(), wrong[main].numpy())[0]:.3f}, {best} alone {rows_at[best]:.3f}")
 # ```
 # </details>
 #
@@ -658,7 +657,7 @@ ledger.table()
 #
 # ```python
 # balanced = {(name, choice, 0.5): pruning.prune(hard[name], 0.5, drop="lowest", y=labelled) for name in ("EL2N", "CG") for choice, labelled in (("balanced", y), ("as it comes", None))}
-# print(pruning.retrain(model, normal, balanced, **retraining).groupby(["score", "choice"]).accuracy.mean())
+# print(pruning.retrain_pruned(model, normal, balanced, **retraining).groupby(["score", "choice"]).accuracy.mean())
 # ```
 # </details>
 #
@@ -670,7 +669,7 @@ ledger.table()
 #
 # ```python
 # tenth = pd.qcut(hard["input norm"].numpy(), 10, labels=False)
-# inside = [stats.spearman_r(hard["F-SI"].numpy()[tenth == t], hard["EL2N"].numpy()[tenth == t]) for t in range(10)]
+# inside = [statistics.spearman_r(hard["F-SI"].numpy()[tenth == t], hard["EL2N"].numpy()[tenth == t]) for t in range(10)]
 # print(f"over all rows {rho.loc['F-SI', 'EL2N']:.2f}, within tenths of equal norm {np.mean(inside):.2f}")
 # ```
 # </details>

@@ -26,12 +26,12 @@
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results
-dataset: str = "mnist-5k"  # the path of an .npz, or a name that lib.data.load knows
+dataset: str = "mnist-5k"  # the path of an .npz, or a name that lib.data.datasets.load knows
 scores: str = "cg,el2n,memorization"  # with commas between: cg, el2n, grand, forgetting, memorization, c-score, tracin, influence, f-si …
 minutes: float = 4.0  # for the scores and the pruning; a plan is made to fit
 n: int = 0  # training rows to look at; 0 is all
 n_test: int = 0  # test rows; 0 is all
-architecture: str = ""  # a network that lib.models.by_name knows; "" chooses one to suit the data
+architecture: str = ""  # a network that lib.networks.models.by_name knows; "" chooses one to suit the data
 epochs: int = 0  # passes in a training; 0 chooses
 networks: int = 10  # trainings averaged in a score such as EL2N, if there is time
 trials: int = 96  # trainings on random parts of the rows, if there is time: they judge labels and give memorization
@@ -61,11 +61,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import budget, checkup, dropping, models, noise, own_data, own_scores, plots, pruning, suspects
-from lib.all_scores import SCORES, compute
-from lib.data import load
-from lib.score_groups import trial_recipe
+from experiments import checkup, own_data, pruning
+from lib import plots, rankings
+from lib.catalogue import SCORES, compute, trial_recipe
+from lib.data import load, noise, score_files
+from lib.networks import models
 from lib.store import Store, results_folder
+from lib.training import Run
 
 begun = time.perf_counter()
 plots.style()
@@ -153,10 +155,10 @@ if rows < len(y):
 # The judges, then the scores; both under both labellings.
 
 # %%
-clock = budget.Clock(planned)
+clock = own_data.Clock(planned)
 train = {"device": device, "store": store}
-judges = own_scores.trial_blocks(prepared.x_train, both, settings, clock.blocks("judges", 32), seed=seed, progress=False, **train)
-scored = own_scores.score(names, x, prepared.x_train, both, settings, judges, clock, seed=seed, **train)
+judges = own_data.trial_blocks(prepared.x_train, both, settings, clock.blocks("judges", 32), seed=seed, run=Run(progress=False, **train))
+scored = own_data.score(names, x, prepared.x_train, y=both, settings=settings, trials=judges, clock=clock, seed=seed, **train)
 
 # %% [markdown]
 # ## Which labels look wrong?
@@ -166,10 +168,10 @@ scored = own_scores.score(names, x, prepared.x_train, both, settings, judges, cl
 # **Predict.** One label in twenty was flipped. Among as many of the most suspicious examples as labels were flipped, which share will be flips? And will doubt, which takes dozens of networks, beat the CG-score, which takes none?
 
 # %%
-real, probe = (suspects.suggestions(one.votes, labels, sure=sure) for one, labels in zip(judges, both, strict=True))
+real, probe = (checkup.suggestions(one.votes, labels, sure=sure) for one, labels in zip(judges, both, strict=True))
 suspicion = {"doubt": torch.tensor(probe.doubt)} | {name: one.hardness[1] for name, one in scored.items()}
-found = suspects.detection({name: suspects.filled(value) for name, value in suspicion.items()}, flipped)
-measured = suspects.probe(probe, flipped, y)
+found = checkup.flip_detection({name: checkup.filled(value) for name, value in suspicion.items()}, flipped)
+measured = checkup.probe(probe, flipped, y)
 found.style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]).set_caption(f"{int(flipped.sum())} flipped labels among {len(y):,}: AUROC with 95% interval, and precision at that number")
 
 # %% [markdown]
@@ -181,7 +183,7 @@ found.style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]
 words = {"flips that are flagged": measured.found, "other labels that are flagged": measured.alarms, "flags that are on flips": measured.precision, "flagged flips whose suggestion is the label before": measured.right}
 for text, (value, (low, high)) in words.items():
     print(f"{text}: {value:.1%} [{low:.1%}, {high:.1%}]" if np.isfinite(value) else f"{text}: nothing is flagged")
-pd.DataFrame({f"{rate:.1%}": [suspects.precision_at(measured, rate)] for rate in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)}, index=["share of flags that are right"]).style.format("{:.0%}").set_caption("if this share of the labels is wrong, and wrong ones are as easy to find as flipped ones")
+pd.DataFrame({f"{rate:.1%}": [checkup.precision_at(measured, rate)] for rate in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)}, index=["share of flags that are right"]).style.format("{:.0%}").set_caption("if this share of the labels is wrong, and wrong ones are as easy to find as flipped ones")
 
 # %% [markdown]
 # *The digits:* four in five flips are flagged, every one of these with the right suggestion, and six in a thousand other labels. So where one label in twenty is wrong, seven flags in eight are right; where one in five hundred is, one flag in five.
@@ -190,7 +192,7 @@ pd.DataFrame({f"{rate:.1%}": [suspects.precision_at(measured, rate)] for rate in
 
 # %%
 flags = int(real.suspect.sum())
-most = min(suspects.most_wrong(flags, measured), len(y))
+most = min(checkup.most_wrong(flags, measured), len(y))
 print(f"{flags} of {len(y):,} labels are flagged ({flags / len(y):.1%}); if wrong labels are found as flips are, at most about {most:.0f} are wrong")
 if measured.found[0] < 0.5:
     print("fewer than half of the flips are flagged: go by the order of doubt, or flag from a lower probability (sure), or give more time")
@@ -224,8 +226,8 @@ show(positions, [f"{r.row}\n{r.label} → {r.suggested}" for r in table.itertupl
 # At the other end of the scores are the examples that the others make superfluous: lowest CG-score, smallest error early in training, no memorization. The lowest of each score, by row:
 
 # %%
-hardness = {name: suspects.filled(one.hardness[0]) for name, one in scored.items()}
-lowest = {name: pruning.ranks(value, seed=seed).argsort()[:10] for name, value in hardness.items()}
+hardness = {name: checkup.filled(one.hardness[0]) for name, one in scored.items()}
+lowest = {name: rankings.ranks(value, seed=seed).argsort()[:10] for name, value in hardness.items()}
 captions = [f"{int(data.rows_train[i])}" for positions in lowest.values() for i in positions]
 if pictures:
     plots.save(plots.pictures(x[torch.cat(list(lowest.values()))], captions, titles=list(lowest)), "08_redundant", profile)
@@ -257,14 +259,14 @@ for share in kept:
         cuts[name, share] = lambda s, share=share, value=value: pruning.prune(value, share, drop="lowest", y=own, seed=seed)
 model = models.by_name(settings.architecture, shape=tuple(prepared.x_train.shape[1:]), classes=k)
 steps = settings.trial_epochs * -(-len(y) // settings.batch_size)
-fixed = {"recipe": replace(trial_recipe(settings), epochs=None, iterations=steps), "progress": False, **train}
-marks = dropping.retrain_and_mark(model, prepared, cuts, blocks=clock.blocks("pruning", 1), **fixed)
+fixed = {"recipe": replace(trial_recipe(settings), epochs=None, iterations=steps), "run": Run(progress=False, **train)}
+marks = own_data.retrain_and_mark(model, prepared, cuts, blocks=clock.blocks("pruning", 1), **fixed)
 
 # %% [markdown]
 # The loss in points against all data, with a 95% interval that holds for other seeds and for other test examples:
 
 # %%
-lost = dropping.losses(marks, ("all", 1.0))
+lost = own_data.accuracy_lost(marks, ("all", 1.0))
 fig, ax = plt.subplots(figsize=(7.5, 4.2))
 for name, part in lost[lost.kept < 1].groupby("score", sort=False):
     middle, half = 100 * part.accuracy, part.high - part.loss
@@ -282,7 +284,7 @@ plots.save(fig, "08_pruning", profile)
 
 # %%
 def advice(part):
-    value, (low, high) = dropping.largest_drop(1 - part.kept, part.loss, part.low, part.high, tolerance)
+    value, (low, high) = own_data.largest_drop(1 - part.kept, part.loss, part.low, part.high, tolerance=tolerance)
     return pd.Series({"dropped": value, "surely": low, "at most": high, "mean loss": part.loss.mean()})
 
 advised = pd.DataFrame({name: advice(part) for name, part in lost[lost.kept < 1].groupby("score", sort=False)}).T
@@ -296,11 +298,11 @@ advised.style.format({"dropped": "{:.0%}", "surely": "{:.0%}", "at most": "{:.0%
 best, share = advised.index[0], min(kept, key=lambda s: abs(1 - s - advised.dropped.iloc[0]))
 chosen = [("all", 1.0)] + [(best, share), ("random", share)] * bool(advised.dropped.iloc[0])
 blocks = iter([range(clock.done["pruning"])])
-again = dropping.retrain_and_mark(model, prepared, {name: cuts[name] for name in chosen}, blocks=blocks, first_seed=1000, **fixed)
+again = own_data.retrain_and_mark(model, prepared, {name: cuts[name] for name in chosen}, blocks=blocks, first_seed=1000, **fixed)
 how = "by chance" if best == "random" else f"those with the lowest {best}"
 verdict = f"drop {1 - share:.0%}, {how}" if len(chosen) > 1 else "drop nothing"
 print(f"suggestion, for a loss of at most {tolerance:g} points: {verdict}")
-dropping.losses(again, ("all", 1.0)).style.hide().format({"kept": "{:.0%}", "accuracy": "{:.2%}", "loss": "{:+.2f}", "low": "{:+.2f}", "high": "{:+.2f}"}).set_caption("new seeds: loss in points, with its interval")
+own_data.accuracy_lost(again, ("all", 1.0)).style.hide().format({"kept": "{:.0%}", "accuracy": "{:.2%}", "loss": "{:+.2f}", "low": "{:+.2f}", "high": "{:+.2f}"}).set_caption("new seeds: loss in points, with its interval")
 
 # %% [markdown]
 # *The digits:* of examples chosen by chance 30% can go for a point of accuracy, with the CG-score 60%, with EL2N or memorization 70%. With new seeds the 30% that EL2N keeps are as good as all (95.6% against 95.2%), and as many random ones lose 3.6 points. But where only a tenth is kept, chance is better than every score: what is left then is too odd to learn from.
@@ -310,17 +312,17 @@ dropping.losses(again, ("all", 1.0)).style.hide().format({"kept": "{:.0%}", "acc
 # One row an example, by its number in the file: its label, each score (with the standard error, where a score is an average), what the judges suggest, and what the check-up found. How it was made stands inside, and its checksum beside it.
 
 # %%
-from lib import claims, score_files
+from lib.ledger import ledger
 
 path = results_folder(profile) / "scores" / f"{data.name}.parquet"
 path.unlink(missing_ok=True)
-made = {"dataset": data.name, "sha256": data.sha256, "settings": asdict(settings), "minutes": minutes, "seed": seed, "done": clock.done, "versions": claims.versions(), "suggestion": verdict}
-written = score_files.merge_scores(path, own_scores.columns(scored, real, checked.flags), rows=data.rows_train.numpy(), group="own data", made=made)
+made = {"dataset": data.name, "sha256": data.sha256, "settings": asdict(settings), "minutes": minutes, "seed": seed, "done": clock.done, "versions": ledger.versions(), "suggestion": verdict}
+written = score_files.merge_scores(path, own_data.columns(scored, real, checked.flags), rows=data.rows_train.numpy(), group="own data", made=made)
 print(f"{len(written):,} rows, {path.stat().st_size / 1e3:.0f} kB: results/{path.relative_to(results_folder())}")
 written.head()
 
 # %% [markdown]
-# To read it in Python, `pandas.read_parquet(path).set_index("row")`, and `lib.score_files.provenance(path)` for how it was made:
+# To read it in Python, `pandas.read_parquet(path).set_index("row")`, and `lib.data.score_files.provenance(path)` for how it was made:
 
 # %%
 read = pd.read_parquet(path).set_index("row")
@@ -362,10 +364,10 @@ even = own_data.prepared(nuclei)
 how = replace(own_data.choose((30,), len(nuclei.y_train), 2).settings, jitter=own_data.JITTER)
 noisy, wrong = noise.uniform_noise(nuclei.y_train, flips, k=2, seed=seed)
 labels = torch.stack([nuclei.y_train, noisy])
-said = own_scores.trial_blocks(even.x_train, labels, how, iter([range(vectors_trials)]), seed=seed, progress=False, **train)
-opinion, tested = (suspects.suggestions(one.votes, own, sure=sure) for one, own in zip(said, labels, strict=True))
-cg = compute(["CG"], own_scores.directions(nuclei.x_train, even.x_train), labels, settings=how)["CG"].hardness
-suspects.detection({"doubt": suspects.filled(torch.tensor(tested.doubt)), "CG": cg[1]}, wrong).style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]).set_caption(f"{int(wrong.sum())} flipped labels among {len(noisy)}")
+said = own_data.trial_blocks(even.x_train, labels, how, iter([range(vectors_trials)]), seed=seed, run=Run(progress=False, **train))
+opinion, tested = (checkup.suggestions(one.votes, own, sure=sure) for one, own in zip(said, labels, strict=True))
+cg = compute(["CG"], own_data.directions(nuclei.x_train, even.x_train), labels, settings=how)["CG"].hardness
+checkup.flip_detection({"doubt": checkup.filled(torch.tensor(tested.doubt)), "CG": cg[1]}, wrong).style.hide().format("{:.3f}", subset=["auroc", "low", "high", "precision"]).set_caption(f"{int(wrong.sum())} flipped labels among {len(noisy)}")
 
 # %% [markdown]
 # *The tumours, as committed:* about as hard as digits. Doubt and the CG-score tell flips from the rest with an AUROC of .985 each, and of the 23 most suspicious 19 and 20 were flipped.
@@ -422,8 +424,8 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # ```python
 # likely = judges[0].votes.probability.nan_to_num(0.0).scatter(1, y[:, None], -1.0).argmax(1)
 # confused = torch.where(flipped, likely, y)
-# (jury,) = own_scores.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, progress=False, device=device)
-# harder = suspects.probe(suspects.suggestions(jury.votes, confused, sure=sure), flipped, y)
+# (jury,) = own_data.trial_blocks(prepared.x_train, confused[None], settings, iter([range(16)]), seed=seed, run=Run(progress=False, device=device))
+# harder = checkup.probe(checkup.suggestions(jury.votes, confused, sure=sure), flipped, y)
 # print(f"found: {harder.found[0]:.0%} of the confusions, {measured.found[0]:.0%} of the random flips")
 # ```
 # </details>
@@ -436,8 +438,8 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 #
 # ```python
 # able = planned[planned.wished > 1]
-# items = [budget.Item(what, row.unit, int(row.wished), 1, row.each) for what, row in able.iterrows()]
-# print(budget.plan(items, able.seconds.sum() / 2)[["wished", "planned", "seconds"]])
+# items = [own_data.Item(what, row.unit, int(row.wished), 1, row.each) for what, row in able.iterrows()]
+# print(own_data.plan_work(items, able.seconds.sum() / 2)[["wished", "planned", "seconds"]])
 # ```
 # </details>
 #
@@ -450,8 +452,8 @@ opinion.assign(row=nuclei.rows_train.numpy()).loc[order, ["row", "label", "sugge
 # ```python
 # first = next(iter(hardness))
 # ends = {(end, 0.8): lambda s, end=end: pruning.prune(hardness[first], 0.8, drop=end, y=own) for end in ("lowest", "highest")}
-# tried = dropping.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
-# print(dropping.losses(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
+# tried = own_data.retrain_and_mark(model, prepared, {("all", 1.0): cuts["all", 1.0], **ends}, blocks=iter([range(2)]), **fixed)
+# print(own_data.accuracy_lost(tried, ("all", 1.0), columns=("dropped", "kept"))[["dropped", "loss"]].round(2).to_string(index=False))
 # ```
 # </details>
 #

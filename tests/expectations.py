@@ -32,10 +32,10 @@ it but few: under ``smoke`` most lie near a border. What was not measured stays 
 verdict; of a cost only that it was measured is expected, since times of milliseconds depend on what else runs.
 
 **Most stays as it was.** All this finds a reversed sign and hardly an epoch too few. But most values are steady. So if
-more than HALF of a notebook's steady values have moved, in more than HALF of its claims and more than FEW, all claims
-with such values are named. The values of a claim come from the same trainings and move together; a test computes how
-improbable half is if claims move apart from one another with probability MOVES. Counts (``n``) that all runs share are
-held as they are.
+more than HALF of a notebook's steady values have moved, in more than HALF of its claims and in more than FEWEST, all
+claims with such values are named. The values of a claim come from the same trainings and move together; a test computes
+how improbable half is if claims move apart from one another with probability MOVES. Counts (``n``) that all runs share
+are held as they are.
 
 ``test_notebooks.py`` simulates the first: a number is out of its box on fewer than .9% of processors for normal draws
 and Student's t of 10, the ends of intervals included (most of which no verdict depends on), and values alone for
@@ -59,10 +59,10 @@ from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
-from lib import notebooks
-from lib.criteria import Claim, load_claims
-from lib.notebooks import REPO, Notebook
-from lib.verdicts import DIRECT, VERDICTS, combine, judge
+from lib.ledger.claims import Claim, load_claims
+from lib.ledger.verdicts import DIRECT, VERDICTS, combine, judge
+from lib.study import notebooks
+from lib.study.notebooks import REPO, Notebook
 
 FILE = Path(__file__).parent / "expected" / "smoke.json"
 MEASURED = ("reproduced", "partly", "not reproduced")  # verdicts on a cost that was measured
@@ -71,7 +71,7 @@ SEEDS = 5
 ALARM, NUMBERS = 0.003, 1200  # of all numbers together; at least as many as there are (a test counts)
 PRIOR_DF, RATIO = 2.0, 1.0  # see ``fit``
 SAME, MOVES = 2e-3, 0.05  # what is steady, and how often it is not on a third processor: see above
-HALF, FEW = 0.5, 2  # of a notebook's steady values and claims may move; always so many claims
+HALF, FEWEST = 0.5, 2  # of a notebook's steady values and claims may move; always so many claims
 
 
 def reach(spread, error, steady=False, seeds: int = SEEDS):
@@ -211,7 +211,7 @@ def differences(wanted: Mapping[str, Mapping], found: Mapping[str, Mapping]) -> 
                 steady[claim] = steady.get(claim, 0) + 1
                 if _moved(own, new, error):
                     moved.setdefault(claim, []).append(f"{setting} {own:g} → {new:g}".strip())
-    if len(moved) > max(FEW, HALF * len(steady)) and sum(map(len, moved.values())) > HALF * sum(steady.values()):
+    if len(moved) > max(FEWEST, HALF * len(steady)) and sum(map(len, moved.values())) > HALF * sum(steady.values()):
         lines += [f"{claim}: no longer what two processors gave: {'; '.join(what)}" for claim, what in moved.items()]
     return lines
 
@@ -283,7 +283,7 @@ if __name__ == "__main__":
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--records", type=Path)
     asked = parser.parse_args()
-    from lib.study import select
+    from lib.study.runner import select
 
     with tempfile.TemporaryDirectory() as folder:
         kept = asked.records or Path(folder)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lib.stats import auroc, auroc_difference
+from lib.statistics import auroc, auroc_difference
 
 
 @pytest.fixture

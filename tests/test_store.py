@@ -162,6 +162,30 @@ def test_a_file_that_cannot_be_opened_is_not_taken_for_none(store):
         store.get({"k": 1})
 
 
+def test_what_is_no_file_does_not_hang(store):
+    path = store.put({"k": 1}, {"a": np.arange(5)})
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="must be a file"):
+        store.get({"k": 1})
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damaged(store, monkeypatch):
+    path = store.put({"k": 1}, {"a": np.arange(500_000)})
+    size = path.stat().st_size
+    status = os.fstat
+
+    def longer(descriptor):  # what was there when the reader looked
+        found = status(descriptor)
+        return os.stat_result((*found[:6], size, *found[7:10]))
+
+    os.truncate(path, size // 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", longer)
+        with pytest.warns(RuntimeWarning, match="damaged shard"):
+            assert store.get({"k": 1}) is None
+
+
 def test_a_killed_writer_loses_at_most_one_shard(store):
     """SIGKILL at random moments, each time going on where the shards end."""
     random_wait, done = random.Random(1), 0

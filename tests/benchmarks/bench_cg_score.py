@@ -15,9 +15,10 @@ import time
 
 import torch
 
-from lib.cg_score import cg_scores, relu_gram
 from lib.costs import matrix_product_rate
-from lib.data import load
+from lib.data.datasets import load
+from lib.scores import definitions
+from lib.scores.complexity_gap import cg_scores, relu_gram
 from lib.store import results_folder
 
 
@@ -86,8 +87,10 @@ def compare(x, y, *, sample=50, inversions=5):
 
 def test_all_ways_agree():
     x = torch.randn(48, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    seconds, difference = compare(x, torch.arange(48) % 3, sample=48, inversions=48)
+    y = torch.arange(48) % 3
+    seconds, difference = compare(x, y, sample=48, inversions=48)
     assert difference < 1e-9 and min(seconds.values()) > 0
+    torch.testing.assert_close(paper(x, y, torch.arange(48), reduce=by_schur)[0], definitions.cg_scores(x, y))
 
 
 def main(n=2000, larger=12000):

@@ -18,11 +18,11 @@ of the second cache); buffers written once for every intermediate (the allocator
 as (out, in) (the forward product is 10% slower than with (in, out)); one member at a time within a group, so that its
 update finds its weights in the cache (the calls cost what the cache gains); for the CNN, ``vmap`` (31 steps a second
 and core, against 38 one after another), ``torch.compile`` (37, and 40 s to compile), all convolutions as patches and
-products (36; 30 and less in groups; only those over few positions gain, see ``lib.convolution``), bfloat16 weights
-instead of autocast (no faster, rougher sums). In float32 the plain loop of the CNN already reaches nearly half of the
-product rate on both cores, so a factor of two is not there; in bfloat16 it is. For the MLP a factor of ten would be
-nearly three times the product rate: the loop reaches a quarter of it where nothing else runs. Beside a busy process
-the factor is 6, and 11 in bfloat16.
+products (36; 30 and less in groups; those over few positions alone: 1.3 times as fast for VGG13, and on a processor
+with AVX2 none of 16 networks gained more than 1.1 while others lost a quarter). The plain loop of the CNN already
+reaches nearly half of the product rate on both cores, so a factor of two is not there. For the MLP a factor of ten
+would be nearly three times the product rate: the loop reaches a quarter of it where nothing else runs. Beside a busy
+process the factor is 6.
 
 Writes ``results/benchmarks/ensemble.json``.
 """
@@ -40,11 +40,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.costs import matrix_product_rate
-from lib.data import load
-from lib.ensemble import Recipe, Record, predict, train
-from lib.memorization import subsets
-from lib.models import cnn_unique_information, initialize, mlp
+from lib.data.datasets import load
+from lib.networks.models import cnn_unique_information, initialize, mlp
+from lib.networks.stacked import predict
+from lib.scores.memorization import subsets
 from lib.store import results_folder
+from lib.training.ensemble import train
+from lib.training.recipe import Recipe, Record, Run
 
 BATCH, LR, MOMENTUM = 100, 0.05, 0.9
 THREADS = torch.get_num_threads()
@@ -104,8 +106,8 @@ def busy_process():
 def our_rate(build, x, y, members, steps, **options):
     recipe = Recipe(lr=LR, momentum=MOMENTUM, batch_size=BATCH, iterations=steps)
     sees = subsets(len(x), round(0.7 * len(x)), members, seed=0)
-    options |= {"recipe": recipe, "record": Record(parameters=False), "progress": False}
-    return train(build(), x, y, seeds=range(members), member_sees=sees, **options).steps_per_second
+    run, record = Run(progress=False, **options), Record(parameters=False)
+    return train(build(), (x, y), recipe, range(members), sees=sees, record=record, run=run).steps_per_second
 
 
 def gigaflops_a_step(build, x, y):
@@ -124,8 +126,6 @@ def compare(build, x, y, *, plain_steps, members, steps, rounds):
         "plain loop, DataLoader": lambda: loader_rate(build, x, y, plain_steps),
         "engine": lambda: our_rate(build, x, y, members, steps),
     }
-    if torch.cpu._is_amx_tile_supported():
-        ways["engine, bfloat16"] = lambda: our_rate(build, x, y, members, steps, precision="bfloat16")
     rates, products = {way: [] for way in ways}, []
     for _ in range(rounds):
         for way, run in ways.items():
@@ -138,7 +138,7 @@ def test_the_two_ways_train_the_same_network():
     x, y = torch.rand(60, 1, 28, 28, dtype=torch.float64), torch.randint(0, 10, (60,))
     recipe = Recipe(lr=LR, momentum=MOMENTUM, batch_size=None, iterations=5)
     for build in (lambda: mlp(784), cnn_unique_information):
-        ours = train(build(), x, y, recipe=recipe, seeds=[3, 4], precision="float64", progress=False)
+        ours = train(build(), (x, y), recipe, [3, 4], run=Run(precision="float64", progress=False))
         for e, seed in enumerate((3, 4)):
             plain = plain_loop(initialize(build(), seed).double(), x, y, torch.arange(60).expand(5, 60))
             torch.testing.assert_close(predict(build(), ours.parameters, x)[e], plain(x).detach())

@@ -26,7 +26,7 @@ Tried and lost, on one core: curvlinops 3.0.1's Hessian operator for our product
 vectors as columns); products with an MLP's Hessian written out, without automatic differentiation (no faster: both run
 at the rate of the matrix products); each test point by its own steps (43 against 9 at n = 200; with EK-FAC before it
 54, with the Gauss–Newton matrix by its kernel 8, at twice the work a step); the Hessian of an MLP by products with unit
-vectors (15 times the closed form of ``lib.chain_hessian``).
+vectors (15 times the closed form of ``lib.numerics.curvature``).
 """
 
 import contextlib
@@ -42,13 +42,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from lib import ensemble, models
-from lib.data import load
-from lib.example_gradients import curvature_root, gradient_rows
-from lib.influence import eigenvalue_range, influence
-from lib.objective import objective
-from lib.recipe import Recipe
+from lib.data.datasets import load
+from lib.networks import models
+from lib.numerics.gradients import curvature_root, gradient_rows
+from lib.numerics.objective import objective
+from lib.scores.influence import eigenvalue_range, influence
 from lib.store import results_folder
+from lib.training import ensemble
+from lib.training.recipe import Recipe, Run
 
 
 def dattri_matrix(model, x, y, x_test, y_test, *, shift, explicit=False, **options):
@@ -181,7 +182,7 @@ def test_ekfac_agrees_with_kronfluence():
 
 def trained(model, data, epochs):
     recipe = Recipe(lr=3e-3, epochs=epochs, optimizer="adam", weight_decay=1e-3, schedule="cosine")
-    run = ensemble.train(model, data.x_train, data.y_train, seeds=[0], recipe=recipe, progress=False)
+    run = ensemble.train(model, (data.x_train, data.y_train), recipe, [0], run=Run(progress=False))
     model.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return model.eval()
 

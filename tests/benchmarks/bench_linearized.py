@@ -27,12 +27,11 @@ import torch
 from numpy.polynomial import chebyshev
 
 from lib.costs import matrix_product_rate
-from lib.data import load
-from lib.jacobians import ntk
-from lib.leave_one_out import leave_one_out
-from lib.linearized import spectrum
-from lib.models import initialize, mlp
-from lib.spectral_filter import spectral_filter
+from lib.data.datasets import load
+from lib.networks.models import initialize, mlp
+from lib.numerics.gradients import ntk
+from lib.numerics.spectral_filter import spectral_filter
+from lib.scores.unique_information import leave_one_out, spectrum
 from lib.store import results_folder
 
 

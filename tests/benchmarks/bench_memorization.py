@@ -9,26 +9,22 @@ take the same bits and must agree; the loop is timed on some examples and scaled
 import sys
 import time
 
-import numpy as np
 import torch
 
-from lib.memorization import influence, subsets
-
-
-def loop(sees: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return np.stack([right[seen].mean(0) - right[~seen].mean(0) for seen in sees.T])
+from lib.scores import definitions
+from lib.scores.memorization import influence_of_seeing, subsets
 
 
 def main(networks: int = 4000, rows: int = 2000, test_rows: int = 10_000, sample: int = 20) -> None:
     sees = subsets(rows, round(0.7 * rows), networks, seed=0)
     right = torch.rand(networks, test_rows, generator=torch.Generator().manual_seed(0)) < 0.8
     start = time.perf_counter()
-    slow = loop(sees[:, :sample].numpy(), right.numpy())
+    slow = definitions.influence_of_seeing(sees[:, :sample], right)
     slow_seconds = (time.perf_counter() - start) * rows / sample
     start = time.perf_counter()
-    fast = influence(sees, right)
+    fast = influence_of_seeing(sees, right)
     seconds = time.perf_counter() - start
-    error = np.abs(slow - fast.value[:sample].numpy()).max()
+    error = (slow - fast.value[:sample]).abs().max()
     rate = 2 * networks * rows * test_rows / seconds / 1e9
     print(f"{networks:,} networks, {rows:,} × {test_rows:,} examples, {torch.get_num_threads()} threads")
     print(f"loop {slow_seconds:.1f} s (from {sample} examples)   product {seconds:.2f} s with standard errors, "

@@ -1,0 +1,174 @@
+"""Files of per-example scores, and the files that the papers' authors published.
+
+A score file is one Parquet file a data set: a row an example, a column a score, provenance inside, its SHA-256 in
+``SHA256SUMS`` beside it. A score computed elsewhere or later is merged in by original row; what is there stays. What
+others published is downloaded once and checked against the SHA-256 of what we read.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pooch
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from lib.data.datasets import DATA
+from lib.store import new_file
+
+FILES = {  # name: (folder of the authors' page, SHA-256), from a registry as pooch reads it
+    name: (url.rpartition("/")[0], sha256)
+    for name, sha256, url in map(str.split, (DATA / "published.txt").read_text("utf8").splitlines())
+}
+
+
+class Unavailable(Exception):
+    """The file could be neither found nor downloaded; says where it was looked for."""
+
+
+def fetch(file: str, *, url: str | None = None, folder: str | Path | None = None, timeout: float = 10.0) -> Path:
+    """The path of a published file, downloaded (tried once) from ``url`` or its authors' page if it is not there yet.
+
+    Args:
+        file: one of ``FILES``, which ``data/published.txt`` lists with their SHA-256.
+        folder: where the file lies or is kept, ``data/downloads/published`` by default.
+        timeout: seconds without an answer until the download is given up.
+
+    Raises:
+        ValueError: for an unknown file, or another SHA-256 (a file that lies there is left as it is).
+        Unavailable: if it is not in ``folder`` and cannot be downloaded.
+    """
+    if file not in FILES:
+        raise ValueError(f"file must be one of {', '.join(FILES)}; got {file!r}")
+    (home, sha256), folder = FILES[file], DATA / "downloads" / "published" if folder is None else Path(folder)
+    path, source = folder / file, f"{(url or home).rstrip('/')}/{file}"
+    if path.exists() and pooch.file_hash(path) != sha256:
+        raise ValueError(f"{file} in {folder.name}/ is not the published file: its SHA-256 is not {sha256}")
+    if not path.exists():
+        pooch.get_logger().setLevel("ERROR")  # what it would say names folders of this machine
+        downloader = pooch.HTTPDownloader(timeout=timeout, progressbar=False)
+        try:
+            pooch.retrieve(source, f"sha256:{sha256}", fname=file, path=folder, downloader=downloader)
+        except OSError as error:
+            raise Unavailable(f"{file} is not in {folder.name}/ and {source} cannot be reached") from error
+    return path
+
+
+def published(file: str, **where) -> dict[str, np.ndarray]:
+    """The arrays of one published ``.npz`` file; ``where`` and errors as :func:`fetch`.
+
+    High-influence pairs (Feldman and Zhang 2020): ``tr_idx, tt_idx, infl, mem``, one entry a pair. Consistency scores
+    (Jiang et al. 2021): ``labels, scores``, official training order, high = regular.
+    """
+    with np.load(fetch(file, **where)) as arrays:
+        return dict(arrays)
+
+
+def published_c_scores(file: str, rows: Tensor, y: Tensor, **where) -> Tensor:
+    """The C-scores of ``rows`` of CIFAR's official training set, whose labels are ``y``: ``(n,)`` float64."""
+    arrays = published(file, **where)
+    scores, labels = (torch.from_numpy(arrays[name]) for name in ("scores", "labels"))
+    if int(rows.max()) >= len(scores) or not torch.equal(labels[rows].long(), y.cpu()):
+        raise ValueError(f"rows must be those of the data that {file} scores, with their labels; these are others")
+    return scores[rows].double()
+
+
+def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd.DataFrame:
+    """The scores of a data set that come with the study, a column a score; ``name_stderr`` stands beside ``name``.
+
+    Args:
+        name: of the data set: the file is ``name.parquet`` in ``folder``, by default ``data/scores``.
+        rows: original rows ``(n,)``, as ``Dataset.rows_train``, in which order they come; all rows by default.
+
+    Raises:
+        ValueError: if there is no such file, it is not what its checksum says, or it lacks a row.
+
+    Example:
+        >>> read_scores("fashion-mnist", [7, 3])[["label", "cg"]].index.tolist()
+        [7, 3]
+    """
+    folder = DATA / "scores" if folder is None else Path(folder)
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.parquet"))) or "none"
+        raise ValueError(f"name must be a data set with stored scores ({there}), got {name!r}")
+    table = _verified(path)
+    if rows is None:
+        return table
+    if len(strange := np.setdiff1d(rows, table.index)):
+        raise ValueError(f"rows must be among the {len(table)} of {path.name}, got {strange[:5].tolist()} …")
+    return table.loc[np.asarray(rows)]
+
+
+def provenance(path: str | Path) -> dict:
+    """How the columns of a score file were made: group → dataset and its SHA-256, settings, versions, cost, checks."""
+    return json.loads((pq.read_schema(path).metadata or {}).get(b"provenance", b"{}"))
+
+
+def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, group: str, made: dict) -> pd.DataFrame:
+    """Add columns to a score file by row, or start one, and return the whole table as written, by ascending ``row``.
+
+    Writers of one folder wait for each other; a file is replaced whole, and its line in ``SHA256SUMS`` after it.
+
+    Args:
+        columns: name → ``(n,)`` array; a column that the file already has is replaced.
+        rows: ``(n,)`` original rows, among the file's. File rows without a new value get NaN, so integer columns must
+            cover all of them.
+        group: name of the columns' common origin, such as ``"cg"``.
+        made: how they were made, JSON-able, kept under ``group``. Its ``dataset_sha256``, if it has one, must be among
+            those of the file's other groups.
+
+    Raises:
+        ValueError: if anything of that does not hold, or the file is not what its checksum says; it stays as it is.
+    """
+    import fcntl  # POSIX alone has it
+
+    path, rows = Path(path), np.asarray(rows)
+    wrong = {name: np.shape(values) for name, values in columns.items() if np.shape(values) != rows.shape}
+    if rows.ndim != 1 or wrong:
+        raise ValueError(f"columns must be (n,) for rows {rows.shape}, got {wrong}")
+    if len(np.unique(rows)) != len(rows):
+        raise ValueError("rows must not repeat")
+    new = pd.DataFrame(dict(columns), index=pd.Index(rows.astype("int32"), name="row")).sort_index()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.parent / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time in a folder
+        old, origin = (_verified(path), provenance(path)) if path.exists() else (new[[]], {})
+        if len(strange := new.index.difference(old.index)):
+            raise ValueError(f"rows must be among the {len(old)} of {path.name}, got {strange[:5].tolist()} …")
+        whole = [name for name in new if pd.api.types.is_integer_dtype(new[name])]
+        if whole and len(new) < len(old):
+            raise ValueError(f"integer columns must have a value in every row of {path.name}: {whole}")
+        data = {known["dataset_sha256"] for known in origin.values() if "dataset_sha256" in known}
+        if data and made.get("dataset_sha256") not in {None, *data}:
+            raise ValueError(f"{path.name} holds scores of other data (SHA-256 {min(data)[:12]}…): name another file")
+        names = [*old.columns, *new.columns.difference(old.columns, sort=False)]
+        table = old.drop(columns=old.columns.intersection(new.columns)).join(new)[names].reset_index()
+        arrow = pa.Table.from_pandas(table, preserve_index=False)
+        text = json.dumps({**origin, group: {**made, "columns": list(columns)}}, sort_keys=True)
+        with new_file(path) as file:
+            metadata = {**arrow.schema.metadata, b"provenance": text}
+            pq.write_table(arrow.replace_schema_metadata(metadata), file, compression="zstd")
+        sums = _sums(path.parent) | {path.name: pooch.file_hash(path)}
+        with new_file(path.with_name("SHA256SUMS")) as file:
+            file.write("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
+    return table
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """File name (it may hold spaces) → SHA-256."""
+    path = folder / "SHA256SUMS"
+    lines = path.read_text("utf8").splitlines() if path.exists() else []
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+
+
+def _verified(path: Path) -> pd.DataFrame:
+    if _sums(path.parent).get(path.name) != pooch.file_hash(path):
+        raise ValueError(
+            f"{path.name} is not what SHA256SUMS says: fetch it again, or make it anew with make_scores.py"
+        )
+    return pd.read_parquet(path).set_index("row")

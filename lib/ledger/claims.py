@@ -1,0 +1,181 @@
+"""The claims as ``notebooks/claims.yaml`` states them, and each criterion in words. Written before the runs.
+
+A claim has the fields below. ``side``, ``effect`` and ``threshold`` are one value, or one for each setting:
+
+    id         dotted, unique; the prefix names the paper
+    notebook   the notebook that must record it, 'NN'
+    paper      short name of the paper, and ``where`` in it
+    claim      what is claimed, and ``published`` what was found, in words
+    rule       difference, trend, correlation, share, identity or cost (see ``lib.ledger.verdicts``)
+    measure    what is recorded, with its unit
+    side       claimed direction: 1, -1, or 0 = smaller than ``effect``
+    effect     published size in that unit, or null
+    settings   the settings that the paper names, in the order of the sweep; [] for a single number
+    waits      optional: why it cannot be decided yet
+    later      optional: what later work found
+    threshold  optional: the value a difference is compared with (0), chance for a correlation (0) or a share (must be
+               given), the allowed error of an identity (1e-6), the ratio of equal costs (1)
+    sized      optional: 'paper' (default) where ``effect`` is printed there; 'study' where only curves or pictures
+               are, and ``effect`` is the smallest size that we would call the claim
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
+
+from lib.ledger.verdicts import DIRECT, RULES, THRESHOLD
+
+CLAIMS = Path(__file__).resolve().parents[2] / "notebooks" / "claims.yaml"
+TEXTS = ("id", "notebook", "paper", "where", "claim", "published", "rule", "measure", "waits", "later", "sized")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim; ``side``, ``effect`` and ``threshold`` by setting (``""`` where there are none)."""
+
+    id: str
+    notebook: str
+    paper: str
+    where: str
+    claim: str
+    published: str
+    rule: str
+    measure: str
+    side: dict[str, int]
+    effect: dict[str, float | None]
+    settings: tuple[str, ...]
+    waits: str
+    later: str
+    threshold: dict[str, float]
+    sized: str = "paper"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The settings, or ``("",)`` for a single number."""
+        return self.settings or ("",)
+
+
+def load_claims(path: str | Path | None = None) -> dict[str, Claim]:
+    """All claims by id, in the order of the file (default ``notebooks/claims.yaml``).
+
+    Raises:
+        ValueError: naming the claim and the field, what was expected and what came.
+    """
+    path = Path(path or CLAIMS)
+    entries = yaml.safe_load(path.read_text("utf8"))
+    if not isinstance(entries, list) or not all(isinstance(e, Mapping) for e in entries):
+        raise ValueError(f"{path.name} must be a list of claims")
+    claims = {}
+    for entry in entries:
+        claim = _claim(dict(entry))
+        if claim.id in claims:
+            raise ValueError(f"{claim.id}: id must be unique, it is there twice")
+        claims[claim.id] = claim
+    return claims
+
+
+def _claim(entry: dict) -> Claim:
+    name = entry.get("id", f"claim without id ({str(entry)[:60]}…)")
+
+    def refuse(field, expected, got=None):
+        raise ValueError(f"{name}: {field} must be {expected}, got {(entry.get(field) if got is None else got)!r}")
+
+    for field, default in (("sized", "paper"), ("waits", ""), ("later", "")):
+        entry.setdefault(field, default)
+    entry.setdefault("threshold", THRESHOLD.get(entry.get("rule"), 0.0) if entry.get("rule") != "share" else None)
+    known = {field.name for field in fields(Claim)}
+    if set(entry) != known:
+        missing, unknown = sorted(known - set(entry)), sorted(map(str, set(entry) - known))
+        raise ValueError(f"{name}: missing fields {missing}, unknown fields {unknown}; valid are {sorted(known)}")
+    for field in TEXTS:
+        if not isinstance(entry[field], str):
+            refuse(field, "text (in quotes where YAML would read a number)")
+    if not (len(entry["notebook"]) == 2 and entry["notebook"].isdigit()):
+        refuse("notebook", "two digits in quotes, such as '04'")
+    if entry["rule"] not in RULES:
+        refuse("rule", "one of " + ", ".join(RULES))
+    if entry["sized"] not in ("paper", "study"):
+        refuse("sized", "'paper' or 'study'")
+    settings = entry["settings"]
+    if not isinstance(settings, list) or not all(isinstance(s, str) and s for s in settings):
+        refuse("settings", "a list of texts (quote '1:4' and '20%')")
+    if len(set(settings)) < len(settings):
+        refuse("settings", "unique")
+    if entry["rule"] == "trend" and len(settings) < 3 and set(settings) != set(DIRECT):
+        refuse("settings", f"at least 3 in the order of the sweep, or {list(DIRECT)}, for a trend")
+    keys = settings or [""]
+    for field in ("side", "effect", "threshold"):
+        given = entry[field] if isinstance(entry[field], Mapping) else dict.fromkeys(keys, entry[field])
+        if set(given) != set(keys):
+            refuse(field, f"one value, or one for each of {settings}")
+        allowed = (int,) if field == "side" else (int, float, type(None)) if field == "effect" else (int, float)
+        if not all(isinstance(v, allowed) and not isinstance(v, bool) for v in given.values()):
+            refuse(field, "1, -1 or 0" if field == "side" else "a number (chance, for a share)")
+        entry[field] = given
+    for key in keys:
+        side, effect, threshold = (entry[field][key] for field in ("side", "effect", "threshold"))
+        if side not in (-1, 0, 1):
+            refuse("side", "1, -1 or 0", side)
+        if side == 0 and entry["rule"] != "identity" and not (effect and effect > 0):
+            refuse("effect", "a margin above 0 where side is 0")
+        if side and effect is not None and side * (effect - threshold) < 0:
+            refuse("effect", f"on the claimed side ({side:+d}) of {threshold:g}", effect)
+    return Claim(**entry | {"settings": tuple(settings)})
+
+
+def criterion(claim: Claim) -> str:
+    """When the claim counts as reproduced, in words, from rule, measure, side, effect and settings."""
+    sides, threshold, first = set(claim.side.values()), _listed(claim, "threshold"), claim.keys[0]
+    way = (
+        {1: "above", -1: "below"}.get(next(iter(sides)), "")
+        if len(sides) == 1
+        else f"on the claimed side ({_listed(claim, 'side')}) of"
+    )
+    size, whose = _listed(claim, "effect"), "published" if claim.sized == "paper" else "size set by us"
+    if claim.rule == "identity":
+        text = f"largest relative error below {claim.threshold[first]:g} in float64" + _everywhere(claim)
+        return f"{claim.measure}: {text}"
+    if sides == {0}:
+        text = f"95% interval within ±{size} of {threshold}"
+    elif claim.rule == "trend":
+        along = "" if set(claim.settings) == set(DIRECT) else f" along {'; '.join(claim.settings)}"
+        text = f"Spearman with the setting{along}, and last minus first, both with 95% interval {way} 0"
+        return f"{claim.measure}: {text}" + (f"; {whose} at the ends: {size}" if size else "")
+    elif claim.rule == "difference":
+        text = f"95% interval {way} {threshold}"
+    elif claim.rule == "cost":
+        text = f"ratio {way} {threshold}" + (" that reaches the size" if size else "")
+    else:
+        text = f"95% interval {way} chance (null band, or {threshold})" + (" that reaches the size" if size else "")
+    text += _among(claim)
+    if size and sides != {0}:
+        text += f"; {whose}: {size}"
+        text += (
+            f" (an interval that holds {threshold} and not this counts against)" if claim.rule == "difference" else ""
+        )
+    return f"{claim.measure}: {text}"
+
+
+def _among(claim: Claim) -> str:
+    many = len(claim.settings)
+    if many < 2:
+        return ""
+    names = claim.settings if many <= 5 else (claim.settings[0], "…", claim.settings[-1])
+    names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(names)})"
+    return f" in at least {math.ceil(2 * many / 3)} of {many} settings{names}, opposite in none"
+
+
+def _everywhere(claim: Claim) -> str:
+    return f" for each of {'; '.join(claim.settings)}" if claim.settings else ""
+
+
+def _listed(claim: Claim, field: str) -> str:
+    """The values of a field: one where all settings share it, else each with its setting."""
+    values = {s: v for s, v in getattr(claim, field).items() if v is not None}
+    show = lambda v: (f"{v:+d}" if field == "side" else f"{v:g}").replace("-", "−" if "e" not in f"{v:g}" else "-")
+    if len(set(values.values())) < 2:
+        return "".join(map(show, list(values.values())[:1]))
+    return "; ".join(f"{show(v)} ({s})" for s, v in values.items())

@@ -1,0 +1,259 @@
+"""The ledger: what a notebook found, judged by the criterion that ``claims.yaml`` stated before the run."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from lib.ledger.claims import Claim, criterion, load_claims
+from lib.ledger.tables import criteria_table, in_words, verdict_table
+from lib.ledger.verdicts import judge, runs_needed
+from lib.store import results_folder
+
+PACKAGES = ("training-example-worth", "torch", "numpy", "scipy", "scikit-learn")
+
+
+class Ledger:
+    """The claims that one notebook owns, and what it found.
+
+    Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, null, note,
+    criterion, findings, verdict, profile, versions}}``. A ledger's first record starts that file afresh; to open one
+    loses nothing.
+
+    Args:
+        notebook: its number, ``"04"``; a name such as ``"04_cg_score_pruning"`` is cut to it.
+        profile: names the folder of results and labels the tables.
+        results: root of results; default ``results_folder()``.
+        claims: the list of claims; default ``notebooks/claims.yaml``.
+
+    Raises:
+        ValueError: if the notebook owns no claim (those that do are listed), or the profile is not a plain name.
+
+    Example:
+        >>> ledger = Ledger("04", "smoke", results=tempfile.mkdtemp())
+        >>> ledger.record("cg.closed_form", 3e-12, n=80)
+        >>> ledger.found["cg.closed_form"]["verdict"]
+        'reproduced'
+    """
+
+    def __init__(
+        self, notebook: str, profile: str, results: str | Path | None = None, claims: str | Path | None = None
+    ):
+        every = load_claims(claims)
+        self.notebook, self.profile, self.found = str(notebook)[:2], profile, {}
+        self.owned = {name: claim for name, claim in every.items() if claim.notebook == self.notebook}
+        self._owners = {name: claim.notebook for name, claim in every.items()}
+        if not self.owned:
+            raise ValueError(f"notebook must be one of {sorted(set(self._owners.values()))}, got {notebook!r}")
+        self.path = _file(results, profile, self.notebook)
+
+    def record(
+        self,
+        id: str,
+        value: float | Mapping[str, float | None] | None,
+        *,
+        interval: tuple | Mapping[str, tuple] | None = None,
+        n: int | None = None,
+        note: str = "",
+        null: float | tuple | Mapping | None = None,
+    ) -> None:
+        """Judge a claim and write it down; a second record of the same claim replaces the first.
+
+        ``value``, ``interval`` and ``null`` are dicts by setting where the claim has settings. Settings that the claim
+        does not name are shown and not judged; those that it names and that are missing count as open.
+
+        Args:
+            value: in the unit of the claim's measure; None = not decided here, for the reason in ``note``.
+            interval: 95%, ``(low, high)``; needed except for identities and costs.
+            n: how many examples, seeds or runs the interval is over.
+            note: what a reader of the table must know.
+            null: band of chance of a correlation or share, ``(low, high)`` or a number; default the claim's threshold.
+
+        Raises:
+            ValueError: for an unknown id or another notebook's, a NaN, a missing or reversed interval, one number
+                where there are settings (or the reverse), or None without a reason.
+        """
+        claim = self._claim(id)
+        note = note or (claim.waits if value is None else "")
+        values = _by_setting(claim, "value", value, _number)
+        if all(v is None for v in values.values()) and not note:
+            raise ValueError(f"value of {id} is None: say why in note")
+        intervals = {s: i for s, i in _by_setting(claim, "interval", interval, _interval).items() if i is not None}
+        chance = {s: (t, t) for s, t in claim.threshold.items()} | {
+            s: band for s, band in _by_setting(claim, "null", null, _band).items() if band is not None
+        }
+        bare = [s for s in claim.keys if values.get(s) is not None and s not in intervals]
+        if bare and claim.rule not in ("identity", "cost"):
+            raise ValueError(f"interval of {id}{_at(bare[0])} must be (low, high): a {claim.rule} is judged by it")
+        verdict, findings = judge(
+            claim.rule, values, intervals, chance,
+            settings=claim.keys, side=claim.side, effect=claim.effect, threshold=claim.threshold,
+        )  # fmt: skip
+        notes = [note, *_remarks(claim, values, intervals, chance, findings, n)]
+        plain = lambda by: None if not by else by if claim.settings else by.get("")
+        self.found[id] = {
+            "id": id, "value": plain(values), "interval": plain({s: list(i) for s, i in intervals.items()}),
+            "n": None if n is None else int(n),
+            "null": None if null is None else plain({s: list(c) for s, c in chance.items()}),
+            "note": "; ".join(filter(None, notes)), "criterion": criterion(claim), "findings": plain(findings),
+            "verdict": verdict, "profile": self.profile, "versions": versions(),
+        }  # fmt: skip
+        self._write()
+
+    def criteria(self) -> Styler:
+        """What this notebook will judge, and how: for its head, before any run."""
+        return criteria_table(self.owned.values())
+
+    def table(self) -> Styler:
+        """Claim, published, ours ± interval, criterion, verdict and later finding of every claim of the notebook.
+
+        Raises:
+            ValueError: naming the claims that were not recorded.
+        """
+        missing = [name for name in self.owned if name not in self.found]
+        if missing:
+            raise ValueError(f"notebook {self.notebook} owns claims that were not recorded: {', '.join(missing)}")
+        return verdict_table(self.owned.values(), self.found, self.profile)
+
+    def _claim(self, id: str) -> Claim:
+        if id in self.owned:
+            return self.owned[id]
+        if id in self._owners:
+            raise ValueError(f"{id} belongs to notebook {self._owners[id]}, this is {self.notebook}")
+        raise ValueError(f"id must be one of notebook {self.notebook}'s claims ({', '.join(self.owned)}), got {id!r}")
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(self.found, indent=1, ensure_ascii=False, allow_nan=False), "utf8")
+        os.replace(temporary, self.path)
+
+
+def summary(
+    results: str | Path | None = None, profile: str = "laptop", claims: str | Path | None = None
+) -> pd.DataFrame:
+    """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what was found under a profile.
+
+    Returns:
+        columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, note, later. The verdict of
+        what no run recorded is "not run"; the note says where a run was judged by an earlier form of its criterion.
+    """
+    every, found = load_claims(claims), {}
+    for notebook in sorted({claim.notebook for claim in every.values()}):
+        path = _file(results, profile, notebook)
+        if path.exists():
+            found |= json.loads(path.read_text("utf8"))
+    if stray := sorted(set(found) - set(every)):
+        warnings.warn(
+            f"results under {profile!r} hold claims that claims.yaml does not: {', '.join(stray)}", stacklevel=2
+        )
+    rows = []
+    for name, claim in every.items():
+        one = found.get(
+            name, {"verdict": "not run", "note": "", "n": None, "value": None, "criterion": criterion(claim)}
+        )
+        ours = "; ".join(in_words(claim, one, judged_only=True)) if name in found else ""
+        changed = "judged by an earlier criterion" if one["criterion"] != criterion(claim) else ""
+        rows.append({
+            "id": name, "notebook": claim.notebook, "paper": claim.paper, "claim": claim.claim,
+            "published": claim.published, "ours": ours,
+            "n": one["n"], "criterion": one["criterion"], "verdict": one["verdict"],
+            "note": "; ".join(filter(None, [one["note"], changed])), "later": claim.later,
+        })  # fmt: skip
+    return pd.DataFrame(rows).astype({"n": "Int64"})
+
+
+def committed(folder: Path, profile: str = "laptop") -> dict[str, dict]:
+    """What the committed runs found: claim → record, from ``<folder>/<profile>/NN.json`` (see ``lib.study.publish``)."""
+    files = sorted((folder / profile).glob("[0-9][0-9].json"))
+    return {name: one for path in files for name, one in json.loads(path.read_text("utf8")).items()}
+
+
+def versions() -> dict[str, str]:
+    """The versions that made a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _file(results: str | Path | None, profile: str, notebook: str) -> Path:
+    folder = results_folder(profile)  # also checks the name
+    return (folder if results is None else Path(results) / profile) / "claims" / f"{notebook}.json"
+
+
+def _at(setting: str) -> str:
+    return f" at {setting}" if setting else ""
+
+
+def _by_setting(claim: Claim, what: str, given, check: Callable) -> dict:
+    """What was given, by setting, checked; a single number stands under ``""``."""
+    if given is None:
+        return {}
+    if not claim.settings:
+        if isinstance(given, Mapping):
+            raise ValueError(f"{what} of {claim.id} must be single, it has no settings; got {list(given)}")
+        given = {"": given}
+    elif not isinstance(given, Mapping):
+        raise ValueError(f"{what} of {claim.id} must be a dict by setting ({', '.join(claim.settings)}), got {given!r}")
+    return {str(s): None if v is None else check(v, f"{what} of {claim.id}{_at(str(s))}") for s, v in given.items()}
+
+
+def _number(value, name: str) -> float:
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    if not math.isfinite(value):
+        kind = "NaN" if math.isnan(value) else "infinite"
+        raise ValueError(f"{name} is {kind}: give a number, or None and the reason in note")
+    return value
+
+
+def _interval(interval, name: str) -> tuple[float, float]:
+    try:
+        low, high = interval
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be (low, high), got {interval!r}") from None
+    low, high = _number(low, name), _number(high, name)
+    if low > high:
+        raise ValueError(f"{name} must be (low, high) with low ≤ high, got ({low}, {high})")
+    return low, high
+
+
+def _band(null, name: str) -> tuple[float, float]:
+    return (_number(null, name),) * 2 if isinstance(null, int | float) else _interval(null, name)
+
+
+def _remarks(claim: Claim, values: dict, intervals: dict, chance: dict, findings: dict, n: int | None) -> list[str]:
+    """Which settings were not measured or not judged, and how many runs would decide the open ones."""
+    there = {s for s, v in values.items() if v is not None}
+    remarks = []
+    if there and (missing := [s for s in claim.keys if s not in there]):
+        remarks.append("not measured: " + ", ".join(missing))
+    if extra := [s for s in values if s not in claim.keys]:
+        remarks.append("not judged: " + ", ".join(extra))
+    if claim.rule not in ("difference", "correlation", "share"):
+        return remarks
+    factors = {}
+    for s in (s for s in claim.keys if s in there and findings[s] == "open" and claim.side[s]):
+        start = (
+            claim.threshold[s] if claim.rule == "difference" else max(chance[s], key=lambda end: claim.side[s] * end)
+        )
+        if claim.effect[s] is not None:
+            factors[s] = runs_needed(intervals[s], claim.effect[s], start)
+    factor = max((f for f in factors.values() if 1 < f < 1e6), default=0.0)
+    if factor:
+        would = f"n of about {math.ceil(factor * n):,}, here {n:,}," if n else f"about {factor:.1f} times as many"
+        remarks.append(f"open{_at('; '.join(filter(None, factors)))}: {would} would decide")
+    return remarks

@@ -1,0 +1,111 @@
+"""The ledger's tables: for a notebook (pandas Styler), for the README and the terminal (markdown)."""
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from lib.ledger.claims import Claim, criterion
+
+MARKS = {"shown": "●", "weaker": "◐", "absent": "○", "opposite": "✕", "open": "?"}
+LOOKS = {"reproduced": ("●", "#cfe8d5"), "partly": ("◐", "#fdf0c4"), "not reproduced": ("○", "#f6c9c0"),
+         "not decided here": ("–", "#e6e6e6"), "not run": ("·", "#ffffff")}  # fmt: skip
+LEGEND = "● as claimed · ◐ weaker than published · ○ absent · ✕ opposite · ? too uncertain, or not measured"
+
+
+def criteria_table(claims: Iterable[Claim]) -> Styler:
+    """Claim, published, and when it counts as reproduced."""
+    rows = [
+        {"claim": _statement(c), "published": _html(c.published), "counts as reproduced when": _html(criterion(c))}
+        for c in claims
+    ]
+    return _styled(pd.DataFrame(rows), "criteria", "")
+
+
+def verdict_table(claims: Iterable[Claim], found: Mapping[str, Mapping], profile: str) -> Styler:
+    """Claim, published, ours ± interval, criterion, verdict (a sign as well as a colour) and later finding."""
+    rows = []
+    for claim in claims:
+        one = found[claim.id]
+        note = f"<br><small>{_html(one['note'])}</small>" if one["note"] else ""
+        rows.append({
+            "claim": _statement(claim), "published": _html(claim.published),
+            "ours": "<br>".join(map(_html, in_words(claim, one))) + note, "criterion": _html(criterion(claim)),
+            "verdict": f"{LOOKS[one['verdict']][0]} {one['verdict']}", "later": _html(claim.later),
+        })  # fmt: skip
+    colour = lambda text: f"background-color: {LOOKS[text[2:]][1]}; color: #000000"
+    caption = f"Profile {_html(profile)}. By setting: {LEGEND}."
+    return _styled(pd.DataFrame(rows), "claims", caption).map(colour, subset=["verdict"])
+
+
+def in_words(claim: Claim, found: Mapping, *, judged_only: bool = False) -> list[str]:
+    """What was found, a line a setting (the claim's first, then, if wanted, those not judged), with n on the last."""
+    value, interval, findings = (found.get(name) for name in ("value", "interval", "findings"))
+    if value is None:
+        return ["–"]
+    if not claim.settings:
+        lines = [number(value, interval)]
+    else:
+        order = [s for s in claim.settings if s in value]
+        order += [] if judged_only else [s for s in value if s not in claim.settings]
+        shown = {s: "–" if value[s] is None else number(value[s], (interval or {}).get(s)) for s in order}
+        lines = [f"{MARKS[findings[s]] if s in findings else '·'} {s}: {shown[s]}" for s in order]
+    return [*lines[:-1], lines[-1] + (f" (n = {found['n']:,})" if found.get("n") is not None else "")]
+
+
+def markdown(table: pd.DataFrame, columns: Sequence[str] = ("id", "claim", "published", "ours", "verdict")) -> str:
+    """A ``summary`` as a table for the README or the terminal, and under it how many claims have which verdict.
+
+    Example:
+        >>> print(markdown(pd.DataFrame([{"id": "cg.noise", "verdict": "reproduced"}]), ("id", "verdict")))
+        | id | verdict |
+        | --- | --- |
+        | cg.noise | ● reproduced |
+        <BLANKLINE>
+        1 reproduced
+    """
+    cell = lambda column, text: (
+        f"{LOOKS[text][0]} {text}" if column == "verdict" else "" if pd.isna(text) else str(text)
+    )
+    clean = lambda text: " ".join(text.split()).replace("|", "\\|")
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[clean(cell(column, row[column])) for column in columns] for _, row in table.iterrows()]
+    counts = [f"{(table.verdict == name).sum()} {name}" for name in LOOKS if (table.verdict == name).any()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" + " · ".join(counts)
+
+
+def number(value: float, interval: Sequence[float] | None = None) -> str:
+    """A number with the digits that its interval supports (three significant ones without).
+
+    Example:
+        >>> number(0.94371, (0.9421, 0.9453)), number(5.31, (4.1, 6.5)), number(3.14159e-9), number(4834.2)
+        ('0.9437 [0.9421, 0.9453]', '5.3 [4.1, 6.5]', '3.14e-09', '4,834')
+    """
+    half = (interval[1] - interval[0]) / 2 if interval else 0.0
+    if half > 0:
+        places = min(6, max(0, -math.floor(math.log10(half / 3))))
+        show = lambda x: f"{x:,.{places}f}"
+    else:
+        show = lambda x: f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+    text = f"{show(value)} [{show(interval[0])}, {show(interval[1])}]" if interval else show(value)
+    return text.replace("-", "−") if "e" not in text else text
+
+
+def _html(text: str) -> str:
+    return html.escape(text).replace("$", "&#36;")  # a notebook would read $…$ as mathematics
+
+
+def _statement(claim: Claim) -> str:
+    return f"<code>{_html(claim.id)}</code><br>{_html(claim.claim)}<br><small>{_html(claim.where)}</small>"
+
+
+def _styled(frame: pd.DataFrame, name: str, caption: str) -> Styler:
+    look = [
+        {"selector": "td, th", "props": "text-align: left; vertical-align: top; font-size: 85%; white-space: normal"},
+        {"selector": "td", "props": "max-width: 22em"},
+        {"selector": "caption", "props": "caption-side: bottom; text-align: left; font-size: 85%"},
+    ]
+    styled = frame.style.hide(axis="index").set_uuid(name).set_table_styles(look)
+    return styled.set_caption(caption) if caption else styled

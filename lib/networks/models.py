@@ -1,0 +1,363 @@
+"""The papers' architectures, in the form for small images, and networks that start from another task.
+
+Every model is a :class:`Classifier`: ``forward(x) = head(features(x))``, where ``features`` are the penultimate
+activations ``(n, d)`` and ``head`` is the last linear layer. Layers keep PyTorch's own initialization, so that
+:func:`initialize` redraws any of them from a seed. Where there is a ``width``, it is that of the first block, 64 in the
+papers; the others scale with it.
+
+A network that starts from another task is fine-tuned whole, with batch normalization in evaluation mode all along
+(Harutyunyan et al. 2021, appendix A.3): scale and shift are trained, the running statistics are constants, so that the
+output on one example depends on no other and leaving one out changes nothing but its term.
+"""
+
+import copy
+import math
+import re
+from functools import partial
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.densenet import DenseNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.vgg import make_layers
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "selu": nn.SELU}
+RESNETS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}
+MEAN, SCALE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels
+
+
+class Classifier(nn.Module):
+    """A body that maps an example to d features, and one linear layer on top of it.
+
+    Example:
+        >>> model = Classifier(nn.Flatten(), nn.Linear(784, 10))
+        >>> model(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Linear):
+        super().__init__()
+        self.body, self.head = body, head
+
+    def features(self, x: Tensor) -> Tensor:
+        """Penultimate activations, ``(n, d)``."""
+        return self.body(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, ``(n, classes)``."""
+        return self.head(self.features(x))
+
+
+def initialize(model: nn.Module, seed: int) -> nn.Module:
+    """Redraw every weight of ``model`` in place from ``seed`` by each layer's own rule; the global stream stays put."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return model
+
+
+def mlp(inputs: int, hidden: tuple[int, ...] = (256,), classes: int = 10, activation: str = "relu") -> Classifier:
+    """Fully connected network; examples of any shape ``(n, …)`` are flattened, ``hidden=()`` is linear.
+
+    Example:
+        >>> sum(p.numel() for p in mlp(784).parameters())  # 784·256 + 256 + 256·10 + 10
+        203530
+    """
+    act = _activation(activation)
+    if min((inputs, classes, *hidden)) < 1:
+        raise ValueError(f"widths must be at least 1, got inputs {inputs}, hidden {hidden}, classes {classes}")
+    layers, width = [nn.Flatten()], inputs
+    for units in hidden:
+        layers += [nn.Linear(width, units), act()]
+        width = units
+    return Classifier(nn.Sequential(*layers), nn.Linear(width, classes))
+
+
+def cnn_unique_information(channels: int = 1, size: int = 28, classes: int = 10) -> Classifier:
+    """Four convolutions and a layer of 256 (Harutyunyan et al. 2021, table A.3; one output for two classes)."""
+    side = _left_over("cnn_unique_information", size, size // 4 - 4)  # two strides of 2, two unpadded 3×3
+    body = nn.Sequential(
+        *(nn.Conv2d(channels, 32, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(32, 32, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3), nn.ReLU()),
+        *(nn.Conv2d(64, 256, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(256 * side * side, 256), nn.ReLU()),
+    )
+    return Classifier(body, nn.Linear(256, classes))
+
+
+def small_cnn(channels: int = 1, classes: int = 10, activation: str = "tanh", width: int = 8) -> Classifier:
+    """The all-convolutional network with 2,616 parameters of Koh and Liang (2017), used by Basu et al. (2021)."""
+    act, layers, inputs = _activation(activation), [], channels
+    for stride in (1, 2, 1, 2, 1):
+        layers += [nn.Conv2d(inputs, width, 3, stride=stride, padding=1), act()]
+        inputs = width
+    layers += [nn.Conv2d(width, 10, 1), act(), *_pool()]
+    return Classifier(nn.Sequential(*layers), nn.Linear(10, classes))
+
+
+def lenet(channels: int = 1, size: int = 28, classes: int = 10, activation: str = "relu") -> Classifier:
+    """LeNet-5 without padding: 44,426 parameters on 28×28 (Basu et al. 2021 give 44k)."""
+    act, side = _activation(activation), _left_over("lenet", size, ((size - 4) // 2 - 4) // 2)
+    body = nn.Sequential(
+        *(nn.Conv2d(channels, 6, 5), act(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), act(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(16 * side * side, 120), act(), nn.Linear(120, 84), act()),
+    )
+    return Classifier(body, nn.Linear(84, classes))
+
+
+def vgg13(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
+    """VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32."""
+    return _vgg((2, 2, 2, 2, 2), channels, classes, batch_norm=batch_norm, width=width)
+
+
+def vgg14(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
+    """VGG13 with a third convolution in the last block (Basu et al. 2021 name a VGG14 without its layout)."""
+    return _vgg((2, 2, 2, 2, 3), channels, classes, batch_norm=batch_norm, width=width)
+
+
+def resnet18(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
+    """ResNet-18 with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B)."""
+    return _resnet(18, channels, classes, width)
+
+
+def resnet50(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
+    """ResNet-50 with the small-image stem of :func:`resnet18`."""
+    return _resnet(50, channels, classes, width)
+
+
+def densenet100(channels: int = 1, classes: int = 10) -> Classifier:
+    """DenseNet-BC-100, growth 12 (Huang et al. 2017): 769,162 parameters on CIFAR-10."""
+    net = DenseNet(12, (16, 16, 16), 24, num_classes=1)
+    net.features.norm0 = net.features.relu0 = nn.Identity()
+    return _densenet(net, channels, classes)
+
+
+def densenet121(channels: int = 1, classes: int = 10) -> Classifier:
+    """DenseNet-121 with a 3×3 stem of stride 1 and no pooling."""
+    return _densenet(DenseNet(32, (6, 12, 24, 16), 64, num_classes=1), channels, classes)
+
+
+def densenet_small(channels: int = 1, classes: int = 10) -> Classifier:
+    """DenseNet-BC with three blocks of four layers and growth 8 behind a stem of stride 2: for two cores."""
+    return _densenet(DenseNet(8, (4, 4, 4), 16, num_classes=1), channels, classes, stride=2)
+
+
+class _Concat(nn.Module):
+    """Branches beside each other, their channels concatenated."""
+
+    def __init__(self, *branches: nn.Module):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def inception_small(channels: int = 1, classes: int = 10) -> Classifier:
+    """The simplified Inception of Zhang et al. (2017, fig. 3), on which Feldman and Zhang (2020) run MNIST."""
+
+    def conv(inputs, outputs, kernel, stride=1):
+        layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
+
+    layers, width = [conv(channels, 96, 3)], 96
+    # pairs: 1×1 beside 3×3; single numbers: 3×3 of stride 2 beside a pooling
+    for block in [(32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160)]:
+        if isinstance(block, int):
+            layers.append(_Concat(conv(width, block, 3, stride=2), nn.MaxPool2d(3, stride=2, padding=1)))
+            width += block
+        else:
+            layers.append(_Concat(conv(width, block[0], 1), conv(width, block[1], 3)))
+            width = sum(block)
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(width, classes))
+
+
+SIZED = {"cnn_unique_information": cnn_unique_information, "lenet": lenet}  # of channels, side and classes
+SCALED = {
+    "vgg13": vgg13, "vgg14": vgg14, "resnet18": resnet18, "resnet50": resnet50,
+    "vgg13_bn": partial(vgg13, batch_norm=True), "vgg14_bn": partial(vgg14, batch_norm=True),
+}  # fmt: skip
+NAMES = SIZED | SCALED | {
+    "small_cnn": small_cnn, "densenet100": densenet100, "densenet121": densenet121,
+    "densenet_small": densenet_small, "inception_small": inception_small,
+}  # fmt: skip
+
+
+def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
+    """The architecture ``name`` for examples of one ``shape``, ``(c, h, w)`` or ``(d,)``.
+
+    ``linear`` and ``mlp`` take any shape; widths follow the name, as in ``mlp-512`` or ``mlp-256-128``, and may follow
+    that of a VGG or ResNet: ``resnet18-8`` has 8 channels in the first block where ``resnet18`` has 64. Raises
+    ValueError for an unknown name (the valid ones are listed), or an image model on other than square images.
+
+    Example:
+        >>> by_name("mlp-512-64", shape=(1, 28, 28), classes=10).head
+        Linear(in_features=64, out_features=10, bias=True)
+    """
+    if name == "linear":
+        return mlp(math.prod(shape), (), classes)
+    if re.fullmatch(r"mlp(-[1-9]\d*)*", name):
+        return mlp(math.prod(shape), tuple(int(width) for width in name.split("-")[1:]) or (256,), classes)
+    plain, _, width = name.partition("-")
+    if name not in NAMES and not (plain in SCALED and re.fullmatch(r"[1-9]\d*", width)):
+        valid = f"linear, mlp, mlp-WIDTH[-WIDTH…], {', '.join(NAMES)}, or {', '.join(SCALED)} with -WIDTH"
+        raise ValueError(f"name must be one of {valid}; got {name!r}")
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise ValueError(f"{name} takes square images, shape (c, h, h); got shape {tuple(shape)}")
+    if width:
+        return SCALED[plain](shape[0], classes, width=int(width))
+    return NAMES[name](*(shape[:2] if name in SIZED else shape[:1]), classes)
+
+
+def _activation(name: str) -> type[nn.Module]:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]
+
+
+def _pool() -> tuple[nn.Module, nn.Module]:
+    return nn.AdaptiveAvgPool2d(1), nn.Flatten()
+
+
+def _left_over(name: str, size: int, side: int) -> int:
+    if side < 1:
+        raise ValueError(f"{name} needs larger images: size {size} leaves {side} pixels after its convolutions")
+    return side
+
+
+def _vgg(depths: tuple[int, ...], channels: int, classes: int, *, batch_norm: bool, width: int) -> Classifier:
+    blocks = zip(depths, (width, 2 * width, 4 * width, 8 * width, 8 * width), strict=True)
+    layers = make_layers([units for depth, planes in blocks for units in (*[planes] * depth, "M")], batch_norm)
+    layers[0] = nn.Conv2d(channels, width, 3, padding=1)
+    for layer in layers:
+        if isinstance(layer, nn.MaxPool2d):
+            layer.ceil_mode = True  # 28×28 has only four halvings
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(8 * width, classes))
+
+
+def _densenet(net: DenseNet, channels: int, classes: int, *, stride: int = 1) -> Classifier:
+    units = net.features.conv0.out_channels
+    net.features.conv0 = nn.Conv2d(channels, units, 3, stride=stride, padding=1, bias=False)
+    net.features.pool0 = nn.Identity()
+    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
+
+
+def _resnet(depth: int, channels: int, classes: int, width: int) -> Classifier:
+    block, counts = RESNETS[depth]
+    net = ResNet(block, (1, 1, 1, 1), num_classes=1)
+    net.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    net.inplanes, net.bn1 = width, nn.BatchNorm2d(width)
+    for stage, count in enumerate(counts):
+        built = net._make_layer(block, width * 2**stage, count, stride=1 if stage == 0 else 2)
+        setattr(net, f"layer{stage + 1}", built)
+    net.maxpool = net.fc = nn.Identity()
+    return Classifier(net, nn.Linear(8 * width * block.expansion, classes))
+
+
+class FixedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization that stays in evaluation mode; names and shapes of its state are those of the usual one."""
+
+    def __init__(self, usual: nn.BatchNorm2d):
+        super().__init__(usual.num_features, usual.eps, usual.momentum, usual.affine)
+        self.to(usual.running_mean).load_state_dict(usual.state_dict())
+        self.train()
+
+    def train(self, mode: bool = True):
+        return super().train(False)
+
+
+def fixed_statistics(model: nn.Module) -> nn.Module:
+    """A copy whose batch normalization uses its running statistics also while it is trained.
+
+    Example:
+        >>> model = fixed_statistics(nn.Sequential(nn.BatchNorm2d(1))).train()
+        >>> model[0].training
+        False
+    """
+    fixed = copy.deepcopy(model)
+    for parent in list(fixed.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.BatchNorm2d and layer.track_running_stats:
+                setattr(parent, name, FixedBatchNorm2d(layer))
+    return fixed
+
+
+def transferred(body: Classifier, outputs: int, *, seed: int) -> Classifier:
+    """A copy of a trained network with a new last layer, drawn from ``seed``, and fixed statistics.
+
+    Example:
+        >>> transferred(Classifier(nn.Flatten(), nn.Linear(9, 8)), 1, seed=0).head
+        Linear(in_features=9, out_features=1, bias=True)
+    """
+    model = fixed_statistics(body)
+    model.head = initialize(nn.Linear(body.head.in_features, outputs), seed)
+    return model
+
+
+def narrow_resnet(depth: int, *, width: int = 16, channels: int = 1, classes: int = 10) -> Classifier:
+    """ResNet-18, -34 or -50 with ImageNet's stem (stride 4 in all), its four stages ``width``, 2, 4 and 8 ``width``.
+
+    A width of 64 is He et al.'s (2016); at 16 a network of the same depth and layout costs a sixteenth.
+
+    Example:
+        >>> sum(p.numel() for p in narrow_resnet(18).parameters())
+        701818
+    """
+    if depth not in RESNETS or width < 1:
+        raise ValueError(f"depth must be one of {', '.join(map(str, RESNETS))} and width ≥ 1, got {depth} and {width}")
+    block, counts = RESNETS[depth]
+    stem = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+    layers, inputs = [stem, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)], width
+    for stage, count in enumerate(counts):
+        planes = width * 2**stage
+        for place in range(count):
+            stride, out = (2 if stage and not place else 1), planes * block.expansion
+            shortcut = nn.Sequential(nn.Conv2d(inputs, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            layers.append(block(inputs, planes, stride, shortcut if stride > 1 or inputs != out else None))
+            inputs = out
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(inputs, classes))
+
+
+def as_imagenet(x: Tensor, side: int = 224) -> Tensor:
+    """Images ``(n, 1 or 3, h, w)`` in [0, 1] as a network trained on ImageNet expects them, ``(n, 3, side, side)``.
+
+    Example:
+        >>> as_imagenet(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 3, 224, 224])
+    """
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError(f"x must be images (n, 1, h, w) or (n, 3, h, w), got {tuple(x.shape)}")
+    x = nn.functional.interpolate(x.expand(-1, 3, -1, -1), size=(side, side), mode="bilinear", antialias=True)
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(SCALE)[:, None, None]
+
+
+def torchvision_resnet(depth: int, *, weights: str | None = "IMAGENET1K_V1") -> Classifier:
+    """torchvision's ResNet, by default with its ImageNet weights (downloaded once and checked by torchvision).
+
+    ``weights`` are a set of torchvision's by name, the path of a state dict (``.pth``), or None for random ones. Images
+    must have three channels (``x.expand(-1, 3, -1, -1)`` for grey ones) and a side of at least 32 or so. Raises
+    ValueError for another depth or a state dict that does not fit, RuntimeError if a download fails.
+    """
+    if depth not in RESNETS:
+        raise ValueError(f"depth must be one of {', '.join(map(str, RESNETS))}, got {depth}")
+    build = getattr(torchvision.models, f"resnet{depth}")
+    if str(weights).endswith((".pt", ".pth")):
+        net = build()
+        try:
+            net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        except RuntimeError as error:
+            raise ValueError(f"weights {weights} do not fit ResNet-{depth}: {str(error).splitlines()[0]}") from None
+    else:
+        try:
+            net = build(weights=weights)
+        except OSError as error:
+            raise RuntimeError(
+                f"could not download {weights} for ResNet-{depth}: {error}. Give the path of a .pth file instead"
+            ) from None
+    head, net.fc = net.fc, nn.Identity()
+    return Classifier(net, head)

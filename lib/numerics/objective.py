@@ -1,0 +1,191 @@
+"""What a network was trained to minimize, at its weights, as the influence functions need it.
+
+    L(w) = (1/n) Σᵢ ℓᵢ(w) + λ/2 ‖w − w_ref‖²        ℓ = −log softmax(f)_y   or   ½‖f − y‖²   (as in ``lib.training.recipe``)
+
+A vector over the weights is flat, ``(p,)``, in the order of ``model.named_parameters()``; c of them are ``(c, p)``.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from lib.networks.stacked import LOSSES, losses, targets
+
+WORKING = 2**28  # bytes of activations that one step may take
+NORMALIZATIONS = nn.modules.batchnorm._NormBase
+DROPOUTS = nn.modules.dropout._DropoutNd
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A network in evaluation mode, at its weights, with the examples and the penalty it was trained on."""
+
+    model: nn.Module
+    weights: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    x: Tensor  # (n, …)
+    y: Tensor  # (n, k): one-hot rows, or values
+    weight_decay: float
+    loss: str
+    reference: Tensor | None  # w_ref, (p,), or None for 0
+
+    @property
+    def n(self) -> int:
+        return len(self.x)
+
+    @property
+    def p(self) -> int:
+        return sum(value.numel() for value in self.weights.values())
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """What the modules' outputs take for one example."""
+        sizes, leaves = [], [m for m in self.model.modules() if not list(m.children())]
+        hooks = [m.register_forward_hook(lambda m, a, out: sizes.append(out.numel())) for m in leaves]
+        try:
+            with torch.no_grad():
+                self.model(self.x[:1])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(1, sum(sizes)) * self.x.element_size()
+
+    def outputs(self, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        """f, ``(b, k)``."""
+        return functional_call(self.model, {**weights, **self.buffers}, (x,))
+
+    def total(self, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        """Σ ℓ over a batch, without the penalty."""
+        return losses(self.outputs(weights, x), y, self.loss).sum()
+
+    def place(self, x: Tensor, y: Tensor | None = None, name: str = "test") -> tuple[Tensor, Tensor | None]:
+        """Examples, and what the loss compares with, in the network's type and on its device."""
+        like = next(iter(self.weights.values()))
+        _check_labels(x, y, self.y.shape[1], self.loss, name)
+        return x.to(like), None if y is None else targets(y, self.y.shape[1], like.dtype).to(like.device)
+
+    def batches(
+        self, x: Tensor, *others: Tensor, times: int = 1, room: int | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Pieces of x (and what goes with it) whose activations, ``times`` over, fit into ``room`` bytes."""
+        size = max(1, (WORKING if room is None else room) // max(1, times * self.activation_bytes))
+        yield from zip(*(value.split(size) for value in (x, *others)), strict=True)
+
+
+def objective(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    weight_decay: float = 0.0,
+    loss: str = "cross_entropy",
+    reference: dict[str, Tensor] | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Objective:
+    """The objective of a trained network; the model itself is not touched.
+
+    Batch normalization and dropout are taken in evaluation mode (running statistics, nothing dropped), so that an
+    example's loss is its own; a model in training mode that has them gets a warning that says so.
+
+    Args:
+        model: with its trained weights, maps ``(n, …)`` to ``(n, k)``.
+        x, y: the training examples; labels ``(n,)``, or for ``mse`` also float values ``(n,)`` or ``(n, k)``.
+        weight_decay: λ.
+        loss: ``cross_entropy`` or ``mse``.
+        reference: w_ref by parameter name (the initial weights, for decay to them); ``None`` is 0.
+        dtype: ``torch.float64`` computes all in double precision; ``None`` keeps the model's.
+
+    Raises:
+        ValueError: for shapes that disagree, an option out of range, frozen parameters, or batch normalization
+            without running statistics.
+    """
+    if loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+    _check_modules(model)
+    net = copy.deepcopy(model).eval().to(device, dtype)
+    weights = {name: value.detach() for name, value in net.named_parameters()}
+    buffers = {name: value.detach() for name, value in net.named_buffers()}
+    like = next(iter(weights.values()))
+    with torch.no_grad():
+        shape = tuple(net(x[:1].to(like)).shape)
+    if len(shape) != 2 or shape[0] != 1:
+        raise ValueError(f"model must map (n, …) to (n, k), got outputs {shape} for one example")
+    _check_labels(x, y, shape[1], loss, "train")
+    if reference is not None:
+        wrong = [name for name, w in weights.items() if name not in reference or reference[name].shape != w.shape]
+        if wrong:
+            raise ValueError(f"reference must hold every parameter in the model's shape; {wrong[0]} does not fit")
+        reference = flat({name: reference[name][None].to(like) for name in weights})[0]
+    y = targets(y, shape[1], like.dtype).to(like.device)
+    return Objective(net, weights, buffers, x.to(like), y, weight_decay, loss, reference)
+
+
+def flat(vectors: dict[str, Tensor]) -> Tensor:
+    """Named tensors ``(c, *shape)`` as ``(c, p)``."""
+    return torch.cat([value.flatten(1) for value in vectors.values()], 1)
+
+
+def named(vectors: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``(c, p)`` as named tensors ``(c, *shape)``, views."""
+    parts = vectors.split([value.numel() for value in like.values()], 1)
+    return {name: part.view(-1, *value.shape) for (name, value), part in zip(like.items(), parts, strict=True)}
+
+
+def gradient(objective: Objective) -> Tensor:
+    """∇L at the weights, ``(p,)``: near 0 at an optimum. Cost: one backward pass."""
+    w = flat({name: value[None] for name, value in objective.weights.items()})[0]
+    penalty = objective.weight_decay * (w if objective.reference is None else w - objective.reference)
+    with torch.no_grad():
+        parts = [
+            flat(
+                {name: value[None] for name, value in grad_and_value(objective.total)(objective.weights, *b)[0].items()}
+            )
+            for b in objective.batches(objective.x, objective.y, times=2)
+        ]
+    return sum(parts)[0] / objective.n + penalty
+
+
+def _check_modules(model: nn.Module) -> None:
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    if frozen:
+        raise ValueError(f"every parameter of model counts, got {frozen[0]} frozen: take influence on the head alone")
+    if not list(model.parameters()):
+        raise ValueError("model must have parameters, got none")
+    normal = [m for m in model.modules() if isinstance(m, NORMALIZATIONS)]
+    if any(m.running_mean is None for m in normal):
+        raise ValueError("model has batch normalization without running statistics: an example's loss is not its own")
+    random = [m for m in model.modules() if isinstance(m, DROPOUTS) and m.p]
+    moody = sorted({type(m).__name__ for m in normal + random if m.training})
+    if moody:
+        warnings.warn(
+            f"model is in training mode and has {', '.join(moody)}: influence is taken in evaluation mode "
+            "(running statistics, nothing dropped)",
+            stacklevel=4,
+        )
+
+
+def _check_labels(x: Tensor, y: Tensor | None, outputs: int, loss: str, name: str) -> None:
+    if not x.is_floating_point() or not len(x) or (y is not None and len(x) != len(y)):
+        got = f"{x.dtype} {tuple(x.shape)} and {None if y is None else tuple(y.shape)}"
+        raise ValueError(f"x_{name} must be float (n, …) with as many labels y_{name}, at least one; got {got}")
+    if y is None:
+        return
+    if y.is_floating_point():
+        if loss != "mse" or tuple(y.shape) not in {(len(x), outputs), (len(x),) if outputs == 1 else ()}:
+            raise ValueError(
+                f"y_{name} must be integer labels (n,), or for 'mse' values (n, {outputs}); got {tuple(y.shape)}"
+            )
+    elif y.ndim != 1 or (outputs == 1 and loss == "cross_entropy") or not 0 <= y.min() <= y.max() < max(2, outputs):
+        raise ValueError(
+            f"y_{name} must be labels (n,) from 0 to {max(2, outputs) - 1} for {outputs} outputs (one output: 'mse'), "
+            f"got {y.dtype} {tuple(y.shape)} from {int(y.min())} to {int(y.max())}"
+        )

@@ -1,0 +1,195 @@
+"""Executed notebooks as web pages that read without a network, on a phone too, and an index that leads to each claim.
+
+nbconvert makes the cells; this adds what its templates lack: formulas as MathML (theirs are loaded from the network),
+alternative texts, links that hold between the pages, and a style of one screen.
+"""
+
+import html
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import bs4
+import nbformat
+import pandas as pd
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat.v4 import new_markdown_cell, new_notebook
+from pygments.formatters import HtmlFormatter
+
+from lib.ledger.tables import LOOKS
+
+STYLE = """
+:root { color-scheme: light; --line: #d8dce0; --soft: #f6f7f8; --link: #0b5cad }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 56rem; padding: 0 1rem 4rem; color: #1c2024 }
+body { font: 1.05rem/1.55 system-ui, sans-serif }
+nav { padding: .8rem 0; border-bottom: 1px solid var(--line); display: flex; gap: .3rem 1.2rem; flex-wrap: wrap }
+a { color: var(--link) } a.anchor-link { display: none }
+h1 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
+pre { overflow-x: auto; padding: .6rem .8rem; margin: .4rem 0; font-size: .86rem; line-height: 1.4 }
+code { font-size: .9em } .input_area pre { background: var(--soft); border-left: 3px solid var(--line) }
+img { max-width: 100%; height: auto; display: block; margin: .8rem auto }
+.wide { overflow-x: auto; margin: .8rem 0 } table { border-collapse: collapse; font-size: .88rem }
+th, td { min-width: 6rem; padding: .25rem .6rem; border-bottom: 1px solid var(--line) }
+th, td { text-align: left; vertical-align: top }
+details { border: 1px solid var(--line); border-radius: 4px; padding: .3rem .8rem; margin: .6rem 0 }
+summary { cursor: pointer } math[display=block] { overflow-x: auto; padding: .4rem 0 } .verdict { white-space: nowrap }
+:target { background: #fff6d6 }
+"""
+
+
+class _Renderer(IPythonRenderer):
+    """Markdown with formulas as MathML, which browsers draw themselves."""
+
+    def block_math(self, body):
+        return convert(_plain(body), display="block")
+
+    def inline_math(self, body):
+        return convert(_plain(body))
+
+
+def _plain(tex: str) -> str:
+    """TeX without what is only a matter of looks in TeX."""
+    tex = re.sub(r"\\(?:[bB]ig+[lrm]?|limits|displaystyle|!)(?![a-zA-Z])", "", tex.strip())
+    return tex.replace("\\dfrac", "\\frac")
+
+
+def _markdown(source: str) -> str:
+    return MarkdownWithMath(renderer=_Renderer(escape=False)).render(source)
+
+
+def alternative(cells: Sequence, index: int) -> str:
+    """What a figure shows, for those who do not see it: the paragraph that reads it, or else the one before it."""
+    texts = [
+        cells[i].source for i in (index + 1, index - 1) if 0 <= i < len(cells) and cells[i].cell_type == "markdown"
+    ]
+    texts = [text for text in texts if not text.lstrip().startswith("#")] or texts or ["figure"]
+    words = bs4.BeautifulSoup(_markdown(texts[0]), "html.parser").get_text(" ", strip=True)
+    return words if len(words) <= 400 else words[:399].rsplit(" ", 1)[0] + "…"
+
+
+def page(notebook: nbformat.NotebookNode, links: Mapping[str, str], navigation: str = "") -> str:
+    """One executed notebook as a page of its own.
+
+    Args:
+        notebook: with outputs; left as it is.
+        links: where a relative link of the notebook leads from the page, by the notebook's own text of it.
+        navigation: HTML above the page.
+    """
+    notebook = nbformat.from_dict(notebook)
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            cell.metadata["alt"] = alternative(notebook.cells, i)
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.register_filter("markdown2html", _markdown)
+    body = bs4.BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
+    for table in body.find_all("table"):
+        table.wrap(body.new_tag("div", attrs={"class": "wide"}))
+    for link in body.find_all("a", href=True):
+        target, _, place = link["href"].partition("#")
+        if target in links:
+            link["href"] = links[target] + (f"#{place}" if place else "")
+    first = body.find("h1")
+    return whole(first.get_text().removesuffix("¶") if first else "notebook", f"{navigation}<main>{body}</main>")
+
+
+def whole(title: str, body: str) -> str:
+    """An HTML document."""
+    code = HtmlFormatter(style="friendly").get_style_defs(".highlight")
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>\n'
+        f"<style>{STYLE}{code}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def evidence(notebook: nbformat.NotebookNode, claims: Sequence[str]) -> dict[str, str]:
+    """Where each claim is recorded: claim → id of the last cell that names it, or else of the table of claims.
+
+    Of the cells that name it, those that record something come first.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    table = [cell for cell in cells if "ledger.table(" in cell.source]
+    found = {}
+    for name in claims:
+        named = [cell for cell in cells if re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)]
+        if best := [cell for cell in named if ".record(" in cell.source] or named or table:
+            found[name] = best[-1].id
+    return found
+
+
+def write(executed: Sequence[Path], folder: Path, summary: pd.DataFrame, *, home: Path, profile: str) -> Path:
+    """Write a page for every executed notebook and every ``.md`` beside it, and ``index.html``; returns the latter.
+
+    Args:
+        executed: notebooks with outputs, ``NN_name.ipynb``, in order.
+        folder: for the pages; made if need be.
+        summary: :func:`lib.ledger.ledger.summary` of the profile.
+        home: the folder that the notebooks' relative links start from, with the ``.md`` files.
+        profile: named on the index.
+
+    Raises:
+        ValueError: if there is no notebook.
+    """
+    if not executed:
+        raise ValueError("executed must hold a notebook at least, got none")
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = sorted(home.glob("*.md"))
+    pages = {path.name: path.with_suffix(".html").name for path in (*executed, *documents)}
+    rows, others = [], []
+    for path in documents:
+        text = new_notebook(cells=[new_markdown_cell(path.read_text("utf8"))])
+        links = pages | _elsewhere(text, home, folder, pages)
+        navigation = '<nav><a href="index.html">all notebooks</a></nav>'
+        (folder / pages[path.name]).write_text(page(text, links, navigation), "utf8")
+        others.append(f'<a href="{pages[path.name]}">{html.escape(_title(text) or path.stem)}</a>')
+    for i, path in enumerate(executed):
+        notebook = nbformat.read(path, as_version=4)
+        ways = [("all notebooks", "index.html"), *((f"{executed[j].stem[:2]} {word}", pages[executed[j].name])
+                for j, word in ((i - 1, "←"), (i + 1, "→")) if 0 <= j < len(executed))]  # fmt: skip
+        navigation = "<nav>" + "".join(f'<a href="{target}">{text}</a>' for text, target in ways) + "</nav>"
+        links = pages | _elsewhere(notebook, home, folder, pages)
+        (folder / pages[path.name]).write_text(page(notebook, links, navigation), "utf8")
+        rows.append(_entry(notebook, pages[path.name], summary[summary.notebook == path.name[:2]]))
+    index = folder / "index.html"
+    title = "What is a training example worth?"
+    note = f"<p>Executed notebooks of the profile <b>{html.escape(profile)}</b>, and what each claim came to.</p>"
+    note += f"<p>{' · '.join(others)}</p>" if others else ""
+    index.write_text(whole(title, f"<h1>{title}</h1>{note}{''.join(rows)}"), "utf8")
+    return index
+
+
+def _elsewhere(notebook, home: Path, folder: Path, pages: Mapping[str, str]) -> dict[str, str]:
+    """The notebook's links to other files of the repository, as seen from ``folder``."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    targets = set(re.findall(r"\]\(([^)#\s]+)", text)) - set(pages)
+    return {
+        target: Path(os.path.relpath(home / target, folder)).as_posix()
+        for target in targets
+        if not re.match(r"[a-z]+:", target)
+    }
+
+
+def _title(notebook) -> str:
+    heading = bs4.BeautifulSoup(_markdown(notebook.cells[0].source), "html.parser").h1
+    return heading.get_text().removesuffix("¶") if heading else ""
+
+
+def _entry(notebook, target: str, claims: pd.DataFrame) -> str:
+    """A notebook on the index: title, question, and its claims, each with a link to the cell that records it."""
+    opening = bs4.BeautifulSoup(_markdown(notebook.cells[0].source), "html.parser")
+    title = _title(notebook) or target
+    question = next((p.get_text() for p in opening.find_all("p") if p.get_text().startswith("Question")), "")
+    cells = evidence(notebook, list(claims.id))
+    lines = "".join(
+        f'<tr><td><a href="{target}{f"#cell-id={cells[row.id]}" if row.id in cells else ""}">{row.id}</a></td>'
+        f"<td>{html.escape(row.claim)}</td><td>{html.escape(row.ours)}</td>"
+        f'<td class="verdict">{LOOKS.get(row.verdict, ("",))[0]} {row.verdict}</td></tr>'
+        for row in claims.itertuples()
+    )
+    head = "<tr><th>claim</th><th></th><th>ours</th><th>verdict</th></tr>"
+    table = f'<div class="wide"><table>{head}{lines}</table></div>' if lines else ""
+    return f'<h2><a href="{target}">{html.escape(title)}</a></h2><p>{html.escape(question)}</p>{table}'

@@ -1,0 +1,17 @@
+"""What one notebook alone needs, a file a notebook or a part of one; what several need is in ``lib``.
+
+| file | notebook | asks |
+| --- | --- | --- |
+| ``overview`` | 00 | what do all scores say of one picture, and what came of all claims? |
+| ``linearization`` | 01 | how well does the linearized network foretell what leaving an example out does? |
+| ``unique_information`` | 02 | what does unique information say of an example? |
+| ``long_tail`` | 03 | do two sets of estimates agree, and how many pairs are there by chance? |
+| ``pruning`` | 03, 04, 05, 07, 08 | which examples can go, and what does training without them cost? |
+| ``dynamics`` | 05 | how do the tangent kernel and error barriers change while a network trains? |
+| ``fragility``, ``fragility_plots``, ``response`` | 06 | do influence functions foretell retraining? |
+| ``checkup`` | 08 | what is wrong with a data set and its labels? |
+| ``own_data`` | 08 | how is a data set of one's own scored within some minutes? |
+
+Bad input raises ``ValueError``, which names the argument, what was expected and what came; a training that diverges
+raises ``RuntimeError``.
+"""

@@ -1,0 +1,346 @@
+"""Notebook 06: how well do influence functions foretell what retraining without an example does to a test loss?
+
+The procedure of Basu, Pope and Feizi (2021, section 5): take the test example at some percentile of the test losses
+(100 = the highest), the k training examples with the largest |influence| on it, retrain without each of them, and
+correlate the predicted with the true changes of that loss. Changes are signed: **positive = helpful**. First for
+networks side by side (Iris), then for one image network at a time (:class:`Net`; sections 5.2, 5.3, 9.7 to 9.12).
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import chi2
+from torch import Tensor, nn
+
+from experiments.response import Response
+from lib.data.datasets import Dataset
+from lib.networks import models
+from lib.scores.influence import InverseHessian, inverse_hessian
+from lib.statistics import pearson, pearson_r, permutation_band, spearman, spearman_r, t_interval
+from lib.training import ensemble
+from lib.training.recipe import Recipe, Run, Start
+from lib.training.retraining import Retrained, loss_changes, losses_on, parameter_changes, part_of, removals, retrain
+
+GAIN = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 1.0}
+
+
+def wide_start(model: nn.Module, seeds: Sequence[int], activation: str = "relu") -> dict[str, Tensor]:
+    """Initial weights N(0, gain²/inputs) of a chain of linear layers, biases 0: ``name → (r, …)``.
+
+    With gain √2 for ReLU and 5/3 for tanh (He et al. 2015) narrow networks of eight layers train; with torch's own
+    initialization the signal dies on the way.
+    """
+    if activation not in GAIN:
+        raise ValueError(f"activation must be one of {', '.join(GAIN)}, got {activation!r}")
+    generators, start = [torch.Generator().manual_seed(seed) for seed in seeds], {}
+    for name, p in model.named_parameters():
+        scale = 0 if p.ndim == 1 else (1.0 if name.startswith("head") else GAIN[activation]) / math.sqrt(p.shape[1])
+        start[name] = torch.stack([scale * torch.randn(p.shape, generator=g) for g in generators])
+    return start
+
+
+def placed(model: nn.Module, weights: Mapping[str, Tensor], member: int = 0) -> nn.Module:
+    """``model`` itself with the weights of one member of stacked ones ``(r, …)``, in their type, for evaluation."""
+    state = {name: value[member] for name, value in weights.items()}
+    model = model.to(next(v.dtype for v in state.values() if v.is_floating_point()))
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def at_percentile(losses: Tensor, percentile: float) -> int:
+    """Position of the test example at a percentile of the losses ``(m,)``: 100 is the highest, 50 the median."""
+    return int(losses.argsort()[round(percentile / 100 * (len(losses) - 1))])
+
+
+def most_influential(scores: Tensor, k: int) -> Tensor:
+    """Positions of the k largest |influence|, descending, ``(k,)``."""
+    return scores.abs().argsort(descending=True)[:k]
+
+
+def around_percentile(scores: Tensor, percentile: float, k: int) -> Tensor:
+    """Positions of the k training examples around a percentile of |influence|, ascending, ``(k,)``."""
+    order, n = scores.abs().argsort(), len(scores)
+    first = min(max(0, round(percentile / 100 * (n - 1)) - k // 2), n - k)
+    return order[first : first + k]
+
+
+def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Callable[..., Response]) -> Callable:
+    """A truth for :func:`predicted_and_true_changes`: ``response(model, removed (r, g, n), weights)``, of
+    ``experiments.response``, as the networks that a retraining would have given."""
+
+    def truth(removed: Tensor) -> Retrained:
+        moved = dict(response(placed(model, weights), removed, weights).parameters)
+        fixed = {name: weights[name] for name in weights if name not in moved}  # running statistics
+        moved |= {name: value[:, None].expand(-1, removed.shape[1], *value.shape[1:]) for name, value in fixed.items()}
+        return Retrained(moved, dict(weights))
+
+    return truth
+
+
+def predicted_and_true_changes(
+    model: nn.Module, weights: Mapping[str, Tensor], inverses: Sequence[InverseHessian], x_test: Tensor, y_test: Tensor,
+    truths: Mapping[str, Callable[[Tensor], Retrained]], *, percentiles: Sequence[float] = (100,), top: int = 40,
+    norms: bool = False, also: Mapping[str, Sequence[InverseHessian]] | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """Predicted and true changes of r networks, one row a network, test example and removed training example.
+
+    Args:
+        weights, inverses: name → ``(r, …)``, trained, and r of ``lib.scores.influence.inverse_hessian``.
+        truths: name → a function of ``removed (r, g, n)``, such as a call of ``lib.training.retraining.retrain`` or
+            what :func:`by_response` makes.
+        percentiles: of the test losses, a test example for each.
+        top: training examples of largest |influence| on each.
+        norms: also ‖Δw‖, predicted (``norm``) and true (``norm: NAME``).
+        also: name → r further inverses, whose predictions for the same examples are further columns.
+
+    Returns:
+        columns ``network, percentile, test, row, predicted`` and one of changes (nats) for each of ``truths``; the
+        rows of a test example stand in descending order of |predicted|.
+    """
+    losses, tables, removed = losses_on(model, dict(weights), x_test, y_test), [], []
+    for r, inverse in enumerate(inverses):
+        tests = [at_percentile(losses[r], percentile) for percentile in percentiles]
+        scores = inverse.on_loss(x_test[tests], y_test[tests]).on_loss.double()
+        rows = torch.stack([most_influential(score, top) for score in scores])  # (tests, top)
+        distinct, removal = np.unique(rows.numpy(), return_inverse=True)  # what chosen rows are removed, and by which
+        columns = {
+            "network": r, "percentile": np.repeat(percentiles, rows.shape[1]), "test": np.repeat(tests, rows.shape[1]),
+            "row": rows.flatten(), "predicted": scores.gather(1, rows).flatten(), "removal": removal.flatten(),
+        }  # fmt: skip
+        for name, others in (also or {}).items():
+            asked = [(slice(test, test + 1), chosen) for test, chosen in zip(tests, rows, strict=True)]
+            further = [others[r].on_loss(x_test[one], y_test[one], examples=chosen).on_loss for one, chosen in asked]
+            columns[name] = torch.cat(further, 1)[0]
+        if norms:
+            columns["norm"] = inverse.on_parameters(examples=distinct, norms=True).double()[removal.flatten()]
+        tables.append(pd.DataFrame(columns))
+        removed.append(distinct)
+    most, n = max(map(len, removed)), inverses[0].objective.n  # a network with fewer removals repeats its own
+    removed = torch.stack([removals(np.resize(rows, most), n) for rows in removed])
+    table = pd.concat(tables, ignore_index=True)
+    network, removal = table.network.to_numpy(), table.pop("removal").to_numpy()
+    tests, test = np.unique(table.test, return_inverse=True)
+    for name, truth in truths.items():
+        moved = truth(removed)
+        table[name] = loss_changes(model, moved, x_test[tests], y_test[tests]).numpy()[network, removal, test]
+        if norms:
+            table[f"norm: {name}"] = parameter_changes(model, moved).numpy()[network, removal]
+    return table
+
+
+def agreement_with_truth(predicted, actual, *, seed: int = 0) -> dict:
+    """Pearson and Spearman of predicted with true changes: each with its interval and its band of chance.
+
+    The band is that of pairing the same values at random. Selection by |influence| does not bias it: were influence
+    unrelated to the truth, the selected examples would be a random draw. Where one side is constant the correlation is
+    0, and where too few values differ to resample them the interval is (−1, 1).
+    """
+    predicted, actual = np.asarray(predicted, float), np.asarray(actual, float)
+    varies, result = np.ptp(predicted) > 0 and np.ptp(actual) > 0, {}
+    for name, measure, plain in (("pearson", pearson, pearson_r), ("spearman", spearman, spearman_r)):
+        value, interval, null = 0.0, (-1.0, 1.0), (-1.0, 1.0)
+        if varies:
+            try:
+                value, interval = measure(predicted, actual, seed=seed)
+            except ValueError:  # the bootstrap, where nearly all values are equal
+                value = float(plain(predicted, actual))
+            null = permutation_band(plain, predicted, actual, seed=seed)
+        result |= {name: value, f"{name}_interval": interval, f"{name}_null": null}
+    return result
+
+
+def spearman_by_network(table: pd.DataFrame, a: str, b: str) -> np.ndarray:
+    """Spearman of two columns within each network, ``(r,)``; 0 where one is constant."""
+    pairs = [(part[a].to_numpy(), part[b].to_numpy()) for _, part in table.groupby("network")]
+    return np.array([spearman_r(u, v) if np.ptp(u) and np.ptp(v) else 0.0 for u, v in pairs])
+
+
+def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> dict:
+    """Along a sweep, setting → ``(r,)`` of the same r initializations: Spearman with the setting, and last minus first.
+
+    ``{"trend": (mean over networks, interval), "ends": …}`` with Student's t over networks; ``log``: of log₁₀ values.
+    """
+    values = np.stack([np.asarray(v, float) for v in sweep.values()], 1)  # (r, settings)
+    values = np.log10(values) if log else values
+    rho = spearman_r(values, np.broadcast_to(np.fromiter(sweep, float), values.shape)) if len(sweep) > 1 else values * 0
+    ends = values[:, -1] - values[:, 0]
+    return {"trend": (float(rho.mean()), t_interval(rho)), "ends": (float(ends.mean()), t_interval(ends))}
+
+
+def independent_difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:
+    """``one − other`` of two independent ``(value, (low, high))``, its interval by Zou and Donner's (2008) MOVER.
+
+    Example:
+        >>> independent_difference((0.5, (0.2, 0.9)), (0.5, (0.1, 0.8)))
+        (0.0, (-0.42426406871192857, 0.565685424949238))
+    """
+    (a, (a_low, a_high)), (b, (b_low, b_high)) = one, other
+    return a - b, (a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
+
+
+def independent_mean(estimates: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
+    """Mean of independent ``(value, (low, high))``, with the interval that theirs give it."""
+    values, lows, highs = np.array([(value, *interval) for value, interval in estimates]).T
+    down, up = (float(np.sqrt(((end - values) ** 2).sum()) / len(values)) for end in (lows, highs))
+    return float(values.mean()), (float(values.mean()) - down, float(values.mean()) + up)
+
+
+def range_beyond_sampling(values, intervals, *, seed: int = 0) -> tuple[float, tuple[float, float]]:
+    """Largest − smallest of m correlations, less the range of m that differ by sampling alone, and 95% of its spread.
+
+    Their errors are taken as normal on Fisher's z scale, with the widths of the intervals, about one common value.
+    """
+    values = np.asarray(values, float)
+    z = np.arctanh(np.clip([(v, *i) for v, i in zip(values, intervals, strict=True)], -0.999, 0.999))
+    error = (z[:, 2] - z[:, 1]) / (2 * 1.96)
+    noise = np.random.default_rng(seed).standard_normal((4000, len(values))) * error
+    ranges = np.ptp(np.tanh(z[:, 0].mean() + noise), axis=1)
+    low, high = np.quantile(ranges, [0.025, 0.975])
+    return float(np.ptp(values) - ranges.mean()), (float(np.ptp(values) - high), float(np.ptp(values) - low))
+
+
+def spread_over_runs(values) -> tuple[float, tuple[float, float]]:
+    """Standard deviation over r runs, with its interval for normal values (χ²)."""
+    values = np.asarray(values, float)
+    s, r = float(values.std(ddof=1)), len(values)
+    return s, tuple(float(s * math.sqrt((r - 1) / chi2.ppf(q, r - 1))) for q in (0.975, 0.025))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the networks of a study are trained and retrained, and how many training examples are compared."""
+
+    recipe: Recipe  # of the training; its epochs and decay are each network's own
+    share: float  # of the steps, that a retraining takes
+    again: dict  # what is different about it
+    damping: float  # δ
+    top: int  # examples compared
+    store: object = None  # of the engine, as is the device
+    device: str = "cpu"
+    seed: int = 0  # of the bootstrap
+
+
+@dataclass
+class Net:
+    """A trained network. The inverse Hessian stays behind when it goes to another process, and is made again there."""
+
+    model: nn.Module
+    weights: dict[str, Tensor]  # name → (1, …)
+    recipe: Recipe
+    again: Recipe
+    images: Dataset
+    setting: Setting
+    seed: int
+    losses: Tensor  # (m,) of the test examples
+    fitted: float  # share of its labels
+    gradient_ratio: float = 0.0  # norm of the gradient in units of one example's share: influence presumes below 1
+    seconds: float = 0.0  # that the inverse Hessian and one test example's influences took
+    table: pd.DataFrame | None = field(default=None, repr=False)
+
+    @cached_property
+    def inverse(self) -> InverseHessian:
+        """The Gauss–Newton matrix's up to 5,000 parameters, EK-FAC's beyond."""
+        few = sum(p.numel() for p in self.model.parameters()) <= 5_000
+        return inverse_hessian(
+            placed(self.model, self.weights), self.images.x_train, self.images.y_train,
+            weight_decay=self.recipe.weight_decay, damping=self.setting.damping,
+            solver="gauss_newton" if few else "ekfac",
+        )  # fmt: skip
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "inverse"}
+
+    def scores(self, tests) -> Tensor:
+        """Influences on the losses of test examples, ``(tests, n)``."""
+        return self.inverse.on_loss(self.images.x_test[tests], self.images.y_test[tests]).on_loss.double()
+
+
+def train_net(
+    name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed: int = 0, **changes
+) -> Net:
+    """Train ``lib.networks.models.by_name(name)`` with ``changes`` to the recipe.
+
+    A change of optimizer holds for the retraining too, at a tenth of its learning rate.
+    """
+    x, y = images.x_train, images.y_train
+    model = models.by_name(name, shape=tuple(x.shape[1:]), classes=len(images.classes))
+    recipe = replace(setting.recipe, epochs=epochs, weight_decay=weight_decay, **changes)
+    run = Run(store=setting.store, device=setting.device, progress=False)
+    trained = ensemble.train(model, (x, y), recipe, [seed], run=run)
+    different = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
+    again = part_of(recipe, setting.share, len(y), schedule="constant", **different)
+    losses = losses_on(model, trained.parameters, images.x_test, images.y_test)[0]
+    net = Net(
+        model, trained.parameters, recipe, again=again, images=images, setting=setting, seed=seed, losses=losses,
+        fitted=float(trained.accuracy_train[0]),
+    )  # fmt: skip
+    begin = time.perf_counter()
+    net.inverse.on_loss(images.x_test[:1], images.y_test[:1])
+    net.seconds = time.perf_counter() - begin
+    net.gradient_ratio = net.inverse.gradient_norm / net.inverse.one_example
+    return net
+
+
+def retrained_without(net: Net, removed: Tensor, *, scratch: bool = False) -> Retrained:
+    """The net trained on (or ``scratch``: anew) without each of ``removed (g, n)``, as its setting says."""
+    return retrain(
+        net.model, (net.images.x_train, net.images.y_train), net.recipe if scratch else net.again, [net.seed],
+        removed=removed, start=Start(None if scratch else net.weights),
+        run=Run(device=net.setting.device, store=net.setting.store, wide=True, progress=False),
+    )  # fmt: skip
+
+
+def true_changes(net: Net, removed: Tensor, tests=slice(None), *, scratch: bool = False) -> Tensor:
+    """Changes of test losses by retraining without each of ``removed (g, n)``: ``(g, tests)``."""
+    again = retrained_without(net, removed, scratch=scratch)
+    return loss_changes(net.model, again, net.images.x_test[tests], net.images.y_test[tests])[0]
+
+
+def compared(net: Net, percentiles=(100,), *, scratch: bool = False) -> Net:
+    """The net with its ``table`` of predicted and true changes at test examples of these percentiles of the loss."""
+    truths = {"retrained": lambda removed: retrained_without(net, removed)}
+    if scratch:
+        truths["from scratch"] = lambda removed: retrained_without(net, removed, scratch=True)
+    net.table = predicted_and_true_changes(
+        net.model, net.weights, [net.inverse], x_test=net.images.x_test, y_test=net.images.y_test, truths=truths,
+        percentiles=percentiles, top=net.setting.top,
+    )  # fmt: skip
+    return net
+
+
+def agreed(net: Net, percentile: float = 100, truth: str = "retrained") -> dict:
+    """:func:`agreement_with_truth` of a compared net at one test example."""
+    rows = net.table[net.table.percentile == percentile]
+    return agreement_with_truth(rows.predicted, rows[truth], seed=net.setting.seed)
+
+
+def several(net: Net) -> list[int]:
+    """Eight test examples: two each at the 100th, 75th, 50th and 25th percentile of the loss."""
+    m, order = len(net.losses), net.losses.argsort().tolist()
+    return [order[round(m * share) - 1 - i] for share in (1, 0.75, 0.5, 0.25) for i in (0, 1)]
+
+
+def grouped(net: Net, sizes, groups: int) -> dict[int, dict]:
+    """Agreement over random groups of each size, on the summed loss of :func:`several` test examples."""
+    n, generator, tests = len(net.images.y_train), torch.Generator().manual_seed(net.setting.seed), several(net)
+    score, by_size = net.scores(tests).sum(0), {}
+    for size in sizes:
+        removed = removals([torch.randperm(n, generator=generator)[:size] for _ in range(groups)], n)
+        truth = true_changes(net, removed, tests).sum(1)
+        by_size[size] = agreement_with_truth(removed.double() @ score, truth, seed=net.setting.seed)
+    return by_size
+
+
+def agreement_on_summed_loss(net: Net, truth: Tensor | None = None) -> dict:
+    """Agreement over the top examples on the summed loss of :func:`several`; ``truth (n, m)``, if it is there."""
+    tests = several(net)
+    score = net.scores(tests).sum(0)
+    rows = most_influential(score, net.setting.top)
+    changes = true_changes(net, removals(rows, len(score)), tests) if truth is None else truth[rows][:, tests]
+    return agreement_with_truth(score[rows], changes.sum(1), seed=net.setting.seed)

@@ -1,0 +1,139 @@
+"""Notebook 06: how well does influence agree with retraining? Its figures: correlations, intervals, bands of chance."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib import plots
+from lib.statistics import t_interval
+
+BLUE, RED, GREY = "#0072b2", "#d55e00", "0.4"
+PAIRS = ((BLUE, "o"), (RED, "s"), (GREY, "^"))
+
+
+def norms(tables: Mapping[str, pd.DataFrame], truth: str) -> Figure:
+    """Predicted against true ‖Δw‖, a panel a table of ``predicted_and_true_changes``; the line is equality."""
+    fig, axes = plt.subplots(1, len(tables), figsize=(3.5 * len(tables), 3.4), sharey=True)
+    for ax, (title, table) in zip(axes, tables.items(), strict=True):
+        true = table[f"norm: {truth}"]
+        ax.loglog(true, table.norm, ".", ms=3, alpha=0.3, color=BLUE)
+        ends = [end(both.quantile(q) for both in (true, table.norm)) for end, q in ((min, 0.01), (max, 0.99))]
+        ax.plot(ends, ends, color="0.3", lw=0.9)
+        ax.set(title=f"{title}; median ratio {(table.norm / true).median():.2g}", xlabel="true ‖Δw‖")
+    axes[0].set_ylabel("predicted ‖Δw‖")
+    return fig
+
+
+def sweeps(panels: Sequence[tuple], chance: tuple[float, float]) -> Figure:
+    """A panel each: ``(x label, y label, {name: {setting: values over networks}})``; mean, 95% band, each network."""
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.75 * len(panels), 3.5))
+    for ax, (xlabel, ylabel, curves) in zip(axes, panels, strict=True):
+        for (name, curve), (colour, marker) in zip(curves.items(), PAIRS, strict=False):
+            rows = pd.DataFrame([(s, v) for s, values in curve.items() for v in values], columns=["x", "y"])
+            plots.band(ax, rows, "x", y="y", score=name, color=colour, marker=marker, linestyle="-")
+            ax.plot(rows.x, rows.y, ".", ms=2.5, color=colour, alpha=0.6)
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        if "Spearman" in ylabel:
+            ax.axhspan(*chance, color="0.9", zorder=0)
+            ax.set_ylim(-1, 1.02)
+        else:
+            ax.set_yscale("log")
+        if len(curves) > 1:
+            ax.legend(loc="lower left")
+    return fig
+
+
+def by_test_point(selected: Mapping[str, pd.DataFrame]) -> Figure:
+    """Tables of ``fragility.agreement_with_truth``, a row a test example; ticks bound the band of chance."""
+    fig, ax = plt.subplots(figsize=(9, 3.4))
+    for shift, (name, rows), (colour, marker) in zip((-0.2, 0, 0.2), selected.items(), PAIRS, strict=True):
+        places = np.arange(len(rows)) + shift
+        bars(ax, places, rows.to_dict("records"), fmt=marker, color=colour, label=name)
+        ax.plot(np.tile(places, (2, 1)), np.array(rows.spearman_null.tolist()).T, "_", color="0.5", ms=8)
+    ax.axhline(0, color="0.35", lw=0.8)
+    ax.set(xlabel="test image, by loss (0: highest)", ylabel="Spearman with retraining", ylim=(-1, 1.02))
+    ax.set_xticks(range(len(rows)))
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return fig
+
+
+def bars(ax, places, agreements: Sequence[Mapping], **how) -> None:
+    """Spearman of each of ``fragility.agreement_with_truth`` with its interval."""
+    middle = np.array([r["spearman"] for r in agreements])
+    ends = np.abs(np.array([r["spearman_interval"] for r in agreements]).T - middle)
+    ax.errorbar(places, middle, yerr=ends, capsize=2, **how)
+
+
+def grid(results: Mapping[tuple, Mapping], names: Sequence[str], sets: Sequence[str], kinds: Sequence[str]) -> Figure:
+    """A panel a data set, a row a network, a mark a kind: ``results[name, set, kind]`` are agreements."""
+    fig, axes = plt.subplots(1, len(sets), figsize=(6.5 * len(sets), 4.2), sharey=True, squeeze=False)
+    axes = axes[0]
+    for ax, where in zip(axes, sets, strict=True):
+        for i, name in enumerate(names):
+            for shift, kind, (colour, marker) in zip((0.22, 0, -0.22), kinds, PAIRS, strict=True):
+                r = results[name, where, kind]
+                ax.barh(i + shift, np.ptp(r["spearman_null"]), 0.2, left=r["spearman_null"][0], color="0.9", zorder=0)
+                ax.plot(r["spearman_interval"], [i + shift] * 2, color=colour, lw=1.2)
+                ax.plot(r["spearman"], i + shift, marker, color=colour, label=kind if i == 0 else None)
+        ax.set(title=where, xlabel="Spearman of influence with retraining", xlim=(-1, 1.02))
+        ax.axvline(0, color="0.35", lw=0.8)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].legend(loc="lower left", fontsize=7)
+    return fig
+
+
+def choices(runs: Mapping, optimizers: Mapping, small: Mapping, deep: Mapping, chance: tuple, title: str) -> Figure:
+    """Initializations, optimizers, decays: agreements by name, optimizer and λ; ``deep``: λ ↦ Spearmans ``(r,)``."""
+    fig, axes = plt.subplots(1, 3, figsize=(14, 3.5), sharey=True)
+    for i, of_network in enumerate(runs.values()):
+        axes[0].plot([i] * len(of_network), [r["spearman"] for r in of_network], "o", mfc="none", color=BLUE)
+    axes[0].set_xticks(range(len(runs)), list(runs))
+    bars(axes[1], range(len(optimizers)), list(optimizers.values()), fmt="s", color=RED)
+    axes[1].set_xticks(range(len(optimizers)), list(optimizers))
+    least = 0.4 * min(lam for lam in small if lam)
+    places, name = [lam or least for lam in small], "small CNN (leftmost: 0)"
+    bars(axes[2], places, list(small.values()), fmt="o-", color=BLUE, label=name)
+    middle, half = zip(*[(np.mean(v), np.ptp(t_interval(v)) / 2) for v in deep.values()], strict=True)
+    axes[2].errorbar(list(deep), middle, yerr=half, fmt="s--", color=RED, capsize=3, label=title)
+    axes[2].set(xscale="log", xlabel="weight decay λ")
+    axes[2].legend(loc="lower left")
+    for ax, text in zip(axes, ("initializations", "LeNet, optimizers", "decay"), strict=True):
+        plots.reference(ax, 0, "chance", interval=chance)
+        ax.set(title=text, ylim=(-1, 1.05))
+    axes[0].set_ylabel("Spearman with retraining")
+    return fig
+
+
+def by_size(lines: Mapping[str, Mapping[int, Mapping]]) -> Figure:
+    """Agreement by group size, a line a network."""
+    fig, ax = plt.subplots(figsize=(6, 3.4))
+    for (name, line), (colour, marker) in zip(lines.items(), PAIRS, strict=False):
+        bars(ax, list(line), list(line.values()), fmt=f"{marker}-", color=colour, label=name)
+    first = next(iter(lines.values()))
+    sizes = list(first)
+    plots.reference(ax, 0, "chance", interval=first[sizes[0]]["spearman_null"])
+    ax.set(xscale="log", xlabel="training images removed together", ylabel="Spearman with retraining", ylim=(-1, 1.05))
+    ax.set_xticks(sizes, sizes)
+    ax.legend(loc="lower left")
+    return fig
+
+
+def board(results: Mapping[str, tuple]) -> Figure:
+    """``name ↦ (value, interval, band of chance)``, ranked; filled where the interval clears the band."""
+    ranked = sorted(results, key=lambda name: results[name][0])
+    fig, ax = plt.subplots(figsize=(8, 0.24 * len(ranked) + 1))
+    for i, name in enumerate(ranked):
+        middle, (low, high), chance = results[name]
+        clear = low > chance[1]
+        colour = BLUE if clear else "0.6"
+        ax.barh(i, np.ptp(chance), 0.75, left=chance[0], color="0.92", zorder=0)
+        ax.plot((low, high), (i, i), color=colour)
+        ax.plot(middle, i, "o", mfc=BLUE if clear else "white", color=colour)
+    ax.axvline(0, color="0.35", lw=0.8)
+    ax.set_yticks(range(len(ranked)), ranked, fontsize=8)
+    ax.set(xlabel="Spearman of predicted with true change (bar: 95%; grey: chance)")
+    ax.set(xlim=(-1, 1.02), ylim=(-0.6, len(ranked) - 0.4))
+    return fig

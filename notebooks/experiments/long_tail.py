@@ -1,0 +1,147 @@
+"""Notebook 03: do two sets of estimates agree, which pairs of examples are shown, and how many are there by chance?
+
+After Feldman and Zhang 2020, section 3.5 and appendix C.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib.scores.memorization import influence_of_seeing, memorization
+
+
+def consistency(
+    first: Tensor, second: Tensor, thresholds: list[float], *, eligible: tuple[Tensor, Tensor] | None = None
+) -> pd.DataFrame:
+    """Agreement of two estimates of the same quantities, threshold by threshold (Feldman and Zhang 2020, eq. 4).
+
+        J(θ) = |I ∩ I′| / |I ∪ I′|        D(θ) = mean over I ∪ I′ of |a − a′|        I = {a ≥ θ}, I′ = {a′ ≥ θ}
+
+    Args:
+        first, second: estimates of one shape; NaN is above no threshold, and no part of the difference.
+        eligible: two boolean masks of a shape that broadcasts, which I and I′ are confined to (the paper's
+            mem ≥ .25 for influence, as ``mem[:, None] >= .25``).
+
+    Returns:
+        One row a threshold: ``threshold``, ``jaccard``, ``difference`` (NaN for no union), set sizes ``first, second``.
+
+    Example:
+        >>> consistency(torch.tensor([0.9, 0.4]), torch.tensor([0.8, 0.6]), [0.5]).jaccard.tolist()
+        [0.5]
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"first and second must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}")
+    mask, gap, rows = eligible or (torch.tensor(True), torch.tensor(True)), (first - second).abs(), []
+    for threshold in thresholds:
+        a, b = (first >= threshold) & mask[0], (second >= threshold) & mask[1]
+        union, both = a | b, (a & b).sum().item()
+        size = union.sum().item()
+        jaccard, difference = both / size if size else np.nan, gap[union].nanmean().item()
+        rows.append((threshold, jaccard, difference, a.sum().item(), b.sum().item()))
+    return pd.DataFrame(rows, columns=["threshold", "jaccard", "difference", "first", "second"])
+
+
+def consistency_of_ensembles(
+    first: tuple[Tensor, Tensor, Tensor], second: tuple[Tensor, Tensor, Tensor], y_train: Tensor, y_test: Tensor,
+    thresholds: list[float], *, min_memorization: float = 0.25,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
+    """Agreement of two ensembles on memorization, and on the influence of the memorized on test examples of one label.
+
+    ``first`` and ``second`` are ``(member_sees (t, n), correct_train (t, n), correct_test (t, n′))``; t may differ.
+    ``{"memorization": ..., "influence": ...}``, each as from :func:`consistency`.
+
+    Cost: :func:`influence_of_seeing` of the memorized training examples, twice; holds both results.
+    """
+    mem = [memorization(sees, right).value for sees, right, _ in (first, second)]
+    rows = (mem[0] >= min_memorization) | (mem[1] >= min_memorization)
+    infl = [influence_of_seeing(sees[:, rows], right_test).value for sees, _, right_test in (first, second)]
+    same = y_train[rows, None] == y_test
+    eligible = tuple((m[rows, None] >= min_memorization) & same for m in mem)
+    of_influence = consistency(*infl, thresholds, eligible=eligible)
+    return {"memorization": consistency(*mem, thresholds), "influence": of_influence}
+
+
+def shared_pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Pairs found by both, counted by test example, so that whatever they sum to can be resampled over test examples.
+
+        Jaccard = both / either        share of one's pairs that the other finds = 2 both / (first + second)
+
+    Pairs have columns ``train`` and ``test``, as from ``memorization.high_influence_pairs``. One row a test example in
+    any pair: ``first, second, both, either``, numbers of pairs.
+
+    Example:
+        >>> one = pd.DataFrame({"train": [1, 2], "test": [7, 7]})
+        >>> shared_pairs(one, one.head(1)).loc[7].tolist()
+        [2, 1, 1, 2]
+    """
+    key = ["train", "test"]
+    either = first[key].merge(second[key], how="outer", on=key, indicator="where")
+    table = pd.crosstab(either.test, either["where"].astype(str))
+    table = table.reindex(columns=["both", "left_only", "right_only"], fill_value=0)
+    out = {"first": table.both + table.left_only, "second": table.both + table.right_only, "both": table.both}
+    return pd.DataFrame(out).assign(either=table.sum(axis=1))
+
+
+def displayed_examples(pairs: pd.DataFrame, *, copies: int = 3, examples: int = 5) -> np.ndarray:
+    """The training examples to show, without cherry-picking (Feldman and Zhang 2020, appendix C).
+
+    Sorted by the highest influence each has on a test example, they are read off at ``examples`` evenly spread places,
+    and at the ``copies − 1`` places after each.
+
+    ``pairs`` have columns ``train`` and ``influence``. Returns ``(copies, examples)`` values of ``train``.
+    """
+    strongest = pairs.groupby("train").influence.max().sort_values(ascending=False, kind="stable").index.to_numpy()
+    if len(strongest) < copies:
+        raise ValueError(f"pairs must hold at least {copies} training examples to show, got {len(strongest)}")
+    base = np.linspace(0, len(strongest) - copies, examples).astype(int)
+    return np.stack([strongest[base + copy] for copy in range(copies)])
+
+
+class PairCounts(NamedTuple):
+    """High-influence pairs, the distinct test examples in them, and those of these with a single influencer."""
+
+    pairs: int
+    test_examples: int
+    single: int
+
+
+def pair_counts(test: np.ndarray) -> PairCounts:
+    """Counts from the test side of the pairs, one entry a pair.
+
+    Example:
+        >>> pair_counts(np.array([4, 4, 9]))
+        PairCounts(pairs=3, test_examples=2, single=1)
+    """
+    times = np.unique(np.asarray(test), return_counts=True)[1]
+    return PairCounts(len(test), len(times), int((times == 1).sum()))
+
+
+def permuted_pair_counts(
+    member_sees: Tensor, correct_test: Tensor, y_train: Tensor, y_test: Tensor, *, candidates: Tensor,
+    permutations: int = 100, seed: int = 0, min_influence: float = 0.15,
+) -> pd.DataFrame:  # fmt: skip
+    """How many pairs chance alone would give: the count with the subsets dealt out to the networks anew.
+
+    Dealing keeps every network's answers, and every example's number of networks; all true influences become zero, so
+    what still passes θ_infl is selection bias. The mean over permutations is the expected number of false pairs.
+
+    ``candidates (n,)`` are the examples that may stand in a pair (those with mem ≥ θ_mem). One row a deal, as
+    :class:`PairCounts`.
+
+    Cost: ``permutations`` times ``influence_of_seeing`` on the candidates, class by class.
+    """
+    if candidates.dtype != torch.bool or candidates.shape != y_train.shape:
+        raise ValueError(f"candidates must be booleans {tuple(y_train.shape)}, got {candidates.dtype}")
+    generator = torch.Generator().manual_seed(seed)
+    deals = [torch.randperm(len(member_sees), generator=generator) for _ in range(permutations)]
+    counts = torch.zeros(permutations, 3, dtype=torch.int64)
+    for label in y_train[candidates].unique():
+        sees = member_sees[:, candidates & (y_train == label)]
+        right = correct_test[:, y_test == label]
+        for k, deal in enumerate(deals):
+            influencers = (influence_of_seeing(sees, right[deal.to(right.device)]).value >= min_influence).sum(0)
+            counts[k] += torch.stack([influencers.sum(), (influencers > 0).sum(), (influencers == 1).sum()]).cpu()
+    return pd.DataFrame(counts.numpy(), columns=PairCounts._fields)

@@ -1,0 +1,193 @@
+"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07 and 08).
+
+A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the n training
+rows, ``(n,)``, or one mask a seed, ``(S, n)``; True = kept. All plans of an experiment are trained in one call of the
+engine, as members of one ensemble; accuracies are those on the test rows, in [0, 1]. Beside fixed plans stand CRAIG's
+weighted coresets, chosen anew as training goes on (Ki et al. 2023, appendix F).
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib.rankings import ranks
+from lib.scores.craig import craig
+from lib.training import ensemble
+from lib.training.parallel import beside, key_of, shard_size
+from lib.training.recipe import Data, Record, Run, Work
+from lib.training.retraining import train_reselecting
+
+
+def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = None, seed: int = 0) -> Tensor:
+    """Keep the examples between two quantiles of a score, ``(n,)`` bool.
+
+    Args:
+        score: ``(n,)``, any unit; NaN is refused, since it has no rank.
+        width: share kept, in (0, 1]: ``round(width·m)`` of each class of m (of all n without ``y``).
+        offset: share of lower-scored examples left out, at least 0, with ``offset + width ≤ 1``.
+        y: labels ``(n,)``; given, ranks are within the class, and class proportions survive (Ki et al. 2023, D.3).
+        seed: orders ties.
+
+    Example:
+        >>> window(torch.tensor([3.0, 1.0, 2.0, 4.0]), width=0.5, offset=0.25)
+        tensor([ True, False,  True, False])
+    """
+    if score.ndim != 1 or (y is not None and y.shape != score.shape):
+        labels = None if y is None else tuple(y.shape)
+        raise ValueError(f"expected score (n,) and y (n,), got {tuple(score.shape)} and {labels}")
+    if torch.isnan(score).any():
+        raise ValueError(f"score must have a rank everywhere, got NaN in {int(torch.isnan(score).sum())} rows")
+    if not 0 < width <= 1 or not 0 <= offset <= 1 or offset + width > 1 + 1e-9:
+        raise ValueError(f"expected 0 < width, 0 ≤ offset and offset + width ≤ 1, got width {width}, offset {offset}")
+    kept = torch.zeros(len(score), dtype=torch.bool)
+    groups = [torch.arange(len(score))] if y is None else [torch.nonzero(y == c).flatten() for c in y.unique()]
+    for rows in groups:
+        rank, size = ranks(score[rows], seed=seed), round(width * len(rows))
+        start = min(round(offset * len(rows)), len(rows) - size)
+        kept[rows] = (rank >= start) & (rank < start + size)
+    return kept
+
+
+def prune(score: Tensor, keep: float, *, drop: str, y: Tensor | None = None, seed: int = 0) -> Tensor:
+    """Keep a share of the examples, dropping the ``"lowest"`` or the ``"highest"`` scores; see :func:`window`.
+
+    Example:
+        >>> prune(torch.tensor([3.0, 1.0, 2.0, 4.0]), keep=0.5, drop="lowest")
+        tensor([ True, False, False,  True])
+    """
+    if drop not in ("lowest", "highest"):
+        raise ValueError(f"drop must be 'lowest' or 'highest', got {drop!r}")
+    return window(score, keep, 1 - keep if drop == "lowest" else 0.0, y=y, seed=seed)
+
+
+def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Tensor:
+    """One random subset a seed, ``(S, n)`` bool; with ``y`` the same share of every class."""
+    draws = [torch.rand(n, generator=torch.Generator().manual_seed(10_000 + int(seed))) for seed in seeds]
+    return torch.stack([window(draw, keep, 0.0, y=y) for draw in draws])
+
+
+def train_plans(model, data, plans: dict, *, recipe, seeds, labels=None, run: Run = Run()) -> ensemble.Ensemble:
+    """Train every plan with every seed, all as one ensemble: S networks of the first plan, S of the second, …
+
+    Args:
+        data: a ``lib.data.datasets.Dataset``. plans: name → mask.
+        recipe: a ``Recipe``; with ``iterations`` every plan takes as many steps, whatever it keeps.
+        seeds: S integers; member (plan, s) starts from seed s, so that plans are compared seed by seed.
+        labels: ``(n,)`` labels to train on (noisy ones, say) instead of the dataset's.
+
+    Cost: S · len(plans) trainings.
+    """
+    sees = torch.cat([mask.expand(len(seeds), len(data.y_train)) for mask in plans.values()])
+    sets = (data.x_train, data.y_train if labels is None else labels, data.x_test, data.y_test)
+    record = Record(parameters=False)
+    return ensemble.train(model, sets, recipe, seeds * len(plans), sees=sees, record=record, run=run)
+
+
+def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...], **options) -> pd.DataFrame:
+    """Test accuracy of every plan with every seed; arguments as of :func:`train_plans`.
+
+    A name is a tuple with one entry for each of ``columns``.
+
+    Returns: a row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy``.
+    """
+    seeds, n = [int(s) for s in seeds], len(data.y_train)
+    for name, mask in plans.items():
+        if len(name) != len(columns) or tuple(mask.shape) not in {(n,), (len(seeds), n)}:
+            wanted = f"a name of {len(columns)} entries and a mask ({n},) or ({len(seeds)}, {n})"
+            raise ValueError(f"plan {name}: expected {wanted}, got {tuple(mask.shape)}")
+    trained = train_plans(model, data, plans, seeds=seeds, **options)
+    kept = torch.cat([mask.expand(len(seeds), n).sum(1) for mask in plans.values()])
+    table = pd.DataFrame([name for name in plans for _ in seeds], columns=list(columns))
+    return table.assign(kept=kept.numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
+
+
+def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
+    """``better − than`` seed by seed, in the unit of ``value``: rows indexed by ``by``, a column a seed.
+
+    Args:
+        table: from :func:`retrain_pruned`.
+        better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
+        by: the column along which the plans run (a share kept, an offset); ``than`` with a single row there (full
+            data) is compared with every row of ``better``.
+    """
+    sides = []
+    for pick in (better, than):
+        rows = table.loc[(table[list(pick)] == pd.Series(pick)).all(axis=1)]
+        if rows.empty:
+            raise ValueError(f"no rows with {pick}; there are {table[list(pick)].drop_duplicates().to_dict('records')}")
+        sides.append(rows.pivot_table(index=by, columns="seed", values=value))
+    left, right = sides
+    return left - (right.reindex(left.index) if len(right) > 1 else right.iloc[0])
+
+
+def retrain_craig(
+    model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
+) -> pd.DataFrame:  # fmt: skip
+    """Train on coresets of several sizes with every seed, and report test accuracy; beside ``retrain_pruned``.
+
+    At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own
+    error vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n
+    examples and r are chosen: 1 on average, so that a batch estimates the gradient over all n.
+
+    Args:
+        model, data, recipe, seeds, labels: as in ``train_plans``; recipes with ``iterations`` compare with those.
+        shares: of the rows, to train on, in (0, 1].
+        every: epochs from one choice to the next; 10 in the paper.
+        control: choose as many at random instead, unweighted: what choosing anew does by itself.
+        balanced: choose the same share of every class, to stand for that class.
+        run: of the engine; in its ``store`` each finished share is kept (what lies between two choices is not).
+
+    Returns: a row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
+    Cost: S · len(shares) trainings, and for each a choice every few epochs.
+    """
+    seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
+    y = data.y_train if labels is None else labels
+    sets = (data.x_train, y, data.x_test, data.y_test)
+    store, run = run.store, replace(run, store=None)
+    work = Work(model, Data.of(sets), recipe, Record(parameters=False), replace(run, wide=False))
+    question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
+    question |= {"control": True} if control else {}
+    keys = {share: key_of(work) | question | {"keep": share} for share in shares}
+    results = {share: None if store is None else store.get(key) for share, key in keys.items()}
+    missing = [share for share in shares if results[share] is None]
+    at_once = max(1, shard_size(work) // len(seeds))  # shares
+    for group in (missing[i : i + at_once] for i in range(0, len(missing), at_once)):
+        choose = partial(_choose, shares=group, y=y if balanced else None, control=control)
+        trained = train_reselecting(
+            model, sets, recipe, seeds * len(group), every=every, choose=choose, record=work.record, run=run
+        )  # fmt: skip
+        for share, accuracy in zip(group, trained.accuracy_test.view(len(group), -1).numpy(), strict=True):
+            results[share] = {"accuracy": accuracy}
+            if store is not None:
+                store.put(keys[share], results[share])
+    rows = [
+        (share, round(share * len(y)), *pair)
+        for share in shares for pair in zip(seeds, results[share]["accuracy"], strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy"])
+
+
+def _choose(epoch: int, trained, *, shares: list[float], y: Tensor | None, control: bool) -> tuple:
+    """Coresets of S members for each share by their errors ``(shares·S, n, k)``: rows, and weights of mean 1 over them.
+
+    With ``control`` random rows, other ones at every epoch, and no weights.
+    """
+    errors = trained.errors[epoch]
+    size, n, cores = len(errors) // len(shares), errors.shape[1], torch.get_num_threads()
+    if control:
+        draws = range(1000 * epoch, 1000 * epoch + size)
+        return torch.cat([random_subsets(n, share, draws, y=y) for share in shares]), None
+    batches = np.array_split(np.arange(size), min(cores, size))
+
+    def call(job, tick):
+        i, members = job
+        members_errors = errors[i * size + torch.from_numpy(members)]
+        return craig(members_errors, shares[i], y=y, method="stochastic", seed=1000 * epoch + int(members[0]))
+
+    chosen = beside(call, [(i, members) for i in range(len(shares)) for members in batches], cores, one_core=True)
+    kept, weights = (torch.cat(parts) for parts in zip(*chosen, strict=True))
+    return kept, weights * kept.sum(1, keepdim=True) / n

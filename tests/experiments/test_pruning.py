@@ -1,0 +1,125 @@
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from experiments.pruning import gain, prune, random_subsets, retrain_pruned, window
+from lib.networks.models import mlp
+from lib.scores.data_diet import input_norm
+from lib.training.recipe import Recipe, Run
+
+
+@pytest.fixture
+def score():
+    return torch.rand(200, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def y():
+    return torch.arange(200) % 4
+
+
+def test_dropping_the_lowest_and_the_highest(score):
+    top = prune(score, 0.3, drop="lowest")
+    assert top.sum() == 60 and score[top].min() > score[~top].max()
+    low = prune(score, 0.7, drop="highest")
+    assert torch.equal(low, ~top)
+
+
+def test_a_balanced_window_keeps_the_same_share_of_each_class(score, y):
+    kept = window(score, 0.5, 0.25, y=y)
+    for c in range(4):
+        inside = score[(y == c) & kept]
+        assert len(inside) == 25
+        assert ((score[y == c] < inside.min()).sum(), (score[y == c] > inside.max()).sum()) == (12, 13)
+
+
+def test_windows_side_by_side_cover_every_row_once(score, y):
+    total = sum(window(score, 0.2, offset / 5, y=y).long() for offset in range(5))
+    assert torch.equal(total, torch.ones(200, dtype=torch.int64))
+
+
+def test_ties_fall_by_seed_not_by_row():
+    flat = torch.zeros(1000)
+    first, second = prune(flat, 0.5, drop="lowest", seed=0), prune(flat, 0.5, drop="lowest", seed=1)
+    assert first.sum() == second.sum() == 500
+    assert 180 < (first & second).sum() < 320  # two independent halves share a quarter
+    assert 180 < first[:500].sum() < 320
+
+
+def test_random_subsets_follow_the_seed(y):
+    masks = random_subsets(200, 0.4, [0, 1], y=y)
+    assert torch.equal(masks[1], random_subsets(200, 0.4, [1], y=y)[0])
+    assert not torch.equal(masks[0], masks[1])
+    assert all((masks[:, y == c].sum(1) == 20).all() for c in range(4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 0.0}, "0 < width"),
+        ({"offset": 0.8}, r"offset \+ width ≤ 1, got width 0.5, offset 0.8"),
+        ({"score": torch.tensor([1.0, float("nan")])}, "NaN in 1 rows"),
+        ({"y": torch.zeros(3)}, r"got \(200,\) and \(3,\)"),
+    ],
+)
+def test_bad_windows_are_refused(score, change, message):
+    arguments = {"score": score, "width": 0.5, "offset": 0.0, "y": None} | change
+    with pytest.raises(ValueError, match=message):
+        window(arguments.pop("score"), **arguments)
+
+
+def test_an_unknown_end_is_refused(score):
+    with pytest.raises(ValueError, match="'lowest' or 'highest', got 'top'"):
+        prune(score, 0.5, drop="top")
+
+
+@pytest.fixture
+def blobs():
+    """Two separated classes in the plane, with the second half of the rows mislabelled."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(240) % 2
+    x = torch.randn(240, 2, generator=g) + 3.0 * (2 * y[:, None] - 1)
+    train, test = slice(0, 120), slice(120, 240)
+    labels = y[train].clone()
+    labels[60:] = 1 - labels[60:]
+    return SimpleNamespace(x_train=x[train], y_train=labels, x_test=x[test], y_test=y[test])
+
+
+def test_retraining_sees_what_the_plan_keeps(blobs):
+    clean = torch.arange(120) < 60
+    plans = {("clean",): clean, ("wrong",): torch.stack([~clean, ~clean])}
+    table = retrain_pruned(
+        mlp(2, (8,), 2), blobs, plans, recipe=Recipe(lr=0.1, batch_size=20, iterations=60), seeds=[3, 4],
+        columns=("rows",), run=Run(progress=False),
+    )  # fmt: skip
+    assert table.columns.tolist() == ["rows", "kept", "seed", "accuracy"]
+    assert table.kept.tolist() == [60] * 4 and table.seed.tolist() == [3, 4, 3, 4]
+    assert (table[table.rows == "clean"].accuracy > 0.95).all()
+    assert (table[table.rows == "wrong"].accuracy < 0.05).all()
+
+
+def test_input_norms():
+    x = torch.rand(7, 2, 3, 3)
+    torch.testing.assert_close(input_norm(x), x.square().sum((1, 2, 3)).sqrt())
+
+
+def test_a_mask_of_the_wrong_length_is_named(blobs):
+    with pytest.raises(ValueError, match=r"plan \('a',\): expected a name of 1 .*got \(7,\)"):
+        retrain_pruned(mlp(2, (8,), 2), blobs, {("a",): torch.ones(7)}, recipe=None, seeds=[0], columns=("rows",))
+
+
+def test_gain_pairs_seeds_and_spreads_a_single_reference():
+    table = pd.DataFrame(
+        [("a", 0.5, 0, 0.9), ("a", 0.5, 1, 0.8), ("a", 0.7, 0, 1.0), ("a", 0.7, 1, 0.9)]
+        + [("b", 0.5, 0, 0.5), ("b", 0.5, 1, 0.6), ("b", 0.7, 0, 0.5), ("b", 0.7, 1, 0.7)]
+        + [("full", 1.0, 0, 0.4), ("full", 1.0, 1, 0.3)],
+        columns=["score", "keep", "seed", "accuracy"],
+    )
+    paired = gain(table, {"score": "a"}, {"score": "b"}, by="keep")
+    assert paired.loc[0.5].round(6).tolist() == [0.4, 0.2] and paired.loc[0.7].round(6).tolist() == [0.5, 0.2]
+    against_full = gain(table, {"score": "a"}, {"score": "full"}, by="keep")
+    assert against_full.loc[0.7].round(6).tolist() == [0.6, 0.6]
+    with pytest.raises(ValueError, match="no rows with {'score': 'c'}"):
+        gain(table, {"score": "c"}, {"score": "b"}, by="keep")

@@ -1,0 +1,341 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from lib.ledger.claims import CLAIMS, criterion, load_claims
+from lib.ledger.ledger import Ledger, summary
+from lib.ledger.tables import LOOKS, markdown, number
+from lib.ledger.verdicts import VERDICTS
+from lib.study.notebooks import REPO
+
+ROWS = """
+ui.table1 ui.table1.order ui.speed ui.fsi.examples ui.rare_class ui.sources ui.mislabelled ui.summarize
+ui.summarize.transfer ui.toy ui.dependence ui.top_overlap ui.subclass ui.adversarial ui.text ui.sgd ui.projection
+lt.estimator lt.fraction lt.marginal lt.pairs lt.pairs.published lt.utility lt.visual lt.consistency lt.last_layer
+lt.followups
+cg.closed_form cg.correlations cg.geometry cg.prune_low cg.prune_high cg.noise cg.partial cg.window cg.terms
+cg.stochastic cg.dynamics cg.pictures cg.cost cg.models cg.baselines cg.features
+dd.prune_early dd.grand_init dd.average dd.window dd.velocity dd.barrier dd.examples dd.architectures dd.correlations
+dd.noise_scores dd.memorization
+if.iris.decay if.iris.depth if.iris.width if.iris.solver if.decay_factor if.mnist.selection if.table1 if.cifar100
+if.imagenet if.ground_truth if.init if.optimizer if.group if.multi_test if.cost if.visual if.pbrf if.null
+all.ranks all.prune all.noise all.cost
+""".split()
+
+PLAIN = {
+    "id": "xx.plain", "notebook": "41", "paper": "a paper", "where": "Fig. 1", "claim": "A beats B", "published": "0.5",
+    "rule": "difference", "measure": "A − B, points", "side": 1, "effect": 0.5, "settings": [],
+}  # fmt: skip
+SWEPT = PLAIN | {"id": "xx.swept", "settings": ["10%", "20%", "30%"], "later": "refuted <b>since</b>"}
+EXACT = PLAIN | {"id": "xx.exact", "rule": "identity", "measure": "a against b", "effect": None, "side": 0}
+WAITS = PLAIN | {"id": "xx.waits", "waits": "needs a download"}
+OTHER = PLAIN | {"id": "yy.other", "notebook": "42", "rule": "correlation", "measure": "Spearman"}
+
+
+def written(path, *entries):
+    path.write_text(yaml.safe_dump(list(entries), allow_unicode=True), "utf8")
+    return path
+
+
+@pytest.fixture
+def claims(tmp_path):
+    return written(tmp_path / "claims.yaml", PLAIN, SWEPT, EXACT, WAITS, OTHER)
+
+
+@pytest.fixture
+def ledger(tmp_path, claims):
+    return Ledger("41", "smoke", tmp_path, claims)
+
+
+def on_disk(ledger):
+    return json.loads(ledger.path.read_text("utf8")) if ledger.path.exists() else {}
+
+
+# The list of claims
+
+
+def test_every_row_has_a_claim_and_its_notebook():
+    every = load_claims()
+    assert set(ROWS) <= set(every)
+    owner = {"ui": "02", "lt": "03", "cg": "04", "dd": "05", "if": "06", "all": "07"}
+    for name, claim in every.items():
+        early = name.startswith(("ui.table1", "ui.speed", "ui.projection"))
+        assert claim.notebook == ("01" if early else owner[name.split(".")[0]]), name
+        assert name in ROWS or any(name.startswith(f"{row}.") for row in ROWS), f"{name} belongs to no row"
+
+
+def test_the_rows_are_those_of_the_list_of_claims():
+    shared = Path(__file__).parents[2].parent / "shared" / "CLAIMS.md"
+    if not shared.exists():
+        pytest.skip("the list of claims is not beside this checkout")
+    lines = [line for line in shared.read_text("utf8").splitlines() if line.startswith("| ")]
+    cells = [line.split("|")[1].strip() for line in lines]
+    ids = [one.strip() for cell in cells for one in cell.split(",") if one.strip().split(".")[0] in
+           ("ui", "lt", "cg", "dd", "if", "all") and "." in one]  # fmt: skip
+    assert sorted(ids) == sorted(ROWS)
+
+
+def test_every_claim_can_be_judged():
+    for name, claim in load_claims().items():
+        text = criterion(claim)
+        assert claim.measure in text and claim.claim and claim.where and claim.published, name
+        judgeable = claim.rule in ("identity", "cost") or any(e is not None for e in claim.effect.values())
+        assert judgeable or name in ("cg.geometry", "lt.consistency.architectures"), f"{name} has no size to be held to"
+
+
+def test_only_what_needs_data_or_code_waits():
+    waiting = {name for name, claim in load_claims().items() if claim.waits}
+    data = {"if.imagenet", "if.cifar100", "cg.models.vit", "lt.fraction.imagenet", "ui.text"}
+    assert waiting <= data | {"cg.baselines", "cg.dynamics.velocity"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rule": "vibes"}, "xx.plain: rule must be one of difference, trend, .*got 'vibes'"),
+        ({"side": 2}, "xx.plain: side must be 1, -1 or 0, got 2"),
+        ({"side": True}, "xx.plain: side must be 1, -1 or 0"),
+        ({"notebook": 41}, "xx.plain: notebook must be text"),
+        ({"notebook": "4"}, "xx.plain: notebook must be two digits"),
+        ({"settings": [0.1]}, "xx.plain: settings must be a list of texts"),
+        ({"settings": ["a", "a"]}, "xx.plain: settings must be unique"),
+        ({"settings": ["a", "b"], "effect": {"a": 1}}, r"xx.plain: effect must be one value, or one for each of \['a'"),
+        ({"effect": -0.5}, r"xx.plain: effect must be on the claimed side \(\+1\) of 0, got -0.5"),
+        ({"side": 0, "effect": None}, "xx.plain: effect must be a margin above 0 where side is 0"),
+        ({"effect": "0.5"}, "xx.plain: effect must be a number"),
+        ({"rule": "share"}, r"xx.plain: threshold must be a number \(chance, for a share\), got None"),
+        ({"rule": "trend", "settings": ["a", "b"]}, "xx.plain: settings must be at least 3 in the order of the sweep"),
+        ({"colour": "red"}, r"xx.plain: missing fields \[\], unknown fields \['colour'\]"),
+        ({"sized": "guess"}, "xx.plain: sized must be 'paper' or 'study'"),
+        ({"waits": None}, "xx.plain: waits must be text"),
+    ],
+)
+def test_a_claim_that_is_not_well_formed_is_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        load_claims(written(tmp_path / "c.yaml", PLAIN | change))
+
+
+def test_missing_fields_and_double_ids_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"xx.plain: missing fields \['measure'\]"):
+        load_claims(written(tmp_path / "c.yaml", {k: v for k, v in PLAIN.items() if k != "measure"}))
+    with pytest.raises(ValueError, match="xx.plain: id must be unique"):
+        load_claims(written(tmp_path / "c.yaml", PLAIN, PLAIN))
+    with pytest.raises(ValueError, match="must be a list of claims"):
+        load_claims(written(tmp_path / "c.yaml", "a"))
+
+
+def test_criteria_in_words(tmp_path):
+    one = lambda **change: criterion(load_claims(written(tmp_path / "c.yaml", PLAIN | change))["xx.plain"])
+    assert one() == ("A − B, points: 95% interval above 0; published: 0.5 "
+                     "(an interval that holds 0 and not this counts against)")  # fmt: skip
+    assert "in at least 2 of 3 settings (a; b; c), opposite in none" in one(settings=["a", "b", "c"])
+    assert "below −1; size set by us: −2" in one(side=-1, threshold=-1, effect=-2, sized="study")
+    assert one(side=0, threshold=2) == "A − B, points: 95% interval within ±0.5 of 2"
+    assert one(rule="identity") == "A − B, points: largest relative error below 1e-06 in float64"
+    assert "ratio above 1 that reaches the size; published: 30" in one(rule="cost", effect=30)
+    assert "95% interval above chance (null band, or 0.2) that reaches the size" in one(rule="share", threshold=0.2)
+    assert "on the claimed side (+1 (a); −1 (b)) of 0" in one(settings=["a", "b"], side={"a": 1, "b": -1}, effect=None)
+    assert "Spearman with the setting along 1; 2; 4, and last minus first" in one(
+        rule="trend", settings=["1", "2", "4"]
+    )
+
+
+# The ledger
+
+
+def test_a_record_is_judged_and_written_with_all_that_made_it(ledger):
+    ledger.record("xx.plain", 0.4, interval=(0.2, 0.6), n=5, note="five seeds")
+    found = on_disk(ledger)["xx.plain"]
+    assert set(found) == {"id", "value", "interval", "n", "null", "note", "criterion", "findings", "verdict", "profile",
+                          "versions"}  # fmt: skip
+    assert (found["value"], found["interval"], found["n"], found["note"]) == (0.4, [0.2, 0.6], 5, "five seeds")
+    assert (found["verdict"], found["findings"], found["profile"]) == ("reproduced", "shown", "smoke")
+    assert found["criterion"].startswith("A − B, points: 95% interval above 0")
+    assert found["versions"]["numpy"] == np.__version__ and "torch" in found["versions"]
+    assert ledger.path.relative_to(ledger.path.parents[2]).as_posix() == "smoke/claims/41.json"
+
+
+def test_every_record_is_written_at_once_and_replaces_the_last(ledger, tmp_path, claims):
+    assert on_disk(ledger) == {}
+    ledger.record("xx.exact", 1e-9)
+    assert list(on_disk(ledger)) == ["xx.exact"]
+    ledger.record("xx.plain", -1, interval=(-2, -0.5))
+    ledger.record("xx.plain", 0, interval=(-1, 1))
+    assert on_disk(ledger)["xx.plain"]["verdict"] == "not decided here"
+    assert [p.name for p in ledger.path.parent.iterdir()] == ["41.json"]
+    later = Ledger("41", "smoke", tmp_path, claims)
+    assert list(on_disk(later)) == ["xx.exact", "xx.plain"]  # to open it, as a reader may, loses nothing
+    later.record("xx.exact", 1e-9)
+    assert list(on_disk(later)) == ["xx.exact"]  # and a new run does not inherit
+
+
+def test_numbers_of_any_library_are_kept_as_floats(ledger):
+    ledger.record("xx.plain", np.float32(0.5), interval=torch.tensor([0.25, 0.75]), n=np.int64(3))
+    found = on_disk(ledger)["xx.plain"]
+    assert (found["value"], found["interval"], found["n"]) == (0.5, [0.25, 0.75], 3)
+    assert isinstance(ledger.found["xx.plain"]["value"], float)
+
+
+def test_settings_extra_missing_and_open(ledger):
+    value = {"10%": 0.4, "20%": 0.3, "50%": -9.0}
+    ledger.record("xx.swept", value, interval={"10%": (0.2, 0.6), "20%": (-0.1, 0.9), "50%": (-9, -9)}, n=4)
+    found = ledger.found["xx.swept"]
+    assert found["findings"] == {"10%": "shown", "20%": "open", "30%": "open"} and found["verdict"] == "partly"
+    assert "not measured: 30%" in found["note"] and "not judged: 50%" in found["note"]
+    assert "open at 20%: n of about 16, here 4, would decide" in found["note"]
+
+
+def test_no_value_needs_a_reason(ledger):
+    ledger.record("xx.plain", None, note="no time")
+    ledger.record("xx.waits", None)
+    ledger.record("xx.swept", {"10%": None}, note="not trained")
+    assert {name: found["verdict"] for name, found in on_disk(ledger).items()} == dict.fromkeys(
+        ["xx.plain", "xx.waits", "xx.swept"], "not decided here")  # fmt: skip
+    assert on_disk(ledger)["xx.waits"]["note"] == "needs a download"
+    with pytest.raises(ValueError, match="value of xx.exact is None: say why in note"):
+        ledger.record("xx.exact", None)
+
+
+def test_a_null_band_decides_a_correlation(tmp_path, claims):
+    ledger = Ledger("42", "smoke", tmp_path, claims)
+    ledger.record("yy.other", 0.3, interval=(0.2, 0.4))
+    assert ledger.found["yy.other"]["verdict"] == "partly" and ledger.found["yy.other"]["null"] is None
+    ledger.record("yy.other", 0.3, interval=(0.2, 0.4), null=(-0.45, 0.45))
+    assert ledger.found["yy.other"]["verdict"] == "not reproduced"
+    assert ledger.found["yy.other"]["null"] == [-0.45, 0.45]
+    ledger.record("yy.other", 0.3, interval=(0.2, 0.4), null=0.25, n=10)
+    assert ledger.found["yy.other"]["verdict"] == "not decided here"
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "message"),
+    [
+        (("xx.plain", float("nan")), {"interval": (0, 1)}, "value of xx.plain is NaN"),
+        (("xx.swept", {"10%": float("nan")}), {}, "value of xx.swept at 10% is NaN"),
+        (("xx.plain", float("inf")), {"interval": (0, 1)}, "value of xx.plain is infinite"),
+        (("xx.plain", 1), {"interval": (0, float("nan"))}, "interval of xx.plain is NaN"),
+        (("xx.plain", 1), {}, r"interval of xx.plain must be \(low, high\): a difference is judged by it"),
+        (("xx.swept", {"10%": 1}), {"interval": {"20%": (0, 1)}}, "interval of xx.swept at 10% must be"),
+        (("xx.plain", 1), {"interval": (2, 1)}, r"with low ≤ high, got \(2.0, 1.0\)"),
+        (("xx.plain", 1), {"interval": 0.1}, r"interval of xx.plain must be \(low, high\), got 0.1"),
+        (("xx.plain", "many"), {"interval": (0, 1)}, "value of xx.plain must be a number, got 'many'"),
+        (("xx.plain", {"a": 1}), {"interval": (0, 1)}, r"value of xx.plain must be single.*got \['a'\]"),
+        (
+            ("xx.swept", 1),
+            {"interval": (0, 1)},
+            r"value of xx.swept must be a dict by setting \(10%, 20%, 30%\), got 1",
+        ),
+        (("xx.unknown", 1), {}, r"one of notebook 41's claims \(xx.plain, xx.swept, .*got 'xx.unknown'"),
+        (("yy.other", 1), {}, "yy.other belongs to notebook 42, this is 41"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(ledger, args, options, message):
+    with pytest.raises(ValueError, match=message):
+        ledger.record(*args, **options)
+    assert on_disk(ledger) == {}
+
+
+def test_a_notebook_without_claims_is_refused(tmp_path, claims):
+    assert Ledger("41_a_name", "smoke", tmp_path, claims).notebook == "41"
+    with pytest.raises(ValueError, match=r"notebook must be one of \['41', '42'\], got '08'"):
+        Ledger("08", "smoke", tmp_path, claims)
+    with pytest.raises(ValueError, match="profile must be a plain name"):
+        Ledger("41", "../x", tmp_path, claims)
+
+
+def test_the_default_folder_is_that_of_the_results(tmp_path, claims, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path / "r"))
+    assert Ledger("41", "laptop", claims=claims).path == tmp_path / "r/laptop/claims/41.json"
+
+
+# Tables
+
+
+def record_all(ledger):
+    ledger.record("xx.plain", 0.4, interval=(0.2, 0.6), n=5)
+    ledger.record("xx.swept", {"10%": -1.0, "50%": 2.0}, interval={"10%": (-2, -0.5), "50%": (1, 3)})
+    ledger.record("xx.exact", 3.14159e-9, n=80)
+    ledger.record("xx.waits", None)
+
+
+def test_the_table_needs_every_claim(ledger):
+    ledger.record("xx.plain", 0.4, interval=(0.2, 0.6))
+    with pytest.raises(
+        ValueError, match="notebook 41 owns claims that were not recorded: xx.swept, xx.exact, xx.waits"
+    ):
+        ledger.table()
+
+
+def test_the_table_shows_all_and_reads_without_colour(ledger):
+    record_all(ledger)
+    page = ledger.table().to_html()
+    for text in ("<code>xx.plain</code><br>A beats B", "0.40 [0.20, 0.60] (n = 5)", "● reproduced",
+                 "○ not reproduced", "– not decided here", "✕ 10%: −1.0 [−2.0, −0.5]", "· 50%: 2.0 [1.0, 3.0]",
+                 "3.14e-09 (n = 80)", "needs a download", "refuted &lt;b&gt;since&lt;/b&gt;",
+                 "Profile smoke", "95% interval above 0"):  # fmt: skip
+        assert text in page, text
+    assert page == ledger.table().to_html()
+    frame = ledger.table().data
+    assert list(frame.columns) == ["claim", "published", "ours", "criterion", "verdict", "later"]
+    assert "counts as reproduced when" in ledger.criteria().to_html()
+
+
+def test_every_verdict_has_a_sign_of_its_own():
+    assert set(VERDICTS) < set(LOOKS)
+    assert len({sign for sign, _ in LOOKS.values()}) == len(LOOKS)
+
+
+def test_the_summary_has_every_claim_run_or_not(ledger, tmp_path, claims):
+    record_all(ledger)
+    table = summary(tmp_path, "smoke", claims)
+    assert list(table.id) == ["xx.plain", "xx.swept", "xx.exact", "xx.waits", "yy.other"]
+    assert dict(zip(table.id, table.verdict, strict=True)) == {
+        "xx.plain": "reproduced", "xx.swept": "not reproduced", "xx.exact": "reproduced",
+        "xx.waits": "not decided here", "yy.other": "not run"}  # fmt: skip
+    assert table.n.tolist()[:1] == [5] and pd.isna(table.n[4])
+    assert set(summary(tmp_path, "laptop", claims).verdict) == {"not run"}
+
+
+def test_the_summary_says_where_the_criterion_has_changed_since(ledger, tmp_path, claims):
+    record_all(ledger)
+    written(claims, PLAIN | {"effect": 0.7}, SWEPT, EXACT, WAITS)
+    table = summary(tmp_path, "smoke", claims).set_index("id")
+    assert table.note["xx.plain"] == "judged by an earlier criterion" and "earlier" not in table.note["xx.exact"]
+    written(claims, PLAIN)
+    with pytest.warns(UserWarning, match="hold claims that claims.yaml does not: xx.exact, xx.swept, xx.waits"):
+        summary(tmp_path, "smoke", claims)
+
+
+def test_markdown_is_one_row_a_claim(ledger, tmp_path, claims):
+    record_all(ledger)
+    table = summary(tmp_path, "smoke", claims)
+    table.loc[0, "claim"] = "a | b\nc"
+    lines = markdown(table).splitlines()
+    assert lines[0] == "| id | claim | published | ours | verdict |" and len(lines) == 2 + 5 + 2
+    assert lines[2] == "| xx.plain | a \\| b c | 0.5 | 0.40 [0.20, 0.60] (n = 5) | ● reproduced |"
+    assert lines[-1] == "2 reproduced · 1 not reproduced · 1 not decided here · 1 not run"
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ((0.94371, (0.9421, 0.9453)), "0.9437 [0.9421, 0.9453]"),
+        ((-5.31, (-6.5, -4.1)), "−5.3 [−6.5, −4.1]"),
+        ((123.4, (100, 150)), "123 [100, 150]"),
+        ((0.0, (0.0, 0.0)), "0 [0, 0]"),
+        ((1234567.0,), "1,234,567"),
+        ((0.123456,), "0.123"),
+        ((-2e-9,), "-2e-09"),
+    ],
+)
+def test_numbers_show_the_digits_that_they_have(args, text):
+    assert number(*args) == text
+
+
+def test_the_list_lies_beside_the_notebooks():
+    assert CLAIMS == REPO / "notebooks" / "claims.yaml"

@@ -1,0 +1,58 @@
+"""Small notebooks of their own for the tests of the runner, with profiles and claims."""
+
+from pathlib import Path
+
+import yaml
+
+from lib.study import notebooks
+from lib.study.notebooks import Notebook
+
+HEAD = """# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A small notebook
+
+# %% tags=["parameters"]
+profile: str = "laptop"  # names the folder of results
+seed: int = 0  # draws everything
+rate: float = 0.1  # step size, in units of # marks
+flip: bool = False  # whether to flip
+sizes: list[int] = [1, 2]  # widths
+dataset: str = "digits"  # a name or a file
+
+# %%
+import json, os
+from pathlib import Path
+from lib.ledger.ledger import Ledger
+
+ledger = Ledger("NN", profile, claims="claims.yaml")
+
+# %%
+"""
+
+
+def claim(id: str, number: str) -> dict:
+    words = dict.fromkeys(("paper", "where", "claim", "published", "measure"), "words")
+    return words | {
+        "id": id, "notebook": number, "rule": "identity", "side": 0, "effect": None, "settings": [], "waits": "",
+        "later": "",
+    }  # fmt: skip
+
+
+def write(folder: Path, name: str, body: str, owns: tuple[str, ...]) -> Notebook:
+    """A notebook, its profiles, and the claims that it owns."""
+    number, claims = name[:2], folder / "claims.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.py").write_text(HEAD.replace("NN", number) + body, "utf8")
+    for profile in notebooks.PROFILES:
+        (folder / "profiles" / profile).mkdir(parents=True, exist_ok=True)
+        (folder / "profiles" / profile / f"{number}.yaml").write_text(f"profile: {profile}\n")
+    entries = yaml.safe_load(claims.read_text()) if claims.exists() else []
+    claims.write_text(yaml.safe_dump(entries + [claim(id, number) for id in owns]))
+    return Notebook(folder, name)

@@ -1,0 +1,357 @@
+"""Every notebook: in style, paired, and under ``smoke`` finding what it is expected to find."""
+
+import itertools
+import json
+import re
+import socket
+import statistics
+from functools import cache
+from pathlib import Path
+
+import expectations
+import jupytext
+import nbformat
+import numpy as np
+import pytest
+from expectations import FILE
+
+from lib.ledger.claims import Claim
+from lib.ledger.verdicts import judge
+from lib.study import notebooks
+from lib.study.notebooks import REPO, Notebook, find
+
+#: The notebooks that there are; one that is added is added here, one that goes missing fails the suite.
+NAMES = (
+    "00_start_here",
+    "01_linearization_accuracy",
+    "02_unique_information",
+    "03_long_tail_memorization",
+    "04_cg_score_pruning",
+    "05_data_diet",
+    "06_influence_fragility",
+    "07_scores_side_by_side",
+    "08_score_your_own_data",
+)
+FOLDER = REPO / "notebooks"
+START = "00_start_here"  # a map; it asks nothing of its reader
+each = pytest.mark.parametrize("name", NAMES)
+
+MACHINE = re.compile(r"(?<![\w.~/:-])/(?:[h]ome|[r]oot|[t]mp|[w]ork|[o]pt|[U]sers|[p]rivate|[v]ar)/\w|\b[A-Z]:\\\\?\w")
+
+
+@cache
+def text(name: str) -> nbformat.NotebookNode:
+    return jupytext.read(FOLDER / f"{name}.py")
+
+
+@cache
+def committed(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def owned(name: str) -> list[str]:
+    return notebooks.owned(Notebook(FOLDER, name))
+
+
+def code(name: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in text(name).cells if cell.cell_type == "code"]
+
+
+def lines(cell: nbformat.NotebookNode) -> int:
+    return sum(1 for line in cell.source.splitlines() if line.strip())
+
+
+def output_text(notebook: nbformat.NotebookNode) -> str:
+    """All that the outputs say in words."""
+    words = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            words.append(output.get("text", ""))
+            words += [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return "\n".join(words)
+
+
+def test_these_are_the_notebooks():
+    assert [notebook.name for notebook in find(FOLDER)] == list(NAMES)
+
+
+# --- the text --------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_the_pair_says_the_same(name):
+    assert (FOLDER / f"{name}.ipynb").exists()
+    assert notebooks.difference(Notebook(FOLDER, name)) == ""
+
+
+@each
+def test_parameters_are_literals_with_types_and_help(name):
+    from papermill import inspect_notebook
+
+    declared = notebooks.parameters(Notebook(FOLDER, name))
+    assert {"profile", "seed", "device"} <= set(declared)
+    assert declared["profile"].default == "laptop"
+    assert not [parameter.name for parameter in declared.values() if not parameter.help]
+    for parameter in declared.values():
+        assert notebooks.fit(parameter.default, parameter.annotation) == parameter.default
+    assert set(inspect_notebook(FOLDER / f"{name}.ipynb")) == set(declared)  # so that papermill knows them too
+
+
+@each
+@pytest.mark.parametrize("profile", notebooks.PROFILES)
+def test_profiles_fit(name, profile):
+    notebook = Notebook(FOLDER, name)
+    values = notebooks.overrides(notebook, profile)
+    if profile == "laptop":  # what is committed is what the parameters cell says
+        declared = notebooks.parameters(notebook)
+        assert values == {key: declared[key].default for key in values}
+
+
+@each
+def test_prose_before_code(name):
+    cells = text(name).cells
+    for before, cell in itertools.pairwise(cells):
+        if cell.cell_type == "code" and "parameters" not in before.metadata.get("tags", []):
+            assert before.cell_type == "markdown", f"no prose before:\n{cell.source}"
+
+
+@each
+def test_code_cells_are_short(name):
+    sizes = [lines(cell) for cell in code(name) if "parameters" not in cell.metadata.get("tags", [])]
+    assert statistics.median(sizes) <= 8
+    longest = max(code(name), key=lines)
+    assert max(sizes) <= 30, longest.source
+
+
+@each
+def test_the_skeleton(name):
+    prose = "\n".join(cell.source for cell in text(name).cells if cell.cell_type == "markdown")
+    assert prose.startswith(f"# {name[:2]} · ")
+    study = ("## What we test", "## Data", "## Method", "## Where we deviate") if owned(name) else ()
+    for part in ("**Question.**", *study, *(("## Exercises",) if name != START else ())):
+        assert part in prose, part
+    assert prose.count("<details>") == prose.count("</details>")
+    assert text(name).metadata["kernelspec"]["name"] == "python3"
+
+
+@each
+def test_it_asks_its_reader(name):
+    """Guesses before the experiments, and exercises whose answers run (with the notebook, in ``test_smoke``)."""
+    prose = "\n".join(cell.source for cell in text(name).cells if cell.cell_type == "markdown")
+    assert "(GLOSSARY.md)" in prose
+    if name == START:
+        return
+    assert len(re.findall(r"^\*\*Predict\.\*\* ", prose, re.M)) >= 3
+    answers = notebooks.answers(Notebook(FOLDER, name))
+    assert 3 <= len(answers) <= 5
+    assert sum(map(bool, answers.values())) > len(answers) / 2
+
+
+# --- what is committed -----------------------------------------------------------------------------------------------
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    kinds = [output.output_type for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert "error" not in kinds
+    said = output_text(notebook)
+    found = MACHINE.search(said)
+    assert not found, said[max(0, found.start() - 80) : found.end() + 80]
+    host = socket.gethostname()
+    assert len(host) < 4 or host not in said
+
+
+@each
+def test_committed_outputs(name):
+    notebook = committed(name)
+    if not any(cell.get("outputs") for cell in notebook.cells):
+        pytest.fail(f"{name}.ipynb has no outputs: ./run_all.sh --only {name[:2]} --save")
+    clean(notebook)
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    assert not [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert "profile laptop" in output_text(notebook).lower()
+
+
+@each
+def test_committed_sizes(name):
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < 3_000_000
+    figures = sorted((REPO / "figures").glob(f"{name[:2]}_*.png"))
+    assert figures
+    assert not [figure.name for figure in figures if figure.stat().st_size > 300_000]
+
+
+# --- what is found ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.notebooks
+@each
+def test_smoke(name, tmp_path, monkeypatch):
+    """Runs, from another working directory, with the exercises' answers, and finds what it found before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STUDY_RESULTS", "nowhere")  # the runner's argument counts
+    notebook = Notebook(FOLDER, name)
+    run = notebooks.run(notebook, "smoke", notebooks.overrides(notebook, "smoke"), Path("results"), exercises=True)
+    assert not run.failure, f"{name}: {run.failure}"
+    assert not (tmp_path / "nowhere").exists()
+    executed = nbformat.read(run.executed, as_version=4)
+    assert "error" not in [output.output_type for cell in executed.cells for output in cell.get("outputs", [])]
+    exercises = [cell for cell in executed.cells if cell.source.startswith("# exercise ")]
+    assert sum(cell.metadata.papermill.duration for cell in exercises) < 60  # seconds; a few, on a machine at rest
+    if not owned(name):
+        return
+    found = json.loads((tmp_path / "results/smoke/claims" / f"{notebook.number}.json").read_text("utf8"))
+    assert set(owned(name)) == set(found)
+    wanted = json.loads(FILE.read_text("utf8")).get(notebook.number)
+    assert wanted, f"nothing is expected of {name} yet: python tests/expectations.py --only {notebook.number}"
+    changed = expectations.differences(wanted, found)
+    assert not changed, "\n".join(["not as expected (python tests/expectations.py, if it is meant):", *changed])
+
+
+# --- how expectations work -------------------------------------------------------------------------------------------
+
+
+def record(value, verdict="reproduced", interval=None, n=None, null=None):
+    return {"value": value, "verdict": verdict, "interval": interval, "n": n, "null": null}
+
+
+def claim(rule="difference", settings=("20%",), side=1, effect=None, threshold=0.0):
+    by = {s: {"side": side, "effect": effect, "threshold": threshold} for s in settings or ("",)}
+    parts = {part: {s: values[part] for s, values in by.items()} for part in ("side", "effect", "threshold")}
+    texts = dict.fromkeys(("notebook", "paper", "where", "claim", "published", "measure", "waits", "later"), "")
+    return Claim(id="a.b", rule=rule, settings=tuple(settings), **texts, **parts)
+
+
+def seeds(*values, half=0.3, **more):
+    return [record({"20%": v}, interval={"20%": [v - half, v + half]}, **more) for v in values]
+
+
+FIVE = (1.0, 1.2, 0.9, 1.1, 1.0)
+
+
+def test_a_value_of_another_seed_is_expected_and_one_far_off_is_not():
+    wanted = {"a.b": expectations.expected(claim(), seeds(*FIVE))}
+    assert wanted["a.b"]["values"] == {"20%": [1.0, 1.04, 0.114, 0.1531]}
+    moved = lambda value: expectations.differences(wanted, {"a.b": record(value)})
+    assert moved({"20%": 1.0}) == moved({"20%": 1.5}) == []
+    (line,) = moved({"20%": 4.0})
+    assert line.startswith("a.b at 20%: the value was 1.04 ±") and line.endswith("now it is 4")
+    assert "now it is nan" in moved({"20%": float("nan")})[0]
+    assert moved(None) == ["a.b at 20%: the value was 1.04, now there is none"]
+
+
+def test_values_that_no_processor_moves_may_not_move_most_of_them():
+    one = expectations.expected(claim(), seeds(*FIVE))
+    other = expectations.expected(claim(), seeds(*FIVE), seeds(1.3)[0])  # on the second processor it was not the same
+    assert other["values"]["20%"][0] is None
+    wanted = {"a": one, "b": one, "c": one, "d": other}
+    found = lambda *values: dict(zip("abcd", (record({"20%": v}) for v in values), strict=True))
+    assert expectations.differences(wanted, found(1.0, 1.5, 1.5, 1.5)) == []
+    lines = expectations.differences(wanted, found(1.5, 1.4, 1.003, 1.5))
+    assert lines[0] == "a: no longer what two processors gave: 20% 1 → 1.5"
+    assert [line[0] for line in lines] == ["a", "b", "c"]
+
+
+def numbers(*, ends: bool) -> np.ndarray:
+    """Spread, standard error and whether it is steady, of each value in the file, and of the ends of its interval."""
+    every = [one.get("values", {}) for claims in json.loads(FILE.read_text("utf8")).values() for one in claims.values()]
+    values = [(spread, error, own is not None) for one in every for own, _, spread, error in one.values()]
+    return np.array(values + 2 * [(spread, error, False) for spread, error, _ in values] * ends).T
+
+
+def test_as_many_numbers_as_reckoned_with_and_they_scatter_as_reckoned_with():
+    bands = 50  # of chance, which a few claims record
+    assert numbers(ends=True).shape[1] + bands <= expectations.NUMBERS
+    df, ratio = expectations.fit(json.loads(FILE.read_text("utf8")))
+    assert df == pytest.approx(expectations.PRIOR_DF, rel=0.25) and ratio < 1.25 * expectations.RATIO
+
+
+@pytest.mark.parametrize("scatter", ["as in the file", "as fitted"])
+@pytest.mark.parametrize(("tails", "ends"), [(np.inf, True), (10, True), (5, False)])
+def test_false_alarms_of_the_whole_file_are_below_one_percent(tails, ends, scatter):
+    """1,500 files of five seeds, and for each another processor: of a steady value the same, but for a share MOVES of
+    them; else one more draw. Draws are normal or Student's t. What is counted is a number anywhere out of its box."""
+    rng, files, alarms = np.random.default_rng(0), 1500, 0
+    spread, error, steady = numbers(ends=ends)
+    for _ in range(files):
+        if scatter == "as fitted":
+            prior = expectations.RATIO * error
+            spread = np.sqrt(prior**2 * expectations.PRIOR_DF / rng.chisquare(expectations.PRIOR_DF, len(error)))
+        shape = (expectations.SEEDS + 1, len(spread))
+        draws = rng.standard_normal(shape) if tails == np.inf else rng.standard_t(tails, shape) * (1 - 2 / tails) ** 0.5
+        *seen, new = draws * spread
+        new = np.where((steady > 0) & (rng.random(len(new)) > expectations.MOVES), seen[0], new)
+        far = expectations.reach(np.std(seen, axis=0, ddof=1), error, steady > 0)
+        alarms += bool((abs(new - np.mean(seen, axis=0)) > far).any())
+    assert alarms / files < 0.009
+
+
+def test_that_half_of_the_steady_values_move_is_improbable():
+    """Those of a claim all move, or none, with probability MOVES, the claims apart from one another."""
+    rng, alarms = np.random.default_rng(0), 0.0
+    for claims in json.loads(FILE.read_text("utf8")).values():
+        sizes = np.array([sum(v[0] is not None for v in one.get("values", {}).values()) for one in claims.values()])
+        sizes = sizes[sizes > 0]
+        moved = rng.random((20_000, len(sizes))) < expectations.MOVES
+        half = expectations.HALF
+        many = moved.sum(1) > max(expectations.FEWEST, half * len(sizes))
+        alarms += (many & (moved @ sizes > half * sizes.sum())).mean()
+    assert alarms < 0.001
+
+
+def test_a_verdict_is_held_where_nothing_in_reach_changes_it():
+    far = expectations.expected(claim(), seeds(*(40 + v for v in FIVE)))
+    assert far["verdict"] == "reproduced" and "or" not in far
+    (line,) = expectations.differences({"a.b": far}, {"a.b": record({"20%": 41.0}, "not reproduced")})
+    assert line == "a.b: the verdict was 'reproduced', now it is 'not reproduced'"
+    near = expectations.expected(claim(effect=0.5), seeds(*FIVE))
+    assert near["or"] == ["not decided here", "not reproduced"]
+    assert expectations.differences({"a.b": near}, {"a.b": record({"20%": 1.0}, "not reproduced")}) == []
+
+
+def test_what_is_in_reach_is_all_that_random_moves_find():
+    """Numbers drawn in their boxes, judged by the rule: no verdict that was not allowed; and each side of each cut."""
+    rng = np.random.default_rng(0)
+    settings = ("a", "b", "c")
+    for side, effect, rule in (
+        (1, 0.5, "difference"),
+        (0, 0.4, "correlation"),
+        (-1, -0.4, "share"),
+        (1, None, "share"),
+    ):
+        one = claim(rule, settings, side, effect)
+        centres = rng.normal(0, 1, 3)
+        runs = []
+        for _ in range(5):
+            value = centres + rng.normal(0, 0.02, 3)
+            interval = {s: [v - 0.05, v + 0.06] for s, v in zip(settings, value, strict=True)}
+            runs.append(record(dict(zip(settings, value, strict=True)), "partly", interval))
+        allowed, seen = expectations.reachable(one, runs), set()
+        by = {"settings": settings, "side": one.side, "effect": one.effect, "threshold": one.threshold}
+        boxes = {s: expectations._boxes(runs, s, "interval") for s in settings}
+        for _ in range(500):
+            ends = {s: tuple(sorted(rng.uniform(*box) for box in boxes[s])) for s in settings}
+            middle = {s: rng.uniform(*ends[s]) for s in settings}
+            seen.add(judge(rule, middle, ends, dict.fromkeys(settings, (-0.1, 0.1)), **by)[0])
+        assert seen <= expectations.reachable(one, [run | {"null": {s: [-0.1, 0.1] for s in settings}} for run in runs])
+        assert "partly" in allowed  # what a seed gave is
+
+
+def test_claims_that_come_or_go_and_counts_are_named():
+    wanted = {"a.b": expectations.expected(claim(), seeds(*FIVE, n=600))}
+    assert expectations.differences(wanted, {"c.d": record(1.0)}) == [
+        "a.b: expected, and not recorded",
+        "c.d: recorded, and not expected (refresh the expectations)",
+    ]
+    assert expectations.differences(wanted, {"a.b": seeds(1.0, n=599)[0]}) == ["a.b: n was 600, now it is 599"]
+
+
+def test_identities_costs_and_what_is_not_decided():
+    single = {"settings": (), "effect": None}
+    identity = expectations.expected(claim("identity", **single), [record(1e-12), record(3e-11)])
+    assert identity == {"verdict": "reproduced"}
+    cost = expectations.expected(claim("cost", **single), [record(20.0), record(24.0)])
+    assert expectations.differences({"a": cost}, {"a": record(0.9, "not reproduced")}) == []
+    assert len(expectations.differences({"a": cost}, {"a": record(None, "not decided here")})) == 1
+    undecided = expectations.expected(claim("share", **single), [record(None, "not decided here")] * 2)
+    assert expectations.differences({"a": undecided}, {"a": record(None, "not decided here")}) == []
+    assert "now it is 'reproduced'" in expectations.differences({"a": undecided}, {"a": record(0.5)})[0]

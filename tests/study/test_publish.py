@@ -1,0 +1,172 @@
+import json
+from dataclasses import replace
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from small_notebooks import write
+
+from lib.study import publish
+from lib.study.notebooks import Run
+from lib.study.publish import as_json, pages, put_between, quote, scrub, tidy, write_back
+
+PLACES = {"/data/me/study/": "", "/data/me/env/": "<python>/"}
+
+
+def executed(text="read /data/me/study/data/a.npz", seconds=3.0):
+    """A notebook as papermill leaves it."""
+    stamp = {"papermill": {"start_time": f"2026-01-01T00:00:{seconds}", "duration": seconds}}
+    cells = [
+        new_markdown_cell("# Title", metadata=stamp | {"tags": []}),
+        new_code_cell("seed: int = 0", metadata=stamp | {"tags": ["parameters"]}, execution_count=1),
+        new_code_cell("seed = 3", metadata=stamp | {"tags": ["injected-parameters"]}, execution_count=2),
+        new_code_cell(
+            "show()",
+            metadata=stamp | {"execution": {"iopub.execute_input": f"{seconds}"}},
+            execution_count=3,
+            outputs=[
+                new_output("stream", name="stdout", text=text),
+                new_output("execute_result", {"text/plain": "<f at 0x7f31>", "image/png": "aa"}, execution_count=3),
+            ],
+        ),
+    ]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, **stamp}
+    return new_notebook(cells=cells, metadata=metadata | {"language_info": {"name": "python", "version": "3.11.9"}})
+
+
+def test_tidy_leaves_the_results_and_nothing_of_the_run():
+    notebook = tidy(executed(), PLACES)
+    assert [cell.source for cell in notebook.cells] == ["# Title", "seed: int = 0", "show()"]
+    assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
+    assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, {}]
+    assert notebook.cells[2].outputs[0]["text"] == "read data/a.npz"
+    assert notebook.cells[2].outputs[1]["data"] == {"text/plain": "<f at 0x…>", "image/png": "aa"}
+    assert notebook.cells[2].outputs[1]["execution_count"] == 2
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    nbformat.validate(notebook)
+
+
+def test_two_runs_with_the_same_results_are_the_same_file():
+    first, second = executed(seconds=3.0), executed(seconds=9.0)
+    second.cells[3].metadata["papermill"]["duration"] = 7
+    assert nbformat.writes(tidy(first, PLACES)) == nbformat.writes(tidy(second, PLACES))
+    once = tidy(first, PLACES)
+    assert nbformat.writes(tidy(once, PLACES)) == nbformat.writes(once)
+
+
+def test_cells_of_one_text_have_names_of_their_own():
+    notebook = new_notebook(cells=[new_code_cell("x"), new_code_cell("x")], metadata=executed().metadata)
+    assert len({cell.id for cell in tidy(notebook, {}).cells}) == 2
+    nbformat.validate(tidy(notebook, {}))
+
+
+def test_styled_tables_keep_no_random_name():
+    html = '<style>#T_{0}_row0 {{}}</style><table id="T_{0}"><td id="T_{0}_row0">1</td></table>'
+    one, other = (publish._plain_styler(html.format(name)) for name in ("0a1b2", "ffe39"))
+    assert one == other and "0a1b2" not in one
+    assert publish._plain_styler(html.format("0a1b2").replace(">1<", ">2<")) != one
+
+
+def test_scrub_takes_the_longer_path_first():
+    places = {"/a/": "~/", "/a/study/": "", "/a/study": "."}
+    assert scrub("in /a/study, /a/study/lib/x.py and /a/other", places) == "in ., lib/x.py and ~/other"
+    warning = "/var/x/ipykernel_77/123.py:3: UserWarning: careful"
+    assert scrub(warning, places) == "<cell>:3: UserWarning: careful"
+
+
+def test_put_between():
+    text = "a\n<!-- verdicts 04 -->\nold\n<!-- end of verdicts 04 -->\nb"
+    new = put_between(text, "04", "new\n")
+    assert new == "a\n<!-- verdicts 04 -->\n\nnew\n\n<!-- end of verdicts 04 -->\nb"
+    assert put_between(new, "04", "new") == new
+    for broken in ("nothing", text + text, "<!-- end of verdicts 04 --> <!-- verdicts 04 -->"):
+        with pytest.raises(ValueError, match="once each"):
+            put_between(broken, "04", "new")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with one claim recorded and one figure, and a repository to save it to."""
+    from lib.ledger.ledger import Ledger
+
+    notebook = write(tmp_path / "notebooks", "04_small", "", ("a.one",))
+    results = tmp_path / "results"
+    path = results / "laptop/notebooks/04_small.ipynb"
+    for folder in ("notebooks", "figures"):
+        (results / "laptop" / folder).mkdir(parents=True)
+    nbformat.write(executed(), path)
+    (results / "laptop/figures/04_new.png").write_bytes(b"new")
+    (results / "laptop/figures/03_other.png").write_bytes(b"other")
+    Ledger("04", "laptop", results, tmp_path / "notebooks/claims.yaml").record("a.one", 1e-9)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/04_old.png").write_bytes(b"old")
+    markers = [f"<!-- {what} of all papers -->" for what in ("verdicts", "end of verdicts")]
+    (tmp_path / "README.md").write_text("\n".join([*markers, "so <!-- ours a.one -->old<!-- -->."]))
+    return Run(notebook, "laptop", 3.0, path)
+
+
+def test_a_run_is_written_back_as_notebook_figures_record_and_pages(run, tmp_path):
+    written = write_back(run, tmp_path / "results", tmp_path)
+    assert [path.name for path in written] == ["04_small.ipynb", "04.json", "RESULTS.md", "README.md", "04_new.png"]
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["04_new.png"]
+    assert len(nbformat.read(run.notebook.ipynb, as_version=4).cells) == 3
+    record = json.loads((tmp_path / "notebooks/verdicts/laptop/04.json").read_text())["a.one"]
+    assert record["value"] == 1e-9 and record["verdict"] == "reproduced"
+    assert not {"profile", "versions", "id"} & set(record)
+    assert "| a.one | words | words | 1e-09 | ● reproduced |" in (tmp_path / "RESULTS.md").read_text()
+    readme = (tmp_path / "README.md").read_text()
+    assert "| words | 04 | 1 | 1 | 0 | 0 | 0 |" in readme and "so <!-- ours a.one -->1e-09<!-- -->." in readme
+    before = {path: path.read_bytes() for path in written}
+    write_back(run, tmp_path / "results", tmp_path)
+    assert before == {path: path.read_bytes() for path in written}
+
+
+def test_the_record_alone_makes_the_pages(run, tmp_path):
+    write_back(run, tmp_path / "results", tmp_path)
+    record = tmp_path / "notebooks/verdicts/laptop/04.json"
+    record.write_text(record.read_text().replace("reproduced", "partly").replace("1e-09", "0.5"))
+    made = pages(tmp_path)
+    assert "| a.one | words | words | 0.5 | ◐ partly |" in made[tmp_path / "RESULTS.md"]
+    assert "so <!-- ours a.one -->0.5<!-- -->." in made[tmp_path / "README.md"]
+
+
+def test_records_keep_what_later_work_adds_and_lists_in_a_line():
+    text = as_json({"b.c": {"id": "b.c", "interval": {"x": [1.0, 2.0]}, "covers": "rows", "versions": {}}, "a.b": {}})
+    assert json.loads(text) == {"a.b": {}, "b.c": {"interval": {"x": [1.0, 2.0]}, "covers": "rows"}}
+    assert '"x": [1.0, 2.0]' in text and text.index("a.b") < text.index("b.c")
+
+
+def test_quotations_are_the_records():
+    records = {
+        "a.b": {"value": {"10%, x: y": 0.5, "20%": None}, "interval": {"10%, x: y": [0.4, 0.6]}},
+        "a.c": {"value": 1.5, "interval": [1.0, 2.0]},
+    }
+    said = "so <!-- ours a.b: 10%, x: y -->old<!-- --> and <!-- ours a.c -->9<!-- -->."
+    new = quote(said, {}, records)
+    assert (
+        new == "so <!-- ours a.b: 10%, x: y -->0.50 [0.40, 0.60]<!-- --> and <!-- ours a.c -->1.5 [1.0, 2.0]<!-- -->."
+    )
+    assert quote(new, {}, records) == new
+    for unknown in ("a.b: 20%", "a.b: 30%", "a.b.c"):
+        assert quote(f"<!-- ours {unknown} -->9<!-- -->", {}, records) == f"<!-- ours {unknown} -->–<!-- -->"
+
+
+def test_a_notebook_without_claims_leaves_the_pages(run, tmp_path):
+    (tmp_path / "notebooks/claims.yaml").write_text("[]")
+    (tmp_path / "README.md").write_text("no markers")
+    written = write_back(run, tmp_path / "results", tmp_path)
+    assert [path.name for path in written] == ["04_small.ipynb", "04_new.png"]
+
+
+@pytest.mark.parametrize("change", [{"failure": "cell [3] `x`: KeyError"}, {"profile": "smoke"}])
+def test_what_failed_or_is_of_another_profile_is_not_saved(run, tmp_path, change):
+    with pytest.raises(ValueError, match="only what went well with the profile laptop"):
+        write_back(replace(run, **change), tmp_path / "results", tmp_path)
+    assert not run.notebook.ipynb.exists()
+
+
+def test_nothing_is_written_where_a_page_has_no_place_for_it(run, tmp_path):
+    (tmp_path / "README.md").write_text("no markers")
+    with pytest.raises(ValueError, match="expected <!-- verdicts of all papers -->"):
+        write_back(run, tmp_path / "results", tmp_path)
+    assert not run.notebook.ipynb.exists() and (tmp_path / "figures/04_old.png").exists()

@@ -1,0 +1,434 @@
+"""The runner on small notebooks of its own: what is refused, what runs, what is trusted, what is said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from small_notebooks import HEAD, write
+
+from lib.study import notebooks, runner
+from lib.study.notebooks import REPO, find, fit, overrides, parameters
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two notebooks, the second without ``rate``; the present environment counts as entered."""
+    folder = tmp_path / "notebooks"
+    write(folder, "01_first", 'ledger.record("a.one", 1e-9)\n', ("a.one",))
+    second = write(folder, "02_second", 'ledger.record("a.two", 1e-3)\n', ("a.two",))
+    second.py.write_text(second.py.read_text().replace("rate: float = 0.1  # step size, in units of # marks\n", ""))
+    monkeypatch.setenv("STUDY_ENVIRONMENT", "entered")
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path / "results"))
+    return folder
+
+
+# --- what is declared, and what is asked for -------------------------------------------------------------------------
+
+
+def test_parameters_are_what_papermill_finds(folder):
+    from papermill import inspect_notebook
+
+    first, second = find(folder)
+    assert list(parameters(first)) == ["profile", "seed", "rate", "flip", "sizes", "dataset"]
+    assert parameters(first)["rate"] == notebooks.Parameter("rate", "float", 0.1, "step size, in units of # marks")
+    assert "rate" not in parameters(second)
+    import jupytext
+
+    nbformat.write(jupytext.read(first.py), first.ipynb)
+    theirs = inspect_notebook(first.ipynb)
+    for mine in parameters(first).values():
+        assert theirs[mine.name]["inferred_type_name"] == mine.annotation
+        assert theirs[mine.name]["default"] == repr(mine.default).replace("'", '"')
+        assert theirs[mine.name]["help"] == mine.help
+
+
+@pytest.mark.parametrize("line", ["n = 3", "n: int = 3 + x", "import os", "n: int"])
+def test_a_parameter_is_a_literal(tmp_path, line):
+    notebook = write(tmp_path, "01_odd", "", ())
+    notebook.py.write_text(notebook.py.read_text().replace("flip: bool = False  # whether to flip", line))
+    with pytest.raises(ValueError, match=r"01_odd.py: expected `name: type = literal  # help`, got `" + line[:5]):
+        parameters(notebook)
+
+
+def test_two_notebooks_of_a_number(tmp_path):
+    write(tmp_path, "01_first", "", ())
+    write(tmp_path, "01_again", "", ())
+    with pytest.raises(ValueError, match="one notebook a number, got 01_again and 01_first"):
+        find(tmp_path)
+    with pytest.raises(ValueError, match="found none"):
+        find(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "result"),
+    [
+        (True, "bool", True),
+        (3, "int", 3),
+        (3, "float", 3.0),
+        ("3", "str", "3"),
+        ([1, 2], "list", [1, 2]),
+        ([1, 2], "list[float]", [1.0, 2.0]),
+        ({"a": 1}, "dict[str, float]", {"a": 1.0}),
+    ],
+)
+def test_values_that_fit(value, annotation, result):
+    assert fit(value, annotation) == result
+    assert type(fit(value, annotation)) is type(result)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        (1, "bool"), ("true", "bool"), (True, "int"), (3.5, "int"), (True, "float"), ("0.1", "float"), (3, "str"),
+        (3, "list"), ([1, "a"], "list[int]"), (None, "int"), ([1], "dict"),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_fit(value, annotation):
+    with pytest.raises(TypeError):
+        fit(value, annotation)
+
+
+def test_values_are_read_as_yaml_and_by_annotation(folder, tmp_path, monkeypatch):
+    first, _ = find(folder)
+    given = {"flip": "true", "rate": "1e-3", "sizes": "[3, 4]", "dataset": "on", "seed": "12"}
+    wanted = {"flip": True, "rate": 0.001, "sizes": [3, 4], "dataset": "on", "seed": 12}
+    assert overrides(first, "smoke", given) == {"profile": "smoke"} | wanted
+    assert overrides(first, "smoke", {"rate": "1"})["rate"] == 1.0
+    (tmp_path / "mine.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    assert overrides(first, "smoke", {"dataset": "mine.npz"})["dataset"] == str(tmp_path / "mine.npz")
+    assert overrides(first, "smoke", {"dataset": "missing.npz"})["dataset"] == "missing.npz"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("flip", "1", r"-p: flip of 01_first is bool \(such as False\), got 1 \(int\)"),
+        ("seed", "1.5", r"-p: seed of 01_first is int \(such as 0\), got 1.5 \(float\)"),
+        ("sizes", "3", r"-p: sizes of 01_first is list\[int\] \(such as \[1, 2\]\), got 3 \(int\)"),
+        ("sizes", "[3, x]", r"sizes of 01_first is list\[int\]"),
+        ("sizes", "[3,", r"sizes of 01_first is list\[int\]"),
+        ("speed", "1", "01_first has no parameter 'speed'; it has profile, seed, rate"),
+    ],
+)
+def test_values_that_are_refused(folder, name, text, message):
+    with pytest.raises(ValueError, match=message):
+        overrides(find(folder)[0], "laptop", {name: text})
+
+
+def test_profile_files_are_held_to_the_notebook(folder):
+    first, second = find(folder)
+    file = folder / "profiles/smoke/01.yaml"
+    file.write_text("profile: smoke\nsed: 3\n")
+    with pytest.raises(ValueError, match=r"smoke.01.yaml: 01_first has no parameter 'sed'"):
+        overrides(first, "smoke")
+    file.write_text("profile: laptop\n")
+    with pytest.raises(ValueError, match="expected `profile: smoke`"):
+        overrides(first, "smoke")
+    (folder / "profiles/smoke/02.yaml").unlink()
+    with pytest.raises(ValueError, match=r"02_second has no profiles.smoke.02.yaml"):
+        overrides(second, "smoke")
+
+
+@pytest.mark.parametrize("only", [["1"], ["01"], ["01_first"], ["01", "01"], [" 01 ,"]])
+def test_only(folder, only):
+    assert [n.name for n in runner.select(find(folder), only)] == ["01_first"]
+
+
+def test_only_takes_several_in_their_order(folder):
+    assert [n.number for n in runner.select(find(folder), ["02,01"])] == ["01", "02"]
+    assert [n.number for n in runner.select(find(folder), ["02", "01"])] == ["01", "02"]
+    assert [n.number for n in runner.select(find(folder), [])] == ["01", "02"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "valid"),
+    [
+        (["--only", "05"], "there are 01_first, 02_second"),
+        (["--only", "01,05"], "there are 01_first, 02_second"),
+        (["--profile", "big"], "choose from"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+        (["--prof", "smoke"], "unrecognized arguments"),
+        (["smoke"], "not an option: smoke"),
+        (["-p", "speed", "3"], "01: profile, seed, rate, flip, sizes, dataset"),
+        (["-p", "rate", "3"], "02_second has no such parameter; --only 01 has"),
+        (["-p", "profile", "smoke"], "--profile"),
+        (["-p", "seed", "x"], "seed of 01_first is int"),
+        (["-p", "seed"], "expected 2 arguments"),
+        (["--save", "--profile", "smoke"], "--save"),
+        (["--save", "-p", "seed", "3"], "--save"),
+        (["--test", "--only", "01"], "--test goes alone"),
+        (["--test", "--html"], "--test goes alone"),
+    ],
+)
+def test_refused_before_anything_runs(folder, tmp_path, capsys, argv, valid):
+    try:
+        status = runner.main(argv, folder)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert valid in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_halves_that_differ_are_refused(folder, capsys):
+    import jupytext
+
+    first, _ = find(folder)
+    nbformat.write(jupytext.read(first.py), first.ipynb)
+    assert notebooks.difference(first) == ""
+    first.py.write_text(first.py.read_text().replace("# # A small", "# # A smaller"))
+    assert runner.main(["--only", "01", "--profile", "smoke"], folder) == 2
+    assert "cell 1: .py has '# A smaller notebook', .ipynb '# A small notebook'" in capsys.readouterr().err
+
+
+def test_help_names_the_notebooks(folder, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        runner.main(["--help"], folder)
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("01_first", "02_second", "--profile", "--only", "--save", "--test", "-p"))
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+LOOK = """
+import sys
+ledger.record("c.one", 0.0)
+facts = [os.getcwd(), os.environ["TQDM_DISABLE"], os.environ["STUDY_RESULTS"], sys.prefix, seed, flip]
+Path(os.environ["STUDY_RESULTS"], "facts.json").write_text(json.dumps(facts))
+"""
+
+
+def test_a_run_is_in_its_own_folder_with_what_was_asked(folder, tmp_path, monkeypatch):
+    notebook = write(folder, "03_look", LOOK, ("c.one",))
+    results = tmp_path / "elsewhere"
+    monkeypatch.chdir(tmp_path)
+    values = overrides(notebook, "smoke", {"flip": "true", "seed": "5"})
+    run = notebooks.run(notebook, "smoke", values, Path("elsewhere"))
+    assert run.failure == ""
+    assert run.executed == results / "smoke/notebooks/03_look.ipynb"
+    facts = json.loads((results / "facts.json").read_text())
+    assert facts == [str(folder), "1", str(results), sys.prefix, 5, True]
+    assert sorted(path.name for path in run.executed.parent.iterdir()) == ["03_look.ipynb"]
+    assert "TQDM_DISABLE" not in os.environ and Path.cwd() == tmp_path
+    assert not (folder / "03_look.ipynb").exists()
+
+
+def test_the_others_run_when_one_fails(folder, tmp_path, capsys):
+    first, _ = find(folder)
+    body = 'ledger.record("a.one", 1e-9)\n\n# %%\n\nvalue = {}["missing"]\n\n# %%\nprint("not reached")\n'
+    first.py.write_text(HEAD.replace("NN", "01") + body)
+    assert runner.main(["--profile", "smoke"], folder) == 1
+    said = capsys.readouterr().out
+    assert "[2/4] 01_first" in said and "[3/4] 02_second" in said and "[4/4] verdicts" in said
+    assert "FAILED at cell [5] `value = {}[\"missing\"]`: KeyError: 'missing'" in said
+    assert "· not run           a.one" in said and "○ not reproduced    a.two  0.001" in said
+    assert "1 not reproduced, 1 not run" in said
+    assert "FAILED 01_first at cell" in said and "01_first.failed.ipynb" in said
+    assert "1 of 2 notebooks went well" in said
+    executed = sorted(path.name for path in (tmp_path / "results/smoke/notebooks").iterdir())
+    assert executed == ["01_first.failed.ipynb", "02_second.ipynb"]
+    claims = sorted(path.name for path in (tmp_path / "results/smoke/claims").iterdir())
+    assert claims == ["01.json.failed", "02.json"]
+
+
+def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, capsys):
+    first, second = find(folder)
+    second.py.write_text(second.py.read_text() + "\n# %%\n1 / 0\n")
+    readme = tmp_path / "README.md"
+    names = ("of all papers", "01", "02")
+    readme.write_text("".join(f"<!-- verdicts {name} -->\n<!-- end of verdicts {name} -->\n" for name in names))
+    assert runner.main(["--save"], folder) == 1
+    assert first.ipynb.exists() and not second.ipynb.exists()
+    assert notebooks.difference(first) == ""
+    assert "a.one | words | words | 1e-09" in readme.read_text() and "a.two" not in readme.read_text()
+    assert "saved: " in capsys.readouterr().out
+    before = first.ipynb.read_bytes(), readme.read_bytes()
+    assert runner.main(["--only", "01", "--save"], folder) == 0
+    assert before == (first.ipynb.read_bytes(), readme.read_bytes())
+
+
+def test_pages_of_what_went_well(folder, tmp_path, capsys):
+    first, _ = find(folder)
+    first.py.write_text(first.py.read_text() + "\n# %%\n1 / 0\n")
+    assert runner.main(["--profile", "smoke", "--html"], folder) == 1
+    assert "html/index.html" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "results/smoke/html").iterdir()) == ["02_second.html", "index.html"]
+
+
+def test_a_notebook_that_leaves_out_a_claim_has_failed(folder, tmp_path):
+    notebook = write(folder, "03_silent", 'ledger.record("b.one", 1e-9)\n', ("b.one", "b.two", "b.three"))
+    stale = tmp_path / "results/smoke/claims/03.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text('{"b.one": {}, "b.two": {}, "b.three": {}}')  # an earlier run's, which must not count
+    run = notebooks.run(notebook, "smoke", {"profile": "smoke"}, tmp_path / "results")
+    assert run.failure == "claims not recorded: b.two, b.three"
+    assert run.executed.name == "03_silent.failed.ipynb"
+    assert not stale.exists()
+
+
+def test_a_notebook_without_claims_runs_and_is_shown(folder, tmp_path, capsys):
+    notebook = write(folder, "03_guide", "", ())
+    body = notebook.py.read_text().replace('ledger = Ledger("03", profile, claims="claims.yaml")\n', "")
+    notebook.py.write_text(body)
+    assert notebooks.owned(notebook) == []
+    (tmp_path / "README.md").write_text("no markers")
+    assert runner.main(["--only", "03", "--save", "--html"], folder) == 0
+    assert notebook.ipynb.exists() and (tmp_path / "results/laptop/html/03_guide.html").exists()
+    assert "1 of 1 notebooks went well" in capsys.readouterr().out
+
+
+EXERCISES = """
+# %% [markdown]
+# <details>A note that is no answer.
+
+# ```python
+# 1 / 0
+# ```
+# </details>
+#
+# ## Exercises
+#
+# 1. One.
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# (tmp := Path(os.environ["STUDY_RESULTS"], "answer")).write_text("one")
+# ```
+#
+# ```python
+# tmp.write_text(tmp.read_text() + ", two")
+# ```
+# </details>
+#
+# 2. Two.
+#
+# <details><summary>Answer</summary>
+#
+# Words.
+# </details>
+
+# %% [markdown]
+# 3. Three.
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# print(tmp.read_text())
+# unknown
+# ```
+# </details>
+#
+# ## Versions
+"""
+
+
+def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
+    notebook = write(folder, "03_teaches", EXERCISES, ())
+    blocks = notebooks.answers(notebook)
+    assert {number: len(code) for number, code in blocks.items()} == {1: 2, 2: 0, 3: 1}
+    values, results = {"profile": "smoke"}, tmp_path / "results"
+    body = notebook.py.read_text().replace('ledger = Ledger("03", profile, claims="claims.yaml")\n', "")
+    notebook.py.write_text(body)
+    assert not notebooks.run(notebook, "smoke", values, results).failure
+    assert not (results / "answer").exists()
+    run = notebooks.run(notebook, "smoke", values, results, exercises=True)
+    assert run.failure == "cell [6] `# exercise 3`: NameError: name 'unknown' is not defined"
+    assert (results / "answer").read_text() == "one, two"
+    notebook.py.write_text(body.replace("unknown", "tmp"))
+    assert not notebooks.run(notebook, "smoke", values, results, exercises=True).failure
+    assert notebook.py.read_text() == body.replace("unknown", "tmp")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("3. Three", "4. Three"), ("2. Two.", ""), ("Words.\n# </details>", "Words.")]
+)
+def test_exercises_are_numbered_and_have_an_answer_each(folder, old, new):
+    notebook = write(folder, "03_teaches", EXERCISES.replace(old, new), ())
+    with pytest.raises(ValueError, match=r"03_teaches: expected exercise \d with one <details>, got exercise \d with"):
+        notebooks.answers(notebook)
+
+
+@pytest.mark.parametrize("way", ["os._exit(3)", "raise SystemExit", "raise SystemExit(1)"])
+def test_a_notebook_that_ends_early_has_failed(folder, tmp_path, way):
+    notebook = write(
+        folder, "03_short", f'print("before")\n\n# %%\n{way}\n\n# %%\nledger.record("b.one", 1e-9)\n', ("b.one",)
+    )
+    run = notebooks.run(notebook, "smoke", {"profile": "smoke"}, tmp_path / "results")
+    assert run.executed.name == "03_short.failed.ipynb"
+    wanted = {
+        "os._exit(3)": "cell [5] `os._exit(3)`: the kernel died",
+        "raise SystemExit": "claims not recorded: b.one",
+        "raise SystemExit(1)": "cell [5] `raise SystemExit(1)`: SystemExit: 1",
+    }
+    assert run.failure.startswith(wanted[way])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_ctrl_c_stops_cleanly(folder, tmp_path):
+    body = 'Path(os.environ["STUDY_RESULTS"], "pid").write_text(str(os.getpid()))\nimport time\ntime.sleep(60)\n'
+    write(folder, "01_first", body, ())
+    command = f"import sys; from pathlib import Path; from lib.study import runner; sys.exit(runner.main([], Path({str(folder)!r})))"
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    process = subprocess.Popen([sys.executable, "-c", command], env=environment, stderr=subprocess.PIPE, text=True)
+    pid = tmp_path / "results/pid"
+    deadline = time.monotonic() + 30
+    while not (pid.exists() and pid.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "stopped" in said and "Traceback" not in said
+    with pytest.raises(ProcessLookupError):  # the kernel has gone too
+        os.kill(int(pid.read_text()), 0)
+    assert not list((tmp_path / "results").rglob("*.ipynb"))
+
+
+# --- run_all.sh ------------------------------------------------------------------------------------------------------
+
+
+def bash(*argv, path: Path, **environment):
+    command = ["bash", str(REPO / "run_all.sh"), *argv]
+    names = {"PATH": str(path), "HOME": os.environ.get("HOME", str(path))} | environment
+    return subprocess.run([*command], env=names, capture_output=True, text=True, cwd=path)
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A PATH with nothing but a Python without packages and what the script calls."""
+    import shutil
+
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "dirname"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    (tmp_path / "bin" / "python3").write_text(f'#!{shutil.which("bash")}\nexec {sys._base_executable} -S "$@"\n')
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    return tmp_path / "bin"
+
+
+def test_options_are_checked_before_anything_is_installed(bare):
+    for argv in (["--only", "99"], ["-p", "no_such", "1"], ["--profile", "big"], ["--save", "--profile", "smoke"]):
+        went = bash(*argv, path=bare)
+        assert went.returncode == 2, went.stderr
+        assert "environment" not in went.stdout
+    assert bash("--help", path=bare).returncode == 0
+
+
+def test_a_python_too_old_is_passed_over(bare):
+    old = bare / "python3.11"  # the first that is tried
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    assert bash("--help", path=bare).returncode == 0
+    assert bash("--help", path=bare, VIRTUAL_ENV=str(bare / "no-env")).returncode == 0
+    (bare / "python3").unlink()
+    went = bash("--help", path=bare)
+    assert went.returncode == 2
+    assert "needs Python 3.11 or newer" in went.stderr and "environment.yml" in went.stderr

@@ -1,0 +1,25 @@
+"""Jobs in processes: what a notebook defines goes over, results come back in order, one core each."""
+
+import os
+
+import pytest
+import torch
+
+from lib.training.parallel import each_in_a_process
+
+
+def test_closures_go_over_and_results_come_back_in_order():
+    before, offset = torch.get_num_threads(), torch.tensor([10])
+    torch.set_num_threads(2)
+    try:
+        job = lambda a: (int(offset) + a, torch.get_num_threads(), os.getpid())
+        found = each_in_a_process(job, [(a,) for a in range(4)])
+        assert [value for value, *_ in found] == [10, 11, 12, 13] and {threads for _, threads, _ in found} == {1}
+        assert os.getpid() not in {process for *_, process in found} and torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert each_in_a_process(job, [(1,), (2,)]) == [(11, 1, os.getpid()), (12, 1, os.getpid())]
+        torch.set_num_threads(2)
+        with pytest.raises(ZeroDivisionError):
+            each_in_a_process(lambda a: 1 / a, [(1,), (0,)])
+    finally:
+        torch.set_num_threads(before)
