@@ -171,7 +171,7 @@ def summary(
 
 
 def committed(folder: Path, profile: str = "laptop") -> dict[str, dict]:
-    """What the committed runs found: claim → record, from ``<folder>/<profile>/NN.json`` (see ``lib.study.publish``)."""
+    """What the committed runs found: claim → record, from ``<folder>/<profile>/NN.json``."""
     files = sorted((folder / profile).glob("[0-9][0-9].json"))
     return {name: one for path in files for name, one in json.loads(path.read_text("utf8")).items()}
 

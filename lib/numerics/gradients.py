@@ -243,7 +243,7 @@ def rows_at_once(model: nn.Module, state: dict, x: Tensor) -> int:
 #
 # Gradients of each example's loss, or of each of its outputs, a few examples at a time: never all of them at once.
 #
-# From the layers' factors (``lib.numerics.gradients``) where all layers are of a kind that has them, by torch.func elsewhere.
+# From the layers' factors where all layers are of a kind that has them, by torch.func elsewhere.
 
 
 ROWS_BYTES = 2**28  # of written-out gradients that exist at once
@@ -482,7 +482,7 @@ def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int
     Raises:
         ValueError: for other layers, or outputs that are not ``(n, k)``.
 
-    Cost: k backward passes an example (times (b + 1)/2 with b blocks); products as in ``lib.numerics.gradients.products``, for
+    Cost: k backward passes an example (times (b + 1)/2 with b blocks); products as in ``products``, for
     dense layers of widths d_l together n²Σ(k²d_l + d_{l−1}) multiplications.
 
     Example:
@@ -602,7 +602,7 @@ def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *
     Raises:
         ValueError: if the model has parameters in another kind of layer, or one is missing.
 
-    Cost: k backward passes, and the inner products layer by layer from their factors (``lib.numerics.gradients.products``);
+    Cost: k backward passes, and the inner products layer by layer from their factors (``products``);
     the Jacobian is never held. For dense layers of widths d_l, m²Σ(k²d_l + d_{l−1}) multiplications a run.
 
     Example:

@@ -386,11 +386,11 @@ def lissa(
 #
 # The Gauss–Newton matrix's inverse where there are more parameters than outputs: from the tangent kernel.
 #
-# With rows R of ``RᵀR = Σᵢ Jᵢᵀ(∇²_f ℓᵢ)Jᵢ``, N = n·k of them (``lib.numerics.gradients.curvature_rows``), and μ = λ + δ,
+# With rows R of ``RᵀR = Σᵢ Jᵢᵀ(∇²_f ℓᵢ)Jᵢ``, N = n·k of them (``curvature_rows``), and μ = λ + δ,
 #
 #     (RᵀR/n + μI)⁻¹ v = (v − Rᵀ (RRᵀ + nμI)⁻¹ R v) / μ          (Woodbury)
 #
-# RRᵀ is the tangent kernel (``lib.numerics.gradients.ntk``) between the roots of the losses' curvatures, so that R, N × p, is
+# RRᵀ is the tangent kernel between the roots of the losses' curvatures, so that R, N × p, is
 # never held. Exact, for any network whose N × N kernel fits.
 
 

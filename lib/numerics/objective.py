@@ -1,6 +1,6 @@
 """What a network was trained to minimize, at its weights, as the influence functions need it.
 
-    L(w) = (1/n) Σᵢ ℓᵢ(w) + λ/2 ‖w − w_ref‖²        ℓ = −log softmax(f)_y   or   ½‖f − y‖²   (as in ``lib.training.recipe``)
+    L(w) = (1/n) Σᵢ ℓᵢ(w) + λ/2 ‖w − w_ref‖²        ℓ = −log softmax(f)_y   or   ½‖f − y‖²
 
 A vector over the weights is flat, ``(p,)``, in the order of ``model.named_parameters()``; c of them are ``(c, p)``.
 """
