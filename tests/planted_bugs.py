@@ -3,6 +3,10 @@
     python tests/planted_bugs.py [--only sign]
 
 takes a minute or two each. What a bug replaces is looked for in all of ``lib``, wherever it stands.
+
+Smoke does not find every bug. Weight decay left out of the linearized training (``curvatures``) moves three values of
+notebook 01, each by less than two seeds differ, as networks so small and trained for so short hardly feel it; of the
+unit tests of linearized networks 55 fail.
 """
 
 import argparse
@@ -27,10 +31,10 @@ BUGS = {
         "(member_sees & correct_train).sum(0)",
         "(member_sees.T.reshape(member_sees.shape) & correct_train).sum(0)",
     ),
-    "missing term": (  # weight decay in the linearized training
-        "01",
-        "x = values + weight_decay\n",
-        "x = values\n",
+    "missing term": (  # the label, in softmax minus one-hot label
+        "05",
+        "(softmax(f) if f.shape[-1] > 1 else f) - target).float()",
+        "(softmax(f) if f.shape[-1] > 1 else f)).float()",
     ),
     "epoch off by one": (  # the learning rate falls an epoch late
         "05",

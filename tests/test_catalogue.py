@@ -68,7 +68,8 @@ def test_the_values_are_those_of_the_single_functions(xy, every):
         "input norm": z.norm(dim=1),
     }
     for name, value in wanted.items():
-        torch.testing.assert_close(every[name].values, value.double(), msg=name, equal_nan=True)
+        close = {"rtol": 1e-4, "atol": 1e-6}  # float32, in batches of another size
+        torch.testing.assert_close(every[name].values, value.double(), msg=name, equal_nan=True, **close)
     errors = el2n(run.errors[1]).double()
     torch.testing.assert_close(every["EL2N"].stderr, errors.std(0) / 2)
     torch.testing.assert_close(every["EL2N"].halves, torch.stack([errors[:2].mean(0), errors[2:].mean(0)]))

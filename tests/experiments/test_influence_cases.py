@@ -73,7 +73,8 @@ def test_true_changes_are_those_of_retraining_against_a_control(net, images):
         run=Run(progress=False),
     )  # fmt: skip
     after, control = (losses_on(net.model, v, images.x_test, images.y_test) for v in (again.parameters, again.control))
-    torch.testing.assert_close(changes, (after[0] - control)[:, [1, 7]])
+    # the two evaluate batches of other sizes in float32: losses of about 1 to 1e-7
+    torch.testing.assert_close(changes, (after[0] - control)[:, [1, 7]], rtol=1e-4, atol=1e-6)
     scratch = fragility.true_changes(net, gone, [1, 7], scratch=True)
     assert scratch.shape == changes.shape and not torch.allclose(scratch, changes)
     nobody = fragility.true_changes(net, torch.zeros(1, 24, dtype=torch.bool))

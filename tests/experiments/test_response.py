@@ -133,7 +133,7 @@ def test_networks_side_by_side_are_networks_one_after_another(flat_rows):
     }
     gone = torch.stack([removals([0, 1, 2], 20), removals([3, 4, 5], 20)])
     rest = optimum(model, x, y, weights=stacked, weight_decay=DECAY)
-    assert rest.gradient_norm.max() < 1e-8 and rest.gradient_norm.shape == (2, 1)
+    assert rest.gradient_norm.max() < 1e-7 and rest.gradient_norm.shape == (2, 1)
     stacked |= {name: value[:, 0] for name, value in rest.parameters.items()}
     for find in (leave_out, proximal_bregman):
         every = find(model, x, y, gone, weights=stacked, weight_decay=DECAY)

@@ -13,6 +13,7 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
+from expectations import FILE
 
 from lib.ledger.claims import Claim
 from lib.ledger.verdicts import judge
@@ -200,7 +201,7 @@ def test_smoke(name, tmp_path, monkeypatch):
         return
     found = json.loads((tmp_path / "results/smoke/claims" / f"{notebook.number}.json").read_text("utf8"))
     assert set(owned(name)) == set(found)
-    wanted = json.loads(expectations.FILE.read_text("utf8")).get(notebook.number)
+    wanted = json.loads(FILE.read_text("utf8")).get(notebook.number)
     assert wanted, f"nothing is expected of {name} yet: python tests/expectations.py --only {notebook.number}"
     changed = expectations.differences(wanted, found)
     assert not changed, "\n".join(["not as expected (python tests/expectations.py, if it is meant):", *changed])
@@ -231,37 +232,46 @@ def test_a_value_of_another_seed_is_expected_and_one_far_off_is_not():
     wanted = {"a.b": expectations.expected(claim(), seeds(*FIVE))}
     assert wanted["a.b"]["values"] == {"20%": [1.0, 1.04, 0.114, 0.1531]}
     moved = lambda value: expectations.differences(wanted, {"a.b": record(value)})
-    assert moved({"20%": 1.0}) == [] and moved({"20%": 1.5}) == []
-    assert moved({"20%": 9.0})[0].startswith("a.b at 20%: the value was 1.04 ±")
-    three = lambda value: {f"a.{name}": record({"20%": value}) for name in "bcd"}
-    lines = expectations.differences({claim: wanted["a.b"] for claim in three(1.0)}, three(1.5))
-    assert len(lines) == 3 and lines[0].startswith("a.b: no longer what two processors gave: 20% 1 → 1.5")
+    assert moved({"20%": 1.0}) == moved({"20%": 1.5}) == []
+    (line,) = moved({"20%": 4.0})
+    assert line.startswith("a.b at 20%: the value was 1.04 ±") and line.endswith("now it is 4")
     assert "now it is nan" in moved({"20%": float("nan")})[0]
     assert moved(None) == ["a.b at 20%: the value was 1.04, now there is none"]
-    assert expectations.expected(claim(), seeds(*FIVE), seeds(1.3)[0])["values"]["20%"][0] is None  # not steady
 
 
-def numbers() -> tuple[np.ndarray, np.ndarray]:
-    """Spread and standard error of all numbers in the file: each value, and the two ends of its interval."""
-    everything = json.loads(expectations.FILE.read_text("utf8"))
-    every = [one.get("values", {}) for claims in everything.values() for one in claims.values()]
-    values = [numbers[2:] for by_setting in every for numbers in by_setting.values()]
-    return tuple(np.tile(np.array(values), (3, 1)).T)
+def test_values_that_no_processor_moves_may_not_move_most_of_them():
+    one = expectations.expected(claim(), seeds(*FIVE))
+    other = expectations.expected(claim(), seeds(*FIVE), seeds(1.3)[0])  # on the second processor it was not the same
+    assert other["values"]["20%"][0] is None
+    wanted = {"a": one, "b": one, "c": one, "d": other}
+    found = lambda *values: dict(zip("abcd", (record({"20%": v}) for v in values), strict=True))
+    assert expectations.differences(wanted, found(1.0, 1.5, 1.5, 1.5)) == []
+    lines = expectations.differences(wanted, found(1.5, 1.4, 1.003, 1.5))
+    assert lines[0] == "a: no longer what two processors gave: 20% 1 → 1.5"
+    assert [line[0] for line in lines] == ["a", "b", "c"]
+
+
+def numbers(*, ends: bool) -> np.ndarray:
+    """Spread, standard error and whether it is steady, of each value in the file, and of the ends of its interval."""
+    every = [one.get("values", {}) for claims in json.loads(FILE.read_text("utf8")).values() for one in claims.values()]
+    values = [(spread, error, own is not None) for one in every for own, _, spread, error in one.values()]
+    return np.array(values + 2 * [(spread, error, False) for spread, error, _ in values] * ends).T
 
 
 def test_as_many_numbers_as_reckoned_with_and_they_scatter_as_reckoned_with():
-    spread, _ = numbers()
-    assert len(spread) <= expectations.NUMBERS
-    df, ratio = expectations.fit(json.loads(expectations.FILE.read_text("utf8")))
-    assert df > 0.8 * expectations.PRIOR_DF and ratio < 1.25 * expectations.RATIO
+    bands = 50  # of chance, which a few claims record
+    assert numbers(ends=True).shape[1] + bands <= expectations.NUMBERS
+    df, ratio = expectations.fit(json.loads(FILE.read_text("utf8")))
+    assert df == pytest.approx(expectations.PRIOR_DF, rel=0.25) and ratio < 1.25 * expectations.RATIO
 
 
 @pytest.mark.parametrize("scatter", ["as in the file", "as fitted"])
-@pytest.mark.parametrize("tails", [np.inf, 10])
-def test_false_alarms_of_the_whole_file_are_below_one_percent(tails, scatter):
-    """A thousand files of five seeds, and for each a sixth draw of every number: normal, or with heavier tails."""
+@pytest.mark.parametrize(("tails", "ends"), [(np.inf, True), (10, True), (5, False)])
+def test_false_alarms_of_the_whole_file_are_below_one_percent(tails, ends, scatter):
+    """1,500 files of five seeds, and for each another processor: of a steady value the same, but for a share MOVES of
+    them; else one more draw. Draws are normal or Student's t. What is counted is a number anywhere out of its box."""
     rng, files, alarms = np.random.default_rng(0), 1500, 0
-    spread, error = numbers()
+    spread, error, steady = numbers(ends=ends)
     for _ in range(files):
         if scatter == "as fitted":
             prior = expectations.RATIO * error
@@ -269,21 +279,23 @@ def test_false_alarms_of_the_whole_file_are_below_one_percent(tails, scatter):
         shape = (expectations.SEEDS + 1, len(spread))
         draws = rng.standard_normal(shape) if tails == np.inf else rng.standard_t(tails, shape) * (1 - 2 / tails) ** 0.5
         *seen, new = draws * spread
-        far = expectations.reach(np.std(seen, axis=0, ddof=1), error)
+        new = np.where((steady > 0) & (rng.random(len(new)) > expectations.MOVES), seen[0], new)
+        far = expectations.reach(np.std(seen, axis=0, ddof=1), error, steady > 0)
         alarms += bool((abs(new - np.mean(seen, axis=0)) > far).any())
-    assert alarms / files < 0.008
+    assert alarms / files < 0.009
 
 
 def test_that_half_of_the_steady_values_move_is_improbable():
     """Those of a claim all move, or none, with probability MOVES, the claims apart from one another."""
     rng, alarms = np.random.default_rng(0), 0.0
-    for claims in json.loads(expectations.FILE.read_text("utf8")).values():
+    for claims in json.loads(FILE.read_text("utf8")).values():
         sizes = np.array([sum(v[0] is not None for v in one.get("values", {}).values()) for one in claims.values()])
         sizes = sizes[sizes > 0]
         moved = rng.random((20_000, len(sizes))) < expectations.MOVES
-        half, many = expectations.HALF, max(expectations.FEWEST, expectations.HALF * len(sizes))
-        alarms += ((moved.sum(1) > many) & (moved @ sizes > half * sizes.sum())).mean()
-    assert alarms < 0.002
+        half = expectations.HALF
+        many = moved.sum(1) > max(expectations.FEWEST, half * len(sizes))
+        alarms += (many & (moved @ sizes > half * sizes.sum())).mean()
+    assert alarms < 0.001
 
 
 def test_a_verdict_is_held_where_nothing_in_reach_changes_it():
