@@ -12,11 +12,12 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from lib.ledger.claims import Claim, criterion, load_claims
+from lib.ledger.claims import CLAIMS, Claim, criterion, load_claims
 from lib.ledger.tables import criteria_table, in_words, verdict_table
 from lib.ledger.verdicts import judge, runs_needed
 from lib.store import results_folder
 
+VERDICTS = CLAIMS.parent / "verdicts"  # the committed records, <profile>/NN.json
 PACKAGES = ("training-example-worth", "torch", "numpy", "scipy", "scikit-learn")
 
 
@@ -25,7 +26,7 @@ class Ledger:
 
     Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, null, note,
     criterion, findings, verdict, profile, versions}}``. A ledger's first record starts that file afresh; to open one
-    loses nothing.
+    loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, stands before the file's ``.json``.
 
     Args:
         notebook: its number, ``"04"``; a name such as ``"04_cg_score_pruning"`` is cut to it.
@@ -52,7 +53,9 @@ class Ledger:
         self._owners = {name: claim.notebook for name, claim in every.items()}
         if not self.owned:
             raise ValueError(f"notebook must be one of {sorted(set(self._owners.values()))}, got {notebook!r}")
-        self.path = _file(results, profile, self.notebook)
+        folder = results_folder(profile)  # also checks the name
+        folder = folder if results is None else Path(results) / profile
+        self.path = folder / "claims" / f"{self.notebook}{os.environ.get('STUDY_PARTIAL', '')}.json"
 
     def record(
         self,
@@ -136,44 +139,35 @@ class Ledger:
         os.replace(temporary, self.path)
 
 
-def summary(
-    results: str | Path | None = None, profile: str = "laptop", claims: str | Path | None = None
-) -> pd.DataFrame:
-    """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what was found under a profile.
+def read_records(folder: str | Path) -> dict[str, dict]:
+    """All records of a folder of ``NN.json``: ``results/<profile>/claims``, or those in :data:`VERDICTS`."""
+    files = sorted(Path(folder).glob("[0-9][0-9].json"))
+    return {name: record for file in files for name, record in json.loads(file.read_text("utf8")).items()}
+
+
+def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) -> pd.DataFrame:
+    """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what the records say of each.
 
     Returns:
         columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, note, later. The verdict of
         what no run recorded is "not run"; the note says where a run was judged by an earlier form of its criterion.
     """
-    every, found = load_claims(claims), {}
-    for notebook in sorted({claim.notebook for claim in every.values()}):
-        path = _file(results, profile, notebook)
-        if path.exists():
-            found |= json.loads(path.read_text("utf8"))
-    if stray := sorted(set(found) - set(every)):
-        warnings.warn(
-            f"results under {profile!r} hold claims that claims.yaml does not: {', '.join(stray)}", stacklevel=2
-        )
+    every = load_claims(claims)
+    if stray := sorted(set(records) - set(every)):
+        warnings.warn(f"the records hold claims that claims.yaml does not: {', '.join(stray)}", stacklevel=2)
     rows = []
     for name, claim in every.items():
-        one = found.get(
-            name, {"verdict": "not run", "note": "", "n": None, "value": None, "criterion": criterion(claim)}
-        )
-        ours = "; ".join(in_words(claim, one, judged_only=True)) if name in found else ""
-        changed = "judged by an earlier criterion" if one["criterion"] != criterion(claim) else ""
+        stated = criterion(claim)
+        record = records.get(name, {"verdict": "not run", "note": "", "n": None, "criterion": stated})
+        changed = "judged by an earlier criterion" if record["criterion"] != stated else ""
         rows.append({
             "id": name, "notebook": claim.notebook, "paper": claim.paper, "claim": claim.claim,
-            "published": claim.published, "ours": ours,
-            "n": one["n"], "criterion": one["criterion"], "verdict": one["verdict"],
-            "note": "; ".join(filter(None, [one["note"], changed])), "later": claim.later,
+            "published": claim.published,
+            "ours": "; ".join(in_words(claim, record, judged_only=True)) if name in records else "",
+            "n": record["n"], "criterion": record["criterion"], "verdict": record["verdict"],
+            "note": "; ".join(filter(None, [record["note"], changed])), "later": claim.later,
         })  # fmt: skip
     return pd.DataFrame(rows).astype({"n": "Int64"})
-
-
-def committed(folder: Path, profile: str = "laptop") -> dict[str, dict]:
-    """What the committed runs found: claim → record, from ``<folder>/<profile>/NN.json``."""
-    files = sorted((folder / profile).glob("[0-9][0-9].json"))
-    return {name: one for path in files for name, one in json.loads(path.read_text("utf8")).items()}
 
 
 def versions() -> dict[str, str]:
@@ -185,11 +179,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _file(results: str | Path | None, profile: str, notebook: str) -> Path:
-    folder = results_folder(profile)  # also checks the name
-    return (folder if results is None else Path(results) / profile) / "claims" / f"{notebook}.json"
 
 
 def _at(setting: str) -> str:

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from lib.ledger.claims import CLAIMS, criterion, load_claims
-from lib.ledger.ledger import Ledger, summary
+from lib.ledger.ledger import Ledger, read_records, summary
 from lib.ledger.tables import LOOKS, markdown, number
 from lib.ledger.verdicts import VERDICTS
 from lib.study.notebooks import REPO
@@ -292,28 +292,28 @@ def test_every_verdict_has_a_sign_of_its_own():
 
 def test_the_summary_has_every_claim_run_or_not(ledger, tmp_path, claims):
     record_all(ledger)
-    table = summary(tmp_path, "smoke", claims)
+    table = summary(read_records(tmp_path / "smoke/claims"), claims)
     assert list(table.id) == ["xx.plain", "xx.swept", "xx.exact", "xx.waits", "yy.other"]
     assert dict(zip(table.id, table.verdict, strict=True)) == {
         "xx.plain": "reproduced", "xx.swept": "not reproduced", "xx.exact": "reproduced",
         "xx.waits": "not decided here", "yy.other": "not run"}  # fmt: skip
     assert table.n.tolist()[:1] == [5] and pd.isna(table.n[4])
-    assert set(summary(tmp_path, "laptop", claims).verdict) == {"not run"}
+    assert set(summary(read_records(tmp_path / "laptop/claims"), claims).verdict) == {"not run"}
 
 
 def test_the_summary_says_where_the_criterion_has_changed_since(ledger, tmp_path, claims):
     record_all(ledger)
     written(claims, PLAIN | {"effect": 0.7}, SWEPT, EXACT, WAITS)
-    table = summary(tmp_path, "smoke", claims).set_index("id")
+    table = summary(read_records(tmp_path / "smoke/claims"), claims).set_index("id")
     assert table.note["xx.plain"] == "judged by an earlier criterion" and "earlier" not in table.note["xx.exact"]
     written(claims, PLAIN)
     with pytest.warns(UserWarning, match="hold claims that claims.yaml does not: xx.exact, xx.swept, xx.waits"):
-        summary(tmp_path, "smoke", claims)
+        summary(read_records(tmp_path / "smoke/claims"), claims)
 
 
 def test_markdown_is_one_row_a_claim(ledger, tmp_path, claims):
     record_all(ledger)
-    table = summary(tmp_path, "smoke", claims)
+    table = summary(read_records(tmp_path / "smoke/claims"), claims)
     table.loc[0, "claim"] = "a | b\nc"
     lines = markdown(table).splitlines()
     assert lines[0] == "| id | claim | published | ours | verdict |" and len(lines) == 2 + 5 + 2
