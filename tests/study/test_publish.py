@@ -112,7 +112,7 @@ def test_a_run_is_written_back_as_notebook_figures_record_and_pages(run, tmp_pat
     assert len(nbformat.read(run.notebook.ipynb, as_version=4).cells) == 3
     record = json.loads((tmp_path / "notebooks/verdicts/laptop/04.json").read_text())["a.one"]
     assert record["value"] == 1e-9 and record["verdict"] == "reproduced"
-    assert not {"profile", "versions", "id"} & set(record)
+    assert not {"profile", "versions"} & set(record)
     assert "| a.one | words | words | 1e-09 | ● reproduced |" in (tmp_path / "RESULTS.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert "| words | 04 | 1 | 1 | 0 | 0 | 0 |" in readme and "so <!-- ours a.one -->1e-09<!-- -->." in readme
