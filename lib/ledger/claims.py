@@ -143,22 +143,15 @@ def criterion(claim: Claim) -> str:
         text = f"ratio {way} {threshold}" + (" that reaches the size" if size else "")
     else:
         text = f"95% interval {way} chance (null band, or {threshold})" + (" that reaches the size" if size else "")
-    text += _among(claim)
+    if (many := len(claim.settings)) > 1:
+        names = claim.settings if many <= 5 else (claim.settings[0], "…", claim.settings[-1])
+        names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(names)})"  # else they stand at the sizes
+        text += f" in at least {math.ceil(2 * many / 3)} of {many} settings{names}, opposite in none"
     if size and sides != {0}:
         text += f"; {whose}: {size}"
         if claim.rule == "difference":
             text += f" (an interval that holds {threshold} and not this counts against)"
     return f"{claim.measure}: {text}"
-
-
-def _among(claim: Claim) -> str:
-    """How many of the settings, in words, and which where they do not stand beside their sizes."""
-    many = len(claim.settings)
-    if many < 2:
-        return ""
-    names = claim.settings if many <= 5 else (claim.settings[0], "…", claim.settings[-1])
-    names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(names)})"
-    return f" in at least {math.ceil(2 * many / 3)} of {many} settings{names}, opposite in none"
 
 
 def _listed(claim: Claim, field: str) -> str:

@@ -72,12 +72,9 @@ def markdown(table: pd.DataFrame, columns: Sequence[str] = ("id", "claim", "publ
         <BLANKLINE>
         1 reproduced
     """
-    cell = lambda column, text: (
-        f"{LOOKS[text][0]} {text}" if column == "verdict" else "" if pd.isna(text) else str(text)
-    )
-    clean = lambda text: " ".join(text.split()).replace("|", "\\|")
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[clean(cell(column, row[column])) for column in columns] for _, row in table.iterrows()]
+    shown = table[list(columns)].assign(verdict=[f"{LOOKS[name][0]} {name}" for name in table.verdict])
+    clean = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    lines = [columns, ["---"] * len(columns), *(map(clean, row) for row in shown.itertuples(index=False))]
     counts = [f"{(table.verdict == name).sum()} {name}" for name in LOOKS if (table.verdict == name).any()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" + " · ".join(counts)
 

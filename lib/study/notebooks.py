@@ -131,11 +131,10 @@ def parameters(notebook: Notebook) -> dict[str, Parameter]:
     read, found = {parameter.name: parameter for parameter in PythonTranslator.inspect(cells[0])}, {}
     for node in ast.parse(cells[0].source).body:
         try:
-            name = node.target.id
-            annotation, help = read[name].inferred_type_name, read[name].help
-            found[name] = Parameter(name, annotation, ast.literal_eval(read[name].default), help)
-            found[name].fit(found[name].default)
-        except (AttributeError, KeyError, TypeError, ValueError, SyntaxError):
+            name, default = node.target.id, ast.literal_eval(node.value)
+            found[name] = Parameter(name, read[name].inferred_type_name, default, read[name].help)
+            found[name].fit(default)
+        except (AttributeError, KeyError, TypeError, ValueError):
             line = cells[0].source.splitlines()[node.lineno - 1]
             raise ValueError(f"{notebook.py.name}: expected `name: type = literal  # help`, got `{line}`") from None
     return found

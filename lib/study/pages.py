@@ -45,17 +45,12 @@ summary { cursor: pointer } math[display=block] { overflow-x: auto; padding: .4r
 class _Renderer(IPythonRenderer):
     """Markdown with formulas as MathML, which browsers draw themselves."""
 
-    def block_math(self, body):
-        return convert(_plain(body), display="block")
+    def block_math(self, body, display="block"):
+        looks = r"\\(?:[bB]ig+[lrm]?|limits|displaystyle|!)(?![a-zA-Z])"  # a matter of TeX alone
+        return convert(re.sub(looks, "", body.strip()).replace("\\dfrac", "\\frac"), display=display)
 
     def inline_math(self, body):
-        return convert(_plain(body))
-
-
-def _plain(tex: str) -> str:
-    """TeX without what is only a matter of looks in TeX."""
-    tex = re.sub(r"\\(?:[bB]ig+[lrm]?|limits|displaystyle|!)(?![a-zA-Z])", "", tex.strip())
-    return tex.replace("\\dfrac", "\\frac")
+        return self.block_math(body, "inline")
 
 
 def _markdown(source: str) -> str:

@@ -82,7 +82,7 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None =
     for notebook in notebooks.find(repo / "notebooks"):
         claims = table[table.notebook == notebook.number]
         if len(claims):
-            results.append(f"## {notebook.title}\n\n{verdict_table(notebook, claims)}\n")
+            results.append(f"## {notebook.title}\n\n{evidence_table(notebook, claims)}\n")
     texts = {repo / "RESULTS.md": "\n".join(results)}
     texts[repo / "README.md"] = put_counts(quote((repo / "README.md").read_text("utf8"), records), counts)
     if (report := repo / "REPRODUCIBILITY.md").exists():
@@ -90,7 +90,7 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None =
     return texts
 
 
-def verdict_table(notebook: Notebook, claims: pd.DataFrame) -> str:
+def evidence_table(notebook: Notebook, claims: pd.DataFrame) -> str:
     """A notebook's rows of ``summary`` as a table, each with a link to the section that has the evidence."""
     cells, section, sections = jupytext.read(notebook.py).cells, "", {}
     for i, cell in enumerate(cells):
@@ -101,7 +101,7 @@ def verdict_table(notebook: Notebook, claims: pd.DataFrame) -> str:
     cell_of = evidence(nbformat.v4.new_notebook(cells=cells), list(claims.id))
     place = {name: f"[{sections[cell]}](notebooks/{notebook.name}.ipynb)" for name, cell in cell_of.items()}
     columns = ("id", "claim", "published", "ours", "verdict", "evidence in section")
-    return markdown(claims.assign(**{columns[-1]: claims.id.map(place)}), columns)
+    return markdown(claims.assign(**{columns[-1]: claims.id.map(lambda name: place.get(name, ""))}), columns)
 
 
 def evidence(notebook: NotebookNode, claims: Sequence[str]) -> dict[str, str]:

@@ -279,8 +279,8 @@ def test_a_rerun_keeps_the_last_good_result_until_it_has_a_new_one(folder, tmp_p
     first, _ = find(folder)
     body, results = first.py.read_text(), tmp_path / "results"
     claims, executed = results / "smoke/claims/01.json", results / "smoke/notebooks/01_first.ipynb"
-    file = 'Path(os.environ["STUDY_RESULTS"], "smoke/claims/01.json")'
-    look = f'assert json.loads({file}.read_text())["a.one"]["value"] == 1e-9\n'
+    look = 'old = Path(os.environ["STUDY_RESULTS"], "smoke/claims/01.json").read_text()\n'
+    look += 'assert json.loads(old)["a.one"]["value"] == 1e-9\n'
     assert not notebooks.run(first, "smoke", {"profile": "smoke"}, results).failure
     before = claims.read_bytes(), executed.read_bytes()
     first.py.write_text(body.replace("1e-9", "2e-9") + "\n# %%\n1 / 0\n")
@@ -401,10 +401,11 @@ def test_stopped_cleanly(folder, tmp_path, how):
     kept = sorted(path for path in results.rglob("*") if path.is_file())
     body = 'Path(os.environ["STUDY_RESULTS"], "pid").write_text(str(os.getpid()))\nimport time\ntime.sleep(60)\n'
     write(folder, "01_first", 'ledger.record("a.one", 1e-9)\n' + body, ())
-    command = "import sys; from pathlib import Path; from lib.study.runner import main; "
-    command += f"sys.exit(main([], Path({str(folder)!r})))"
+    command = "import pathlib, sys; from lib.study.runner import main; sys.exit(main([], pathlib.Path(sys.argv[1])))"
     environment = os.environ | {"PYTHONPATH": str(REPO)}
-    process = subprocess.Popen([sys.executable, "-c", command], env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, folder], env=environment, stderr=subprocess.PIPE, text=True
+    )
     pid = results / "pid"
     deadline = time.monotonic() + 60
     while not (pid.exists() and pid.read_text()):
