@@ -150,6 +150,6 @@ def test_bad_input(call, message):
 
 
 def test_what_cannot_fit_is_refused_before_it_starts(monkeypatch):
-    monkeypatch.setattr("lib.costs.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("lib.numerics.gradients.free_bytes", lambda device: 1000)
     with pytest.raises(MemoryError, match="the Jacobian needs 0.0 GB"):
         jacobians(mlp(6, (40,), 2), random(3, 6))

@@ -1,6 +1,6 @@
 """What a network was trained to minimize, at its weights, as the influence functions need it.
 
-    L(w) = (1/n) Σᵢ ℓᵢ(w) + λ/2 ‖w − w_ref‖²        ℓ = −log softmax(f)_y   or   ½‖f − y‖²   (as in ``lib.training.recipe``)
+    L(w) = (1/n) Σᵢ ℓᵢ(w) + λ/2 ‖w − w_ref‖²        ℓ = −log softmax(f)_y   or   ½‖f − y‖²
 
 A vector over the weights is flat, ``(p,)``, in the order of ``model.named_parameters()``; c of them are ``(c, p)``.
 """
@@ -13,11 +13,11 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call, grad
 
 from lib.networks.stacked import LOSSES, losses, targets
 
-WORKING = 2**28  # bytes of activations that one step may take
+WORKING = 2**28  # bytes of activations, or of written-out gradients, that one step may take
 NORMALIZATIONS = nn.modules.batchnorm._NormBase
 DROPOUTS = nn.modules.dropout._DropoutNd
 
@@ -115,18 +115,24 @@ def objective(
     weights = {name: value.detach() for name, value in net.named_parameters()}
     buffers = {name: value.detach() for name, value in net.named_buffers()}
     like = next(iter(weights.values()))
-    with torch.no_grad():
-        shape = tuple(net(x[:1].to(like)).shape)
-    if len(shape) != 2 or shape[0] != 1:
-        raise ValueError(f"model must map (n, …) to (n, k), got outputs {shape} for one example")
-    _check_labels(x, y, shape[1], loss, "train")
+    outputs = output_count(net, x)
+    _check_labels(x, y, outputs, loss, "train")
     if reference is not None:
         wrong = [name for name, w in weights.items() if name not in reference or reference[name].shape != w.shape]
         if wrong:
             raise ValueError(f"reference must hold every parameter in the model's shape; {wrong[0]} does not fit")
         reference = flat({name: reference[name][None].to(like) for name in weights})[0]
-    y = targets(y, shape[1], like.dtype).to(like.device)
+    y = targets(y, outputs, like.dtype).to(like.device)
     return Objective(net, weights, buffers, x.to(like), y, weight_decay, loss, reference)
+
+
+def output_count(model: nn.Module, x: Tensor) -> int:
+    """k of a model that maps ``(n, …)`` to ``(n, k)``; ValueError for another."""
+    with torch.no_grad():
+        shape = tuple(copy.deepcopy(model).eval()(x[:1].to(next(model.parameters()))).shape)
+    if len(shape) != 2 or shape[0] != 1:
+        raise ValueError(f"model must map (n, …) to (n, k), got outputs {shape} for one example")
+    return shape[1]
 
 
 def flat(vectors: dict[str, Tensor]) -> Tensor:
@@ -146,12 +152,10 @@ def gradient(objective: Objective) -> Tensor:
     penalty = objective.weight_decay * (w if objective.reference is None else w - objective.reference)
     with torch.no_grad():
         parts = [
-            flat(
-                {name: value[None] for name, value in grad_and_value(objective.total)(objective.weights, *b)[0].items()}
-            )
-            for b in objective.batches(objective.x, objective.y, times=2)
+            torch.cat([value.flatten() for value in grad(objective.total)(objective.weights, *batch).values()])
+            for batch in objective.batches(objective.x, objective.y, times=2)
         ]
-    return sum(parts)[0] / objective.n + penalty
+    return sum(parts) / objective.n + penalty
 
 
 def _check_modules(model: nn.Module) -> None:
