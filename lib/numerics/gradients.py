@@ -12,11 +12,10 @@ or its own G, written out block by block, whichever needs fewer multiplications 
 works for any layer falls back on torch.func. Networks are in evaluation mode: batch normalization with its running
 statistics, dropout off, so that no example's gradient depends on the others.
 
-Rows of a Jacobian run example by example and, within one, output by output: row i·k + c is ∂f_c(xᵢ)/∂w. Columns run
-over ``model.named_parameters()`` in order. The tangent kernel is Θ = JJᵀ. ``per_layer`` keeps a random subset of
-coordinates of each parameter tensor, at most that many of each, times √(p/s) for s kept of p: the kernel of the subset
-is then an unbiased estimate of Θ, and the squared norm of ``Jᵀα`` one of the whole (Harutyunyan et al. 2021, section
-5: 2,000 a layer). The whole kernel is often as cheap.
+Row i·k + c of a Jacobian J is ∂f_c(xᵢ)/∂w; columns run over ``model.named_parameters()`` in order. The tangent kernel
+is Θ = JJᵀ. ``per_layer`` keeps a random subset of coordinates of each parameter tensor, at most that many of each,
+times √(p/s) for s kept of p: their kernel is an unbiased estimate of Θ, and the squared norm of ``Jᵀα`` one of the
+whole (Harutyunyan et al. 2021, section 5: 2,000 a layer). The whole kernel is often as cheap.
 """
 
 import copy
@@ -432,11 +431,19 @@ def jacobians(model: nn.Module, x: Tensor, *, per_layer: int | None = None, seed
     needed, free = len(x) * outputs * width * like.element_size(), free_bytes(like.device)
     if needed > free:
         raise MemoryError(f"the Jacobian needs {needed / 1e9:.1f} GB, where {free / 1e9:.1f} GB are free: per_layer?")
-    j, done = like.new_empty(len(x) * outputs, width), 0
+    model = copy.deepcopy(model).eval()
+    state, buffers = {name: p.detach() for name, p in model.named_parameters()}, dict(model.named_buffers())
+    each = vmap(jacrev(lambda w, row: functional_call(model, {**w, **buffers}, (row[None],))[0]), (None, 0))
+    size = WORKING // (like.element_size() * outputs * sum(p.numel() for p in state.values()))
+    j, start_row = like.new_empty(len(x) * outputs, width), 0
     with torch.no_grad():
-        for piece in _pieces(model, x, keep, outputs):
-            j[done : done + len(piece)] = piece
-            done += len(piece)
+        for rows in x.split(min(MOST, max(1, size))):
+            parts = [value.reshape(len(rows) * outputs, -1) for value in each(state, rows.to(like)).values()]
+            for place, kept in enumerate(keep.values()):
+                if kept is not None:
+                    parts[place] = parts[place][:, kept].mul_((parts[place].shape[1] / len(kept)) ** 0.5)
+            torch.cat(parts, 1, out=j[start_row : start_row + len(rows) * outputs])
+            start_row += len(rows) * outputs
     return j
 
 
@@ -475,7 +482,10 @@ def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int
             for b in range(0, len(x) if other is not None else a + 1, block):
                 down, across = slice(a * outputs, (a + block) * outputs), slice(b * outputs, (b + block) * outputs)
                 same = other is None and a == b
-                for part, pair in _paired(net, state, rows[a : a + block], None if same else x[b : b + block]):
+                parts = signals(net, state, rows[a : a + block], _every_output)
+                others = None if same else signals(net, state, x[b : b + block], _every_output)
+                for part in parts:
+                    pair = part if same else next(others)  # both stand still at the same layer
                     kernel[down, across] += products(part, pair).flatten(2).flatten(0, 1)
                 if other is None and not same:
                     kernel[across, down] = kernel[down, across].T
@@ -505,7 +515,7 @@ def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *
     net, kernels = copy.deepcopy(model).eval().to(device), []
     for state in stacked.members(model, parameters, device=device):
         rows = x.to(device, next(iter(state.values())).dtype)
-        kernel = sum(products(part, pair) for part, pair in _paired(net, state, rows, None))
+        kernel = sum(products(part, part) for part in signals(net, state, rows, _every_output))
         kernels.append(kernel.flatten(2).flatten(0, 1).cpu())
     return torch.stack(kernels)
 
@@ -521,64 +531,3 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """
     unit = lambda m: m / torch.linalg.matrix_norm(m, keepdim=True)
     return 0.5 * torch.linalg.matrix_norm(unit(a) - unit(b)).square()
-
-
-def weight_changes(
-    model: nn.Module, x: Tensor, coefficients: Tensor, *, per_layer: int | None = None, seed: int = 0
-) -> Tensor:
-    """``w − w₀ = Jᵀα`` from the coefficients of ``lib.scores.unique_information``, without ever holding J.
-
-    Args:
-        coefficients: α, ``(n, k)``, or the columns ``(n·k, c)`` of ``lib.scores.unique_information``.
-        per_layer, seed: as in ``jacobians``, for that projection of the weights.
-
-    Returns:
-        ``(p,)``, or ``(c, p)``, in the model's type.
-
-    Raises:
-        ValueError: for coefficients of another shape.
-
-    Cost: k backward passes an example and 2nkp operations a column.
-
-    Example:
-        >>> weight_changes(nn.Linear(2, 1), torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0]]))
-        tensor([6., 8., 2.])
-    """
-    outputs, keep = output_count(model, x), coordinates(model, per_layer, seed=seed)
-    single = tuple(coefficients.shape) == (len(x), outputs)
-    if not single and (coefficients.ndim != 2 or len(coefficients) != len(x) * outputs):
-        raise ValueError(
-            f"coefficients must be (n, k) = {(len(x), outputs)} or (n·k, c), got {tuple(coefficients.shape)}"
-        )
-    columns = coefficients.reshape(len(x) * outputs, -1)
-    done, total = 0, None
-    with torch.no_grad():
-        for piece in _pieces(model, x, keep, outputs):
-            left = columns[done : done + len(piece)].T.to(piece)
-            total = left @ piece if total is None else total.addmm_(left, piece)
-            done += len(piece)
-    return total[0] if single else total
-
-
-def _paired(net, state, x: Tensor, other: Tensor | None) -> Iterator[tuple]:
-    """The gradients' factors of two sets of examples layer by layer; of one, with itself, for ``other=None``."""
-    first = signals(net, state, x, _every_output)
-    if other is None:
-        yield from ((part, part) for part in first)
-    else:  # both stand still at the same layer
-        yield from zip(first, signals(net, state, other, _every_output), strict=True)
-
-
-def _pieces(model: nn.Module, x: Tensor, keep: dict[str, Tensor | None], outputs: int) -> Iterator[Tensor]:
-    """Rows of J for a few examples at a time."""
-    model = copy.deepcopy(model).eval()
-    state = {name: p.detach() for name, p in model.named_parameters()}
-    buffers, like = dict(model.named_buffers()), next(iter(state.values()))
-    each = vmap(jacrev(lambda own, row: functional_call(model, {**own, **buffers}, (row[None],))[0]), (None, 0))
-    whole = like.element_size() * outputs * sum(p.numel() for p in state.values())
-    for rows in x.split(min(MOST, max(1, WORKING // whole))):
-        named = {name: value.reshape(len(rows) * outputs, -1) for name, value in each(state, rows.to(like)).items()}
-        for name, kept in keep.items():
-            if kept is not None:
-                named[name] = named[name][:, kept].mul_((named[name].shape[1] / len(kept)) ** 0.5)
-        yield torch.cat([named[name] for name in state], 1)
