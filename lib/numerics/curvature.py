@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
 
 from lib.networks.stacked import Layer, chain, chain_forward, loss_gradient, times_slope
-from lib.numerics import gradients
 from lib.numerics.gradients import curvature_root, curvature_rows, layer_pieces
 from lib.numerics.objective import WORKING, Objective, flat, named
 
@@ -122,13 +121,8 @@ def extreme_eigenvalues(
 ) -> tuple[float, float]:
     """Lowest and highest eigenvalue of a symmetric operator by Lanczos (ARPACK), to ``tol`` times the largest size.
 
-    Ritz values lie inside the spectrum: the true lowest may be lower by that much.
-
-    Args:
-        product: maps ``(c, p)`` to ``(c, p)``.
-        like: any vector ``(p,)``, for its type and device.
-
-    Cost: some 50 to 300 products with one vector.
+    Ritz values lie inside the spectrum: the true lowest may be lower by that much. ``product`` maps ``(c, p)`` to
+    ``(c, p)``; ``like`` is any vector ``(p,)``, for its type and device. Cost: some 50 to 300 products with one vector.
 
     Example:
         >>> lowest, highest = extreme_eigenvalues(lambda v: v * torch.tensor([-1.0, 0.5, 3.0]), torch.zeros(3))
@@ -196,16 +190,17 @@ def _add(
     w, h = [o.weights[layer.weight] for layer in layers], chain_forward(layers, x.flatten(1), affine)
     kinds = [layer.activation for layer in layers[:-1]]
     slopes = [times_slope(kind, torch.ones_like(a), a) for kind, a in zip(kinds, h[1:-1], strict=True)]
-    bends = [_bend(*pieces) for pieces in zip(kinds, h[1:-1], slopes, strict=True)]
+    bend = {nn.Tanh: lambda a, slope: -2 * a * slope, nn.SELU: lambda a, slope: slope * (a < 0)}  # φ″ from φ and φ′
+    flat_bend = lambda a, slope: torch.zeros_like(a)
+    bends = [bend.get(kind, flat_bend)(a, slope) for kind, a, slope in zip(kinds, h[1:-1], slopes, strict=True)]
     root = curvature_root(h[-1], o.loss)
     delta, c = [loss_gradient(h[-1], y, o.loss)], [root.mT @ root]
-    for weight, slope, bend in zip(w[:0:-1], slopes[::-1], bends[::-1], strict=True):
+    for weight, slope, bent in zip(w[:0:-1], slopes[::-1], bends[::-1], strict=True):
         back = delta[0] @ weight
         inner = slope[:, :, None] * (weight.T @ c[0] @ weight) * slope[:, None]
-        c.insert(0, inner if gauss_newton else inner + torch.diag_embed(bend * back))
+        c.insert(0, inner if gauss_newton else inner + torch.diag_embed(bent * back))
         delta.insert(0, back * slope)
-    with_one = lambda a, bias: a if bias is None else torch.cat([a, torch.ones_like(a[:, :1])], 1)
-    inputs = [with_one(a, layer.bias) for a, layer in zip(h[:-1], layers, strict=True)]
+    inputs = [_with_one(a, layer.bias is not None) for a, layer in zip(h[:-1], layers, strict=True)]
     for i, (weight, a) in enumerate(zip(w, inputs, strict=True)):
         e = torch.eye(len(weight), dtype=x.dtype, device=x.device).expand(len(x), -1, -1)  # Eᵀ, (n, out, out′)
         for j in range(i, len(w)):
@@ -217,13 +212,6 @@ def _add(
                 block[..., : moved.shape[2]] += delta[j][:, None, :, None] * moved[:, :, None]
             summed = (a.T @ block.flatten(1)).view(a.shape[1], len(weight), -1)  # (in, out, out′·in′)
             total[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]] += summed.transpose(0, 1).flatten(0, 1)
-
-
-def _bend(kind: type[nn.Module] | None, h: Tensor, slope: Tensor) -> Tensor:
-    """φ″ where the output was ``h`` and φ′ is ``slope``."""
-    if kind is nn.Tanh:
-        return -2 * h * slope
-    return slope * (h < 0) if kind is nn.SELU else torch.zeros_like(h)
 
 
 def _in_order(o: Objective, layers: list[Layer], widths: list, offsets: list[int]) -> Tensor:
@@ -265,7 +253,7 @@ def ekfac(objective: Objective) -> dict[str, Block]:
     factors: dict[str, list[Tensor]] = {}
     for name, signal in layer_pieces(objective):
         if signal.gradient is None:
-            a, delta = _with_one(signal).flatten(0, 1), signal.deltas.flatten(0, 2)
+            a, delta = _with_one(signal.inputs, signal.bias).flatten(0, 1), signal.deltas.flatten(0, 2)
             sums = [delta.T @ delta, a.T @ a]
         else:
             sums = [signal.gradient.square().sum((0, 1))]
@@ -276,7 +264,7 @@ def ekfac(objective: Objective) -> dict[str, Block]:
         if name not in bases:
             continue
         left, right = bases[name]
-        a, delta, biased[name] = _with_one(signal) @ right, signal.deltas @ left, signal.bias
+        a, delta, biased[name] = _with_one(signal.inputs, signal.bias) @ right, signal.deltas @ left, signal.bias
         if a.shape[1] == 1:
             new = delta[:, :, 0].square().sum(1).T @ a[:, 0].square()
         else:
@@ -313,9 +301,8 @@ def ekfac_inverse(objective: Objective, shift: float) -> Callable[[Tensor], Tens
     return lambda v: torch.cat([one(part, *b) for part, b in zip(v.split(sizes, 1), blocks.values(), strict=True)], 1)
 
 
-def _with_one(signal: gradients.Signal) -> Tensor:
-    a = signal.inputs
-    return torch.cat([a, torch.ones_like(a[..., :1])], 2) if signal.bias else a
+def _with_one(a: Tensor, bias: bool) -> Tensor:
+    return torch.cat([a, torch.ones_like(a[..., :1])], -1) if bias else a
 
 
 def _eigenvectors(matrix: Tensor) -> Tensor:

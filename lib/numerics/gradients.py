@@ -155,10 +155,8 @@ def signals(model: nn.Module, state: dict, x: Tensor, cotangent: Callable[[Tenso
         room -= need
     for group in groups:
         edges = [call.edge for call in group]
-        passes = [
-            torch.autograd.grad(logits, edges, directions[:, c].contiguous(), retain_graph=True)
-            for c in range(directions.shape[1])
-        ]
+        back = lambda direction: torch.autograd.grad(logits, edges, direction.contiguous(), retain_graph=True)  # noqa: B023
+        passes = [back(direction) for direction in directions.unbind(1)]
         for i, call in enumerate(group):
             yield _signal(call, torch.stack([each[i] for each in passes], 1))
 
@@ -176,10 +174,7 @@ def layer_order(model: nn.Module, state: dict, x: Tensor) -> list[str]:
 
 
 def written(signal: Signal) -> Tensor:
-    """G of every example and output, ``(n, c, q)``: the weight row by row, then the bias.
-
-    Cost: T·d·p multiplications an example and output.
-    """
+    """G of every example and output, ``(n, c, q)``, the weight row by row, then the bias: T·d·p multiplications."""
     a, delta, bias, gradient = signal
     if gradient is not None:
         return gradient
@@ -200,8 +195,8 @@ def squared_norms(signal: Signal) -> Tensor:
         return (a.square().sum(2) + bias) * delta[:, :, 0].square().sum(2)
     if positions * (d + p) < d * p:
         return (delta @ delta.mT * (a @ a.mT + float(bias))[:, None]).sum((2, 3))
-    written = (delta.mT.flatten(1, 2) @ a).square().sum(2).view(*delta.shape[:2], p).sum(2)
-    return written + delta.sum(2).square().sum(2) if bias else written
+    of_weight = (delta.mT.flatten(1, 2) @ a).square().sum(2).view(*delta.shape[:2], p).sum(2)
+    return of_weight + delta.sum(2).square().sum(2) if bias else of_weight
 
 
 def products(one: Signal, other: Signal) -> Tensor:
@@ -252,19 +247,13 @@ def rows_at_once(model: nn.Module, state: dict, x: Tensor) -> int:
 def gradient_rows(objective: Objective, x: Tensor, y: Tensor | None = None) -> Iterator[Tensor]:
     """``∇ℓᵢ`` for a few examples at a time, ``(b, p)``; without y ``∇f_c(xᵢ)``, ``(b·k, p)``, output by output.
 
-    Args:
-        x: ``(n, …)``. y: ``(n, k)``; both as from ``objective.place``.
-
-    Cost: a backward pass an example (and output).
+    x ``(n, …)`` and y ``(n, k)`` are as from ``objective.place``. Cost: a backward pass an example (and output).
     """
     yield from _rows(objective, x, y, 1 if y is not None else objective.y.shape[1])
 
 
 def curvature_rows(objective: Objective) -> Iterator[Tensor]:
-    """Rows R of ``(1/n) RᵀR = (1/n) Σ Jᵀ (∇²_f ℓ) J``, the Gauss–Newton matrix without penalty: k of each example.
-
-    Cost: k backward passes an example.
-    """
+    """Rows R of ``(1/n) RᵀR = (1/n) Σ Jᵀ (∇²_f ℓ) J``, the Gauss–Newton matrix without penalty: k of each example."""
     yield from _rows(objective, objective.x, None, objective.y.shape[1], curvature=True)
 
 
@@ -302,11 +291,7 @@ def along(objective: Objective, x: Tensor, y: Tensor | None, directions: Tensor)
 
 
 def layer_pieces(objective: Objective) -> Iterator[tuple[str, Signal]]:
-    """Each layer's factors of the gradients that make up the Gauss–Newton matrix (:func:`curvature_rows`).
-
-    Raises:
-        ValueError: for layers other than Linear, Conv2d and BatchNorm.
-    """
+    """Each layer's factors of the :func:`curvature_rows`; ValueError for layers but Linear, Conv2d and BatchNorm."""
     order = layer_order(objective.model, {**objective.weights, **objective.buffers}, objective.x)
     outputs = objective.y.shape[1]
     for rows, _ in _row_pieces(objective, objective.x, None, outputs, objective.n, copies=2):
@@ -323,12 +308,11 @@ def curvature_root(f: Tensor, loss: str) -> Tensor:
 
 def mean_square_norm(objective: Objective) -> float:
     """Mean of ‖∇ℓᵢ‖² over the training examples."""
-    total = 0.0
     if _order(objective) is None:
-        total = sum(float(rows.square().sum()) for rows in gradient_rows(objective, objective.x, objective.y))
-    else:
-        for rows, labels in _row_pieces(objective, objective.x, objective.y, 1, objective.n):
-            total += sum(float(squared_norms(signal).sum()) for signal in _signals(objective, rows, labels))
+        return sum(float(r.square().sum()) for r in gradient_rows(objective, objective.x, objective.y)) / objective.n
+    total = 0.0
+    for rows, labels in _row_pieces(objective, objective.x, objective.y, 1, objective.n):
+        total += sum(float(squared_norms(signal).sum()) for signal in _signals(objective, rows, labels))
     return total / objective.n
 
 
@@ -386,10 +370,7 @@ def _by_torch(o: Objective, x: Tensor, y: Tensor | None, *, curvature=False) -> 
 def coordinates(model: nn.Module, per_layer: int | None, *, seed: int = 0) -> dict[str, Tensor | None]:
     """Which coordinates of each (flattened) parameter tensor are kept: ascending indices, or None for all of them.
 
-    The choice for a tensor depends on ``seed``, its place and its size alone.
-
-    Raises:
-        ValueError: if ``per_layer`` is below 1.
+    The choice for a tensor depends on ``seed``, its place and its size alone. ValueError if ``per_layer`` is below 1.
 
     Example:
         >>> {name: None if kept is None else len(kept) for name, kept in coordinates(nn.Linear(9, 2), 5).items()}
@@ -409,12 +390,8 @@ def jacobians(model: nn.Module, x: Tensor, *, per_layer: int | None = None, seed
     """``J (n·k, p)``, the derivatives of all outputs on x; p counts all parameters, or the coordinates kept.
 
     Args:
-        model: any module that maps ``(n, …)`` to ``(n, k)``.
-        x: examples ``(n, …)``; cast to the model's type and device.
+        model: any module that maps ``(n, …)`` to ``(n, k)``; x and the result are in its type and on its device.
         per_layer: coordinates to keep of each parameter tensor; None = all. ``seed`` draws them.
-
-    Returns:
-        In the model's type and on its device.
 
     Raises:
         ValueError: for outputs that are not ``(n, k)``, or ``per_layer`` below 1.
@@ -448,16 +425,13 @@ def jacobians(model: nn.Module, x: Tensor, *, per_layer: int | None = None, seed
 
 
 def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int | None = None) -> Tensor:
-    """Neural tangent kernel ``Θ(x, x) (n·k, n·k)``, or ``Θ(other, x) (m·k, n·k)``, exact and without a Jacobian.
+    """Neural tangent kernel ``Θ(x, x) (n·k, n·k)``, or ``Θ(other, x) (m·k, n·k)``, exact, without a Jacobian.
 
     Args:
         model: with parameters in linear, convolutional and batch-normalization layers.
         x: examples ``(n, …)``. other: those of the rows of a cross-kernel, as ``leave_one_out`` wants it.
         memory: bytes that may be taken besides the kernel, a quarter of what is free by default. Where it does not
             hold the factors of all examples, they are computed again for each pair of blocks.
-
-    Returns:
-        In the model's type; symmetric without ``other``.
 
     Raises:
         ValueError: for other layers, or outputs that are not ``(n, k)``.
@@ -482,9 +456,8 @@ def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int
             for b in range(0, len(x) if other is not None else a + 1, block):
                 down, across = slice(a * outputs, (a + block) * outputs), slice(b * outputs, (b + block) * outputs)
                 same = other is None and a == b
-                parts = signals(net, state, rows[a : a + block], _every_output)
-                others = None if same else signals(net, state, x[b : b + block], _every_output)
-                for part in parts:
+                others = signals(net, state, x[b : b + block], _every_output)
+                for part in signals(net, state, rows[a : a + block], _every_output):
                     pair = part if same else next(others)  # both stand still at the same layer
                     kernel[down, across] += products(part, pair).flatten(2).flatten(0, 1)
                 if other is None and not same:
@@ -495,15 +468,8 @@ def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int
 def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, device: str = "cpu") -> Tensor:
     """The same for each of E networks, in one block, not divided by anything (Paul et al. 2021, appendix B.3).
 
-    Args:
-        parameters: name → ``(E, …)``, running statistics among them.
-        x: ``(m, …)``.
-
-    Returns:
-        ``(E, m·k, m·k)``, on the CPU.
-
-    Raises:
-        ValueError: if the model has parameters in another kind of layer, or one is missing.
+    From parameters name → ``(E, …)``, running statistics among them, on x ``(m, …)``: ``(E, m·k, m·k)``, on the CPU.
+    ValueError if the model has parameters in another kind of layer, or one is missing.
 
     Example:
         >>> from lib.networks.models import mlp

@@ -102,10 +102,7 @@ def _exact(o: Objective, damping: float, *, gauss_newton: bool) -> tuple[Solve, 
             stacklevel=4,
         )
 
-    def solve(v: Tensor) -> tuple[Tensor, dict]:
-        return ((v.double() @ vectors / shifted) @ vectors.T).to(v.dtype), {}
-
-    return solve, values
+    return lambda v: (((v.double() @ vectors / shifted) @ vectors.T).to(v.dtype), {}), values
 
 
 def _indefinite(lowest: float, damping: float) -> str:
@@ -205,8 +202,7 @@ def block_conjugate_gradient(
     residuals are coefficients of an orthonormal basis, which bears vectors that depend on each other.
 
     Args:
-        product: maps ``(c, p)`` to ``(c, p)``: rows times A.
-        vectors: ``(c, p)``.
+        product: maps ``(c, p)`` to ``(c, p)``: rows times A. vectors: ``(c, p)``.
         tol: stop where every residual is at most ``tol ‖vⱼ‖``. iterations: stop after that many steps at the latest.
 
     Returns:
@@ -335,13 +331,9 @@ def lissa(
     (Koh and Liang's own damping β is added to H/s: δ = βs.)
 
     Args:
-        product: ``(vectors (c, p), rows) -> (c, p)``, the Hessian over those examples.
-        vectors: ``(c, p)``.
+        product: ``(vectors (c, p), rows) -> (c, p)``, the Hessian over those examples. vectors: ``(c, p)``.
         n: examples to draw the batches from, with replacement. repeats: recursions to average.
         scale, damping, depth: s, δ, J.
-
-    Returns:
-        Solutions ``(c, p)``.
 
     Raises:
         Diverged: at the step where some ‖h_j‖ exceeds 2(j + 1)‖v‖: with 0 ≤ H_j + δI ≤ 2s it never exceeds half.

@@ -18,8 +18,6 @@ from torch.func import functional_call, grad
 from lib.networks.stacked import LOSSES, losses, targets
 
 WORKING = 2**28  # bytes of activations, or of written-out gradients, that one step may take
-NORMALIZATIONS = nn.modules.batchnorm._NormBase
-DROPOUTS = nn.modules.dropout._DropoutNd
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,10 @@ class Objective:
         """Σ ℓ over a batch, without the penalty."""
         return losses(self.outputs(weights, x), y, self.loss).sum()
 
-    def place(self, x: Tensor, y: Tensor | None = None, name: str = "test") -> tuple[Tensor, Tensor | None]:
+    def place(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Examples, and what the loss compares with, in the network's type and on its device."""
         like = next(iter(self.weights.values()))
-        _check_labels(x, y, self.y.shape[1], self.loss, name)
+        _check_labels(x, y, self.y.shape[1], self.loss, "test")
         return x.to(like), None if y is None else targets(y, self.y.shape[1], like.dtype).to(like.device)
 
     def batches(self, x: Tensor, *others: Tensor, times: int = 1, room: int | None = None) -> Iterator[tuple]:
@@ -94,14 +92,12 @@ def objective(
     Args:
         model: with its trained weights, maps ``(n, …)`` to ``(n, k)``.
         x, y: the training examples; labels ``(n,)``, or for ``mse`` also float values ``(n,)`` or ``(n, k)``.
-        weight_decay: λ.
-        loss: ``cross_entropy`` or ``mse``.
+        weight_decay: λ. loss: ``cross_entropy`` or ``mse``.
         reference: w_ref by parameter name (the initial weights, for decay to them); ``None`` is 0.
         dtype: ``torch.float64`` computes all in double precision; ``None`` keeps the model's.
 
     Raises:
-        ValueError: for shapes that disagree, an option out of range, frozen parameters, or batch normalization
-            without running statistics.
+        ValueError: for shapes that disagree, an option out of range, frozen parameters, or missing running statistics.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
@@ -157,10 +153,10 @@ def _check_modules(model: nn.Module) -> None:
         raise ValueError(f"every parameter of model counts, got {frozen[0]} frozen: take influence on the head alone")
     if not list(model.parameters()):
         raise ValueError("model must have parameters, got none")
-    normal = [m for m in model.modules() if isinstance(m, NORMALIZATIONS)]
+    normal = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     if any(m.running_mean is None for m in normal):
         raise ValueError("model has batch normalization without running statistics: an example's loss is not its own")
-    random = [m for m in model.modules() if isinstance(m, DROPOUTS) and m.p]
+    random = [m for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
     if moody := sorted({type(m).__name__ for m in normal + random if m.training}):
         warnings.warn(
             f"model is in training mode and has {', '.join(moody)}: influence is taken in evaluation mode "
