@@ -44,12 +44,9 @@ def checkup(x: Tensor, y: Tensor, *, x_test=None, y_test=None, rows=None, rows_t
         rows, rows_test: original row of each example, by which it is named; its position where left out.
         near: how close near-duplicates are, as a share of the median distance to the nearest other example.
 
-    Returns:
-        :class:`Checkup`. Its ``flags`` have ``duplicate_of`` and ``near_duplicate_of`` (the row of an earlier example,
-        −1 for none), ``contradicted`` (a copy or near copy has another label), ``in_test`` (the row of a test example
-        that is a copy or a near copy, −1), ``constant`` and ``not_finite``.
-
-    Cost: one n × (n + n_test) product, 2,048 rows at a time.
+    Flags are ``duplicate_of`` and ``near_duplicate_of`` (the row of an earlier example, −1 for none), ``contradicted``
+    (a copy or near copy has another label), ``in_test`` (the row of a test example that is a copy or a near copy, −1),
+    ``constant`` and ``not_finite``. Cost: one n × (n + n_test) product, 2,048 rows at a time.
 
     Example:
         >>> x = torch.tensor([[0.0, 1.0], [2.0, 2.0], [0.0, 1.0], [5.0, 3.0]])
@@ -170,9 +167,7 @@ def _nearest(a: Tensor, b: Tensor, *, same: bool) -> tuple[Tensor, Tensor]:
 
 def _flags(pairs, rows, rows_test, y, still, broken) -> pd.DataFrame:
     flags = pd.DataFrame({"row": rows, "label": y.numpy()})
-    for name in ("duplicate_of", "near_duplicate_of", "in_test"):
-        flags[name] = NONE
-    flags["contradicted"] = False
+    flags = flags.assign(duplicate_of=NONE, near_duplicate_of=NONE, in_test=NONE, contradicted=False)
     for pair in pairs.itertuples():
         if pair.part == "test":
             flags.loc[pair.a, "in_test"] = rows_test[pair.b]
@@ -232,11 +227,10 @@ def _classes(y, y_test) -> list[tuple]:
     small = (counts < 0.5 * fair).nonzero().flatten().tolist()
     named = [f"class {c}: {int(counts[c])}" for c in small]
     text = f"classes with less than half of a fair share ({fair:.0f} rows; smallest {int(counts.min())})"
-    lines = [_line(text, named, "read accuracy class by class; prune class by class")]
-    if len(y_test):
-        absent = [f"class {c}" for c in range(len(counts)) if not (y_test == c).any()]
-        lines.append(_line("classes without a test example", absent, "nothing is known of them from the test"))
-    return lines
+    few = _line(text, named, "read accuracy class by class; prune class by class")
+    absent = [f"class {c}" for c in range(len(counts)) if not (y_test == c).any()]
+    untested = _line("classes without a test example", absent, "nothing is known of them from the test")
+    return [few, untested] if len(y_test) else [few]
 
 
 class Votes(NamedTuple):

@@ -52,8 +52,6 @@ def errors_on_segment(
 
     Returns:
         ``(points, E, n)`` bool, True = wrong.
-
-    Cost: ``points``·E forward passes on x.
     """
     if points < 2:
         raise ValueError(f"points must be at least 2, both ends among them, got {points}")

@@ -33,8 +33,7 @@ GAIN = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 1.0}
 def wide_start(model: nn.Module, seeds: Sequence[int], activation: str = "relu") -> dict[str, Tensor]:
     """Initial weights N(0, gain²/inputs) of a chain of linear layers, biases 0: ``name → (r, …)``.
 
-    With gain √2 for ReLU and 5/3 for tanh (He et al. 2015) narrow networks of eight layers train; with torch's own
-    initialization the signal dies on the way.
+    With these gains (He et al. 2015) narrow networks of eight layers train; with torch's own the signal dies.
     """
     if activation not in GAIN:
         raise ValueError(f"activation must be one of {', '.join(GAIN)}, got {activation!r}")
@@ -113,8 +112,8 @@ def predicted_and_true_changes(
             "network": r, "percentile": np.repeat(percentiles, rows.shape[1]), "test": np.repeat(tests, rows.shape[1]),
             "row": rows.flatten(), "predicted": scores.gather(1, rows).flatten(), "removal": removal.flatten(),
         }  # fmt: skip
+        asked = [(slice(test, test + 1), chosen) for test, chosen in zip(tests, rows, strict=True)]
         for name, others in (also or {}).items():
-            asked = [(slice(test, test + 1), chosen) for test, chosen in zip(tests, rows, strict=True)]
             further = [others[r].on_loss(x_test[one], y_test[one], examples=chosen).on_loss for one, chosen in asked]
             columns[name] = torch.cat(further, 1)[0]
         if norms:
@@ -276,10 +275,8 @@ def train_net(
     different = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
     again = part_of(recipe, setting.share, len(y), schedule="constant", **different)
     losses = losses_on(model, trained.parameters, images.x_test, images.y_test)[0]
-    net = Net(
-        model, trained.parameters, recipe, again=again, images=images, setting=setting, seed=seed, losses=losses,
-        fitted=float(trained.accuracy_train[0]),
-    )  # fmt: skip
+    facts = {"seed": seed, "losses": losses, "fitted": float(trained.accuracy_train[0])}
+    net = Net(model, trained.parameters, recipe, again=again, images=images, setting=setting, **facts)
     begin = time.perf_counter()
     net.inverse.on_loss(images.x_test[:1], images.y_test[:1])
     net.seconds = time.perf_counter() - begin

@@ -112,9 +112,8 @@ def by_size(lines: Mapping[str, Mapping[int, Mapping]]) -> Figure:
     fig, ax = plt.subplots(figsize=(6, 3.4))
     for (name, line), (colour, marker) in zip(lines.items(), PAIRS, strict=False):
         bars(ax, list(line), list(line.values()), fmt=f"{marker}-", color=colour, label=name)
-    first = next(iter(lines.values()))
-    sizes = list(first)
-    plots.reference(ax, 0, "chance", interval=first[sizes[0]]["spearman_null"])
+    sizes, nulls = zip(*[(size, r["spearman_null"]) for size, r in next(iter(lines.values())).items()], strict=True)
+    plots.reference(ax, 0, "chance", interval=nulls[0])
     ax.set(xscale="log", xlabel="training images removed together", ylabel="Spearman with retraining", ylim=(-1, 1.05))
     ax.set_xticks(sizes, sizes)
     ax.legend(loc="lower left")

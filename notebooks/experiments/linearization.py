@@ -171,11 +171,6 @@ def linearized(training: Training, known: Kernels | None = None) -> Change:
     """All n examples, each left out of the linearized network's training (eq. 10 and 11).
 
     ``known`` are the kernels at the initial weights, if they are there already: they depend on neither λ nor time.
-
-    Example:
-        >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
-        >>> linearized(Training(nn.Linear(4, 1), x, y, x[:2], lr=0.1, steps=5)).squared_weights.shape
-        torch.Size([4])
     """
     known, n = known or kernels(training), len(training.x)
     changes = leave_one_out(
@@ -196,21 +191,15 @@ def retrained(
         store: a ``lib.store.Store``; what is kept are the changes and the weights of the full training.
 
     Cost: e + 1 trainings.
-
-    Example:
-        >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
-        >>> change, model = retrained(Training(nn.Linear(4, 1), x, y, x, lr=0.1, steps=5), torch.tensor([0, 2]))
-        >>> change.squared_weights.shape
-        torch.Size([2])
     """
     n, rows = len(training.x), torch.as_tensor(left_out)
     if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or not 0 <= rows.min() <= rows.max() < n:
         raise ValueError(f"left_out must be rows, integers from 0 to {n - 1}, got {rows.dtype} {tuple(rows.shape)}")
     start = {name: value.detach().cpu() for name, value in training.model.state_dict().items()}
     run = Run(precision=precision, device=device, progress=False)
-    everyone = _train(training, start, torch.full((1,), -1), run, store)
+    everyone = _train(training, start, torch.full((1,), -1), run=run, store=store)
     full = {name[2:]: value for name, value in everyone.items() if name.startswith("w.")}
-    shards = [_train(training, start, shard, run, store, full=full) for shard in rows.split(at_once)]
+    shards = [_train(training, start, shard, run=run, store=store, full=full) for shard in rows.split(at_once)]
     squared, predictions = (torch.cat([shard[name] for shard in shards]) for name in ("squared", "f"))
     model = copy.deepcopy(training.model)
     model.load_state_dict(full)
@@ -218,10 +207,7 @@ def retrained(
 
 
 def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, full: dict | None = None) -> dict:
-    """Networks without ``rows`` (−1: with all): predictions ``f``, and ‖w − w₋ᵢ‖² from the weights ``full``.
-
-    Without these, the weights of the first network, ``w.`` before their names.
-    """
+    """Networks without ``rows`` (−1: none): outputs ``f``, ‖w − w₋ᵢ‖² from ``full``; without it weights, ``w.…``."""
 
     def compute():
         recipe = Recipe(lr=training.lr, epochs=training.steps, batch_size=None, loss="mse", decay_to="init",
@@ -310,8 +296,7 @@ def influence_in_closed_form(
     """All n examples by influence functions with the Gauss–Newton matrix of the mean squared error; one output.
 
     Args:
-        known: kernels at the trained weights.
-        weight_decay, damping: λ and δ, of the mean loss.
+        known: kernels at the trained weights. weight_decay, damping: λ and δ, of the mean loss.
         scale, depth: s and J of LiSSA, whose mean is then taken in place of the inverse.
 
     Cost: 4n³ + 2mn² operations for m validation examples.

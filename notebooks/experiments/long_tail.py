@@ -128,8 +128,7 @@ def permuted_pair_counts(
     Dealing keeps every network's answers, and every example's number of networks; all true influences become zero, so
     what still passes θ_infl is selection bias. The mean over permutations is the expected number of false pairs.
 
-    ``candidates (n,)`` are the examples that may stand in a pair (those with mem ≥ θ_mem). One row a deal, as
-    :class:`PairCounts`.
+    ``candidates (n,)`` may stand in a pair (those with mem ≥ θ_mem). One row a deal, as :class:`PairCounts`.
 
     Cost: ``permutations`` times ``influence_of_seeing`` on the candidates, class by class.
     """

@@ -139,10 +139,8 @@ def retrain_and_mark(
 ) -> dict[tuple, Tensor]:
     """Train every plan with every seed, a block after the other: which test examples they get right, ``(S, n_test)``.
 
-    Args:
-        model, data, options: as ``experiments.pruning.train_plans`` has them; the data standardized.
-        plans: name → a function of a seed that gives the mask over the training rows, ``(n,)`` bool.
-        blocks: of numbers, such as those of :meth:`Clock.blocks`; the seeds are these plus ``first_seed``.
+    As ``experiments.pruning.train_plans`` does, but plans are functions of a seed that give the mask ``(n,)``, and the
+    seeds are the numbers in blocks, such as those of :meth:`Clock.blocks`, plus ``first_seed``.
     """
     marks: dict[tuple, list[Tensor]] = {name: [] for name in plans}
     for block in blocks:
@@ -285,14 +283,14 @@ def make_plan(
     fit: 50 of each class at the fewest, or all.
 
     Args:
-        names: of scores. x: standardized, ``(n, …)``. y: ``(r, n)``, the labellings.
+        x, y: standardized, ``(n, …)``, and the labellings, ``(r, n)``.
         minutes: for everything, from when ``time.perf_counter()`` was ``begun``.
         trials, networks, seeds: wished for: trainings on parts of the rows, trainings behind a score that is a mean
             over runs, retrainings of each of the ``plans`` (pruned sets).
     """
     if not (minutes > 0 and np.isfinite(minutes)):
         raise ValueError(f"minutes: expected more than 0, got {minutes}")
-    for name, wish in (("trials", trials), ("networks", networks), ("seeds", seeds)):
+    for name, wish in {"trials": trials, "networks": networks, "seeds": seeds}.items():
         if wish < 2:
             raise ValueError(f"{name}: expected 2 or more, since spread is measured, got {wish}")
     key = {
@@ -309,8 +307,7 @@ def make_plan(
     if cost["CG"] and cost["CG"] <= left / 3 and 4.0 * n**2 <= free_bytes() / 2:
         items.append(Item("CG", EXACT, 1, least=1, seconds=cost["CG"], power=2))
     elif cost["CG"]:  # blocks of 2n/k rows for k classes, and as much again for what is around them
-        seconds_a_draw = cost["CG"] * min(1.0, 16 / k**2)
-        items.append(Item("CG", "draws of a subsample", 10, least=1, seconds=seconds_a_draw, power=2))
+        items.append(Item("CG", "draws of a subsample", 10, 1, seconds=cost["CG"] * min(1.0, 16 / k**2), power=2))
     if cost["F-SI"]:
         items.append(Item("F-SI", "computation", 1, least=1, seconds=cost["F-SI"], power=3))
     if any(SCORES[name].group == "runs" for name in names):
@@ -402,11 +399,9 @@ def score(
 ) -> dict[str, Scored]:  # fmt: skip
     """Scores by name, of every labelling: ``lib.catalogue.compute``, but for what the judges have said already.
 
-    Args:
-        examples: as loaded, ``(n, c, h, w)`` or ``(n, d)``; ``x``: the same, standardized; ``y``: ``(r, n)``.
-        settings: with ``jitter`` where inputs repeat.
-        trials: for each labelling, of :func:`trial_blocks`; memorization and C-score are read off them.
-        store: a ``lib.store.Store`` for finished scores and shards.
+    ``examples`` are as loaded, ``(n, c, h, w)`` or ``(n, d)``, ``x`` the same, standardized; ``y`` is ``(r, n)``, and
+    ``settings`` have ``jitter`` where inputs repeat. Memorization and C-score are read off the ``trials`` of each
+    labelling (:func:`trial_blocks`). The ``store`` is for finished scores and shards.
     """
     common = {"seed": seed, "device": device, "store": store, "shards": store, "progress": False}
     grouped, scored, planned = by_group(names), {}, clock.planned.planned
@@ -456,10 +451,9 @@ def directions(examples: Tensor, x: Tensor) -> Tensor:
     It looks at directions alone (in one dimension there are only two), and an empty picture has none: pictures get that
     coordinate too where one of them is all zero.
     """
-    pictures = examples.ndim == 4
-    if pictures and examples.flatten(1).any(1).all():
+    if examples.ndim == 4 and examples.flatten(1).any(1).all():
         return examples
-    flat = (examples if pictures else x).flatten(1).double()
+    flat = (examples if examples.ndim == 4 else x).flatten(1).double()
     return torch.cat([flat, torch.ones(len(x), 1, dtype=torch.float64)], 1)
 
 

@@ -85,8 +85,8 @@ def leave_out(
 def proximal_bregman(model: nn.Module, x: Tensor, y: Tensor, removed: Tensor, **options) -> Response:
     """Proximal Bregman responses to the removal of g sets: what influence functions approximate.
 
-    Defined at any weights, converged or not. Arguments, errors and cost as in :func:`leave_out`; here ``damping`` δ
-    belongs to the objective, as it does to the influence function ``(G + (λ+δ)I)⁻¹``.
+    Defined at any weights, converged or not. Arguments and cost as in :func:`leave_out`; here ``damping`` δ belongs to
+    the objective, as it does to the influence function ``(G + (λ+δ)I)⁻¹``.
     """
     return _respond(model, x, y, removed, proximal=True, **options)
 

@@ -43,7 +43,6 @@ def removal_order(
         lr, steps, weight_decay: how the network is trained; the learning rate is that of the mean over the rows kept.
         every: share of the n rows after which the iterative strategies score anew.
         until: share of the rows that they order; the rest keeps the order of the last scores.
-        seed: draws the random order.
 
     Cost: an eigendecomposition; ``until/every`` of them, of ever fewer rows, for the iterative strategies.
     """
@@ -205,10 +204,8 @@ def unique_information(with_it: Tensor, without_it: Tensor, replaced: Tensor) ->
 
         I(w; zᵢ | S₋ᵢ) = KL(p(w | S) ‖ E_z p(w | S₋ᵢ, z))  ≤  KL(p(w | S) ‖ p(w | S₋ᵢ))   on average over zᵢ (eq. 1, 3)
 
-    Args:
-        with_it, without_it: weights after training on S and on S₋ᵢ, ``(r, p)``.
-        replaced: on S₋ᵢ and each of g draws in the example's place, ``(g, r, p)``; their Gaussians in equal parts are
-            the marginal. Its KL divergence is a mean over the samples ``with_it``.
+    Weights come from training on S and on S₋ᵢ, ``(r, p)``, and on S₋ᵢ and each of g draws in the example's place, ``(g,
+    r, p)``: their Gaussians in equal parts are the marginal, its KL divergence a mean over the samples ``with_it``.
     """
     log_density = lambda cloud: torch.distributions.MultivariateNormal(*gaussian(cloud)).log_prob(with_it)
     marginal = torch.stack([log_density(cloud) for cloud in replaced]).logsumexp(0) - math.log(len(replaced))
@@ -309,8 +306,7 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
 def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:
     """``Σ⁻¹ = (2b/ησ²) H`` for Langevin dynamics, Λ = σ²I, so that ``SI = (b/ησ²) ΔwᵀHΔw`` (eq. 15; Cook 1977).
 
-    H is of the mean loss, σ in the unit of a gradient. Without weights: ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²``, both in
-    ``LeaveOneOut`` (cross-kernel = kernel).
+    H is of the mean loss, σ in the unit of a gradient. ``ΔwᵀHΔw = ‖Δf(X)‖²/n + λ‖Δw‖²`` are both in ``LeaveOneOut``.
     """
     _check_positive(lr=lr, batch_size=batch_size, noise=noise)
     return hessian.to(F64) * (2 * batch_size / (lr * noise**2))

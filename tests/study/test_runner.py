@@ -375,7 +375,10 @@ def test_a_notebook_that_ends_early_has_failed(folder, tmp_path, way):
 def test_ctrl_c_stops_cleanly(folder, tmp_path):
     body = 'Path(os.environ["STUDY_RESULTS"], "pid").write_text(str(os.getpid()))\nimport time\ntime.sleep(60)\n'
     write(folder, "01_first", body, ())
-    command = f"import sys; from pathlib import Path; from lib.study import runner; sys.exit(runner.main([], Path({str(folder)!r})))"
+    command = (
+        "import sys; from pathlib import Path; from lib.study import runner; "
+        f"sys.exit(runner.main([], Path({str(folder)!r})))"
+    )
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     process = subprocess.Popen([sys.executable, "-c", command], env=environment, stderr=subprocess.PIPE, text=True)
     pid = tmp_path / "results/pid"
