@@ -77,7 +77,7 @@ from experiments.linearization import QUANTITIES, accuracy, correlation_gap, inf
 from lib import plots, statistics
 from lib.costs import best_seconds
 from lib.data import datasets
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 from lib.networks import models
 from lib.numerics.gradients import ntk
 from lib.numerics.spectral_filter import spectral_filter

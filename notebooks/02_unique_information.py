@@ -90,7 +90,7 @@ from experiments import unique_information
 from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, one_form, points, removal_order, successes
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise, text
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 from lib.networks import models
 from lib.networks.models import narrow_resnet, transferred
 from lib.numerics.gradients import jacobians

@@ -72,7 +72,7 @@ from experiments.long_tail import consistency, consistency_of_ensembles, display
 from lib import plots, statistics
 from lib.data import datasets
 from lib.data.score_files import Unavailable, published
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 from lib.networks import models, stacked
 from lib.rankings import are_neighbours, cosine, label_agreement
 from lib.scores import definitions

@@ -70,7 +70,7 @@ from experiments.pruning import retrain_craig
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise, published_c_scores, score_files
 from lib.data.datasets import DATA
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 from lib.networks import models, stacked
 from lib.numerics.gradients import cosine_distance, tangent_kernel
 from lib.scores import complexity_gap, definitions

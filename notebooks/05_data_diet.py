@@ -76,7 +76,7 @@ import torch
 from experiments import dynamics, pruning
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand

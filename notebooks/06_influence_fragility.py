@@ -78,7 +78,7 @@ from experiments.response import leave_out, optimum, proximal_bregman
 from lib import plots, rankings, statistics
 from lib.data import datasets
 from lib.ledger import verdicts
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
 from lib.scores.influence import influence, inverse_hessian

@@ -66,7 +66,7 @@ from lib import catalogue, plots, rankings, statistics
 from lib import rankings as sides
 from lib.data import datasets, noise, provenance, read_scores
 from lib.data.datasets import DATA
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
 from lib.scores.memorization import subsets

@@ -1,4 +1,4 @@
-"""Small notebooks of their own for the tests of the runner, with profiles and claims."""
+"""Small notebooks for the tests of the runner, with profiles and claims."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ profile: str = "laptop"  # names the folder of results
 seed: int = 0  # draws everything
 rate: float = 0.1  # step size, in units of # marks
 flip: bool = False  # whether to flip
-sizes: list[int] = [1, 2]  # widths
+sizes: list = [1, 2]  # widths
 dataset: str = "digits"  # a name or a file
 
 # %%
 import json, os
 from pathlib import Path
-from lib.ledger.ledger import Ledger
+from lib.ledger import Ledger
 
 ledger = Ledger("NN", profile, claims="claims.yaml")
 

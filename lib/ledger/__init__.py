@@ -1,4 +1,4 @@
-"""What the papers claim, how a verdict is reached, and what the notebooks found."""
+"""What the papers claim, what was found, and what came of each claim."""
 
 from lib.ledger.ledger import Ledger
 

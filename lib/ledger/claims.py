@@ -21,15 +21,29 @@ A claim has the fields below. ``side``, ``effect`` and ``threshold`` are one val
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import yaml
 
 from lib.ledger.verdicts import DIRECT, RULES, THRESHOLD
 
 CLAIMS = Path(__file__).resolve().parents[2] / "notebooks" / "claims.yaml"
-TEXTS = ("id", "notebook", "paper", "where", "claim", "published", "rule", "measure", "waits", "later", "sized")
+
+_TEXT, _SIDE = {"type": "string"}, {"minimum": -1, "maximum": 1}
+_OPTIONAL = {"waits": "", "later": "", "sized": "paper"}
+_FIELDS = {
+    **dict.fromkeys(("id", "paper", "where", "claim", "published", "measure", "waits", "later"), _TEXT),
+    "notebook": {"type": "string", "pattern": r"^\d\d$"},
+    "rule": {"enum": list(RULES)},
+    "sized": {"enum": ["paper", "study"]},
+    "settings": {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True},
+    "side": _SIDE | {"type": ["integer", "object"], "additionalProperties": _SIDE | {"type": "integer"}},
+    "effect": {"type": ["number", "null", "object"], "additionalProperties": {"type": ["number", "null"]}},
+    "threshold": {"type": ["number", "object"], "additionalProperties": {"type": "number"}},
+}
+SCHEMA = {"type": "object", "properties": _FIELDS, "required": list(_FIELDS), "additionalProperties": False}
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,7 @@ def load_claims(path: str | Path | None = None) -> dict[str, Claim]:
     """
     path = Path(path or CLAIMS)
     entries = yaml.safe_load(path.read_text("utf8"))
-    if not isinstance(entries, list) or not all(isinstance(e, Mapping) for e in entries):
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise ValueError(f"{path.name} must be a list of claims")
     claims = {}
     for entry in entries:
@@ -79,65 +93,44 @@ def load_claims(path: str | Path | None = None) -> dict[str, Claim]:
 
 def _claim(entry: dict) -> Claim:
     name = entry.get("id", f"claim without id ({str(entry)[:60]}…)")
-
-    def refuse(field, expected, got=None):
-        raise ValueError(f"{name}: {field} must be {expected}, got {(entry.get(field) if got is None else got)!r}")
-
-    for field, default in (("sized", "paper"), ("waits", ""), ("later", "")):
-        entry.setdefault(field, default)
-    entry.setdefault("threshold", THRESHOLD.get(entry.get("rule"), 0.0) if entry.get("rule") != "share" else None)
-    known = {field.name for field in fields(Claim)}
-    if set(entry) != known:
-        missing, unknown = sorted(known - set(entry)), sorted(map(str, set(entry) - known))
-        raise ValueError(f"{name}: missing fields {missing}, unknown fields {unknown}; valid are {sorted(known)}")
-    for field in TEXTS:
-        if not isinstance(entry[field], str):
-            refuse(field, "text (in quotes where YAML would read a number)")
-    if not (len(entry["notebook"]) == 2 and entry["notebook"].isdigit()):
-        refuse("notebook", "two digits in quotes, such as '04'")
-    if entry["rule"] not in RULES:
-        refuse("rule", "one of " + ", ".join(RULES))
-    if entry["sized"] not in ("paper", "study"):
-        refuse("sized", "'paper' or 'study'")
+    entry = _OPTIONAL | entry
+    if entry.get("rule") != "share":
+        entry.setdefault("threshold", THRESHOLD.get(entry.get("rule"), 0.0))
+    for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(entry):
+        field = " at ".join(map(str, error.path)) or "fields"
+        raise ValueError(f"{name}: {field}: {error.message}; see the top of lib/ledger/claims.py")
     settings = entry["settings"]
-    if not isinstance(settings, list) or not all(isinstance(s, str) and s for s in settings):
-        refuse("settings", "a list of texts (quote '1:4' and '20%')")
-    if len(set(settings)) < len(settings):
-        refuse("settings", "unique")
     if entry["rule"] == "trend" and len(settings) < 3 and set(settings) != set(DIRECT):
-        refuse("settings", f"at least 3 in the order of the sweep, or {list(DIRECT)}, for a trend")
+        expected = f"at least 3 in the order of the sweep, or {list(DIRECT)}, for a trend"
+        raise ValueError(f"{name}: settings must be {expected}, got {settings}")
     keys = settings or [""]
     for field in ("side", "effect", "threshold"):
         given = entry[field] if isinstance(entry[field], Mapping) else dict.fromkeys(keys, entry[field])
         if set(given) != set(keys):
-            refuse(field, f"one value, or one for each of {settings}")
-        allowed = (int,) if field == "side" else (int, float, type(None)) if field == "effect" else (int, float)
-        if not all(isinstance(v, allowed) and not isinstance(v, bool) for v in given.values()):
-            refuse(field, "1, -1 or 0" if field == "side" else "a number (chance, for a share)")
+            raise ValueError(f"{name}: {field} must be one value, or one for each of {settings}, got {given}")
         entry[field] = given
     for key in keys:
         side, effect, threshold = (entry[field][key] for field in ("side", "effect", "threshold"))
-        if side not in (-1, 0, 1):
-            refuse("side", "1, -1 or 0", side)
         if side == 0 and entry["rule"] != "identity" and not (effect and effect > 0):
-            refuse("effect", "a margin above 0 where side is 0")
+            raise ValueError(f"{name}: effect must be a margin above 0 where side is 0, got {effect}")
         if side and effect is not None and side * (effect - threshold) < 0:
-            refuse("effect", f"on the claimed side ({side:+d}) of {threshold:g}", effect)
+            raise ValueError(f"{name}: effect must be on the claimed side ({side:+d}) of {threshold:g}, got {effect}")
     return Claim(**entry | {"settings": tuple(settings)})
 
 
 def criterion(claim: Claim) -> str:
     """When the claim counts as reproduced, in words, from rule, measure, side, effect and settings."""
-    sides, threshold, first = set(claim.side.values()), _listed(claim, "threshold"), claim.keys[0]
+    sides, threshold, size = set(claim.side.values()), _listed(claim, "threshold"), _listed(claim, "effect")
     way = (
-        {1: "above", -1: "below"}.get(next(iter(sides)), "")
+        {1: "above", -1: "below"}.get(*sides)
         if len(sides) == 1
         else f"on the claimed side ({_listed(claim, 'side')}) of"
     )
-    size, whose = _listed(claim, "effect"), "published" if claim.sized == "paper" else "size set by us"
+    whose = "published" if claim.sized == "paper" else "size set by us"
     if claim.rule == "identity":
-        text = f"largest relative error below {claim.threshold[first]:g} in float64" + _everywhere(claim)
-        return f"{claim.measure}: {text}"
+        where = f" for each of {'; '.join(claim.settings)}" if claim.settings else ""
+        allowed = claim.threshold[claim.keys[0]]
+        return f"{claim.measure}: largest relative error below {allowed:g} in float64{where}"
     if sides == {0}:
         text = f"95% interval within ±{size} of {threshold}"
     elif claim.rule == "trend":
@@ -150,26 +143,15 @@ def criterion(claim: Claim) -> str:
         text = f"ratio {way} {threshold}" + (" that reaches the size" if size else "")
     else:
         text = f"95% interval {way} chance (null band, or {threshold})" + (" that reaches the size" if size else "")
-    text += _among(claim)
+    if (many := len(claim.settings)) > 1:
+        names = claim.settings if many <= 5 else (claim.settings[0], "…", claim.settings[-1])
+        names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(names)})"  # else they stand at the sizes
+        text += f" in at least {math.ceil(2 * many / 3)} of {many} settings{names}, opposite in none"
     if size and sides != {0}:
         text += f"; {whose}: {size}"
-        text += (
-            f" (an interval that holds {threshold} and not this counts against)" if claim.rule == "difference" else ""
-        )
+        if claim.rule == "difference":
+            text += f" (an interval that holds {threshold} and not this counts against)"
     return f"{claim.measure}: {text}"
-
-
-def _among(claim: Claim) -> str:
-    many = len(claim.settings)
-    if many < 2:
-        return ""
-    names = claim.settings if many <= 5 else (claim.settings[0], "…", claim.settings[-1])
-    names = "" if len(set(claim.effect.values())) > 1 else f" ({'; '.join(names)})"
-    return f" in at least {math.ceil(2 * many / 3)} of {many} settings{names}, opposite in none"
-
-
-def _everywhere(claim: Claim) -> str:
-    return f" for each of {'; '.join(claim.settings)}" if claim.settings else ""
 
 
 def _listed(claim: Claim, field: str) -> str:

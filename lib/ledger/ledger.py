@@ -12,12 +12,13 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from lib.ledger.claims import Claim, criterion, load_claims
+from lib.ledger.claims import CLAIMS, Claim, criterion, load_claims
 from lib.ledger.tables import criteria_table, in_words, verdict_table
 from lib.ledger.verdicts import judge, runs_needed
 from lib.store import results_folder
 
-PACKAGES = ("training-example-worth", "torch", "numpy", "scipy", "scikit-learn")
+VERDICTS = CLAIMS.parent / "verdicts"  # the committed records, <profile>/NN.json
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
 class Ledger:
@@ -25,7 +26,7 @@ class Ledger:
 
     Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, null, note,
     criterion, findings, verdict, profile, versions}}``. A ledger's first record starts that file afresh; to open one
-    loses nothing.
+    loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, stands before the file's ``.json``.
 
     Args:
         notebook: its number, ``"04"``; a name such as ``"04_cg_score_pruning"`` is cut to it.
@@ -52,7 +53,9 @@ class Ledger:
         self._owners = {name: claim.notebook for name, claim in every.items()}
         if not self.owned:
             raise ValueError(f"notebook must be one of {sorted(set(self._owners.values()))}, got {notebook!r}")
-        self.path = _file(results, profile, self.notebook)
+        folder = results_folder(profile)  # also checks the name
+        folder = folder if results is None else Path(results) / profile
+        self.path = folder / "claims" / f"{self.notebook}{os.environ.get('STUDY_PARTIAL', '')}.json"
 
     def record(
         self,
@@ -80,15 +83,20 @@ class Ledger:
             ValueError: for an unknown id or another notebook's, a NaN, a missing or reversed interval, one number
                 where there are settings (or the reverse), or None without a reason.
         """
-        claim = self._claim(id)
+        if id not in self.owned:
+            owner = (
+                f"belongs to notebook {self._owners[id]}, this is" if id in self._owners else "is no claim of notebook"
+            )
+            raise ValueError(f"{id} {owner} {self.notebook}, which has {', '.join(self.owned)}")
+        claim = self.owned[id]
         note = note or (claim.waits if value is None else "")
         values = _by_setting(claim, "value", value, _number)
         if all(v is None for v in values.values()) and not note:
             raise ValueError(f"value of {id} is None: say why in note")
         intervals = {s: i for s, i in _by_setting(claim, "interval", interval, _interval).items() if i is not None}
-        chance = {s: (t, t) for s, t in claim.threshold.items()} | {
-            s: band for s, band in _by_setting(claim, "null", null, _band).items() if band is not None
-        }
+        band = lambda null, name: _interval((null, null) if isinstance(null, int | float) else null, name)
+        bands = {s: ends for s, ends in _by_setting(claim, "null", null, band).items() if ends is not None}
+        chance = {s: (t, t) for s, t in claim.threshold.items()} | bands
         bare = [s for s in claim.keys if values.get(s) is not None and s not in intervals]
         if bare and claim.rule not in ("identity", "cost"):
             raise ValueError(f"interval of {id}{_at(bare[0])} must be (low, high): a {claim.rule} is judged by it")
@@ -105,7 +113,10 @@ class Ledger:
             "note": "; ".join(filter(None, notes)), "criterion": criterion(claim), "findings": plain(findings),
             "verdict": verdict, "profile": self.profile, "versions": versions(),
         }  # fmt: skip
-        self._write()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(self.found, indent=1, ensure_ascii=False, allow_nan=False), "utf8")
+        os.replace(temporary, self.path)
 
     def criteria(self) -> Styler:
         """What this notebook will judge, and how: for its head, before any run."""
@@ -122,74 +133,41 @@ class Ledger:
             raise ValueError(f"notebook {self.notebook} owns claims that were not recorded: {', '.join(missing)}")
         return verdict_table(self.owned.values(), self.found, self.profile)
 
-    def _claim(self, id: str) -> Claim:
-        if id in self.owned:
-            return self.owned[id]
-        if id in self._owners:
-            raise ValueError(f"{id} belongs to notebook {self._owners[id]}, this is {self.notebook}")
-        raise ValueError(f"id must be one of notebook {self.notebook}'s claims ({', '.join(self.owned)}), got {id!r}")
 
-    def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.found, indent=1, ensure_ascii=False, allow_nan=False), "utf8")
-        os.replace(temporary, self.path)
+def read_records(folder: str | Path) -> dict[str, dict]:
+    """All records by id, from the ``NN.json`` of ``<results>/<profile>/claims`` or of ``VERDICTS / profile``."""
+    files = sorted(Path(folder).glob("[0-9][0-9].json"))
+    return {name: record for file in files for name, record in json.loads(file.read_text("utf8")).items()}
 
 
-def summary(
-    results: str | Path | None = None, profile: str = "laptop", claims: str | Path | None = None
-) -> pd.DataFrame:
-    """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what was found under a profile.
+def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) -> pd.DataFrame:
+    """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what the records say of each.
 
     Returns:
         columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, note, later. The verdict of
         what no run recorded is "not run"; the note says where a run was judged by an earlier form of its criterion.
     """
-    every, found = load_claims(claims), {}
-    for notebook in sorted({claim.notebook for claim in every.values()}):
-        path = _file(results, profile, notebook)
-        if path.exists():
-            found |= json.loads(path.read_text("utf8"))
-    if stray := sorted(set(found) - set(every)):
-        warnings.warn(
-            f"results under {profile!r} hold claims that claims.yaml does not: {', '.join(stray)}", stacklevel=2
-        )
+    every = load_claims(claims)
+    if stray := sorted(set(records) - set(every)):
+        warnings.warn(f"the records hold claims that claims.yaml does not: {', '.join(stray)}", stacklevel=2)
     rows = []
     for name, claim in every.items():
-        one = found.get(
-            name, {"verdict": "not run", "note": "", "n": None, "value": None, "criterion": criterion(claim)}
-        )
-        ours = "; ".join(in_words(claim, one, judged_only=True)) if name in found else ""
-        changed = "judged by an earlier criterion" if one["criterion"] != criterion(claim) else ""
+        stated = criterion(claim)
+        record = records.get(name, {"verdict": "not run", "note": "", "n": None, "criterion": stated})
+        changed = "judged by an earlier criterion" if record["criterion"] != stated else ""
         rows.append({
             "id": name, "notebook": claim.notebook, "paper": claim.paper, "claim": claim.claim,
-            "published": claim.published, "ours": ours,
-            "n": one["n"], "criterion": one["criterion"], "verdict": one["verdict"],
-            "note": "; ".join(filter(None, [one["note"], changed])), "later": claim.later,
+            "published": claim.published,
+            "ours": "; ".join(in_words(claim, record, judged_only=True)) if name in records else "",
+            "n": record["n"], "criterion": record["criterion"], "verdict": record["verdict"],
+            "note": "; ".join(filter(None, [record["note"], changed])), "later": claim.later,
         })  # fmt: skip
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
 
-def committed(folder: Path, profile: str = "laptop") -> dict[str, dict]:
-    """What the committed runs found: claim → record, from ``<folder>/<profile>/NN.json``."""
-    files = sorted((folder / profile).glob("[0-9][0-9].json"))
-    return {name: one for path in files for name, one in json.loads(path.read_text("utf8")).items()}
-
-
 def versions() -> dict[str, str]:
     """The versions that made a result."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _file(results: str | Path | None, profile: str, notebook: str) -> Path:
-    folder = results_folder(profile)  # also checks the name
-    return (folder if results is None else Path(results) / profile) / "claims" / f"{notebook}.json"
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _at(setting: str) -> str:
@@ -231,10 +209,6 @@ def _interval(interval, name: str) -> tuple[float, float]:
     return low, high
 
 
-def _band(null, name: str) -> tuple[float, float]:
-    return (_number(null, name),) * 2 if isinstance(null, int | float) else _interval(null, name)
-
-
 def _remarks(claim: Claim, values: dict, intervals: dict, chance: dict, findings: dict, n: int | None) -> list[str]:
     """Which settings were not measured or not judged, and how many runs would decide the open ones."""
     there = {s for s, v in values.items() if v is not None}
@@ -247,10 +221,9 @@ def _remarks(claim: Claim, values: dict, intervals: dict, chance: dict, findings
         return remarks
     factors = {}
     for s in (s for s in claim.keys if s in there and findings[s] == "open" and claim.side[s]):
-        start = (
-            claim.threshold[s] if claim.rule == "difference" else max(chance[s], key=lambda end: claim.side[s] * end)
-        )
+        band = [claim.threshold[s]] if claim.rule == "difference" else chance[s]
         if claim.effect[s] is not None:
+            start = max(band, key=lambda end: claim.side[s] * end)
             factors[s] = runs_needed(intervals[s], claim.effect[s], start)
     factor = max((f for f in factors.values() if 1 < f < 1e6), default=0.0)
     if factor:

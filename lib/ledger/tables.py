@@ -42,17 +42,23 @@ def verdict_table(claims: Iterable[Claim], found: Mapping[str, Mapping], profile
 
 def in_words(claim: Claim, found: Mapping, *, judged_only: bool = False) -> list[str]:
     """What was found, a line a setting (the claim's first, then, if wanted, those not judged), with n on the last."""
-    value, interval, findings = (found.get(name) for name in ("value", "interval", "findings"))
+    value, findings = found["value"], found["findings"]
     if value is None:
         return ["–"]
     if not claim.settings:
-        lines = [number(value, interval)]
+        lines = [in_digits(found)]
     else:
         order = [s for s in claim.settings if s in value]
         order += [] if judged_only else [s for s in value if s not in claim.settings]
-        shown = {s: "–" if value[s] is None else number(value[s], (interval or {}).get(s)) for s in order}
-        lines = [f"{MARKS[findings[s]] if s in findings else '·'} {s}: {shown[s]}" for s in order]
+        lines = [f"{MARKS[findings[s]] if s in findings else '·'} {s}: {in_digits(found, s)}" for s in order]
     return [*lines[:-1], lines[-1] + (f" (n = {found['n']:,})" if found.get("n") is not None else "")]
+
+
+def in_digits(found: Mapping, setting: str = "") -> str:
+    """The number that a record has at a setting (none for a single number), and its interval; a dash for no number."""
+    single = lambda by: (by or {}).get(setting) if isinstance(found["value"], Mapping) else None if setting else by
+    value = single(found["value"])
+    return "–" if value is None else number(value, single(found["interval"]))
 
 
 def markdown(table: pd.DataFrame, columns: Sequence[str] = ("id", "claim", "published", "ours", "verdict")) -> str:
@@ -66,12 +72,9 @@ def markdown(table: pd.DataFrame, columns: Sequence[str] = ("id", "claim", "publ
         <BLANKLINE>
         1 reproduced
     """
-    cell = lambda column, text: (
-        f"{LOOKS[text][0]} {text}" if column == "verdict" else "" if pd.isna(text) else str(text)
-    )
-    clean = lambda text: " ".join(text.split()).replace("|", "\\|")
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[clean(cell(column, row[column])) for column in columns] for _, row in table.iterrows()]
+    shown = table[list(columns)].assign(verdict=[f"{LOOKS[name][0]} {name}" for name in table.verdict])
+    clean = lambda text: " ".join(str(text).split()).replace("|", "\\|")
+    lines = [columns, ["---"] * len(columns), *(map(clean, row) for row in shown.itertuples(index=False))]
     counts = [f"{(table.verdict == name).sum()} {name}" for name in LOOKS if (table.verdict == name).any()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" + " · ".join(counts)
 

@@ -115,11 +115,8 @@ def sweep(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[float
     rho = _rank_correlation(values + noise)
     change, wide = values[-1] - values[0], math.hypot(half[0], half[-1])
     low, high = np.quantile(rho, [0.025, 0.975])
-    return (
-        float(_rank_correlation(values[None])[0]),
-        (float(low), float(high)),
-        (float(change - wide), float(change + wide)),
-    )
+    at_values = float(_rank_correlation(values[None])[0])
+    return at_values, (float(low), float(high)), (float(change - wide), float(change + wide))
 
 
 def correlation(value: float, interval: Interval, *, side: int, effect: float | None, null: Interval) -> str:

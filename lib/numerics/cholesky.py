@@ -1,8 +1,7 @@
 """Cholesky factor of a symmetric positive definite matrix in row panels: half the memory, products at full speed.
 
-Row panel i holds rows ``lo:hi`` of the lower triangle as one contiguous matrix of shape ``(hi − lo, hi)``, so the
-upper triangle is never allocated and n rows take about ``n²/2`` numbers. Each tile is written by one product whose
-inner length is everything to its left ("left-looking"), which is where a processor multiplies fastest.
+Row panel i holds rows ``lo:hi`` of the lower triangle as one matrix ``(hi − lo, hi)``: n rows take about ``n²/2``
+numbers. Each tile is written by one product with everything to its left, where a processor multiplies fastest.
 """
 
 import itertools
@@ -51,10 +50,8 @@ def factorize(
 
     Args:
         fill: ``fill(lo, hi, out)`` writes ``H[lo:hi, :hi]`` into ``out``; called once a panel, in order.
-        starts: where panels start, ending in n: see ``edges``.
-        dtype, device: of the panels.
-        tick: called after each panel with its share of the n³/3 operations.
-        names: what to call the rows in an error; default their numbers.
+        starts: where panels start, ending in n: see ``edges``. dtype, device: of the panels.
+        tick: called after each panel with its share of the n³/3 operations. names: of the rows in an error.
 
     Raises:
         NotPositiveDefinite: in this precision; names the row where that shows.
@@ -107,8 +104,7 @@ def solve(panels: list[Tensor], b: Tensor) -> Tensor:
 def inverse_diagonal(panels: list[Tensor], start: int = 0, tick: Tick = lambda done: None) -> Tensor:
     """Diagonal of ``H⁻¹`` from row ``start`` (an edge) on: squared column sums of L⁻¹, a block of columns at a time.
 
-    L⁻¹ is never stored: a block of its columns is the forward substitution of a block of the identity, so beside the
-    panels only ``(n − start) × block`` numbers are needed. Operations: ``(n − start)³/3``.
+    L⁻¹ is never stored: beside the panels ``(n − start) × block`` numbers are needed. Operations: ``(n − start)³/3``.
     """
     n = panels[-1].shape[1]
     panels = [panel for panel in panels if bounds(panel)[0] >= start]

@@ -17,16 +17,13 @@ from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
 
 from lib.networks.stacked import Layer, chain, chain_forward, loss_gradient, times_slope
-from lib.numerics import gradients
 from lib.numerics.gradients import curvature_root, curvature_rows, layer_pieces
 from lib.numerics.objective import WORKING, Objective, flat, named
-
-# torch's own forward-mode derivatives use what torch has deprecated; it says so once, on the first product
-warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
 
 STRIPS = 4  # of columns, in which a symmetric product is computed
 SMALL = 40  # parameters up to which all eigenvalues are as easy
 PASSES = 6  # copies of the activations that a product holds for each vector
+BLOCK_BYTES = 2**25  # of one pair of layers' products before they are summed over examples
 
 
 def hessian_product(
@@ -49,13 +46,18 @@ def hessian_product(
     together = max(1, min(len(vectors), WORKING // (8 * PASSES * objective.activation_bytes)))
     room = max(WORKING, 16 * objective.p * x.element_size())  # batches that outweigh the copies of the weights
     out = torch.empty_like(vectors)
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         for into, block in zip(out.split(together), vectors.split(together), strict=True):
             tangents, total = named(block, objective.weights), 0
-            for some, label in objective.batches(x, y, times=PASSES * len(block), room=room):
-                total = total + flat(vmap(lambda v: one(objective, some, label, v))(tangents))  # noqa: B023
+            for batch in objective.batches(x, y, times=PASSES * len(block), room=room):
+                total = total + flat(vmap(lambda v: one(objective, *batch, v))(tangents))  # noqa: B023
             into.copy_(total).div_(len(x)).add_(block, alpha=objective.weight_decay)
     return out
+
+
+def _quiet() -> warnings.catch_warnings:
+    """torch's own forward-mode derivatives use what torch has deprecated, and say so."""
+    return warnings.catch_warnings(action="ignore", category=FutureWarning)
 
 
 def _newton_product(objective: Objective, x: Tensor, y: Tensor, v: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +92,7 @@ def example_hessians(objective: Objective) -> Tensor:
         product = lambda v: _newton_product(objective, x[None], y[None], v)
         return torch.cat([part.flatten(1) for part in vmap(product)(identity).values()], 1)
 
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         pieces = objective.batches(objective.x, objective.y, times=PASSES * objective.p)
         h = torch.cat([vmap(one)(*batch) for batch in pieces])
     h.diagonal(dim1=1, dim2=2).add_(objective.weight_decay)
@@ -119,13 +121,8 @@ def extreme_eigenvalues(
 ) -> tuple[float, float]:
     """Lowest and highest eigenvalue of a symmetric operator by Lanczos (ARPACK), to ``tol`` times the largest size.
 
-    Ritz values lie inside the spectrum: the true lowest may be lower by that much.
-
-    Args:
-        product: maps ``(c, p)`` to ``(c, p)``.
-        like: any vector ``(p,)``, for its type and device.
-
-    Cost: some 50 to 300 products with one vector.
+    Ritz values lie inside the spectrum: the true lowest may be lower by that much. ``product`` maps ``(c, p)`` to
+    ``(c, p)``; ``like`` is any vector ``(p,)``, for its type and device. Cost: some 50 to 300 products with one vector.
 
     Example:
         >>> lowest, highest = extreme_eigenvalues(lambda v: v * torch.tensor([-1.0, 0.5, 3.0]), torch.zeros(3))
@@ -155,9 +152,6 @@ def _lanczos(product, like: Tensor, which: str, count: int, tol: float, seed: in
     start = torch.randn(p, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).numpy()
     operator = LinearOperator((p, p), matvec=apply, dtype="float64")
     return eigsh(operator, count, which=which, tol=tol, v0=start, ncv=min(p - 1, 30), return_eigenvectors=False)
-
-
-BLOCK_BYTES = 2**25  # of one pair of layers' products before they are summed over examples
 
 
 def chain_hessian(objective: Objective, layers: list[Layer], *, gauss_newton: bool = False) -> Tensor:
@@ -196,16 +190,17 @@ def _add(
     w, h = [o.weights[layer.weight] for layer in layers], chain_forward(layers, x.flatten(1), affine)
     kinds = [layer.activation for layer in layers[:-1]]
     slopes = [times_slope(kind, torch.ones_like(a), a) for kind, a in zip(kinds, h[1:-1], strict=True)]
-    bends = [_bend(*pieces) for pieces in zip(kinds, h[1:-1], slopes, strict=True)]
+    bend = {nn.Tanh: lambda a, slope: -2 * a * slope, nn.SELU: lambda a, slope: slope * (a < 0)}  # φ″ from φ and φ′
+    flat_bend = lambda a, slope: torch.zeros_like(a)
+    bends = [bend.get(kind, flat_bend)(a, slope) for kind, a, slope in zip(kinds, h[1:-1], slopes, strict=True)]
     root = curvature_root(h[-1], o.loss)
     delta, c = [loss_gradient(h[-1], y, o.loss)], [root.mT @ root]
-    for weight, slope, bend in zip(w[:0:-1], slopes[::-1], bends[::-1], strict=True):
+    for weight, slope, bent in zip(w[:0:-1], slopes[::-1], bends[::-1], strict=True):
         back = delta[0] @ weight
         inner = slope[:, :, None] * (weight.T @ c[0] @ weight) * slope[:, None]
-        c.insert(0, inner if gauss_newton else inner + torch.diag_embed(bend * back))
+        c.insert(0, inner if gauss_newton else inner + torch.diag_embed(bent * back))
         delta.insert(0, back * slope)
-    with_one = lambda a, bias: a if bias is None else torch.cat([a, torch.ones_like(a[:, :1])], 1)
-    inputs = [with_one(a, layer.bias) for a, layer in zip(h[:-1], layers, strict=True)]
+    inputs = [_with_one(a, layer.bias is not None) for a, layer in zip(h[:-1], layers, strict=True)]
     for i, (weight, a) in enumerate(zip(w, inputs, strict=True)):
         e = torch.eye(len(weight), dtype=x.dtype, device=x.device).expand(len(x), -1, -1)  # Eᵀ, (n, out, out′)
         for j in range(i, len(w)):
@@ -219,13 +214,6 @@ def _add(
             total[offsets[i] : offsets[i + 1], offsets[j] : offsets[j + 1]] += summed.transpose(0, 1).flatten(0, 1)
 
 
-def _bend(kind: type[nn.Module] | None, h: Tensor, slope: Tensor) -> Tensor:
-    """φ″ where the output was ``h`` and φ′ is ``slope``."""
-    if kind is nn.Tanh:
-        return -2 * h * slope
-    return slope * (h < 0) if kind is nn.SELU else torch.zeros_like(h)
-
-
 def _in_order(o: Objective, layers: list[Layer], widths: list, offsets: list[int]) -> Tensor:
     """Where the parameters, in the model's order, stand among the layers' ``(out, in + 1)``."""
     places = {}
@@ -235,20 +223,6 @@ def _in_order(o: Objective, layers: list[Layer], widths: list, offsets: list[int
         if biased:
             places[layer.bias] = grid[:, into]
     return torch.cat([places[name] for name in o.weights])
-
-
-# --- ekfac ----------------------------------------------------------------------------------------------------------
-#
-# EK-FAC: the Gauss–Newton matrix, a block a layer, each diagonal in a Kronecker-factored basis (George et al. 2018).
-#
-# For a layer with inputs a (and a 1 for the bias) and derivatives δ at its outputs, an example's gradient is
-# G = Σₜ δₜaₜᵀ, and the block is
-#
-#     E[vec G vec Gᵀ] ≈ (Q_B ⊗ Q_A) Λ (Q_B ⊗ Q_A)ᵀ,     Λ = E[(Q_Bᵀ G Q_A)²]
-#
-# with Q_A, Q_B the eigenvectors of E[Σₜ aₜaₜᵀ] and E[Σₜ δₜδₜᵀ], and E the mean over the training examples and, exactly,
-# over the network's own distribution of the labels (for ½‖f − y‖², a Gaussian of variance 1). Λ makes the diagonal in
-# that basis exact. Normalization layers have their diagonal.
 
 
 class Block(NamedTuple):
@@ -261,7 +235,15 @@ class Block(NamedTuple):
 
 
 def ekfac(objective: Objective) -> dict[str, Block]:
-    """The blocks by layer, in the order of the parameters.
+    """EK-FAC: G without its penalty, a block a layer, diagonal in a Kronecker-factored basis (George et al. 2018).
+
+    For a layer with inputs a (and a 1 for the bias) and derivatives δ at its outputs, G = Σₜ δₜaₜᵀ for an example, and
+
+        E[vec G vec Gᵀ] ≈ (Q_B ⊗ Q_A) Λ (Q_B ⊗ Q_A)ᵀ,     Λ = E[(Q_Bᵀ G Q_A)²]
+
+    with Q_A, Q_B the eigenvectors of E[Σₜ aₜaₜᵀ] and E[Σₜ δₜδₜᵀ], and E the mean over the training examples and,
+    exactly, over the network's own distribution of the labels (for ½‖f − y‖², a Gaussian of variance 1). Λ makes the
+    diagonal in that basis exact. Normalization layers have their diagonal. Blocks are in the order of the parameters.
 
     Raises:
         ValueError: for layers other than Linear, Conv2d and BatchNorm.
@@ -271,18 +253,18 @@ def ekfac(objective: Objective) -> dict[str, Block]:
     factors: dict[str, list[Tensor]] = {}
     for name, signal in layer_pieces(objective):
         if signal.gradient is None:
-            a, delta = _with_one(signal).flatten(0, 1), signal.deltas.flatten(0, 2)
-            found = [delta.T @ delta, a.T @ a]
+            a, delta = _with_one(signal.inputs, signal.bias).flatten(0, 1), signal.deltas.flatten(0, 2)
+            sums = [delta.T @ delta, a.T @ a]
         else:
-            found = [signal.gradient.square().sum((0, 1))]
-        factors[name] = [old + new for old, new in zip(factors[name], found, strict=True)] if name in factors else found
+            sums = [signal.gradient.square().sum((0, 1))]
+        factors[name] = [old + new for old, new in zip(factors[name], sums, strict=True)] if name in factors else sums
     bases = {name: [_eigenvectors(f) for f in pair] for name, pair in factors.items() if len(pair) == 2}
     values, biased = {name: pair[0] for name, pair in factors.items() if len(pair) == 1}, {}
     for name, signal in layer_pieces(objective):
         if name not in bases:
             continue
         left, right = bases[name]
-        a, delta, biased[name] = _with_one(signal) @ right, signal.deltas @ left, signal.bias
+        a, delta, biased[name] = _with_one(signal.inputs, signal.bias) @ right, signal.deltas @ left, signal.bias
         if a.shape[1] == 1:
             new = delta[:, :, 0].square().sum(1).T @ a[:, 0].square()
         else:
@@ -306,32 +288,21 @@ def ekfac_inverse(objective: Objective, shift: float) -> Callable[[Tensor], Tens
     if min(float(b.values.min()) for b in blocks.values()) + shift <= 10 * torch.finfo(objective.x.dtype).eps * top:
         raise ValueError(f"the EK-FAC matrix is singular: give damping or weight_decay, such as {1e-3 * top:.2g}")
 
-    def solve(v: Tensor) -> Tensor:
-        out, at = torch.empty_like(v), 0
-        for block in blocks.values():
-            size = block.values.numel()
-            piece = v[:, at : at + size]
-            out[:, at : at + size] = _solve_block(block, piece, shift)
-            at += size
-        return out
+    def one(v: Tensor, left: Tensor | None, right: Tensor | None, values: Tensor, bias: bool) -> Tensor:
+        if left is None:
+            return v / (values + shift)
+        rows, columns = values.shape
+        weights = v[:, : rows * (columns - bias)].view(-1, rows, columns - bias)
+        g = torch.cat([weights, v[:, rows * (columns - 1) :, None]], 2) if bias else weights
+        g = left @ ((left.T @ g @ right) / (values + shift)) @ right.T
+        return torch.cat([g[..., :-1].flatten(1), g[..., -1]], 1) if bias else g.flatten(1)
 
-    return solve
-
-
-def _solve_block(block: Block, v: Tensor, shift: float) -> Tensor:
-    left, right, values, bias = block
-    if left is None:
-        return v / (values + shift)
-    rows, columns = values.shape
-    weights = v[:, : rows * (columns - bias)].view(-1, rows, columns - bias)
-    g = torch.cat([weights, v[:, rows * (columns - 1) :, None]], 2) if bias else weights
-    g = left @ ((left.T @ g @ right) / (values + shift)) @ right.T
-    return torch.cat([g[..., :-1].flatten(1), g[..., -1]], 1) if bias else g.flatten(1)
+    sizes = [block.values.numel() for block in blocks.values()]
+    return lambda v: torch.cat([one(part, *b) for part, b in zip(v.split(sizes, 1), blocks.values(), strict=True)], 1)
 
 
-def _with_one(signal: gradients.Signal) -> Tensor:
-    a = signal.inputs
-    return torch.cat([a, torch.ones_like(a[..., :1])], 2) if signal.bias else a
+def _with_one(a: Tensor, bias: bool) -> Tensor:
+    return torch.cat([a, torch.ones_like(a[..., :1])], -1) if bias else a
 
 
 def _eigenvectors(matrix: Tensor) -> Tensor:

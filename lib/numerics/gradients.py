@@ -1,4 +1,4 @@
-"""Gradients of single examples from their factors, without writing them out.
+"""Gradients of single examples: from their factors without writing them out, as rows, and as tangent kernels.
 
 A linear or convolutional layer multiplies the inputs aₜ (d numbers) at each of T positions by its weights to get p
 numbers (a dense layer has one position, a convolution as many as its output has pixels, with patches for inputs).
@@ -7,10 +7,15 @@ product of two examples' gradients are
 
     G = Σₜ δₜ aₜᵀ,        ⟨G, G′⟩ = Σₜₜ′ (aₜ·a′ₜ′)(δₜ·δ′ₜ′)        (Goodfellow 2015; Li et al. 2022, "ghost norms")
 
-A bias adds 1 to aₜ·a′ₜ′. One backward pass gives the δ of all examples and layers; each layer then takes the
-factors or its own G, written out block by block, whichever needs fewer multiplications (Bu et al. 2022). Both are
-exact. Networks are in evaluation mode: batch normalization with its running statistics, so that no example's
-gradient depends on the others.
+A bias adds 1 to aₜ·a′ₜ′. One backward pass gives the δ of all examples and layers; each layer then takes the factors
+or its own G, written out block by block, whichever needs fewer multiplications (Bu et al. 2022). Both are exact. What
+works for any layer falls back on torch.func. Networks are in evaluation mode: batch normalization with its running
+statistics, dropout off, so that no example's gradient depends on the others.
+
+Row i·k + c of a Jacobian J is ∂f_c(xᵢ)/∂w; columns run over ``model.named_parameters()`` in order. The tangent kernel
+is Θ = JJᵀ. ``per_layer`` keeps a random subset of coordinates of each parameter tensor, at most that many of each,
+times √(p/s) for s kept of p: their kernel is an unbiased estimate of Θ, and the squared norm of ``Jᵀα`` one of the
+whole (Harutyunyan et al. 2021, section 5: 2,000 a layer). The whole kernel is often as cheap.
 """
 
 import copy
@@ -27,10 +32,10 @@ from torch.func import functional_call, grad, jacrev, vmap
 from lib.costs import free_bytes
 from lib.networks import stacked
 from lib.networks.stacked import loss_gradient
-from lib.numerics.objective import WORKING, Objective, flat
+from lib.numerics.objective import WORKING, Objective, flat, output_count
 
-FACTOR_BYTES = 2**28  # bytes that one step may take
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d)
+MOST = 64  # examples that torch.func takes at once
 
 
 class Signal(NamedTuple):
@@ -145,17 +150,20 @@ def signals(model: nn.Module, state: dict, x: Tensor, cotangent: Callable[[Tenso
         need = math.prod(call.shape) * directions.shape[1] * x.element_size()
         if not groups or need > room:
             groups.append([])
-            room = FACTOR_BYTES
+            room = WORKING
         groups[-1].append(call)
         room -= need
     for group in groups:
         edges = [call.edge for call in group]
-        passes = [
-            torch.autograd.grad(logits, edges, directions[:, c].contiguous(), retain_graph=True)
-            for c in range(directions.shape[1])
-        ]
+        back = lambda direction: torch.autograd.grad(logits, edges, direction.contiguous(), retain_graph=True)  # noqa: B023
+        passes = [back(direction) for direction in directions.unbind(1)]
         for i, call in enumerate(group):
             yield _signal(call, torch.stack([each[i] for each in passes], 1))
+
+
+def _every_output(f: Tensor) -> Tensor:
+    """The cotangents of every logit on its own, ``(n, k, k)``."""
+    return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
 
 
 def layer_order(model: nn.Module, state: dict, x: Tensor) -> list[str]:
@@ -166,10 +174,7 @@ def layer_order(model: nn.Module, state: dict, x: Tensor) -> list[str]:
 
 
 def written(signal: Signal) -> Tensor:
-    """G of every example and output, ``(n, c, q)``: the weight row by row, then the bias.
-
-    Cost: T·d·p multiplications an example and output.
-    """
+    """G of every example and output, ``(n, c, q)``, the weight row by row, then the bias: T·d·p multiplications."""
     a, delta, bias, gradient = signal
     if gradient is not None:
         return gradient
@@ -190,8 +195,8 @@ def squared_norms(signal: Signal) -> Tensor:
         return (a.square().sum(2) + bias) * delta[:, :, 0].square().sum(2)
     if positions * (d + p) < d * p:
         return (delta @ delta.mT * (a @ a.mT + float(bias))[:, None]).sum((2, 3))
-    written = (delta.mT.flatten(1, 2) @ a).square().sum(2).view(*delta.shape[:2], p).sum(2)
-    return written + delta.sum(2).square().sum(2) if bias else written
+    of_weight = (delta.mT.flatten(1, 2) @ a).square().sum(2).view(*delta.shape[:2], p).sum(2)
+    return of_weight + delta.sum(2).square().sum(2) if bias else of_weight
 
 
 def products(one: Signal, other: Signal) -> Tensor:
@@ -216,7 +221,7 @@ def products(one: Signal, other: Signal) -> Tensor:
             out[i] = (delta[i].reshape(c, -1) @ mixed.T).view(c, m, e)
         return out
     out = torch.zeros(n * c, m * e, dtype=delta.dtype, device=delta.device)
-    step = max(1, FACTOR_BYTES // ((n * c + m * e) * d * delta.element_size()))
+    step = max(1, WORKING // ((n * c + m * e) * d * delta.element_size()))
     for at in range(0, p, step):
         left = (delta[..., at : at + step].mT.flatten(1, 2) @ a).view(n * c, -1)
         right = left if other is one else (epsilon[..., at : at + step].mT.flatten(1, 2) @ b).view(m * e, -1)
@@ -236,47 +241,32 @@ def rows_at_once(model: nn.Module, state: dict, x: Tensor) -> int:
             p, d = call.module.out_channels, call.module.weight[0].numel()
             positions = out // p
             work = max(work, positions * d + min(2 * positions**2, p * d))
-    return max(1, min(4096, FACTOR_BYTES // ((kept + work) * x.element_size())))
-
-
-# --- example gradients ----------------------------------------------------------------------------------------------
-#
-# Gradients of each example's loss, or of each of its outputs, a few examples at a time: never all of them at once.
-#
-# From the layers' factors where all layers are of a kind that has them, by torch.func elsewhere.
-
-
-ROWS_BYTES = 2**28  # of written-out gradients that exist at once
+    return max(1, min(4096, WORKING // ((kept + work) * x.element_size())))
 
 
 def gradient_rows(objective: Objective, x: Tensor, y: Tensor | None = None) -> Iterator[Tensor]:
     """``∇ℓᵢ`` for a few examples at a time, ``(b, p)``; without y ``∇f_c(xᵢ)``, ``(b·k, p)``, output by output.
 
-    Args:
-        x: ``(n, …)``. y: ``(n, k)``; both as from ``objective.place``.
-
-    Cost: a backward pass an example (and output).
+    x ``(n, …)`` and y ``(n, k)`` are as from ``objective.place``. Cost: a backward pass an example (and output).
     """
     yield from _rows(objective, x, y, 1 if y is not None else objective.y.shape[1])
 
 
 def curvature_rows(objective: Objective) -> Iterator[Tensor]:
-    """Rows R of ``(1/n) RᵀR = (1/n) Σ Jᵀ (∇²_f ℓ) J``, the Gauss–Newton matrix without penalty: k of each example.
-
-    Cost: k backward passes an example.
-    """
+    """Rows R of ``(1/n) RᵀR = (1/n) Σ Jᵀ (∇²_f ℓ) J``, the Gauss–Newton matrix without penalty: k of each example."""
     yield from _rows(objective, objective.x, None, objective.y.shape[1], curvature=True)
 
 
 def _rows(objective: Objective, x: Tensor, y: Tensor | None, outputs: int, *, curvature=False) -> Iterator[Tensor]:
-    room = max(1, ROWS_BYTES // (outputs * objective.p * x.element_size()))
+    room = max(1, WORKING // (outputs * objective.p * x.element_size()))
     order = _order(objective)
-    for some, label in _row_pieces(objective, x, y, outputs, room):
+    for rows, labels in _row_pieces(objective, x, y, outputs, room):
         if order is None:
-            yield _by_torch(objective, some, label, curvature=curvature)
+            yield _by_torch(objective, rows, labels, curvature=curvature)
         else:
-            parts = dict(zip(order, _signals(objective, some, label, curvature=curvature), strict=True))
-            yield torch.cat([written(parts[name]).flatten(0, 1) for name in _in_place(objective, order)], 1)
+            parts = dict(zip(order, _signals(objective, rows, labels, curvature=curvature), strict=True))
+            in_place = [name for name, _ in objective.model.named_modules() if name in parts]
+            yield torch.cat([written(parts[name]).flatten(0, 1) for name in in_place], 1)
 
 
 def along(objective: Objective, x: Tensor, y: Tensor | None, directions: Tensor) -> Tensor:
@@ -288,63 +278,50 @@ def along(objective: Objective, x: Tensor, y: Tensor | None, directions: Tensor)
     order = _order(objective)
     if order is None:
         return torch.cat([rows @ directions.T for rows in gradient_rows(objective, x, y)])
-    sizes = {name: sum(w.numel() for w in _module(objective, name).parameters(recurse=False)) for name in order}
-    names = _in_place(objective, order)
-    per_layer = dict(zip(names, directions.split([sizes[name] for name in names], 1), strict=True))
+    layers = [(name, module) for name, module in objective.model.named_modules() if name in order]
+    sizes = [sum(w.numel() for w in module.parameters(recurse=False)) for _, module in layers]
+    per_layer = {name: part for (name, _), part in zip(layers, directions.split(sizes, 1), strict=True)}
     outputs = 1 if y is not None else objective.y.shape[1]
-    room = max(1, ROWS_BYTES // (outputs * max(sizes.values()) * x.element_size()))
-    found = []
-    for some, label in _row_pieces(objective, x, y, outputs, room):
-        parts = zip(order, _signals(objective, some, label), strict=True)
-        found.append(sum(_inner(signal, per_layer[name]) for name, signal in parts))
-    return torch.cat(found)
+    room = max(1, WORKING // (outputs * max(sizes) * x.element_size()))
+    blocks = []
+    for rows, labels in _row_pieces(objective, x, y, outputs, room):
+        parts = zip(order, _signals(objective, rows, labels), strict=True)
+        blocks.append(sum(_inner(signal, per_layer[name]) for name, signal in parts))
+    return torch.cat(blocks)
 
 
 def layer_pieces(objective: Objective) -> Iterator[tuple[str, Signal]]:
-    """Each layer's factors of the gradients that make up the Gauss–Newton matrix (:func:`curvature_rows`).
-
-    Raises:
-        ValueError: for layers other than Linear, Conv2d and BatchNorm.
-    """
+    """Each layer's factors of the :func:`curvature_rows`; ValueError for layers but Linear, Conv2d and BatchNorm."""
     order = layer_order(objective.model, {**objective.weights, **objective.buffers}, objective.x)
-    for some, label in _row_pieces(objective, objective.x, objective.y, objective.y.shape[1], objective.n, copies=2):
-        yield from zip(order, _signals(objective, some, label, curvature=True), strict=True)
+    outputs = objective.y.shape[1]
+    for rows, _ in _row_pieces(objective, objective.x, None, outputs, objective.n, copies=2):
+        yield from zip(order, _signals(objective, rows, None, curvature=True), strict=True)
 
 
 def curvature_root(f: Tensor, loss: str) -> Tensor:
     """``(b, k, k)`` with RᵀR = ∇²_f ℓ: the identity for ``mse``, ``diag(√s) − √s sᵀ`` of the softmax s else."""
     if loss == "mse":
-        return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
+        return _every_output(f)
     s = f.softmax(1)
     return torch.diag_embed(s.sqrt()) - s.sqrt()[:, :, None] * s[:, None]
 
 
 def mean_square_norm(objective: Objective) -> float:
     """Mean of ‖∇ℓᵢ‖² over the training examples."""
-    total = 0.0
     if _order(objective) is None:
-        total = sum(float(rows.square().sum()) for rows in gradient_rows(objective, objective.x, objective.y))
-    else:
-        for some, label in _row_pieces(objective, objective.x, objective.y, 1, objective.n):
-            total += sum(float(squared_norms(s).sum()) for s in _signals(objective, some, label))
+        return sum(float(r.square().sum()) for r in gradient_rows(objective, objective.x, objective.y)) / objective.n
+    total = 0.0
+    for rows, labels in _row_pieces(objective, objective.x, objective.y, 1, objective.n):
+        total += sum(float(squared_norms(signal).sum()) for signal in _signals(objective, rows, labels))
     return total / objective.n
 
 
 def _order(o: Objective) -> list[str] | None:
-    """Names of the layers in the order of their signals; None where some layer has no factors."""
+    """:func:`layer_order`, or None where some layer has no factors."""
     try:
         return layer_order(o.model, {**o.weights, **o.buffers}, o.x)
     except ValueError:
         return None
-
-
-def _in_place(o: Objective, order: list[str]) -> list[str]:
-    """The same in the order of the parameters."""
-    return [name for name, _ in o.model.named_modules() if name in order]
-
-
-def _module(o: Objective, name: str):
-    return o.model.get_submodule(name)
 
 
 def _row_pieces(o: Objective, x: Tensor, y: Tensor | None, outputs: int, room: int, copies: int = 4) -> Iterator[tuple]:
@@ -359,7 +336,7 @@ def _signals(o: Objective, x: Tensor, y: Tensor | None, *, curvature=False) -> I
             return curvature_root(f, o.loss)
         if y is not None:
             return loss_gradient(f, y, o.loss)[:, None]
-        return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
+        return _every_output(f)
 
     with torch.no_grad():
         yield from signals(o.model, {**o.weights, **o.buffers}, x, cotangent)
@@ -390,31 +367,10 @@ def _by_torch(o: Objective, x: Tensor, y: Tensor | None, *, curvature=False) -> 
         return (root @ rows.view(*root.shape[:2], -1)).flatten(0, 1)
 
 
-# --- jacobians ------------------------------------------------------------------------------------------------------
-#
-# Per-example, per-output Jacobians of a network at its present weights, and its neural tangent kernel Θ = JJᵀ.
-#
-# Rows run example by example and, within one, output by output: row i·k + c is ∂f_c(xᵢ)/∂w. Columns run over
-# ``model.named_parameters()`` in order. The model is taken as it is, in evaluation mode (batch-norm uses its running
-# statistics, dropout is off), so that one example's outputs do not depend on the others.
-#
-# ``per_layer`` keeps a random subset of coordinates of each parameter tensor, at most that many of each, times √(p/s)
-# for s kept of p: the kernel of the subset is then an unbiased estimate of Θ, and the squared norm of ``Jᵀα`` one of
-# the whole (Harutyunyan et al. 2021, section 5: 2,000 a layer). The whole kernel is often as cheap: ``ntk`` takes it
-# from the factors of the gradients (``lib.numerics.gradients``) and forms no Jacobian.
-
-
-AT_ONCE = 2**28  # bytes of whole gradients that exist at once before they are cut down or used
-MOST = 64  # examples that torch.func takes at once
-
-
 def coordinates(model: nn.Module, per_layer: int | None, *, seed: int = 0) -> dict[str, Tensor | None]:
     """Which coordinates of each (flattened) parameter tensor are kept: ascending indices, or None for all of them.
 
-    The choice for a tensor depends on ``seed``, its place and its size alone.
-
-    Raises:
-        ValueError: if ``per_layer`` is below 1.
+    The choice for a tensor depends on ``seed``, its place and its size alone. ValueError if ``per_layer`` is below 1.
 
     Example:
         >>> {name: None if kept is None else len(kept) for name, kept in coordinates(nn.Linear(9, 2), 5).items()}
@@ -434,12 +390,8 @@ def jacobians(model: nn.Module, x: Tensor, *, per_layer: int | None = None, seed
     """``J (n·k, p)``, the derivatives of all outputs on x; p counts all parameters, or the coordinates kept.
 
     Args:
-        model: any module that maps ``(n, …)`` to ``(n, k)``.
-        x: examples ``(n, …)``; cast to the model's type and device.
+        model: any module that maps ``(n, …)`` to ``(n, k)``; x and the result are in its type and on its device.
         per_layer: coordinates to keep of each parameter tensor; None = all. ``seed`` draws them.
-
-    Returns:
-        In the model's type and on its device.
 
     Raises:
         ValueError: for outputs that are not ``(n, k)``, or ``per_layer`` below 1.
@@ -451,24 +403,29 @@ def jacobians(model: nn.Module, x: Tensor, *, per_layer: int | None = None, seed
         >>> jacobians(nn.Linear(2, 1), torch.tensor([[3.0, 4.0]]))  # f(x) = w·x + b
         tensor([[3., 4., 1.]])
     """
-    keep, outputs, like = coordinates(model, per_layer, seed=seed), _outputs(model, x), next(model.parameters())
+    keep, outputs, like = coordinates(model, per_layer, seed=seed), output_count(model, x), next(model.parameters())
     width = sum(p.numel() if keep[name] is None else len(keep[name]) for name, p in model.named_parameters())
     needed, free = len(x) * outputs * width * like.element_size(), free_bytes(like.device)
     if needed > free:
         raise MemoryError(f"the Jacobian needs {needed / 1e9:.1f} GB, where {free / 1e9:.1f} GB are free: per_layer?")
-    j, done = like.new_empty(len(x) * outputs, width), 0
+    model = copy.deepcopy(model).eval()
+    state, buffers = {name: p.detach() for name, p in model.named_parameters()}, dict(model.named_buffers())
+    each = vmap(jacrev(lambda w, row: functional_call(model, {**w, **buffers}, (row[None],))[0]), (None, 0))
+    size = WORKING // (like.element_size() * outputs * sum(p.numel() for p in state.values()))
+    j, start_row = like.new_empty(len(x) * outputs, width), 0
     with torch.no_grad():
-        for piece in _pieces(model, x, keep, outputs):
-            j[done : done + len(piece)] = piece
-            done += len(piece)
+        for rows in x.split(min(MOST, max(1, size))):
+            parts = [value.reshape(len(rows) * outputs, -1) for value in each(state, rows.to(like)).values()]
+            for place, kept in enumerate(keep.values()):
+                if kept is not None:
+                    parts[place] = parts[place][:, kept].mul_((parts[place].shape[1] / len(kept)) ** 0.5)
+            torch.cat(parts, 1, out=j[start_row : start_row + len(rows) * outputs])
+            start_row += len(rows) * outputs
     return j
 
 
 def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int | None = None) -> Tensor:
-    """Neural tangent kernel ``Θ(x, x) (n·k, n·k)``, or ``Θ(other, x) (m·k, n·k)``: inner products of Jacobian rows.
-
-    Exact, from all parameters, and without a Jacobian. From a subset of the coordinates it is ``j @ j.T`` with
-    ``j = jacobians(model, x, per_layer=2000)``.
+    """Neural tangent kernel ``Θ(x, x) (n·k, n·k)``, or ``Θ(other, x) (m·k, n·k)``, exact, without a Jacobian.
 
     Args:
         model: with parameters in linear, convolutional and batch-normalization layers.
@@ -476,134 +433,43 @@ def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int
         memory: bytes that may be taken besides the kernel, a quarter of what is free by default. Where it does not
             hold the factors of all examples, they are computed again for each pair of blocks.
 
-    Returns:
-        In the model's type; symmetric without ``other``.
-
     Raises:
         ValueError: for other layers, or outputs that are not ``(n, k)``.
 
-    Cost: k backward passes an example (times (b + 1)/2 with b blocks); products as in ``products``, for
-    dense layers of widths d_l together n²Σ(k²d_l + d_{l−1}) multiplications.
+    Cost: k backward passes an example (times (b + 1)/2 with b blocks) and :func:`products`: for dense layers of widths
+    d_l together n²Σ(k²d_l + d_{l−1}) multiplications.
 
     Example:
         >>> ntk(nn.Linear(2, 1), torch.tensor([[3.0, 4.0], [1.0, 0.0]]))  # x·x′ + 1
         tensor([[26.,  4.],
                 [ 4.,  2.]])
     """
-    outputs, like = _outputs(model, x), next(model.parameters())
+    outputs, like = output_count(model, x), next(model.parameters())
     net, state = copy.deepcopy(model).eval(), {name: value.detach() for name, value in model.state_dict().items()}
     rows = x if other is None else other
     x, rows = x.to(like), rows.to(like)
     memory = free_bytes(like.device) // 4 if memory is None else memory
-    block = max(1, rows_at_once(net, state, x) * memory // (2 * outputs * FACTOR_BYTES))
+    block = max(1, rows_at_once(net, state, x) * memory // (2 * outputs * WORKING))
     kernel = like.new_zeros(len(rows) * outputs, len(x) * outputs).detach()
     with torch.no_grad():
         for a in range(0, len(rows), block):
             for b in range(0, len(x) if other is not None else a + 1, block):
                 down, across = slice(a * outputs, (a + block) * outputs), slice(b * outputs, (b + block) * outputs)
                 same = other is None and a == b
-                for part, pair in _paired(net, state, rows[a : a + block], None if same else x[b : b + block]):
+                others = signals(net, state, x[b : b + block], _every_output)
+                for part in signals(net, state, rows[a : a + block], _every_output):
+                    pair = part if same else next(others)  # both stand still at the same layer
                     kernel[down, across] += products(part, pair).flatten(2).flatten(0, 1)
                 if other is None and not same:
                     kernel[across, down] = kernel[down, across].T
     return kernel if other is not None else (kernel + kernel.T).div_(2)
 
 
-def weight_changes(
-    model: nn.Module, x: Tensor, coefficients: Tensor, *, per_layer: int | None = None, seed: int = 0
-) -> Tensor:
-    """``w − w₀ = Jᵀα`` from the coefficients of ``lib.scores.unique_information``, without ever holding J.
-
-    Args:
-        coefficients: α, ``(n, k)``, or the columns ``(n·k, c)`` of ``lib.scores.unique_information``.
-        per_layer, seed: as in ``jacobians``, for that projection of the weights.
-
-    Returns:
-        ``(p,)``, or ``(c, p)``, in the model's type.
-
-    Raises:
-        ValueError: for coefficients of another shape.
-
-    Cost: k backward passes an example and 2nkp operations a column.
-
-    Example:
-        >>> weight_changes(nn.Linear(2, 1), torch.tensor([[3.0, 4.0]]), torch.tensor([[2.0]]))
-        tensor([6., 8., 2.])
-    """
-    outputs, keep = _outputs(model, x), coordinates(model, per_layer, seed=seed)
-    single = tuple(coefficients.shape) == (len(x), outputs)
-    if not single and (coefficients.ndim != 2 or len(coefficients) != len(x) * outputs):
-        raise ValueError(
-            f"coefficients must be (n, k) = {(len(x), outputs)} or (n·k, c), got {tuple(coefficients.shape)}"
-        )
-    columns = coefficients.reshape(len(x) * outputs, -1)
-    done, total = 0, None
-    with torch.no_grad():
-        for piece in _pieces(model, x, keep, outputs):
-            left = columns[done : done + len(piece)].T.to(piece)
-            total = left @ piece if total is None else total.addmm_(left, piece)
-            done += len(piece)
-    return total[0] if single else total
-
-
-def _outputs(model: nn.Module, x: Tensor) -> int:
-    """k, or ValueError."""
-    with torch.no_grad():
-        shape = tuple(copy.deepcopy(model).eval()(x[:1].to(next(model.parameters()))).shape)
-    if len(shape) != 2 or shape[0] != 1:
-        raise ValueError(f"model must map (n, …) to (n, k), got outputs {shape} for one example")
-    return shape[1]
-
-
-def _paired(net, state, x: Tensor, other: Tensor | None) -> Iterator[tuple]:
-    """The gradients' factors of two sets of examples layer by layer; of one, with itself, for ``other=None``."""
-
-    def every_output(logits):
-        n, k = logits.shape
-        return torch.eye(k, dtype=logits.dtype, device=logits.device).expand(n, k, k)
-
-    first = signals(net, state, x, every_output)
-    if other is None:
-        yield from ((part, part) for part in first)
-    else:  # both stand still at the same layer
-        yield from zip(first, signals(net, state, other, every_output), strict=True)
-
-
-def _pieces(model: nn.Module, x: Tensor, keep: dict[str, Tensor | None], outputs: int) -> Iterator[Tensor]:
-    """Rows of J for a few examples at a time."""
-    model = copy.deepcopy(model).eval()
-    state = {name: p.detach() for name, p in model.named_parameters()}
-    buffers, like = dict(model.named_buffers()), next(iter(state.values()))
-    each = vmap(jacrev(lambda own, row: functional_call(model, {**own, **buffers}, (row[None],))[0]), (None, 0))
-    whole = like.element_size() * outputs * sum(p.numel() for p in state.values())
-    for part in x.split(min(MOST, max(1, AT_ONCE // whole))):
-        found = each(state, part.to(like))
-        yield torch.cat([_cut(found[name].reshape(len(part) * outputs, -1), keep[name]) for name in state], 1)
-
-
-def _cut(gradient: Tensor, kept: Tensor | None) -> Tensor:
-    """Columns ``kept`` of ``(rows, p)``, times √(p/s) for s of them."""
-    return gradient if kept is None else gradient[:, kept].mul_((gradient.shape[1] / len(kept)) ** 0.5)
-
-
 def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, device: str = "cpu") -> Tensor:
-    """Gram matrix of the gradients of all logits on some examples, per run: the data-dependent NTK.
+    """The same for each of E networks, in one block, not divided by anything (Paul et al. 2021, appendix B.3).
 
-        K = ΨΨᵀ,   row (i, c) of Ψ = ∂f_c(xᵢ)/∂w        (Paul et al. 2021, appendix B.3; not divided by anything)
-
-    Args:
-        model: parameters in linear, convolutional and batch-normalization layers.
-        parameters: name → ``(E, …)``.
-        x: ``(m, …)``.
-
-    Returns:
-        ``(E, m·k, m·k)``, symmetric, rows example by example and class by class within.
-
-    Raises:
-        ValueError: if the model has parameters in another kind of layer, or one is missing.
-
-    Cost: k backward passes, and the inner products layer by layer from their factors (``products``);
-    the Jacobian is never held. For dense layers of widths d_l, m²Σ(k²d_l + d_{l−1}) multiplications a run.
+    From parameters name → ``(E, …)``, running statistics among them, on x ``(m, …)``: ``(E, m·k, m·k)``, on the CPU.
+    ValueError if the model has parameters in another kind of layer, or one is missing.
 
     Example:
         >>> from lib.networks.models import mlp
@@ -615,15 +481,9 @@ def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *
     net, kernels = copy.deepcopy(model).eval().to(device), []
     for state in stacked.members(model, parameters, device=device):
         rows = x.to(device, next(iter(state.values())).dtype)
-        parts = signals(net, state, rows, _every_logit)
-        kernel = sum(products(part, part) for part in parts)
+        kernel = sum(products(part, part) for part in signals(net, state, rows, _every_output))
         kernels.append(kernel.flatten(2).flatten(0, 1).cpu())
     return torch.stack(kernels)
-
-
-def _every_logit(logits: Tensor) -> Tensor:
-    n, k = logits.shape
-    return torch.eye(k, dtype=logits.dtype, device=logits.device).expand(n, k, k)
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -13,13 +13,11 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call, grad
 
 from lib.networks.stacked import LOSSES, losses, targets
 
-WORKING = 2**28  # bytes of activations that one step may take
-NORMALIZATIONS = nn.modules.batchnorm._NormBase
-DROPOUTS = nn.modules.dropout._DropoutNd
+WORKING = 2**28  # bytes of activations, or of written-out gradients, that one step may take
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class Objective:
     @cached_property
     def activation_bytes(self) -> int:
         """What the modules' outputs take for one example."""
-        sizes, leaves = [], [m for m in self.model.modules() if not list(m.children())]
-        hooks = [m.register_forward_hook(lambda m, a, out: sizes.append(out.numel())) for m in leaves]
+        sizes, keep = [], lambda module, inputs, out: sizes.append(out.numel())
+        hooks = [m.register_forward_hook(keep) for m in self.model.modules() if not list(m.children())]
         try:
             with torch.no_grad():
                 self.model(self.x[:1])
@@ -64,15 +62,13 @@ class Objective:
         """Σ ℓ over a batch, without the penalty."""
         return losses(self.outputs(weights, x), y, self.loss).sum()
 
-    def place(self, x: Tensor, y: Tensor | None = None, name: str = "test") -> tuple[Tensor, Tensor | None]:
+    def place(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Examples, and what the loss compares with, in the network's type and on its device."""
         like = next(iter(self.weights.values()))
-        _check_labels(x, y, self.y.shape[1], self.loss, name)
+        _check_labels(x, y, self.y.shape[1], self.loss, "test")
         return x.to(like), None if y is None else targets(y, self.y.shape[1], like.dtype).to(like.device)
 
-    def batches(
-        self, x: Tensor, *others: Tensor, times: int = 1, room: int | None = None
-    ) -> Iterator[tuple[Tensor, ...]]:
+    def batches(self, x: Tensor, *others: Tensor, times: int = 1, room: int | None = None) -> Iterator[tuple]:
         """Pieces of x (and what goes with it) whose activations, ``times`` over, fit into ``room`` bytes."""
         size = max(1, (WORKING if room is None else room) // max(1, times * self.activation_bytes))
         yield from zip(*(value.split(size) for value in (x, *others)), strict=True)
@@ -89,22 +85,19 @@ def objective(
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Objective:
-    """The objective of a trained network; the model itself is not touched.
+    """The objective of a trained network, a copy of it in evaluation mode, so that an example's loss is its own.
 
-    Batch normalization and dropout are taken in evaluation mode (running statistics, nothing dropped), so that an
-    example's loss is its own; a model in training mode that has them gets a warning that says so.
+    A model in training mode that has batch normalization or dropout gets a warning that says so.
 
     Args:
         model: with its trained weights, maps ``(n, …)`` to ``(n, k)``.
         x, y: the training examples; labels ``(n,)``, or for ``mse`` also float values ``(n,)`` or ``(n, k)``.
-        weight_decay: λ.
-        loss: ``cross_entropy`` or ``mse``.
+        weight_decay: λ. loss: ``cross_entropy`` or ``mse``.
         reference: w_ref by parameter name (the initial weights, for decay to them); ``None`` is 0.
         dtype: ``torch.float64`` computes all in double precision; ``None`` keeps the model's.
 
     Raises:
-        ValueError: for shapes that disagree, an option out of range, frozen parameters, or batch normalization
-            without running statistics.
+        ValueError: for shapes that disagree, an option out of range, frozen parameters, or missing running statistics.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
@@ -115,18 +108,23 @@ def objective(
     weights = {name: value.detach() for name, value in net.named_parameters()}
     buffers = {name: value.detach() for name, value in net.named_buffers()}
     like = next(iter(weights.values()))
-    with torch.no_grad():
-        shape = tuple(net(x[:1].to(like)).shape)
-    if len(shape) != 2 or shape[0] != 1:
-        raise ValueError(f"model must map (n, …) to (n, k), got outputs {shape} for one example")
-    _check_labels(x, y, shape[1], loss, "train")
+    outputs = output_count(net, x)
+    _check_labels(x, y, outputs, loss, "train")
     if reference is not None:
-        wrong = [name for name, w in weights.items() if name not in reference or reference[name].shape != w.shape]
-        if wrong:
+        if wrong := [k for k, w in weights.items() if k not in reference or reference[k].shape != w.shape]:
             raise ValueError(f"reference must hold every parameter in the model's shape; {wrong[0]} does not fit")
         reference = flat({name: reference[name][None].to(like) for name in weights})[0]
-    y = targets(y, shape[1], like.dtype).to(like.device)
+    y = targets(y, outputs, like.dtype).to(like.device)
     return Objective(net, weights, buffers, x.to(like), y, weight_decay, loss, reference)
+
+
+def output_count(model: nn.Module, x: Tensor) -> int:
+    """k of a model that maps ``(n, …)`` to ``(n, k)``; ValueError for another."""
+    with torch.no_grad():
+        shape = tuple(copy.deepcopy(model).eval()(x[:1].to(next(model.parameters()))).shape)
+    if len(shape) != 2 or shape[0] != 1:
+        raise ValueError(f"model must map (n, …) to (n, k), got outputs {shape} for one example")
+    return shape[1]
 
 
 def flat(vectors: dict[str, Tensor]) -> Tensor:
@@ -142,30 +140,24 @@ def named(vectors: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def gradient(objective: Objective) -> Tensor:
     """∇L at the weights, ``(p,)``: near 0 at an optimum. Cost: one backward pass."""
-    w = flat({name: value[None] for name, value in objective.weights.items()})[0]
-    penalty = objective.weight_decay * (w if objective.reference is None else w - objective.reference)
+    one = lambda vectors: torch.cat([value.flatten() for value in vectors.values()])
+    w, batches = one(objective.weights), objective.batches(objective.x, objective.y, times=2)
     with torch.no_grad():
-        parts = [
-            flat(
-                {name: value[None] for name, value in grad_and_value(objective.total)(objective.weights, *b)[0].items()}
-            )
-            for b in objective.batches(objective.x, objective.y, times=2)
-        ]
-    return sum(parts)[0] / objective.n + penalty
+        total = sum(one(grad(objective.total)(objective.weights, *batch)) for batch in batches)
+    reference = 0 if objective.reference is None else objective.reference
+    return total / objective.n + objective.weight_decay * (w - reference)
 
 
 def _check_modules(model: nn.Module) -> None:
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    if frozen:
+    if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
         raise ValueError(f"every parameter of model counts, got {frozen[0]} frozen: take influence on the head alone")
     if not list(model.parameters()):
         raise ValueError("model must have parameters, got none")
-    normal = [m for m in model.modules() if isinstance(m, NORMALIZATIONS)]
+    normal = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
     if any(m.running_mean is None for m in normal):
         raise ValueError("model has batch normalization without running statistics: an example's loss is not its own")
-    random = [m for m in model.modules() if isinstance(m, DROPOUTS) and m.p]
-    moody = sorted({type(m).__name__ for m in normal + random if m.training})
-    if moody:
+    random = [m for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
+    if moody := sorted({type(m).__name__ for m in normal + random if m.training}):
         warnings.warn(
             f"model is in training mode and has {', '.join(moody)}: influence is taken in evaluation mode "
             "(running statistics, nothing dropped)",

@@ -130,7 +130,7 @@ class LeaveOneOut:
     predictions: Tensor | None  # (n, m, k): f_w(x) − f_{w₋ᵢ}(x), where a cross-kernel was given
 
     def weights(self, jacobian: Tensor) -> Tensor:
-        """``w − w₋ᵢ``, ``(n, p)``, in 2n²kp operations; ``lib.numerics.gradients.weight_changes`` needs no whole J."""
+        """``w − w₋ᵢ``, ``(n, p)``, in 2n²kp operations."""
         return self.coefficients.T.to(jacobian.dtype) @ jacobian
 
 

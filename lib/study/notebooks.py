@@ -1,21 +1,29 @@
-"""Notebooks as files: finding them, their parameters, running one, and writing its outputs back.
+"""Notebooks as files: finding them, their parameters, running one.
 
 A notebook ``NN_name`` is a pair, ``NN_name.py`` (percent format) and ``NN_name.ipynb`` (with outputs); the text of both
-is the same. What only reads the ``.py`` needs the standard library alone, so that a wrong option is refused before
-anything is installed.
+is the same.
 """
 
 import ast
-import contextlib
 import itertools
 import json
 import os
 import re
 import time
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
+
+import jupytext
+import nbformat
+import papermill
+import tqdm.auto  # noqa: F401  reads the environment now: the bars of the notebook are silenced below, not ours
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.translators import PythonTranslator
+
+from lib.ledger.claims import load_claims
 
 REPO = Path(__file__).resolve().parents[2]
 PROFILES = ("smoke", "laptop", "paper")
@@ -24,6 +32,14 @@ TYPES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "di
 #: instead, notebook 01 (all in its store) took 2 min 24 s in place of 3 min 9 s, 12 s in place of 146 s in the system.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(10**12), "MALLOC_TOP_PAD_": str(2**28)}
 BAR = "      {bar:40} cell {n_fmt} of {total_fmt}, {elapsed}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-3 for text; here it is a number."""
+
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 @dataclass(frozen=True)
@@ -45,15 +61,32 @@ class Notebook:
     def ipynb(self) -> Path:
         return self.folder / f"{self.name}.ipynb"
 
+    @property
+    def title(self) -> str:
+        """Its first heading, ``"04 · The complexity-gap score: valuing data without training"``."""
+        return next(iter(re.findall(r"^# # (.+)$", self.py.read_text("utf8"), re.M)), self.name)
+
 
 @dataclass(frozen=True)
 class Parameter:
-    """A line of the parameters cell: ``name: annotation = default  # help``; of the annotations papermill knows."""
+    """A line of the parameters cell: ``name: annotation = default  # help``; an annotation is one of ``TYPES``."""
 
     name: str
     annotation: str
     default: object
     help: str
+
+    def fit(self, value: object) -> object:
+        """The value, if it is of the annotated type (an int is taken for a float).
+
+        Raises:
+            TypeError: if it is not.
+        """
+        if self.annotation == "float" and type(value) is int:
+            return float(value)
+        if type(value) is not TYPES[self.annotation]:  # `is`, as True is an int to isinstance
+            raise TypeError(f"{value!r} ({type(value).__name__})")
+        return value
 
 
 @dataclass(frozen=True)
@@ -74,63 +107,37 @@ def find(folder: Path) -> list[Notebook]:
         ValueError: if there is none, two share a number, or an ``.ipynb`` has no ``.py``.
     """
     names = sorted({path.stem for path in folder.glob("[0-9][0-9]_*") if path.suffix in (".py", ".ipynb")})
-    notebooks = [Notebook(folder, name) for name in names]
-    if not notebooks:
+    found = [Notebook(folder, name) for name in names]
+    if not found:
         raise ValueError(f"expected notebooks such as 04_name.py in {folder}, found none")
-    for one, other in itertools.pairwise(notebooks):
+    for one, other in itertools.pairwise(found):
         if one.number == other.number:
             raise ValueError(f"expected one notebook a number, got {one.name} and {other.name}")
-    for notebook in notebooks:
+    for notebook in found:
         if not notebook.py.exists():
             raise ValueError(f"{notebook.ipynb.name} has no {notebook.py.name}: jupytext --to py:percent it")
-    return notebooks
+    return found
 
 
 def parameters(notebook: Notebook) -> dict[str, Parameter]:
-    """What the notebook declares in its parameters cell, by name.
+    """What the notebook declares in its parameters cell, by name, as papermill reads it.
 
     Raises:
         ValueError: if there is not one such cell, or a line of it is not ``name: type = literal``.
     """
-    cells = re.findall(r'^# %% tags=\["parameters"\]\n(.*?)(?=^# %%|\Z)', notebook.py.read_text("utf8"), re.M | re.S)
+    cells = [c for c in jupytext.read(notebook.py).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ValueError(f'{notebook.py.name}: expected one cell `# %% tags=["parameters"]`, found {len(cells)}')
-    lines, found = cells[0].splitlines(), {}
-    for node in ast.parse(cells[0]).body:
+    read, found = {parameter.name: parameter for parameter in PythonTranslator.inspect(cells[0])}, {}
+    for node in ast.parse(cells[0].source).body:
         try:
-            name, annotation, default = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
-        except (AttributeError, TypeError, ValueError):
-            at = lines[node.lineno - 1]
-            raise ValueError(f"{notebook.py.name}: expected `name: type = literal  # help`, got `{at}`") from None
-        text = lines[node.end_lineno - 1][len(ast.get_source_segment(cells[0], node).splitlines()[-1]) :]
-        found[name] = Parameter(name, annotation, default, text.strip().removeprefix("#").strip())
+            name, default = node.target.id, ast.literal_eval(node.value)
+            found[name] = Parameter(name, read[name].inferred_type_name, default, read[name].help)
+            found[name].fit(default)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            line = cells[0].source.splitlines()[node.lineno - 1]
+            raise ValueError(f"{notebook.py.name}: expected `name: type = literal  # help`, got `{line}`") from None
     return found
-
-
-def fit(value: object, annotation: str) -> object:
-    """The value, if the annotation allows it (an int is taken for a float).
-
-    Raises:
-        TypeError: if it does not.
-
-    Example:
-        >>> fit(3, "float"), fit([1, 2], "list[float]")
-        (3.0, [1.0, 2.0])
-    """
-    return _fit(value, eval(annotation, {"__builtins__": {}}, TYPES))  # an annotation of our own notebooks
-
-
-def _fit(value, hint):
-    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    elif origin is list and isinstance(value, list):
-        return [_fit(item, inner[0]) for item in value] if inner else value
-    elif origin is dict and isinstance(value, dict):
-        return {_fit(k, inner[0]): _fit(v, inner[1]) for k, v in value.items()} if inner else value
-    elif type(value) is origin:  # `type … is`, as True is an int to isinstance
-        return value
-    raise TypeError(f"{value!r} ({type(value).__name__})")
 
 
 def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None = None) -> dict[str, object]:
@@ -142,8 +149,6 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
     Raises:
         ValueError: if the profile's file is missing or is not for this profile, or a name or a value does not fit.
     """
-    import yaml
-
     declared = parameters(notebook)
     path = notebook.folder / "profiles" / profile / f"{notebook.number}.yaml"
     if not path.exists():
@@ -153,61 +158,46 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
     if values.get("profile") != profile:
         raise ValueError(f"{where.get('profile', path)}: expected `profile: {profile}`")
     for name, text in (given or {}).items():
-        values[name], where[name] = _read(text, declared[name].annotation if name in declared else ""), "-p"
+        values[name], where[name] = _value(text, declared[name].annotation if name in declared else ""), "-p"
     for name in values:
         if name not in declared:
             raise ValueError(f"{where[name]}: {notebook.name} has no parameter {name!r}; it has {', '.join(declared)}")
         try:
-            values[name] = fit(values[name], declared[name].annotation)
+            values[name] = declared[name].fit(values[name])
         except TypeError as error:
             wanted = f"{declared[name].annotation} (such as {declared[name].default!r})"
             raise ValueError(f"{where[name]}: {name} of {notebook.name} is {wanted}, got {error}") from None
     return values
 
 
-def _read(text: str, annotation: str) -> object:
-    import yaml
-
-    class Loader(yaml.SafeLoader):  # YAML 1.1 takes 1e-3 for text
-        pass
-
-    exponent = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+.0123456789"))
+def _value(text: str, annotation: str) -> object:
     if annotation == "str":
-        path = Path(text)
-        return str(path.resolve()) if path.suffix == ".npz" and path.exists() else text
+        return str(Path(text).resolve()) if text.endswith(".npz") and Path(text).exists() else text
     try:
-        return yaml.load(text, Loader)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError:
         return text
 
 
-def difference(notebook: Notebook) -> str:
+def pair_difference(notebook: Notebook) -> str:
     """Where the cells of a pair differ (kind, text, tags), in words; empty where they agree, or with no ``.ipynb``."""
-    import jupytext
-    import nbformat
-
     if not notebook.ipynb.exists():
         return ""
-    halves = [_plain(nb) for nb in (jupytext.read(notebook.py), nbformat.read(notebook.ipynb, as_version=4))]
-    for i, (py, ipynb) in enumerate(zip(*halves, strict=False), 1):
-        if py != ipynb:
-            return f"cell {i}: .py has {_first(py[1])!r}, .ipynb {_first(ipynb[1])!r}"
-    return "" if len(halves[0]) == len(halves[1]) else f".py has {len(halves[0])} cells, .ipynb {len(halves[1])}"
+    plain = lambda cell: (cell.cell_type, cell.source.strip(), tuple(cell.metadata.get("tags", [])))
+    pair = jupytext.read(notebook.py), nbformat.read(notebook.ipynb, as_version=4)
+    py, ipynb = ([plain(cell) for cell in half.cells] for half in pair)
+    for i, (one, other) in enumerate(zip(py, ipynb, strict=False), 1):
+        if one != other:
+            return f"cell {i}: .py has {_first_line(one[1])!r}, .ipynb {_first_line(other[1])!r}"
+    return "" if len(py) == len(ipynb) else f".py has {len(py)} cells, .ipynb {len(ipynb)}"
 
 
-def _plain(nb) -> list[tuple]:
-    return [(cell.cell_type, cell.source.strip(), tuple(cell.metadata.get("tags", []))) for cell in nb.cells]
-
-
-def _first(source: str) -> str:
+def _first_line(source: str) -> str:
     return next((line for line in source.splitlines() if line.strip()), "")
 
 
 def owned(notebook: Notebook) -> list[str]:
     """The ids of the claims that a notebook must record, from ``claims.yaml`` beside it."""
-    from lib.ledger.claims import load_claims
-
     claims = load_claims(notebook.folder / "claims.yaml").values()
     return [claim.id for claim in claims if claim.notebook == notebook.number]
 
@@ -218,8 +208,6 @@ def answers(notebook: Notebook) -> dict[int, list[str]]:
     Raises:
         ValueError: if the exercises are not numbered from 1, or one has not one ``<details>``.
     """
-    import jupytext
-
     prose = "\n\n".join(cell.source for cell in jupytext.read(notebook.py).cells if cell.cell_type == "markdown")
     section = re.split(r"^## ", prose.partition("\n## Exercises\n")[2], flags=re.M)[0]
     found = {}
@@ -237,8 +225,8 @@ def run(
 ) -> Run:
     """Execute a notebook in a new kernel, in its own folder, and check that each claim it owns was recorded.
 
-    Files: ``<results>/<profile>/notebooks/NN_name.ipynb`` where all went well; else ``NN_name.failed.ipynb``, and the
-    claims file (if any) ends in ``.failed``. What an earlier run left under these names is removed first.
+    Files: ``<results>/<profile>/notebooks/NN_name.ipynb`` and ``claims/NN.json``, written beside (``.partial``) and put
+    in place of an earlier run's once all went well. What failed is named ``.failed``, and the earlier run's stay.
 
     Args:
         values: the parameters to inject, see :func:`overrides`.
@@ -246,48 +234,43 @@ def run(
         progress: show papermill's bar.
         exercises: after its cells also run its :func:`answers`, each as a cell that starts with ``# exercise 2``.
     """
-    import jupytext
-    import nbformat
-
     results = Path(results).resolve()
-    done = results / profile / "notebooks" / f"{notebook.name}.ipynb"
-    failed, partial = done.with_suffix(".failed.ipynb"), done.with_suffix(".partial.ipynb")
+    executed = results / profile / "notebooks" / f"{notebook.name}.ipynb"
     claims = results / profile / "claims" / f"{notebook.number}.json"
-    for path in (done, failed, partial, claims, claims.with_suffix(".json.failed")):
+    partial = {path: path.with_suffix(f".partial{path.suffix}") for path in (executed, claims)}
+    failed = {path: path.with_suffix(f".failed{path.suffix}") for path in (executed, claims)}
+    for path in (*partial.values(), *failed.values()):
         path.unlink(missing_ok=True)
-    done.parent.mkdir(parents=True, exist_ok=True)
+    executed.parent.mkdir(parents=True, exist_ok=True)
     cells = jupytext.read(notebook.py)
     for number, blocks in answers(notebook).items() if exercises else ():
         cells.cells += [nbformat.v4.new_code_cell(f"# exercise {number}\n{block}") for block in blocks]
-    nbformat.write(cells, partial)
+    nbformat.write(cells, partial[executed])
     start = time.perf_counter()
     try:
-        failure = _execute(notebook, partial, values, results, progress) or _unrecorded(notebook, claims)
+        failure = _execute(notebook, partial[executed], values, results, progress)
+        failure = failure or _unrecorded(notebook, partial[claims])
     except BaseException:  # stopped from outside: leave nothing half-done
-        partial.unlink(missing_ok=True)
-        claims.unlink(missing_ok=True)
+        for path in partial.values():
+            path.unlink(missing_ok=True)
         raise
-    if failure and claims.exists():
-        claims.rename(claims.with_suffix(".json.failed"))
-    executed = partial.rename(failed if failure else done)
-    return Run(notebook, profile, time.perf_counter() - start, executed, failure)
+    for path, made in partial.items():
+        if made.exists():
+            made.replace(failed[path] if failure else path)
+    return Run(notebook, profile, time.perf_counter() - start, failed[executed] if failure else executed, failure)
 
 
 def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, progress: bool) -> str:
     """Run the file in place; the failure in words, or empty."""
-    import nbformat
-    import papermill
-    import tqdm.auto  # noqa: F401  read the environment now: the bars of the notebook are silenced below, not ours
-    from nbclient.exceptions import DeadKernelError
-
     environment = {
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPO), str(REPO / "notebooks"), os.environ.get("PYTHONPATH")])),
         "STUDY_RESULTS": str(results),
+        "STUDY_PARTIAL": ".partial",  # where the ledger writes
         "TQDM_DISABLE": "1",
     } | {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     try:
-        with _environ(environment):
+        with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(
                 path,
                 path,
@@ -297,25 +280,14 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
                 extra_arguments=["--log-level=50"],  # of the kernel, which talks of its sockets on stderr
             )
     except papermill.PapermillExecutionError as error:
-        return f"cell [{error.exec_count}] `{_first(error.source)}`: {error.ename}: {_first(error.evalue)}"
+        return f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: {_first_line(error.evalue)}"
     except DeadKernelError:
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         begun = [cell for cell in cells if cell.metadata.papermill.start_time]
-        return f"cell [{len(begun)}] `{_first(begun[-1].source)}`: the kernel died (was it out of memory?)"
+        return f"cell [{len(begun)}] `{_first_line(begun[-1].source)}`: the kernel died (was it out of memory?)"
     except Exception as error:  # such as a kernel that does not start: the other notebooks are still to run
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-@contextlib.contextmanager
-def _environ(values: Mapping[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _unrecorded(notebook: Notebook, claims: Path) -> str:

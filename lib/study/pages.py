@@ -7,7 +7,7 @@ alternative texts, links that hold between the pages, and a style of one screen.
 import html
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import bs4
@@ -20,6 +20,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 
 from lib.ledger.tables import LOOKS
+from lib.study.publish import evidence
 
 STYLE = """
 :root { color-scheme: light; --line: #d8dce0; --soft: #f6f7f8; --link: #0b5cad }
@@ -44,59 +45,53 @@ summary { cursor: pointer } math[display=block] { overflow-x: auto; padding: .4r
 class _Renderer(IPythonRenderer):
     """Markdown with formulas as MathML, which browsers draw themselves."""
 
-    def block_math(self, body):
-        return convert(_plain(body), display="block")
+    def block_math(self, body, display="block"):
+        looks = r"\\(?:[bB]ig+[lrm]?|limits|displaystyle|!)(?![a-zA-Z])"  # a matter of TeX alone
+        return convert(re.sub(looks, "", body.strip()).replace("\\dfrac", "\\frac"), display=display)
 
     def inline_math(self, body):
-        return convert(_plain(body))
-
-
-def _plain(tex: str) -> str:
-    """TeX without what is only a matter of looks in TeX."""
-    tex = re.sub(r"\\(?:[bB]ig+[lrm]?|limits|displaystyle|!)(?![a-zA-Z])", "", tex.strip())
-    return tex.replace("\\dfrac", "\\frac")
+        return self.block_math(body, "inline")
 
 
 def _markdown(source: str) -> str:
     return MarkdownWithMath(renderer=_Renderer(escape=False)).render(source)
 
 
-def alternative(cells: Sequence, index: int) -> str:
+def _soup(source: str) -> bs4.BeautifulSoup:
+    return bs4.BeautifulSoup(_markdown(source), "html.parser")
+
+
+def _alternative(cells: Sequence, index: int) -> str:
     """What a figure shows, for those who do not see it: the paragraph that reads it, or else the one before it."""
-    texts = [
-        cells[i].source for i in (index + 1, index - 1) if 0 <= i < len(cells) and cells[i].cell_type == "markdown"
-    ]
+    near = [cells[i] for i in (index + 1, index - 1) if 0 <= i < len(cells)]
+    texts = [cell.source for cell in near if cell.cell_type == "markdown"]
     texts = [text for text in texts if not text.lstrip().startswith("#")] or texts or ["figure"]
-    words = bs4.BeautifulSoup(_markdown(texts[0]), "html.parser").get_text(" ", strip=True)
+    words = _soup(texts[0]).get_text(" ", strip=True)
     return words if len(words) <= 400 else words[:399].rsplit(" ", 1)[0] + "…"
 
 
-def page(notebook: nbformat.NotebookNode, links: Mapping[str, str], navigation: str = "") -> str:
-    """One executed notebook as a page of its own.
+def page(notebook: nbformat.NotebookNode, link: Callable[[str], str], navigation: str) -> str:
+    """One executed notebook as a page of its own, with ``navigation`` (HTML) above.
 
-    Args:
-        notebook: with outputs; left as it is.
-        links: where a relative link of the notebook leads from the page, by the notebook's own text of it.
-        navigation: HTML above the page.
+    ``link`` says where a relative link of the notebook leads from the page.
     """
-    notebook = nbformat.from_dict(notebook)
+    notebook = nbformat.from_dict(notebook)  # a copy
     for i, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
-            cell.metadata["alt"] = alternative(notebook.cells, i)
+            cell.metadata["alt"] = _alternative(notebook.cells, i)
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", _markdown)
     body = bs4.BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
     for table in body.find_all("table"):
         table.wrap(body.new_tag("div", attrs={"class": "wide"}))
-    for link in body.find_all("a", href=True):
-        target, _, place = link["href"].partition("#")
-        if target in links:
-            link["href"] = links[target] + (f"#{place}" if place else "")
-    first = body.find("h1")
-    return whole(first.get_text().removesuffix("¶") if first else "notebook", f"{navigation}<main>{body}</main>")
+    for anchor in body.find_all("a", href=True):
+        target, hash, place = anchor["href"].partition("#")
+        if target and not re.match(r"[a-z]+:", target):
+            anchor["href"] = link(target) + hash + place
+    return _whole(_title(notebook), f"<nav>{navigation}</nav><main>{body}</main>")
 
 
-def whole(title: str, body: str) -> str:
+def _whole(title: str, body: str) -> str:
     """An HTML document."""
     code = HtmlFormatter(style="friendly").get_style_defs(".highlight")
     return (
@@ -104,21 +99,6 @@ def whole(title: str, body: str) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>\n'
         f"<style>{STYLE}{code}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
-
-
-def evidence(notebook: nbformat.NotebookNode, claims: Sequence[str]) -> dict[str, str]:
-    """Where each claim is recorded: claim → id of the last cell that names it, or else of the table of claims.
-
-    Of the cells that name it, those that record something come first.
-    """
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    table = [cell for cell in cells if "ledger.table(" in cell.source]
-    found = {}
-    for name in claims:
-        named = [cell for cell in cells if re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)]
-        if best := [cell for cell in named if ".record(" in cell.source] or named or table:
-            found[name] = best[-1].id
-    return found
 
 
 def write(executed: Sequence[Path], folder: Path, summary: pd.DataFrame, *, home: Path, profile: str) -> Path:
@@ -137,59 +117,46 @@ def write(executed: Sequence[Path], folder: Path, summary: pd.DataFrame, *, home
     if not executed:
         raise ValueError("executed must hold a notebook at least, got none")
     folder.mkdir(parents=True, exist_ok=True)
-    documents = sorted(home.glob("*.md"))
-    pages = {path.name: path.with_suffix(".html").name for path in (*executed, *documents)}
-    rows, others = [], []
-    for path in documents:
-        text = new_notebook(cells=[new_markdown_cell(path.read_text("utf8"))])
-        links = pages | _elsewhere(text, home, folder, pages)
-        navigation = '<nav><a href="index.html">all notebooks</a></nav>'
-        (folder / pages[path.name]).write_text(page(text, links, navigation), "utf8")
-        others.append(f'<a href="{pages[path.name]}">{html.escape(_title(text) or path.stem)}</a>')
-    for i, path in enumerate(executed):
-        notebook = nbformat.read(path, as_version=4)
-        ways = [("all notebooks", "index.html"), *((f"{executed[j].stem[:2]} {word}", pages[executed[j].name])
-                for j, word in ((i - 1, "←"), (i + 1, "→")) if 0 <= j < len(executed))]  # fmt: skip
-        navigation = "<nav>" + "".join(f'<a href="{target}">{text}</a>' for text, target in ways) + "</nav>"
-        links = pages | _elsewhere(notebook, home, folder, pages)
-        (folder / pages[path.name]).write_text(page(notebook, links, navigation), "utf8")
-        rows.append(_entry(notebook, pages[path.name], summary[summary.notebook == path.name[:2]]))
-    index = folder / "index.html"
-    title = "What is a training example worth?"
-    note = f"<p>Executed notebooks of the profile <b>{html.escape(profile)}</b>, and what each claim came to.</p>"
-    note += f"<p>{' · '.join(others)}</p>" if others else ""
-    index.write_text(whole(title, f"<h1>{title}</h1>{note}{''.join(rows)}"), "utf8")
-    return index
-
-
-def _elsewhere(notebook, home: Path, folder: Path, pages: Mapping[str, str]) -> dict[str, str]:
-    """The notebook's links to other files of the repository, as seen from ``folder``."""
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    targets = set(re.findall(r"\]\(([^)#\s]+)", text)) - set(pages)
-    return {
-        target: Path(os.path.relpath(home / target, folder)).as_posix()
-        for target in targets
-        if not re.match(r"[a-z]+:", target)
+    documents = {
+        path: new_notebook(cells=[new_markdown_cell(path.read_text("utf8"))]) for path in sorted(home.glob("*.md"))
     }
+    contents = documents | {path: nbformat.read(path, as_version=4) for path in executed}
+    pages = {path.name: path.with_suffix(".html").name for path in contents}
+    link = lambda target: pages.get(target) or Path(os.path.relpath(home / target, folder)).as_posix()
+    for path, notebook in contents.items():
+        at = executed.index(path) if path in executed else None
+        near = [(at - 1, "←"), (at + 1, "→")] if at is not None else []
+        ways = [("all notebooks", "index.html")]
+        ways += [
+            (f"{executed[i].stem[:2]} {arrow}", pages[executed[i].name]) for i, arrow in near if 0 <= i < len(executed)
+        ]
+        navigation = "".join(f'<a href="{target}">{text}</a>' for text, target in ways)
+        (folder / pages[path.name]).write_text(page(notebook, link, navigation), "utf8")
+    title = "What is a training example worth?"
+    others = [f'<a href="{pages[path.name]}">{html.escape(_title(text))}</a>' for path, text in documents.items()]
+    note = f"<p>Executed notebooks of the profile <b>{html.escape(profile)}</b>, and what each claim came to.</p>"
+    note += f"<p>{' · '.join(others)}</p>"
+    rows = [_entry(contents[p], pages[p.name], summary[summary.notebook == p.name[:2]]) for p in executed]
+    (folder / "index.html").write_text(_whole(title, f"<h1>{title}</h1>{note}{''.join(rows)}"), "utf8")
+    return folder / "index.html"
 
 
-def _title(notebook) -> str:
-    heading = bs4.BeautifulSoup(_markdown(notebook.cells[0].source), "html.parser").h1
-    return heading.get_text().removesuffix("¶") if heading else ""
+def _title(notebook: nbformat.NotebookNode) -> str:
+    heading = _soup(notebook.cells[0].source).h1
+    return heading.get_text().removesuffix("¶") if heading else "notebook"
 
 
-def _entry(notebook, target: str, claims: pd.DataFrame) -> str:
+def _entry(notebook: nbformat.NotebookNode, target: str, claims: pd.DataFrame) -> str:
     """A notebook on the index: title, question, and its claims, each with a link to the cell that records it."""
-    opening = bs4.BeautifulSoup(_markdown(notebook.cells[0].source), "html.parser")
-    title = _title(notebook) or target
-    question = next((p.get_text() for p in opening.find_all("p") if p.get_text().startswith("Question")), "")
+    paragraphs = [p.get_text() for p in _soup(notebook.cells[0].source).find_all("p")]
+    question = next((text for text in paragraphs if text.startswith("Question")), "")
     cells = evidence(notebook, list(claims.id))
     lines = "".join(
         f'<tr><td><a href="{target}{f"#cell-id={cells[row.id]}" if row.id in cells else ""}">{row.id}</a></td>'
         f"<td>{html.escape(row.claim)}</td><td>{html.escape(row.ours)}</td>"
-        f'<td class="verdict">{LOOKS.get(row.verdict, ("",))[0]} {row.verdict}</td></tr>'
+        f'<td class="verdict">{LOOKS[row.verdict][0]} {row.verdict}</td></tr>'
         for row in claims.itertuples()
     )
     head = "<tr><th>claim</th><th></th><th>ours</th><th>verdict</th></tr>"
     table = f'<div class="wide"><table>{head}{lines}</table></div>' if lines else ""
-    return f'<h2><a href="{target}">{html.escape(title)}</a></h2><p>{html.escape(question)}</p>{table}'
+    return f'<h2><a href="{target}">{html.escape(_title(notebook))}</a></h2><p>{html.escape(question)}</p>{table}'

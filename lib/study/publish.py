@@ -1,9 +1,9 @@
-"""Writing a run back to where it is committed: the notebook's outputs, its figures, its verdicts, and the pages.
+"""Writing a run back to where it is committed, and the pages that show verdicts.
 
-``notebooks/verdicts/<profile>/NN.json`` is the one record of what a notebook found. RESULTS.md, the counts and the
-quoted figures in README.md and REPRODUCIBILITY.md are rendered from these files (``python -m lib.study.publish``), and
-nothing reads a page back. What differs from machine to machine and from day to day (times, paths, counters, random ids)
-is taken out, so that a change in the repository is a change in the results.
+The verdicts are kept once, in ``notebooks/verdicts/<profile>/NN.json``; ``RESULTS.md``, the counts in the README and
+what ``REPRODUCIBILITY.md`` quotes are rendered from there, by ``./run_all.sh --save`` and ``python -m
+lib.study.publish``. What differs from machine to machine and from day to day (times, paths, counters, random ids) is
+taken out, so that a change in the repository is a change in the results.
 """
 
 import hashlib
@@ -13,24 +13,143 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pandas as pd
 from nbformat import NotebookNode
 
-from lib.ledger import ledger
-from lib.ledger.claims import Claim, load_claims
-from lib.ledger.tables import LOOKS, in_words, markdown, number
+from lib.ledger.ledger import read_records, summary
+from lib.ledger.tables import LOOKS, in_digits, markdown
 from lib.study import notebooks
-from lib.study.notebooks import REPO, Run
+from lib.study.notebooks import REPO, Notebook, Run
 
-BEGIN, END = "<!-- verdicts {} -->", "<!-- end of verdicts {} -->"
-ALL = "of all papers"  # the name between such markers of the table of counts
+BEGIN, END = "<!-- verdicts of all papers -->", "<!-- end of verdicts of all papers -->"
+OF_THE_RUN = ("profile", "versions")  # what a record says of its run and not of its result
 RESULTS = """# Results
 
-Every claim with the published figure, ours, and the verdict, as the committed notebooks show it. ● reproduced · ◐ partly · ○ not reproduced · – not decided here. By setting: ● as claimed · ◐ weaker than published · ○ absent · ✕ opposite · ? too uncertain, or not measured. Intervals are 95%; *n* counts what they are over. `notebooks/claims.yaml` states what counts as what; this page is made from `notebooks/verdicts` by `./run_all.sh --save`."""  # noqa: E501
+Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. `notebooks/claims.yaml` \
+states each claim and its criterion; the intervals are 95%. The last column leads to the notebook, and names its \
+section with the experiment. Written by `./run_all.sh --save` from `notebooks/verdicts/laptop`.
+
+{counts}
+"""
+
+
+def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
+    """Write a run back to the repository and return what was written.
+
+    That is its notebook and figures, and where it owns claims its records (keys that the run does not write stay) and
+    all :func:`pages_of_verdicts`.
+
+    Raises:
+        ValueError: if the run failed, or is not of the profile laptop.
+    """
+    if run.failure or run.profile != "laptop":
+        raise ValueError(f"only what went well with the profile laptop is saved, got {run}")
+    notebook, figures, texts = run.notebook, repo / "figures", {}
+    if notebooks.owned(notebook):
+        found = json.loads((results / run.profile / "claims" / f"{notebook.number}.json").read_text("utf8"))
+        kept = repo / "notebooks" / "verdicts" / run.profile / f"{notebook.number}.json"
+        before = read_records(kept.parent)
+        new = {
+            name: before.get(name, {}) | {key: value for key, value in record.items() if key not in OF_THE_RUN}
+            for name, record in found.items()
+        }
+        text = json.dumps(new, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        texts[kept] = re.sub(r"\[\s+(\S+),\s+(\S+)\s+\]", r"[\1, \2]", text) + "\n"  # an interval a line
+        texts |= pages_of_verdicts(repo, before | new)
+    nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf8")
+    figures.mkdir(exist_ok=True)
+    for old in figures.glob(f"{notebook.number}_*.png"):
+        old.unlink()
+    drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
+    return [notebook.ipynb, *texts, *(Path(shutil.copy(new, figures)) for new in drawn)]
+
+
+def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None = None) -> dict[Path, str]:
+    """The pages that show verdicts, as the records (default: the committed ones) have them: path → text."""
+    records = read_records(repo / "notebooks" / "verdicts" / "laptop") if records is None else records
+    table = summary(records, repo / "notebooks" / "claims.yaml")
+    counts = count_by_paper(table)
+    signs = " · ".join(f"{sign} {verdict}" for verdict, (sign, _) in LOOKS.items() if verdict in counts)
+    results = [RESULTS.format(signs=signs, counts=counts)]
+    for notebook in notebooks.find(repo / "notebooks"):
+        claims = table[table.notebook == notebook.number]
+        if len(claims):
+            results.append(f"## {notebook.title}\n\n{evidence_table(notebook, claims)}\n")
+    texts = {repo / "RESULTS.md": "\n".join(results)}
+    texts[repo / "README.md"] = put_counts(quote((repo / "README.md").read_text("utf8"), records), counts)
+    if (report := repo / "REPRODUCIBILITY.md").exists():
+        texts[report] = put_counts(quote(report.read_text("utf8"), records), counts)
+    return texts
+
+
+def evidence_table(notebook: Notebook, claims: pd.DataFrame) -> str:
+    """A notebook's rows of ``summary`` as a table, each with a link to the section that has the evidence."""
+    cells, section, sections = jupytext.read(notebook.py).cells, "", {}
+    for i, cell in enumerate(cells):
+        cell.id = str(i)
+        if cell.cell_type == "markdown":
+            section = (re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE) or [section])[-1]
+        sections[cell.id] = section.strip()
+    cell_of = evidence(nbformat.v4.new_notebook(cells=cells), list(claims.id))
+    place = {name: f"[{sections[cell]}](notebooks/{notebook.name}.ipynb)" for name, cell in cell_of.items()}
+    columns = ("id", "claim", "published", "ours", "verdict", "evidence in section")
+    return markdown(claims.assign(**{columns[-1]: claims.id.map(lambda name: place.get(name, ""))}), columns)
+
+
+def evidence(notebook: NotebookNode, claims: Sequence[str]) -> dict[str, str]:
+    """Where each claim is recorded: claim → id of the last cell that names it, or else of the table of claims.
+
+    Of the cells that name it, those that record something come first.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    table, found = [cell for cell in cells if "ledger.table(" in cell.source], {}
+    for name in claims:
+        named = [cell for cell in cells if re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)]
+        if best := [cell for cell in named if ".record(" in cell.source] or named or table:
+            found[name] = best[-1].id
+    return found
+
+
+def count_by_paper(table: pd.DataFrame) -> str:
+    """How many claims of each paper came to which verdict: a ``summary`` as a table of counts."""
+    names = [name for name in LOOKS if name != "not run" or (table.verdict == name).any()]
+    lines = [["paper", "notebooks", "claims", *names], ["---"] * (3 + len(names))]
+    for paper, claims in [*table.groupby("paper", sort=False), ("all", table)]:
+        where = "" if paper == "all" else ", ".join(sorted(set(claims.notebook)))
+        lines.append([paper, where, str(len(claims)), *(str((claims.verdict == name).sum()) for name in names)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def put_counts(text: str, counts: str) -> str:
+    """The text with the table of counts between its two markers.
+
+    Raises:
+        ValueError: if the markers are not there, once each and in this order.
+    """
+    head, begin, rest = text.partition(BEGIN)
+    _old, end, tail = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in tail:
+        raise ValueError(f"expected {BEGIN} and {END} once each in the README and in REPRODUCIBILITY.md")
+    return f"{head}{BEGIN}\n\n{counts.strip()}\n\n{END}{tail}"
+
+
+def quote(text: str, records: Mapping[str, Mapping]) -> str:
+    """The text with what it quotes of single claims as the records have it.
+
+    A quotation stands between ``<!-- ours ID -->`` or ``<!-- ours ID: SETTING -->`` and ``<!-- -->``; it becomes a dash
+    where there is no such record.
+    """
+    nothing = {"value": None}
+    value = lambda match: in_digits(records.get(match[2], nothing), match[3] or "")
+    return re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", lambda m: f"{m[1]}{value(m)}<!-- -->", text)
 
 
 def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> NotebookNode:
@@ -62,18 +181,15 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
 
 
 def _tidy_output(output: NotebookNode, count: int, places: Mapping[str, str]) -> dict:
-    new = {key: value for key, value in output.items() if key != "transient"}
-    if "metadata" in new:
-        new["metadata"] = {}
-    if "execution_count" in new:
-        new["execution_count"] = count
+    fresh = {"metadata": {}, "execution_count": count}
+    new = {key: fresh.get(key, value) for key, value in output.items() if key != "transient"}
     if "text" in new:
         new["text"] = scrub(new["text"], places)
     if "data" in new:
-        texts = {kind: scrub(text, places) for kind, text in new["data"].items() if kind.startswith("text/")}
-        if "text/html" in texts:
-            texts["text/html"] = _plain_styler(texts["text/html"])
-        new["data"] = {kind: texts.get(kind, value) for kind, value in new["data"].items()}
+        data = {kind: scrub(one, places) if kind.startswith("text/") else one for kind, one in new["data"].items()}
+        if "text/html" in data:
+            data["text/html"] = _plain_styler(data["text/html"])
+        new["data"] = data
     return new
 
 
@@ -102,154 +218,6 @@ def _plain_styler(html: str) -> str:
     return html
 
 
-def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
-    """Write a run back to the repository: its notebook, figures and verdicts, and the pages made from these.
-
-    Returns:
-        What was written.
-
-    Raises:
-        ValueError: if the run failed, or is not of the profile laptop.
-    """
-    if run.failure or run.profile != "laptop":
-        raise ValueError(f"only what went well with the profile laptop is saved, got {run}")
-    notebook, figures, written = run.notebook, repo / "figures", [run.notebook.ipynb]
-    if notebooks.owned(notebook):
-        recorded = json.loads((results / run.profile / "claims" / f"{notebook.number}.json").read_text("utf8"))
-        pages(repo, recorded)  # complains of a missing marker before anything is written
-        verdicts = notebook.folder / "verdicts" / run.profile / f"{notebook.number}.json"
-        verdicts.parent.mkdir(parents=True, exist_ok=True)
-        verdicts.write_text(as_json(recorded), "utf8")
-        written += [verdicts, *render(repo)]
-    nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
-    figures.mkdir(exist_ok=True)
-    for old in figures.glob(f"{notebook.number}_*.png"):
-        old.unlink()
-    drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
-    return [*written, *(Path(shutil.copy(new, figures)) for new in drawn)]
-
-
-def as_json(recorded: Mapping[str, Mapping]) -> str:
-    """A notebook's records without what belongs to the run alone, a claim an object, short lists in a line."""
-    kept = {
-        claim: {key: value for key, value in one.items() if key not in ("id", "profile", "versions", "criterion")}
-        for claim, one in sorted(recorded.items())
-    }
-    lists = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
-    text = lists.sub(
-        lambda found: "[" + re.sub(r",\s+", ", ", found[1]) + "]", json.dumps(kept, indent=1, ensure_ascii=False)
-    )
-    return text + "\n"
-
-
-def render(repo: Path = REPO) -> list[Path]:
-    """Write the pages that are made from the verdicts, and return them."""
-    made = pages(repo)
-    for path, text in made.items():
+if __name__ == "__main__":
+    for path, text in pages_of_verdicts().items():
         path.write_text(text, "utf8")
-    return list(made)
-
-
-def pages(repo: Path = REPO, newer: Mapping[str, Mapping] | None = None) -> dict[Path, str]:
-    """Page → its text by the committed verdicts, or by these and ``newer`` records."""
-    folder = repo / "notebooks"
-    claims = load_claims(folder / "claims.yaml")
-    records = ledger.committed(folder / "verdicts") | dict(newer or {})
-    counts = verdict_counts(claims.values(), records)
-    made = {repo / "RESULTS.md": results_page(folder, claims, records, counts)}
-    for page in (repo / "README.md", repo / "REPRODUCIBILITY.md"):
-        if page.exists():
-            made[page] = put_between(quote(page.read_text("utf8"), claims, records), ALL, counts)
-    return made
-
-
-def results_page(folder: Path, claims: Mapping[str, Claim], records: Mapping[str, Mapping], counts: str) -> str:
-    """RESULTS.md: every claim, by notebook, with the section that has the evidence."""
-    parts = [RESULTS, counts]
-    for notebook in notebooks.find(folder):
-        own = {name: claim for name, claim in claims.items() if claim.notebook == notebook.number}
-        if not own:
-            continue
-        section = sections(notebook, list(own))
-        rows = [
-            {
-                "id": name, "claim": claim.claim, "published": claim.published, "ours": ours(claim, records.get(name)),
-                "verdict": records.get(name, {}).get("verdict", "not run"),
-                "evidence in section": f"[{section[name]}](notebooks/{notebook.name}.ipynb)" if name in section else "",
-            }
-            for name, claim in own.items()
-        ]  # fmt: skip
-        title = re.search(r"^# (?:# )?(\d\d · .+)$", notebook.py.read_text("utf8"), re.M)
-        parts += [f"## {title[1] if title else notebook.name}", markdown(pd.DataFrame(rows), tuple(rows[0]))]
-    return "\n\n".join(parts) + "\n"
-
-
-def ours(claim: Claim, record: Mapping | None) -> str:
-    """What was found, in a line."""
-    return "; ".join(in_words(claim, record, judged_only=True)) if record else ""
-
-
-def sections(notebook: notebooks.Notebook, claims: list[str]) -> dict[str, str]:
-    """Claim → heading of the section that records it."""
-    import jupytext
-
-    from lib.study.pages import evidence
-
-    cells, heading, headings = jupytext.read(notebook.py).cells, "", {}
-    for i, cell in enumerate(cells):
-        cell.id = str(i)
-        if cell.cell_type == "markdown":
-            heading = (re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE) or [heading])[-1]
-        headings[cell.id] = heading.strip()
-    return {name: headings[cell] for name, cell in evidence(nbformat.v4.new_notebook(cells=cells), claims).items()}
-
-
-def verdict_counts(claims: Iterable[Claim], records: Mapping[str, Mapping]) -> str:
-    """How many claims of each paper came to which verdict: a table."""
-    everything, papers = list(claims), {}
-    for claim in everything:
-        papers.setdefault(claim.paper, []).append(claim)
-    shown = [name for name in LOOKS if name != "not run" or any(claim.id not in records for claim in everything)]
-    lines = [["paper", "notebooks", "claims", *shown], ["---"] * (3 + len(shown))]
-    for paper, own in (papers | {"all": everything}).items():
-        verdicts = [records.get(claim.id, {}).get("verdict", "not run") for claim in own]
-        where = ", ".join(sorted({claim.notebook for claim in own})) if paper in papers else ""
-        lines.append([paper, where, str(len(own)), *(str(verdicts.count(name)) for name in shown)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def quote(text: str, claims: Mapping[str, Claim], records: Mapping[str, Mapping]) -> str:
-    """The text with what it quotes of single claims as the records have it.
-
-    A quotation stands between ``<!-- ours ID -->`` or ``<!-- ours ID: SETTING -->`` and ``<!-- -->``; it becomes a dash
-    where there is no such record.
-    """
-
-    def value(match):
-        name, setting = match[2], match[3] or ""
-        record = records.get(name) or {"value": None}
-        values, intervals = record["value"], record.get("interval")
-        if setting:
-            values, intervals = (values or {}).get(setting), (intervals or {}).get(setting)
-        shown = "–" if values is None or isinstance(values, Mapping) else number(values, intervals)
-        return f"{match[1]}{shown}<!-- -->"
-
-    return re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", value, text)
-
-
-def put_between(text: str, name: str, block: str) -> str:
-    """The text with ``block`` between its two markers ``<!-- verdicts NAME -->`` and ``<!-- end of verdicts NAME -->``.
-
-    Raises:
-        ValueError: if the markers are not there, once each and in this order.
-    """
-    begin, end = BEGIN.format(name), END.format(name)
-    head, found, rest = text.partition(begin)
-    _old, closed, tail = rest.partition(end)
-    if not found or not closed or begin in rest or end in tail:
-        raise ValueError(f"expected {begin} and {end} once each in the page")
-    return f"{head}{begin}\n\n{block.strip()}\n\n{end}{tail}"
-
-
-if __name__ == "__main__":  # after claims or a page's words were edited by hand
-    render()

@@ -1,6 +1,7 @@
 """The study on one page: what all scores say of one picture, and what came of all claims (notebook 00)."""
 
 import html
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,47 +12,48 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from lib.data.datasets import Dataset
-from lib.ledger import ledger
-from lib.ledger.claims import load_claims
+from lib.ledger.ledger import VERDICTS, read_records, summary
 from lib.ledger.tables import LOOKS
+from lib.store import results_folder
 from lib.study import notebooks
 from lib.study.notebooks import REPO
 
-NOT_RUN = {"verdict": "not run"}
-TITLES = {
-    "01": "01 · Linearized networks", "02": "02 · Unique information", "03": "03 · Long tail", "04": "04 · CG-score",
-    "05": "05 · Data diet", "06": "06 · Influence fragility", "07": "07 · Side by side",
-}  # fmt: skip
 HATCHES = ("", "//", "..", "xx", "")  # beside the colours, for grey
 
 
-def verdict_counts(folder: Path = REPO / "notebooks") -> pd.DataFrame:
+def verdict_counts(records: str | Path = VERDICTS / "laptop") -> pd.DataFrame:
     """How many claims of each notebook came to which verdict in the committed runs.
 
+    Args:
+        records: a folder of ``NN.json``.
+
     Returns:
-        a row a notebook that owns claims (``"04 · CG-score"``), a column a verdict.
+        a row a notebook that owns claims (``"04 · The complexity-gap score"``), a column a verdict.
     """
-    records, every = ledger.committed(folder / "verdicts"), load_claims().values()
-    notebook = pd.Series([TITLES[claim.notebook] for claim in every], name="notebook")
-    verdict = pd.Series([records.get(claim.id, NOT_RUN)["verdict"] for claim in every], name="verdict")
-    return pd.crosstab(notebook, verdict).reindex(columns=_shown(verdict), fill_value=0)
+    table = summary(read_records(records))
+    title = {n.number: re.split("[:,]", n.title)[0] for n in notebooks.find(REPO / "notebooks")}
+    notebook = table.notebook.map(lambda number: title.get(number, number))
+    shown = [verdict for verdict in LOOKS if verdict != "not run" or (table.verdict == verdict).any()]
+    return pd.crosstab(notebook, table.verdict).reindex(columns=shown, fill_value=0)
 
 
-def verdict_list(profile: str, folder: Path = REPO / "notebooks") -> Styler:
+def verdict_list(profile: str, records: str | Path = VERDICTS / "laptop") -> Styler:
     """Every claim with its notebook, the verdict of the committed run, and that of a run of one's own, if there is one.
 
     Args:
         profile: whose claims files under the results folder are looked up for the last column.
+        records: a folder of ``NN.json``, for the committed verdicts.
     """
-    records, own = ledger.committed(folder / "verdicts"), ledger.summary(None, profile).set_index("id")
+    table = summary(read_records(records))
+    table["own"] = summary(read_records(results_folder(profile) / "claims")).verdict
     names = {notebook.number: notebook.name for notebook in notebooks.find(REPO / "notebooks")}
     rows = []
-    for claim in load_claims().values():
+    for claim in table.itertuples():
         file = names.get(claim.notebook)
         link = f'<a href="{file}.ipynb">{claim.notebook}</a>' if file else claim.notebook
         rows.append({
             "claim": f"<code>{claim.id}</code> {_text(claim.claim)}", "paper": _text(claim.paper), "evidence": link,
-            "verdict": _marked(records.get(claim.id, NOT_RUN)["verdict"]), "your run": _marked(own.verdict[claim.id]),
+            "verdict": _marked(claim.verdict), "your run": _marked(claim.own),
         })  # fmt: skip
     colour = lambda text: f"background-color: {LOOKS[text[2:]][1]}; color: #000000"
     look = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; font-size: 85%"}]
@@ -102,11 +104,6 @@ def score_card(images: Dataset, chosen: Mapping[str, int], percentile: pd.DataFr
         right.tick_params(axis="x", labelbottom=row == list(chosen.values())[-1], labelsize=8, rotation=20)
     axes[0, 1].set_title("percentile among all rows", loc="right", fontsize=9)
     return fig
-
-
-def _shown(verdicts: pd.Series) -> list[str]:
-    """The verdicts in their order; "not run" only where it occurs."""
-    return [verdict for verdict in LOOKS if verdict != "not run" or (verdicts == verdict).any()]
 
 
 def _marked(verdict: str) -> str:

@@ -19,7 +19,7 @@ from torch.func import functional_call, grad, vmap
 
 from lib.data.datasets import load
 from lib.networks import models
-from lib.numerics.gradients import FACTOR_BYTES
+from lib.numerics.objective import WORKING
 from lib.scores.data_diet import grand
 from lib.store import results_folder
 
@@ -34,7 +34,7 @@ def written_out(model, parameters, x, y):
     def loss(p, row, label):
         return nn.functional.cross_entropy(functional_call(net, {**state, **p}, (row[None],)), label[None])
 
-    size = max(1, min(4096, FACTOR_BYTES // (4 * sum(value.numel() for value in trained.values()))))
+    size = max(1, min(4096, WORKING // (4 * sum(value.numel() for value in trained.values()))))
     norms = []
     for rows, own in zip(x.split(size), y.split(size), strict=True):
         each = vmap(grad(loss), (None, 0, 0))(trained, rows, own)

@@ -22,17 +22,18 @@ def folder(tmp_path):
     ids = [claim.id for claim in load_claims().values() if claim.notebook == "04"][:2]
     verdicts = tmp_path / "verdicts" / "laptop"
     verdicts.mkdir(parents=True)
-    records = {ids[0]: {"verdict": "reproduced"}, ids[1]: {"verdict": "not reproduced"}}
+    empty = {"value": None, "interval": None, "findings": None, "n": None, "note": "", "criterion": ""}
+    records = {ids[0]: empty | {"verdict": "reproduced"}, ids[1]: empty | {"verdict": "not reproduced"}}
     (verdicts / "04.json").write_text(json.dumps(records), "utf8")
-    return tmp_path
+    return verdicts
 
 
 def test_every_claim_is_counted_once(folder):
     counts = overview.verdict_counts(folder)
     assert int(counts.to_numpy().sum()) == len(load_claims())
-    assert counts.loc["04 · CG-score", ["reproduced", "not reproduced"]].tolist() == [1, 1]
+    assert counts.loc["04 · The complexity-gap score", ["reproduced", "not reproduced"]].tolist() == [1, 1]
     others = sum(claim.notebook == "04" for claim in load_claims().values()) - 2
-    assert counts.loc["04 · CG-score", "not run"] == others
+    assert counts.loc["04 · The complexity-gap score", "not run"] == others
 
 
 def test_the_list_names_every_claim_and_leads_to_its_notebook(folder, monkeypatch):

@@ -1,4 +1,4 @@
-"""Curvature against torch.func's whole Hessians, another library's operators, and hand-made matrices, in float64."""
+"""Curvature against Hessians by their definition, other libraries, and hand-made matrices, in float64."""
 
 from dataclasses import replace
 
@@ -6,32 +6,29 @@ import curvlinops
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, hessian, jacrev
-from torch.nn import functional as F
 
 from lib.networks import models
-from lib.numerics import objective as objectives
 from lib.numerics.curvature import (
     ekfac_inverse,
     example_hessians,
     extreme_eigenvalues,
     gauss_newton_matrix,
+    hessian,
     hessian_product,
     highest_eigenvalue,
 )
-from lib.numerics.curvature import hessian as whole_hessian
 from lib.numerics.gradients import along, gradient_rows, mean_square_norm
 from lib.numerics.inverse_hessian import (
     Diverged,
     Indefinite,
     block_conjugate_gradient,
-    conjugate_gradient,
     input_span,
     inverse,
     kernel_inverse,
     lissa,
 )
-from lib.numerics.objective import flat, gradient, named, objective
+from lib.numerics.objective import flat, gradient, objective
+from lib.scores import definitions
 
 F64, DECAY = torch.float64, 0.1
 
@@ -66,7 +63,7 @@ NETWORKS = {
 
 @pytest.fixture(params=[(name, loss) for name in NETWORKS for loss in ("cross_entropy", "mse")], ids=str)
 def case(request):
-    """An objective, its outputs as a function of the flat weights, and its loss of outputs."""
+    """An objective and its labels."""
     name, loss = request.param
     make, shape = NETWORKS[name]
     with torch.random.fork_rng(devices=[]):
@@ -75,19 +72,18 @@ def case(request):
         x, y = torch.randn(7, *shape, dtype=F64), torch.arange(7) % 3
         model(x)
     model.eval()
-    o = objective(model, x, y, weight_decay=DECAY, loss=loss)
-    each = (
-        (lambda f: F.cross_entropy(f, y, reduction="none"))
-        if loss == "cross_entropy"
-        else (lambda f: 0.5 * (f - F.one_hot(y, 3)).square().sum(1))
-    )
-    outputs = lambda w: functional_call(model, {k: v[0] for k, v in named(w[None], o.weights).items()}, (x,))
-    return o, outputs, each, flat({k: v[None] for k, v in o.weights.items()})[0]
+    return objective(model, x, y, weight_decay=DECAY, loss=loss), y
+
+
+def slow_hessian(o, x, y, **options):
+    return definitions.hessian(o.model, x, y, weight_decay=DECAY, loss=o.loss, **options)
 
 
 def test_gradients_and_their_products(case):
-    o, outputs, each, w = case
-    rows, jacobian = jacrev(lambda w: each(outputs(w)))(w), jacrev(outputs)(w).flatten(0, 1)
+    o, y = case
+    w = flat({k: v[None] for k, v in o.weights.items()})[0]
+    rows = definitions.gradients(o.model, o.model.state_dict(), o.x, y, loss=o.loss)
+    jacobian = definitions.jacobian(o.model, o.model.state_dict(), o.x)
     torch.testing.assert_close(gradient(o), rows.mean(0) + DECAY * w)
     torch.testing.assert_close(torch.cat(list(gradient_rows(o, o.x, o.y))), rows)
     torch.testing.assert_close(torch.cat(list(gradient_rows(o, o.x))), jacobian)
@@ -99,53 +95,44 @@ def test_gradients_and_their_products(case):
 
 
 def test_hessian_and_gauss_newton_matrix(case):
-    o, outputs, each, w = case
-    expected = hessian(lambda w: each(outputs(w)).mean() + DECAY / 2 * w @ w)(w)
-    torch.testing.assert_close(whole_hessian(o), expected)
-    f, j = outputs(w), jacrev(outputs)(w)
-    curved = hessian(lambda f: each(f).sum())(f)  # (7, 3, 7, 3)
-    g = torch.einsum("nap,namb,mbq->pq", j, curved, j) / 7 + DECAY * torch.eye(len(w), dtype=F64)
+    o, y = case
+    expected, g = slow_hessian(o, o.x, y), slow_hessian(o, o.x, y, gauss_newton=True)
+    torch.testing.assert_close(hessian(o), expected)
     torch.testing.assert_close(gauss_newton_matrix(o), g)
-    v = torch.randn(3, len(w), dtype=F64)
+    v = torch.randn(3, o.p, dtype=F64)
+    torch.testing.assert_close(hessian_product(o, v), v @ expected)
     torch.testing.assert_close(hessian_product(o, v, gauss_newton=True), v @ g)
-    some = torch.tensor([4, 1])
-    part = hessian(lambda w: each(outputs(w))[some].mean() + DECAY / 2 * w @ w)(w)
-    torch.testing.assert_close(hessian_product(o, v, rows=some), v @ part)
+    rows = torch.tensor([4, 1])
+    torch.testing.assert_close(hessian_product(o, v, rows=rows), v @ slow_hessian(o, o.x[rows], y[rows]))
 
 
 def test_inverse_from_the_kernel(case):
-    o, *_, w = case
-    v = torch.randn(4, len(w), dtype=F64)
+    o, _ = case
+    v = torch.randn(4, o.p, dtype=F64)
     if isinstance(o.model, Gated):
         with pytest.raises(ValueError, match="parameters in Linear, Conv2d"):
             kernel_inverse(o, 0.2)
         return
-    shifted = gauss_newton_matrix(o) + 0.2 * torch.eye(len(w), dtype=F64)
+    shifted = gauss_newton_matrix(o) + 0.2 * torch.eye(o.p, dtype=F64)
     torch.testing.assert_close(kernel_inverse(o, 0.2)(v), torch.linalg.solve(shifted, v.T).T)
     with pytest.raises(ValueError, match="singular, with more parameters than outputs: give damping"):
         kernel_inverse(replace(o, weight_decay=0.0), 0.0)
 
 
 def test_hessians_of_each_example(case):
-    o, outputs, each, w = case
-    eye = torch.eye(len(w), dtype=F64)
-    expected = torch.stack([hessian(lambda w: each(outputs(w))[i])(w) for i in range(7)]) + DECAY * eye  # noqa: B023
+    o, y = case
+    expected = torch.stack([slow_hessian(o, o.x[i : i + 1], y[i : i + 1]) for i in range(7)])
     torch.testing.assert_close(example_hessians(o), expected)
 
 
 def test_pieces_make_no_difference(case, monkeypatch):
-    o, *_, w = case
-    v = torch.randn(5, len(w), dtype=F64)
+    o, _ = case
+    v = torch.randn(5, o.p, dtype=F64)
     ask = lambda: (hessian_product(o, v), along(o, o.x, o.y, v), gauss_newton_matrix(o), gradient(o))
     before = ask()
-    monkeypatch.setattr(objectives, "WORKING", 1)
     monkeypatch.setattr("lib.numerics.curvature.BLOCK_BYTES", 1)
-    for name in (
-        "lib.numerics.objective.WORKING",
-        "lib.numerics.objective.WORKING",
-        "lib.numerics.gradients.ROWS_BYTES",
-    ):
-        monkeypatch.setattr(name, 1)
+    for module in ("objective", "gradients", "curvature"):
+        monkeypatch.setattr(f"lib.numerics.{module}.WORKING", 1)
     for one, other in zip(before, ask(), strict=True):
         torch.testing.assert_close(one, other)
 
@@ -212,21 +199,6 @@ def definite(p=12, seed=0):
     return a @ a.T / p + 0.1 * torch.eye(p, dtype=F64), torch.randn(5, p, generator=g, dtype=F64)
 
 
-@pytest.mark.parametrize("preconditioned", [False, True])
-def test_conjugate_gradient(preconditioned):
-    a, v = definite()
-    inverse = torch.linalg.inv(a + 0.01 * torch.eye(12, dtype=F64))
-    x, steps, residual = conjugate_gradient(
-        lambda d: d @ a, v, tol=1e-10, precondition=(lambda r: r @ inverse) if preconditioned else None
-    )
-    torch.testing.assert_close(x, torch.linalg.solve(a, v.T).T)
-    assert residual <= 1e-10 and steps <= (6 if preconditioned else 20)
-    x[0], v[0] = 0, 0
-    torch.testing.assert_close(conjugate_gradient(lambda d: d @ a, v, tol=1e-10)[0][0], x[0])  # nothing to solve
-    with pytest.raises(Indefinite, match="dᵀAd = -"):
-        conjugate_gradient(lambda d: -d @ a, v)
-
-
 def test_block_conjugate_gradient():
     a, v = definite()
     x, steps, residual = block_conjugate_gradient(lambda d: d @ a, v, tol=1e-10)
@@ -249,12 +221,12 @@ def test_a_network_in_the_span_of_its_inputs(shape):
     torch.manual_seed(0)
     x, y = torch.randn(7, *shape, dtype=F64), torch.arange(7) % 3
     o = objective(models.mlp(20, (4,), 3, "tanh").double(), x, y, weight_decay=0.3)
-    span, v, h = input_span(o), torch.randn(5, o.p, dtype=F64), whole_hessian(o)
+    span, v, h = input_span(o), torch.randn(5, o.p, dtype=F64), hessian(o)
     assert span.inner.p == 7 * 4 + 4 + 4 * 3 + 3
     seen, across = span.down(v), v - span.up(span.down(v))
     torch.testing.assert_close(span.up(hessian_product(span.inner, seen)) + 0.3 * across, v @ h)
     shift = 2 * float(torch.linalg.eigvalsh(h).abs().max())
-    solve, _ = inverse(o, "cg", shift, precondition=None, tol=1e-12)
+    solve, _ = inverse(o, "cg", shift, tol=1e-12)
     torch.testing.assert_close(solve(v)[0], torch.linalg.solve(h + shift * torch.eye(o.p, dtype=F64), v.T).T)
     assert input_span(objective(models.mlp(5, (4,), 3).double(), x.flatten(1)[:, :5], y)) is None
 

@@ -4,19 +4,16 @@ import pytest
 import torch
 from stacked import draw
 from torch import nn
-from torch.func import functional_call, jacrev, vmap
+from torch.func import functional_call, vmap
 
 from lib.networks import models, stacked
 from lib.numerics import gradients
+from lib.scores import definitions
 
 
 def jacobian(model, state, x):
     """All derivatives of all logits, ``(n, k, p)``."""
-    model.eval()
-    trained = {name: state[name] for name, _ in model.named_parameters()}
-    rest = {name: value for name, value in state.items() if name not in trained}
-    parts = vmap(jacrev(lambda p, row: functional_call(model, {**p, **rest}, (row[None],))[0]), (None, 0))(trained, x)
-    return torch.cat([part.flatten(2) for part in parts.values()], 2)
+    return definitions.jacobian(model, state, x).view(len(x), -1, sum(p.numel() for p in model.parameters()))
 
 
 def block(inner, outer, stride=1):

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from lib.networks.models import by_name, cnn_unique_information, initialize, mlp
-from lib.numerics.gradients import coordinates, jacobians, ntk, weight_changes
+from lib.networks.models import by_name, initialize, mlp
+from lib.numerics.gradients import coordinates, jacobians, ntk
+from lib.scores import definitions
 
 F64 = torch.float64
 
@@ -67,7 +68,8 @@ def test_the_kernel_is_the_product_of_jacobians(name):
     model = network(name, shape)
     few = 2 if name == "resnet18" else 5
     x, other = random(few, *shape), random(3, *shape, seed=1)
-    j, j_other = jacobians(model, x), jacobians(model, other)
+    j, j_other = (definitions.jacobian(model, model.state_dict(), rows) for rows in (x, other))
+    torch.testing.assert_close(jacobians(model, x), j)
     scale = (j @ j.T).abs().max().item()
     torch.testing.assert_close(ntk(model, x), j @ j.T, rtol=1e-9, atol=1e-11 * scale)
     torch.testing.assert_close(ntk(model, x, other), j_other @ j.T, rtol=1e-9, atol=1e-11 * scale)
@@ -104,7 +106,7 @@ def test_a_subset_of_coordinates_is_scaled_columns_of_the_whole():
 def test_a_subset_of_coordinates_is_unbiased():
     """The mean over many draws of kernel and of squared weight changes is the whole's, within 4 standard errors."""
     model, x, alpha = mlp(10, (20,), 1, "tanh").double(), random(3, 10), random(3, 1)
-    whole, weights = ntk(model, x), weight_changes(model, x, alpha).square().sum()
+    whole, weights = ntk(model, x), (jacobians(model, x).T @ alpha).square().sum()
     draws = [jacobians(model, x, per_layer=40, seed=seed) for seed in range(400)]
     kernels = torch.stack([j @ j.T for j in draws])
     norms = torch.stack([(j.T @ alpha).square().sum() for j in draws])
@@ -113,17 +115,6 @@ def test_a_subset_of_coordinates_is_unbiased():
         assert (samples.std(0) > 0).all()
     assert not torch.equal(draws[0], draws[1])
     assert torch.equal(draws[3], jacobians(model, x, per_layer=40, seed=3))
-
-
-@pytest.mark.parametrize("per_layer", [None, 25])
-def test_weights_from_coefficients(per_layer):
-    model, x = cnn_unique_information(1, 24, 2).double(), random(3, 1, 24, 24)
-    j = jacobians(model, x, per_layer=per_layer)
-    columns = random(6, 4, seed=2)
-    torch.testing.assert_close(weight_changes(model, x, columns, per_layer=per_layer), columns.T @ j)
-    torch.testing.assert_close(
-        weight_changes(model, x, columns[:, 0].view(3, 2), per_layer=per_layer), j.T @ columns[:, 0]
-    )
 
 
 def test_types_follow_the_model():
@@ -140,7 +131,6 @@ def test_types_follow_the_model():
             lambda m, x: jacobians(nn.Sequential(m, nn.Flatten(0)), x),
             r"model must map \(n, …\) to \(n, k\), got outputs",
         ),
-        (lambda m, x: weight_changes(m, x, torch.zeros(5)), r"must be \(n, k\) = \(3, 2\) or \(n·k, c\), got \(5,\)"),
         (lambda m, x: ntk(nn.Sequential(nn.GroupNorm(2, 6).double(), m), x), "0 is GroupNorm"),
     ],
 )
@@ -150,6 +140,6 @@ def test_bad_input(call, message):
 
 
 def test_what_cannot_fit_is_refused_before_it_starts(monkeypatch):
-    monkeypatch.setattr("lib.costs.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("lib.numerics.gradients.free_bytes", lambda device: 1000)
     with pytest.raises(MemoryError, match="the Jacobian needs 0.0 GB"):
         jacobians(mlp(6, (40,), 2), random(3, 6))

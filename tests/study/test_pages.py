@@ -40,7 +40,7 @@ def small():
 def site(tmp_path_factory):
     """Pages of the committed notebooks, as if they had just been executed."""
     folder = tmp_path_factory.mktemp("html")
-    table = ledger.summary(folder, "laptop")
+    table = ledger.summary(ledger.read_records(folder / "laptop" / "claims"))
     pages.write(NOTEBOOKS, folder, table, home=REPO / "notebooks", profile="laptop")
     return folder
 
@@ -101,7 +101,7 @@ def test_every_link_leads_somewhere(site):
 
 
 def test_claims_lead_to_the_cells_that_record_them(site):
-    index, table = soup(site / "index.html"), ledger.summary(site, "laptop")
+    index, table = soup(site / "index.html"), ledger.summary(ledger.read_records(site / "laptop" / "claims"))
     owned = table[table.notebook.isin([path.name[:2] for path in NOTEBOOKS])]
     for name in owned.id:
         assert index.find("a", string=name)["href"].partition("#")[2], f"{name} is recorded in no cell that names it"

@@ -8,7 +8,7 @@ from small_notebooks import write
 
 from lib.study import publish
 from lib.study.notebooks import Run
-from lib.study.publish import as_json, pages, put_between, quote, scrub, tidy, write_back
+from lib.study.publish import pages_of_verdicts, put_counts, quote, scrub, tidy, write_back
 
 PLACES = {"/data/me/study/": "", "/data/me/env/": "<python>/"}
 
@@ -74,14 +74,14 @@ def test_scrub_takes_the_longer_path_first():
     assert scrub(warning, places) == "<cell>:3: UserWarning: careful"
 
 
-def test_put_between():
-    text = "a\n<!-- verdicts 04 -->\nold\n<!-- end of verdicts 04 -->\nb"
-    new = put_between(text, "04", "new\n")
-    assert new == "a\n<!-- verdicts 04 -->\n\nnew\n\n<!-- end of verdicts 04 -->\nb"
-    assert put_between(new, "04", "new") == new
-    for broken in ("nothing", text + text, "<!-- end of verdicts 04 --> <!-- verdicts 04 -->"):
+def test_put_counts():
+    begin, end = publish.BEGIN, publish.END
+    text = f"a\n{begin}\nold\n{end}\nb"
+    new = put_counts(text, "new\n")
+    assert new == f"a\n{begin}\n\nnew\n\n{end}\nb" and put_counts(new, "new") == new
+    for broken in ("nothing", text + text, f"{end} {begin}"):
         with pytest.raises(ValueError, match="once each"):
-            put_between(broken, "04", "new")
+            put_counts(broken, "new")
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_run_is_written_back_as_notebook_figures_record_and_pages(run, tmp_pat
     assert len(nbformat.read(run.notebook.ipynb, as_version=4).cells) == 3
     record = json.loads((tmp_path / "notebooks/verdicts/laptop/04.json").read_text())["a.one"]
     assert record["value"] == 1e-9 and record["verdict"] == "reproduced"
-    assert not {"profile", "versions", "id"} & set(record)
+    assert not {"profile", "versions"} & set(record)
     assert "| a.one | words | words | 1e-09 | ● reproduced |" in (tmp_path / "RESULTS.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert "| words | 04 | 1 | 1 | 0 | 0 | 0 |" in readme and "so <!-- ours a.one -->1e-09<!-- -->." in readme
@@ -125,15 +125,19 @@ def test_the_record_alone_makes_the_pages(run, tmp_path):
     write_back(run, tmp_path / "results", tmp_path)
     record = tmp_path / "notebooks/verdicts/laptop/04.json"
     record.write_text(record.read_text().replace("reproduced", "partly").replace("1e-09", "0.5"))
-    made = pages(tmp_path)
+    made = pages_of_verdicts(tmp_path)
     assert "| a.one | words | words | 0.5 | ◐ partly |" in made[tmp_path / "RESULTS.md"]
     assert "so <!-- ours a.one -->0.5<!-- -->." in made[tmp_path / "README.md"]
 
 
-def test_records_keep_what_later_work_adds_and_lists_in_a_line():
-    text = as_json({"b.c": {"id": "b.c", "interval": {"x": [1.0, 2.0]}, "covers": "rows", "versions": {}}, "a.b": {}})
-    assert json.loads(text) == {"a.b": {}, "b.c": {"interval": {"x": [1.0, 2.0]}, "covers": "rows"}}
-    assert '"x": [1.0, 2.0]' in text and text.index("a.b") < text.index("b.c")
+def test_records_keep_what_later_work_adds(run, tmp_path):
+    write_back(run, tmp_path / "results", tmp_path)
+    path = tmp_path / "notebooks/verdicts/laptop/04.json"
+    records = json.loads(path.read_text())
+    records["a.one"]["covers"] = "rows"
+    path.write_text(json.dumps(records))
+    write_back(run, tmp_path / "results", tmp_path)
+    assert json.loads(path.read_text()) == records
 
 
 def test_quotations_are_the_records():
@@ -142,13 +146,13 @@ def test_quotations_are_the_records():
         "a.c": {"value": 1.5, "interval": [1.0, 2.0]},
     }
     said = "so <!-- ours a.b: 10%, x: y -->old<!-- --> and <!-- ours a.c -->9<!-- -->."
-    new = quote(said, {}, records)
+    new = quote(said, records)
     assert (
         new == "so <!-- ours a.b: 10%, x: y -->0.50 [0.40, 0.60]<!-- --> and <!-- ours a.c -->1.5 [1.0, 2.0]<!-- -->."
     )
-    assert quote(new, {}, records) == new
+    assert quote(new, records) == new
     for unknown in ("a.b: 20%", "a.b: 30%", "a.b.c"):
-        assert quote(f"<!-- ours {unknown} -->9<!-- -->", {}, records) == f"<!-- ours {unknown} -->–<!-- -->"
+        assert quote(f"<!-- ours {unknown} -->9<!-- -->", records) == f"<!-- ours {unknown} -->–<!-- -->"
 
 
 def test_a_notebook_without_claims_leaves_the_pages(run, tmp_path):
