@@ -11,10 +11,10 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 LIB, EXPERIMENTS = REPO / "lib", REPO / "notebooks" / "experiments"
 
-#: Lines of all files of a room, at most; these only ever fall. (Aimed at: numerics 1,600, ledger 750, study 600.)
+#: Lines of all files of a room, at most; these only ever fall. (Aimed at: ledger 750, study 600.)
 ROOMS = {
     "scores": 2200,
-    "numerics": 1910,
+    "numerics": 1600,
     "networks": 750,
     "training": 1250,
     "data": 800,
@@ -73,7 +73,7 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 42
-    assert lines(modules(LIB)) <= 10_100
+    assert lines(modules(LIB)) <= 9_750
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
     assert lines(modules(EXPERIMENTS)) <= 2900
