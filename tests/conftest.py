@@ -47,6 +47,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # Threads that wait for one another give the core away: where others use the cores too, those that spin instead make
+    # small tests ten times as slow. Notebooks and other children inherit it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if "plain" in config.getoption("processor"):
         assert "torch" not in sys.modules and "numpy" not in sys.modules, "they read the environment when imported"
         os.environ.update(PLAIN)

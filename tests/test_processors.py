@@ -13,7 +13,7 @@ import torch
 from conftest import rounding
 
 TESTS = Path(__file__).parent
-SOME = ("influence_cases", "neighbours", "retraining", "ensemble", "leave_one_out")
+SOME = ("influence_cases", "neighbours", "retraining")
 
 
 def test_some_tests_hold_on_another_processor(request):
