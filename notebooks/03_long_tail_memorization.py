@@ -878,6 +878,8 @@ ledger.table()
 # Yes: a wrong label can only be memorized.
 #
 # ```python
+# from lib.data import uniform_noise
+#
 # noisy, flipped = uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
 # few_sees = sees[:200]
 # few_right, _ = fit(dataclasses.replace(images, y_train=noisy), few_sees, recipe)

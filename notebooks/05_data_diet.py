@@ -965,6 +965,8 @@ ledger.table()
 # GraNd about doubles: the gradient of the first layer is the input times a signal, and the features double too. EL2N at initialization hardly moves, as long as the softmax stays near uniform. A score that a change of units moves cannot be about importance alone.
 #
 # ```python
+# from lib.networks import stacked
+#
 # born, truth = weights(0, runs[0.0]), torch.nn.functional.one_hot(y[:500], k)
 # errors = lambda scale: stacked.predict(model, born, scale * x[:500]).softmax(2) - truth
 # by_scale = {"GraNd": [grand(model, born, scale * x[:500], y[:500]) for scale in (1, 2)], "EL2N": [el2n(errors(scale)) for scale in (1, 2)]}

@@ -261,9 +261,9 @@ class Net:
 
 
 def train_net(
-    name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed: int = 0, **changes
+    name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed=0, initial=None, **changes
 ) -> Net:
-    """Train ``lib.networks.models.by_name(name)`` with ``changes`` to the recipe.
+    """Train ``lib.networks.models.by_name(name)``, from ``initial`` weights if given, with ``changes`` to the recipe.
 
     A change of optimizer holds for the retraining too, at a tenth of its learning rate.
     """
@@ -271,7 +271,7 @@ def train_net(
     model = models.by_name(name, shape=tuple(x.shape[1:]), classes=len(images.classes))
     recipe = replace(setting.recipe, epochs=epochs, weight_decay=weight_decay, **changes)
     run = Run(store=setting.store, device=setting.device, progress=False)
-    trained = ensemble.train(model, (x, y), recipe, [seed], run=run)
+    trained = ensemble.train(model, (x, y), recipe, [seed], start=Start(initial), run=run)
     different = {"lr": recipe.lr / 10} if "optimizer" in changes else setting.again
     again = part_of(recipe, setting.share, len(y), schedule="constant", **different)
     losses = losses_on(model, trained.parameters, images.x_test, images.y_test)[0]

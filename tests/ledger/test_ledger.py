@@ -231,7 +231,7 @@ def test_a_null_band_decides_a_correlation(tmp_path, claims):
             {"interval": (0, 1)},
             r"value of xx.swept must be a dict by setting \(10%, 20%, 30%\), got 1",
         ),
-        (("xx.unknown", 1), {}, "'xx.unknown' is no claim of notebook 41, which has xx.plain, xx.swept"),
+        (("xx.unknown", 1), {}, "xx.unknown is no claim of notebook 41, which has xx.plain, xx.swept"),
         (("yy.other", 1), {}, "yy.other belongs to notebook 42, this is 41"),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_training_is_the_same_to_rounding():
     recipe = Recipe(lr=0.05, momentum=0.9, epochs=2, batch_size=10, weight_decay=0.01)
     model = models.by_name("small_cnn", shape=(1, 16, 16), classes=3)
     run = lambda **how: ensemble.train(
-        model, (x, y), recipe, range(5), sees=sees, masked=True, run=Run(precision="float64", progress=False), **how
+        model, (x, y), recipe, range(5), sees=sees, masked=True, run=Run(precision="float64", progress=False, **how)
     )
     plain, wide, pairs = run(), run(wide=True), run(wide=True, chunk=2)
     for name, value in plain.parameters.items():
