@@ -189,7 +189,7 @@ def test_links_of_the_documents_lead_somewhere():
     rooms = (
         "lib/README.md",
         "data/README.md",
-        *(f"notebooks/{name}.md" for name in ("README", "GLOSSARY", "TEACHING", "lesson")),
+        *(f"notebooks/{name}.md" for name in ("README", "GLOSSARY", "TEACHING", "slides/lesson")),
     )
     for document in ("README.md", "RESULTS.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md", *rooms):
         path = REPO / document

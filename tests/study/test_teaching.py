@@ -55,7 +55,7 @@ def test_a_student_has_no_answers_and_no_outputs(tmp_path):
 
 @pytest.mark.parametrize("kind", ["slide", "fragment"])
 def test_the_deck_has(kind):
-    assert (FOLDER / "lesson.md").read_text("utf8").count(f'"{kind}"') >= 4
+    assert (FOLDER / "slides/lesson.md").read_text("utf8").count(f'"{kind}"') >= 4
 
 
 def test_the_slides_are_built(tmp_path):
@@ -65,9 +65,9 @@ def test_the_slides_are_built(tmp_path):
     made = [BIN / second[0], *second[1:], "--output-dir", tmp_path]
     subprocess.run(made, cwd=REPO, check=True, input=notebook, capture_output=True)
     page = (tmp_path / "lesson.slides.html").read_text("utf8")
-    deck = (FOLDER / "lesson.md").read_text("utf8")
+    deck = (FOLDER / "slides/lesson.md").read_text("utf8")
     slides = len(re.findall(r'"(?:sub)?slide"', deck))
     assert len(re.findall(r"<section", page)) == slides + deck.count('"slide"')  # a column, and its slides
-    for figure in re.findall(r'src="(\.\./figures/[^"]+)"', page):
-        assert (FOLDER / figure).resolve().exists()
-    assert page.count("../figures/") == deck.count("../figures/") > 4
+    for figure in re.findall(r'src="(\S+/figures/[^"]+)"', page):
+        assert (FOLDER / "slides" / figure).resolve().exists()
+    assert page.count("../../figures/") == deck.count("../../figures/") > 4
