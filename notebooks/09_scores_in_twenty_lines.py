@@ -439,6 +439,8 @@ ax.spines[:].set_visible(False)
 save(fig, "09_digits")
 
 # %% [markdown]
+# The hard end holds the wrong labels and, between them, oddly written digits. At the easy end many others would do as well.
+#
 # How alike are the rankings? Red: alike; blue, with a minus: opposite. Scores whose high means *easy* are turned.
 
 # %%
