@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import exercises
 import nbformat
 import pytest
 
@@ -49,7 +50,7 @@ def test_a_student_has_no_answers_and_no_outputs(tmp_path):
     nbformat.validate(made)
     assert not [cell.source for cell in made.cells if "<details>" in cell.source or cell.get("outputs")]
     (whole,) = [notebook for notebook in notebooks.find(FOLDER) if notebook.name == path.stem]
-    assert sum(cell.source == "# your answer" for cell in made.cells) >= len(notebooks.answers(whole))
+    assert sum(cell.source == "# your answer" for cell in made.cells) >= len(exercises.answers(whole))
     assert len(made.cells[-3].source) < 400 and "## Exercises" in "".join(cell.source for cell in made.cells)
 
 
