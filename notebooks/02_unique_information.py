@@ -613,7 +613,7 @@ def compared(first, second, shares, tables=curves):
     return {
         f"{task}, drop {share:.0%}": found
         for task, table in rows.items()
-        for share, found in statistics.over_rows(table[table.index.isin(shares)]).items()
+        for share, v in table[table.index.isin(shares)].iterrows()
     }
 
 # %% [markdown]
