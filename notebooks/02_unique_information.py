@@ -611,9 +611,9 @@ def compared(first, second, shares, tables=curves):
     """Mean difference in points and its interval, by task and share."""
     rows = {task: gap(table, first, second) for task, table in tables.items()}
     return {
-        f"{task}, drop {share:.0%}": found
+        f"{task}, drop {share:.0%}": (v.mean(), statistics.t_interval(v))
         for task, table in rows.items()
-        for share, found in statistics.over_rows(table[table.index.isin(shares)]).items()
+        for share, v in table[table.index.isin(shares)].iterrows()
     }
 
 # %% [markdown]

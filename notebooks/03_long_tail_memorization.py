@@ -68,7 +68,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import pruning
-from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, pair_counts, permuted_pair_counts, shared_pairs
+from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, mantel, pair_counts, permuted_pair_counts, shared_pairs
 from lib import plots, statistics
 from lib.data import datasets
 from lib.data.score_files import Unavailable, published
@@ -318,7 +318,7 @@ options = {"recipe": recipe, "seeds": range(retrainings), "run": Run(device=devi
 reduced = pruning.retrain_pruned(model, images, plans, columns=("removed", "threshold"), **options)
 
 # %% [markdown]
-# Test accuracy with 95% bands over trainings, and what is left of the training set.
+# Test accuracy with 95% bands over trainings alone, and what is left of the training set.
 
 # %%
 fig, (ax, left) = plt.subplots(2, 1, figsize=(6, 4.6), sharex=True, height_ratios=[3, 1])
@@ -335,13 +335,17 @@ plots.save(fig, "03_marginal", profile);
 # %% [markdown]
 # Memorized examples are worth more than as many others: without the quarter above 0.25 the networks lose 1.8 points, without a random quarter 0.6. But the advantage shrinks as the threshold rises, and above 0.9 it turns: without these seven in a hundred the networks are *better* than without as many at random, and no worse than with all rows. At the top of the scale the useless ones, ambiguous or wrongly labelled, outweigh the useful, and the number alone does not tell the two apart.
 
+# %% [markdown]
+# All these networks are judged on the same test rows. So the intervals are over trainings *and* test rows at once (the components of variance of the two-way layout, trainings × test rows); those over trainings alone would be too narrow. The training rows are one draw: 4,000 networks a draw are too many to draw them anew.
+
 # %%
-lost = 100 * pruning.gain(reduced, {"removed": "random"}, {"removed": "memorized"}, by="threshold")
-value = {f"≥ {threshold:g}": v.mean() for threshold, v in lost.iterrows()}
-interval = {f"≥ {threshold:g}": statistics.t_interval(v) for threshold, v in lost.iterrows()}
-ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="intervals over trainings, paired by seed", covers=["initializations"])
-table = pd.DataFrame(interval, index=["low", "high"]).T
-table.assign(difference=value)[["difference", "low", "high"]].style.format("{:+.2f}").set_caption("random − memorized, points")
+lost = pruning.points(reduced, {"removed": "random"}, {"removed": "memorized"}, by="threshold")  # (trainings, test rows) each
+value = {f"≥ {threshold:g}": v.mean() for threshold, v in lost.items()}
+interval = {f"≥ {threshold:g}": statistics.crossed_interval(v) for threshold, v in lost.items()}
+ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="over trainings, paired by seed, and test rows; one draw of the training rows", covers=["initializations", "test rows"])
+alone = {f"≥ {threshold:g}": np.ptp(statistics.t_interval(v.mean(1))) / 2 for threshold, v in lost.items()}
+table = pd.DataFrame(interval, index=["low", "high"]).T.assign(difference=value, **{"±, trainings alone": alone})
+table[["difference", "low", "high", "±, trainings alone"]].style.format("{:+.2f}").set_caption("random − memorized, points")
 
 # %% [markdown]
 # ## High-influence pairs
@@ -499,17 +503,17 @@ arms["without the other memorized"] = everyone & ~lone
 tested = {arm: fit(images, masks, recipe, first_seed=seed)[1].double() for arm, masks in arms.items()}
 
 # %% [markdown]
-# Accuracy on all test examples and on $S'_h$, in percent, with the standard deviation over trainings, and the falls with their 95% intervals.
+# Accuracy on all test examples and on $S'_h$, in percent, with the standard deviation over trainings, and the falls with their 95% intervals, over trainings and test examples (the training rows are one draw).
 
 # %%
 on = {"all test examples": torch.ones(n_test, dtype=torch.bool), "S′ₕ": torch.from_numpy(in_pair)}
 accuracy = {(arm, w): 100 * bits[:, mask].mean(1).numpy() for arm, bits in tested.items() for w, mask in on.items()}
-falls = {(arm, where): accuracy["all rows", where] - accuracy[arm, where] for arm, where in accuracy}
+falls = {(arm, w): 100 * (tested["all rows"] - bits)[:, mask].numpy() for arm, bits in tested.items() for w, mask in on.items()}
 rows = {
     (arm, where): {
         "rows removed": int((~arms[arm][0]).sum()),
         "accuracy": f"{accuracy[arm, where].mean():.2f} ± {accuracy[arm, where].std(ddof=1):.2f}",
-        "fall (points)": "" if arm == "all rows" else "{:.2f} [{:.2f}, {:.2f}]".format(v.mean(), *statistics.t_interval(v)),
+        "fall (points)": "" if arm == "all rows" else "{:.2f} [{:.2f}, {:.2f}]".format(v.mean(), *statistics.crossed_interval(v)),
     }
     for (arm, where), v in falls.items()
 }
@@ -521,19 +525,20 @@ pd.DataFrame.from_dict(rows, orient="index")
 # %%
 fall, fall_on = falls["without Sₕ", "all test examples"], falls["without Sₕ", "S′ₕ"]
 note = f"{int(training_side.sum())} of {n:,} rows removed"
-ledger.record("lt.utility", fall.mean(), interval=statistics.t_interval(fall), n=retrainings, note=note, covers=["initializations"])
+ledger.record("lt.utility", fall.mean(), interval=statistics.crossed_interval(fall), n=retrainings, note=note, covers=["initializations", "test rows"])
 note = f"{in_pair.sum()} of {n_test:,} test examples"
-ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.t_interval(fall_on), n=retrainings, note=note, covers=["initializations"])
+ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.crossed_interval(fall_on), n=retrainings, note=note, covers=["initializations", "test rows"])
 
 # %% [markdown]
-# How much of the fall lies on $S'_h$?
+# How much of the fall lies on $S'_h$? A ratio of two means moves, to first order, as the mean of (part − ratio · fall) / mean fall, training by training and test example by test example, and this has the interval.
 
 # %%
-part, ratio = fall_on * in_pair.mean(), lambda a, b, axis=-1: a.sum(axis) / b.sum(axis)
-interval = statistics.bootstrap_interval(ratio, part, fall, paired=True, seed=seed)
+part = fall * in_pair  # (trainings, test examples)
+ratio = part.mean() / fall.mean()
+low, high = statistics.crossed_interval((part - ratio * fall) / fall.mean())
 note = f"{part.mean():.2f} of {fall.mean():.2f} points; by chance {in_pair.mean():.0%}"
-ledger.record("lt.utility.share", ratio(part, fall), interval=interval, null=(0.0, in_pair.mean()), n=retrainings, note=note, covers=["initializations"])
-print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part, fall):.0%} of the fall")
+ledger.record("lt.utility.share", ratio, interval=(ratio + low, ratio + high), null=(0.0, in_pair.mean()), n=retrainings, note=note, covers=["initializations", "test rows"])
+print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio:.0%} of the fall")
 
 # %% [markdown]
 # ## Would we find the same again?
@@ -635,26 +640,28 @@ plots.save(fig, "03_architectures", profile);
 # On memorization even 300 networks a side agree within a few hundredths, and architectures differ visibly: four times as wide, nearly the same; deeper, somewhat less; linear and 8 units, quite different. On influence all curves are low at 0.15, also the one of the same architecture, because 300 networks are few: read the others against it.
 
 # %%
-couples = list(itertools.combinations(others, 2))
-apart = np.array([abs(accuracies[a] - accuracies[b]) for a, b in couples])
-unlike = np.array([consistency(mem_other[a], mem_other[b], [0.25]).difference[0] for a, b in couples])
-rho, interval = statistics.spearman(apart, unlike, seed=seed)
-band = statistics.permutation_band(statistics.spearman_r, apart, unlike, seed=seed)
-note = f"{len(others)} architectures; intervals take their pairs as independent"
-ledger.record("lt.consistency.architectures", rho, interval=interval, null=band, n=len(couples), note=note)
+couples, among = list(itertools.product(others, repeat=2)), (len(others), len(others))
+apart = np.array([abs(accuracies[a] - accuracies[b]) for a, b in couples]).reshape(among)
+unlike = np.array([consistency(mem_other[a], mem_other[b], [0.25]).difference[0] for a, b in couples]).reshape(among)
+rho, interval, band = mantel(apart, unlike, seed=seed)
+note = f"interval over architectures, band of architectures permuted; {math.comb(len(others), 2)} pairs"
+ledger.record("lt.consistency.architectures", rho, interval=interval, null=band, n=len(others), note=note, covers=["architectures"])
 
 # %% [markdown]
+# Thirty-six pairs of nine architectures are not thirty-six observations. So the interval is over architectures (each in turn is left out with all its pairs), and the band is that of architectures dealt out anew to the accuracies (Mantel's test).
+#
 # One point a pair of architectures:
 
 # %%
 fig, ax = plt.subplots(figsize=(5, 3.2))
-ax.scatter(100 * apart, unlike, color="0.2")
+upper = np.triu_indices(len(others), 1)
+ax.scatter(100 * apart[upper], unlike[upper], color="0.2")
 ax.set(xlabel="gap in test accuracy (points)", ylabel="mean difference of memorization")
 plots.save(fig, "03_accuracy_gap", profile)
-print(f"Spearman {rho:.2f} [{interval[0]:.2f}, {interval[1]:.2f}] over {len(couples)} pairs of architectures")
+print("Spearman {:.2f} [{:.2f}, {:.2f}] over {} architectures; by chance {:.2f} to {:.2f}".format(rho, *interval, len(others), *band))
 
 # %% [markdown]
-# The further apart in accuracy, the less two architectures agree on what is memorized, as the paper's curves suggest. But accuracy is not all: the points at the upper left are pairs of equally accurate networks, such as the linear model and 8 hidden units, that memorize different examples.
+# The further apart in accuracy, the less two architectures agree on what is memorized, as the paper's curves suggest; the interval says how far nine architectures can tell. But accuracy is not all: the points at the upper left are pairs of equally accurate networks, such as the linear model and 8 hidden units, that memorize different examples.
 
 # %% [markdown]
 # ## Does the last layer do the memorizing?

@@ -288,7 +288,7 @@ table.assign(**{"95%": table["95%"].map(lambda i: f"[{i[0]:.2f}, {i[1]:.2f}]"), 
 #
 # ## Whose choice trains best?
 #
-# Each score chooses rows: the hardest, the easiest, or half of the rows below a share of the hardest. Every choice is trained on with the same seeds and for as many steps as the full set takes; random choices, drawn anew for each seed, are the reference. Classes are not balanced: what a score does to them is part of it.
+# Each score chooses rows: the hardest, the easiest, or half of the rows below a share of the hardest. Every choice is trained on with the same seeds and for as many steps as the full set takes; random choices, drawn anew for each seed, are the reference. Classes are not balanced: what a score does to them is part of it. Intervals are over seeds and test rows at once, since all networks are judged on the same test rows; the training rows are one draw, as ten scores are too many to compute for several.
 
 # %%
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
@@ -339,9 +339,10 @@ plots.save(fig, "07_pruning", profile)
 # %%
 chance = lambda share: {"score": "random", "choice": "random", "share": share}
 def gain(table, name, choice, share, width=0.5):
-    mine = table[(table.score == name) & (table.choice == choice) & (table.share == share)].set_index("seed").accuracy
-    reference = table[(table.score == "random") & (table.share == width)].set_index("seed").accuracy
-    return 100 * (mine - reference)
+    """(seeds, test rows)"""
+    mine = table[(table.score == name) & (table.choice == choice) & (table.share == share)].assign(at="")
+    reference = table[(table.score == "random") & (table.share == width)].assign(at="")
+    return pruning.points(pd.concat([mine, reference]), {"score": name}, {"score": "random"}, by="at")[""]
 
 offsets = {"hardest": ("hardest", 0.5)} | {f"without top {out:.0%}": ("window", out) for out in left_out} | {"easiest": ("easiest", 0.5)}
 half = pd.DataFrame({label: {name: gain(pruned, name, *where).mean() for name in contest} for label, where in offsets.items()})
@@ -356,17 +357,24 @@ ax.set(title="half of the rows: points above random halves")
 plots.save(fig, "07_windows", profile)
 
 # %% [markdown]
-# What is judged is the hardest half, with the interval over seeds:
+# What is judged is the hardest half, with the interval over seeds and test rows:
 
 # %%
-over_seeds = lambda points: (points.mean(), statistics.t_interval(points.to_numpy()))
-hardest_half = {name: over_seeds(gain(pruned, name, "hardest", 0.5)) for name in contest}
+over_both = lambda points: (points.mean(), statistics.crossed_interval(points))
+hardest_half = {name: over_both(gain(pruned, name, "hardest", 0.5)) for name in contest}
 value, interval = statistics.apart(hardest_half)
-ledger.record("all.prune", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations"])
-print("all rows: {:+.1f} [{:+.1f}, {:+.1f}] points above random halves".format(*(lambda v, ends: (v, *ends))(*over_seeds(gain(pruned, "full data", "all", 1.0)))))
+ledger.record("all.prune", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "test rows"])
+print("all rows: {:+.1f} [{:+.1f}, {:+.1f}] points above random halves".format(*(lambda v, ends: (v, *ends))(*over_both(gain(pruned, "full data", "all", 1.0)))))
 both = [(name, choice) for name in contest for choice in ("hardest", "easiest")]
 shares = pd.DataFrame({f"{share:.0%}": [gain(pruned, *one, share, share).mean() for one in both] for share in kept}, index=map(", ".join, both))
 shares.style.format("{:+.1f}").background_gradient("RdBu", vmin=-8, vmax=8).set_caption("points above random choices, by share kept")
+
+# %% [markdown]
+# How many seeds and test rows would show half a point? From the components of variance of this run, the test rows that so many seeds need for an interval of ±½ (–: more than a million would not do):
+
+# %%
+needed = {name: statistics.samples_needed(gain(pruned, name, "hardest", 0.5), 0.5, replicates=(5, 10, 20)) for name in contest}
+pd.DataFrame(needed).T.rename_axis(columns="seeds").style.format("{:,.0f}", na_rep="–").set_caption("hardest half − random half: test rows needed")
 
 # %% [markdown]
 # And which classes are the easiest tenth of the rows from?
@@ -459,7 +467,7 @@ at = list(wrong).index(main)
 clean_up |= {(name, "easiest", 0.8): pruning.prune(known(under_noise[name].hardness)[at], 0.8, drop="highest", seed=seed) for name in contest}
 cleaned = pruning.retrain_pruned(model, normal, clean_up, labels=noisy[at], **retraining)
 bought = {name: gain(cleaned, name, "easiest" if name != "nothing dropped" else "all", 0.8, 0.8) for name in [*contest, "oracle", "nothing dropped"]}
-bought = dict(sorted(((name, over_seeds(points)) for name, points in bought.items()), key=lambda one: -one[1][0]))
+bought = dict(sorted(((name, over_both(points)) for name, points in bought.items()), key=lambda one: -one[1][0]))
 pd.DataFrame({"points above dropping at random": in_words(bought, "{:+.1f} [{:+.1f}, {:+.1f}]")})
 
 # %% [markdown]
@@ -521,7 +529,7 @@ for share, (costing, suspicious) in versions.items():
     own, before = contest if share == 1 else cut, len(offers)
     seconds = {name: costing[name].seconds for name in own}
     offers.append(offer(FIND, {name: statistics.auroc(suspicious[name].numpy(), wrong[main].numpy(), seed=seed) for name in own}, seconds))
-    worth = hardest_half if share == 1 else {name: over_seeds(gain(halved, name, "hardest", share)) for name in own}
+    worth = hardest_half if share == 1 else {name: over_both(gain(halved, name, "hardest", share)) for name in own}
     offers.append(offer(KEEP, worth, seconds))
     offers[before:] = [part.assign(runs=f"{share:.0%} of the runs") for part in offers[before:]]
 bought_for = pd.concat(offers, ignore_index=True)
@@ -600,7 +608,7 @@ for purpose, labelling in areas.items():
     offers.append(offer(purpose, {name: (row.auroc, (row.low, row.high)) for name, row in part.iterrows()}, costs.seconds))
 offers.append(offer("drop as many suspicious labels, 20% (points)", {name: bought[name] for name in contest}, costs.seconds))
 for choice, share in (("hardest", kept[-1]), ("easiest", kept[0])):
-    worth = {name: over_seeds(gain(pruned, name, choice, share, share)) for name in contest}
+    worth = {name: over_both(gain(pruned, name, choice, share, share)) for name in contest}
     offers.append(offer(f"keep {share:.0%}, the {choice} (points)", worth, costs.seconds))
 budgets = {f"{count} × a training ({count * unit:.1f} s)": count * unit for count in (1, 5, 20)} | {"any": np.inf}
 sides.guide(pd.concat(offers), budgets).style.set_properties(**{"white-space": "normal", "text-align": "left"})
@@ -625,7 +633,7 @@ sides.guide(pd.concat(offers), budgets).style.set_properties(**{"white-space": "
 # - **TracIn** takes all layers, at five checkpoints; **influence** is EK-FAC's on networks that were not trained to an optimum, damped: a ranking, not a forecast of retraining (notebook 06 is about that).
 # - **Loss** is that of the trained networks at the end; EL2N's is early.
 # - **Costs** are of one run on one machine, by this library; a score's published cost is for other networks. Times grow differently: CG and F-SI with $n^3$, the others with $n$.
-# - Intervals of rank correlations and AUROCs are over examples, with the networks as they are; those of accuracies over seeds of retraining, with the choice as it is.
+# - Intervals of rank correlations and AUROCs are over examples, with the networks as they are; those of accuracies over seeds of retraining and test rows, with the choice, and so the training rows, as they are.
 #
 # ## Claims
 

@@ -52,12 +52,6 @@ def test_influence_is_the_derivative_with_respect_to_weight(rng, ties):
         assert abs(influence(a, b).sum()) < 1e-10
 
 
-def test_auroc_error_of_two_wholly_apart_is_zero_and_of_one_population_is_mann_whitneys(rng):
-    assert statistics.auroc_error(np.arange(3.0) + 10, np.arange(4.0)) == 0
-    a, b = rng.standard_normal(4000), rng.standard_normal(2000)
-    assert statistics.auroc_error(a, b) == pytest.approx(np.sqrt((4000 + 2000 + 1) / (12 * 4000 * 2000)), rel=0.03)
-
-
 # Features
 
 
@@ -218,6 +212,119 @@ def test_t_interval_is_the_closed_form_and_runs_along_the_first_axis():
     np.testing.assert_allclose([lows, highs], [[low, 0], [high, 0]])
 
 
+# Over networks and rows: the truth is known, and each trial draws both anew
+
+
+def shifted(g, r, t, replicate, row, rest):
+    """Additive: replicates, rows and rest are normal with these deviations, the mean is 0."""
+    return replicate * g.standard_normal((r, 1)) + row * g.standard_normal((1, t)) + rest * g.standard_normal((r, t))
+
+
+HARD, OF_CHOICE, NOISE = 1.5, 0.3, 0.3  # deviations of a row's difficulty, of its gain from a choice, of a training
+
+
+def correctness(g, r, t, replicate):
+    """Binary: right with one choice − right with another, of rows whose difficulty both share, in points."""
+    margin = 1 + HARD * g.standard_normal((1, t))
+    gain = 0.1 + OF_CHOICE * g.standard_normal((1, t))
+    right = [
+        margin + better + replicate * g.standard_normal((r, 1)) + NOISE * g.standard_normal((r, t)) > 0
+        for better in (gain, 0.0)
+    ]
+    return 100.0 * right[0] - 100.0 * right[1]
+
+
+def true_gain(replicate):
+    area = lambda mean, *spread: scipy.stats.norm.cdf(
+        mean / np.sqrt(sum(s * s for s in (HARD, replicate, NOISE, *spread)))
+    )
+    return 100 * (area(1.1, OF_CHOICE) - area(1))
+
+
+@pytest.mark.parametrize(("r", "t"), [(5, 200), (5, 2000), (20, 200), (20, 2000)])
+def test_coverage_over_replicates_and_rows(r, t, rng):
+    trials = 600 if r * t <= 10_000 else 300
+    for spread in ((1.0, 3.0, 3.0), (0.02, 3.0, 3.0), (0.1, 0.0, 5.0)):
+        found = coverage(rng, lambda g, s=spread: statistics.crossed_interval(shifted(g, r, t, *s)), 0.0, trials)
+        assert 0.92 <= found <= 0.98, (spread, found)
+    for replicate in (0.02, 0.1, 0.3):
+        draw = lambda g, s=replicate: statistics.crossed_interval(correctness(g, r, t, s))
+        found = coverage(rng, draw, true_gain(replicate), trials)
+        assert 0.92 <= found <= 0.98, (replicate, found)
+
+
+def test_students_t_over_replicates_leaves_out_the_rows(rng):
+    for draw, truth in (
+        (lambda g: shifted(g, 20, 200, 0.02, 3.0, 3.0).mean(1), 0.0),
+        (lambda g: correctness(g, 20, 200, 0.02).mean(1), true_gain(0.02)),
+    ):
+        assert coverage(rng, lambda g, draw=draw: statistics.t_interval(draw(g)), truth, 400) < 0.75
+
+
+def test_crossed_interval_is_the_layout_by_hand_and_students_t_where_rows_are_alike(rng):
+    values = rng.standard_normal((6, 40))
+    replicates, rows, mean = values.mean(1), values.mean(0), values.mean()
+    rest = sum((values[i, j] - replicates[i] - rows[j] + mean) ** 2 for i in range(6) for j in range(40)) / (5 * 39)
+    parts = np.array([40 * replicates.var(ddof=1), 6 * rows.var(ddof=1), -rest]) / 240
+    df = parts.sum() ** 2 / (parts**2 / [5, 39, 195]).sum()
+    half = scipy.stats.t.ppf(0.975, df) * np.sqrt(parts.sum())
+    assert statistics.crossed_interval(values) == pytest.approx((mean - half, mean + half))
+    assert statistics.crossed_interval(values.T) == pytest.approx((mean - half, mean + half))
+    alike = np.repeat(values[:, :1], 7, axis=1)
+    assert statistics.crossed_interval(alike) == pytest.approx(statistics.t_interval(alike[:, 0]))
+    assert statistics.crossed_interval(np.ones((3, 4))) == (1.0, 1.0)
+
+
+def test_as_many_samples_as_are_needed_give_the_interval(rng):
+    first = shifted(rng, 30, 3000, 0.1, 2.0, 3.0)
+    needed = statistics.samples_needed(first, 0.25, replicates=(2, 10, 40))
+    assert needed[2] is None and needed[10] > needed[40]
+    for r in (10, 40):
+        halves = [
+            np.ptp(statistics.crossed_interval(shifted(rng, r, needed[r], 0.1, 2.0, 3.0))) / 2 for _ in range(100)
+        ]
+        assert np.mean(halves) == pytest.approx(0.25, rel=0.15)
+
+
+def noisy_scores(g, n, runs, of_network, same):
+    """Two scores by so many networks, which share more with their own network than with the others."""
+    truth, trait = g.standard_normal(n), g.standard_normal((2, n))
+    other = 0.6 * truth + 0.8 * g.standard_normal(n)
+    lean = of_network * g.standard_normal((2, runs, 1))
+    a = truth + lean[0] * trait[0] + 0.5 * g.standard_normal((runs, n))
+    b = other + lean[0 if same else 1] * trait[0 if same else 1] + 0.5 * g.standard_normal((runs, n))
+    return a, b
+
+
+@pytest.mark.parametrize(
+    ("n", "runs", "of_network", "same"), [(200, 5, 0.5, False), (800, 5, 0.5, False), (800, 10, 0.3, True)]
+)
+def test_coverage_of_the_correlation_of_means(n, runs, of_network, same, rng):
+    z = lambda g: np.arctanh(statistics.spearman_r(*(x.mean(0) for x in noisy_scores(g, 3000, runs, of_network, same))))
+    truth = np.tanh(np.mean([z(rng) for _ in range(200)]))
+
+    def draw(g):
+        return statistics.correlation_of_means(*noisy_scores(g, n, runs, of_network, same), same_runs=same)[1]
+
+    assert 0.92 <= coverage(rng, draw, truth, 250) <= 0.99
+
+
+def test_rows_alone_leave_out_the_networks(rng):
+    z = lambda g: np.arctanh(statistics.spearman_r(*(x.mean(0) for x in noisy_scores(g, 3000, 5, 0.5, False))))
+    truth = np.tanh(np.mean([z(rng) for _ in range(200)]))
+    alone = lambda g: statistics.correlation_of_means(*(x.mean(0) for x in noisy_scores(g, 2000, 5, 0.5, False)))[1]
+    assert coverage(rng, alone, truth, 150) < 0.88
+
+
+def test_without_networks_it_is_the_correlation_over_examples(rng):
+    a, b = correlated(rng, 1500, 0.6)
+    for rank, same in ((True, statistics.spearman), (False, statistics.pearson)):
+        value, interval = statistics.correlation_of_means(a, b, rank=rank)
+        assert value == pytest.approx(same(a, b)[0])
+        assert interval == pytest.approx(same(a, b)[1], abs=1e-3)
+    assert statistics.correlation_of_means(a, 2 * a)[0] == pytest.approx(1)
+
+
 def test_bootstrap_of_a_mean_has_its_standard_error(rng):
     x = rng.standard_normal(5000)
     low, high = statistics.bootstrap_interval(lambda x, axis: x.mean(axis), x, n_resamples=4000)
@@ -274,10 +381,15 @@ def test_sixty_thousand_examples_need_no_resampling(rng, monkeypatch):
         (lambda: statistics.spearman([1, 2, np.nan, 4], range(4)), "a must be finite, got 1 NaN or infinite"),
         (lambda: statistics.pearson(np.ones((4, 2)), range(4)), r"a must be \(n,\) with n ≥ 2, got shape \(4, 2\)"),
         (lambda: statistics.auroc([1, 2, 3, 4], [0, 1, 0, 1]), "positive must be booleans"),
-        (lambda: statistics.auroc([1, 2, 3], [True, False, False]), "at least 2 and leave at least 2, got 1 and 2"),
-        (lambda: statistics.t_interval([1.0]), "at least two runs"),
+        (lambda: statistics.auroc([1, 2, 3], [True, False, False]), "at least 2 and leave at least 2, got 1"),
+        (lambda: statistics.t_interval([1.0]), "at least two runs, got shape"),
         (lambda: statistics.t_interval([1.0, np.nan]), "values must be finite"),
         (lambda: statistics.share([1, 0]), "flags must be booleans"),
+        (
+            lambda: statistics.crossed_interval(np.ones((1, 9))),
+            r"\(replicates, rows\), at least 2 of each, got shape \(1, 9\)",
+        ),
+        (lambda: statistics.correlation_of_means(np.eye(4), np.eye(5)), r"one n, as many if same_runs, got \(4, 4\)"),
         (lambda: statistics.bootstrap_interval(np.mean, [1.0, np.inf]), r"samples\[0\] must be finite"),
         (lambda: statistics.bootstrap_interval(np.corrcoef, [1, 2], [1, 2, 3], paired=True), "one length, got 2, 3"),
         (lambda: statistics.bootstrap_interval(lambda x: np.nan, [1, 2, 3]), "not finite on over 5% of the resamples"),

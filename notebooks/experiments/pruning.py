@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib.data.datasets import Dataset, load
 from lib.rankings import ranks
 from lib.scores.craig import craig
 from lib.training import ensemble
@@ -70,6 +71,19 @@ def random_subsets(n: int, keep: float, seeds, *, y: Tensor | None = None) -> Te
     return torch.stack([window(draw, keep, 0.0, y=y) for draw in draws])
 
 
+def draws(name: str, count: int, *, n: int, n_test: int, seed: int = 0) -> list[Dataset]:
+    """A data set with its training rows drawn ``count`` times, the test rows always the same.
+
+    The first is ``load(name, n_train=n, …)``. Where there are N rows to draw from, a share n/N of the rows of two draws
+    is the same, and the variance between draws falls short by as much.
+    """
+    first, whole = (load(name, n_train=rows, n_test=n_test, seed=seed) for rows in (n, None))
+    seeds = range(1000 * seed + 1, 1000 * seed + count)
+    masks = random_subsets(len(whole.y_train), n / len(whole.y_train), seeds, y=whole.y_train)
+    train = {key: getattr(whole, key) for key in ("x_train", "y_train", "rows_train")}
+    return [first, *(replace(first, **{key: rows[mask] for key, rows in train.items()}) for mask in masks)]
+
+
 def train_plans(model, data, plans: dict, *, recipe, seeds, labels=None, run: Run = Run()) -> ensemble.Ensemble:
     """Train every plan with every seed, all as one ensemble: S networks of the first plan, S of the second, …
 
@@ -92,7 +106,8 @@ def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...],
 
     A name is a tuple with one entry for each of ``columns``.
 
-    Returns: a row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy``.
+    Returns: a row for each plan and seed: ``columns``, ``kept`` (examples), ``seed``, ``accuracy``, and ``correct``, an
+    array ``(n_test,)`` of 0 and 1 (int8).
     """
     seeds, n = [int(s) for s in seeds], len(data.y_train)
     for name, mask in plans.items():
@@ -102,7 +117,10 @@ def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...],
     trained = train_plans(model, data, plans, seeds=seeds, **options)
     kept = torch.cat([mask.expand(len(seeds), n).sum(1) for mask in plans.values()])
     table = pd.DataFrame([name for name in plans for _ in seeds], columns=list(columns))
-    return table.assign(kept=kept.numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy())
+    correct = list(trained.correct_test[:, -1].numpy().view(np.int8))
+    return table.assign(
+        kept=kept.numpy(), seed=seeds * len(plans), accuracy=trained.accuracy_test.numpy(), correct=correct
+    )
 
 
 def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
@@ -119,9 +137,19 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
         rows = table.loc[(table[list(pick)] == pd.Series(pick)).all(axis=1)]
         if rows.empty:
             raise ValueError(f"no rows with {pick}; there are {table[list(pick)].drop_duplicates().to_dict('records')}")
-        sides.append(rows.pivot_table(index=by, columns="seed", values=value))
+        sides.append(rows.pivot(index=by, columns="seed", values=value))  # noqa: PD010 (an array has no mean)
     left, right = sides
     return left - (right.reindex(left.index) if len(right) > 1 else right.iloc[0])
+
+
+def points(table: pd.DataFrame, better: dict, than: dict, *, by: str) -> dict:
+    """As :func:`gain`, in percentage points and test row by test row: entry of ``by`` → ``(S, n_test)``.
+
+    For ``lib.statistics.crossed_interval``, over seeds and test rows, and over training rows too if each seed of the
+    table trained on its own draw.
+    """
+    gained = gain(table, better, than, by=by, value="correct")
+    return {entry: 100.0 * np.stack(by_seed) for entry, by_seed in zip(gained.index, gained.to_numpy(), strict=True)}
 
 
 def retrain_craig(
@@ -141,7 +169,7 @@ def retrain_craig(
         balanced: choose the same share of every class, to stand for that class.
         run: of the engine; in its ``store`` each finished share is kept (what lies between two choices is not).
 
-    Returns: a row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``.
+    Returns: a row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``, ``correct``.
     Cost: S · len(shares) trainings, and for each a choice every few epochs.
     """
     seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
@@ -150,6 +178,7 @@ def retrain_craig(
     store, run = run.store, replace(run, store=None)
     work = Work(model, Data.of(sets), recipe, Record(parameters=False), replace(run, wide=False))
     question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
+    question["keeps"] = "correct"
     question |= {"control": True} if control else {}
     keys = {share: key_of(work) | question | {"keep": share} for share in shares}
     results = {share: None if store is None else store.get(key) for share, key in keys.items()}
@@ -160,15 +189,16 @@ def retrain_craig(
         trained = train_reselecting(
             model, sets, recipe, seeds * len(group), every=every, choose=choose, record=work.record, run=run
         )  # fmt: skip
-        for share, accuracy in zip(group, trained.accuracy_test.view(len(group), -1).numpy(), strict=True):
-            results[share] = {"accuracy": accuracy}
+        accuracies, right = trained.accuracy_test.numpy(), trained.correct_test[:, -1].numpy().view(np.int8)
+        for share, members in zip(group, np.arange(len(right)).reshape(len(group), -1), strict=True):
+            results[share] = {"accuracy": accuracies[members], "correct": right[members]}
             if store is not None:
                 store.put(keys[share], results[share])
     rows = [
-        (share, round(share * len(y)), *pair)
-        for share in shares for pair in zip(seeds, results[share]["accuracy"], strict=True)
+        (share, round(share * len(y)), *member)
+        for share in shares for member in zip(seeds, results[share]["accuracy"], results[share]["correct"], strict=True)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy"])
+    return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy", "correct"])
 
 
 def _choose(epoch: int, trained, *, shares: list[float], y: Tensor | None, control: bool) -> tuple:

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,8 +32,9 @@ def test_a_coreset_of_everybody_is_plain_training(blobs):
     everybody = {("all",): torch.ones(120, dtype=torch.bool)}
     plain = retrain_pruned(mlp(2, (8,), 2), blobs, everybody, columns=("rows",), **OPTIONS)
     coreset = retrain_craig(mlp(2, (8,), 2), blobs, [1.0], every=2, **OPTIONS)
-    assert coreset.columns.tolist() == ["keep", "kept", "seed", "accuracy"]
+    assert coreset.columns.tolist() == ["keep", "kept", "seed", "accuracy", "correct"]
     assert coreset[["kept", "seed", "accuracy"]].equals(plain[["kept", "seed", "accuracy"]])
+    assert all(map(np.array_equal, coreset.correct, plain.correct))
 
 
 def test_a_coreset_follows_its_own_network(blobs):

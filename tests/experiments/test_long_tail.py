@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, shared_pairs
+from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, mantel, shared_pairs
 from lib.scores.memorization import high_influence_pairs, subsets
 
 
@@ -126,3 +126,34 @@ class TestOverlap:
     def test_nothing_overlaps_nothing(self):
         none = pd.DataFrame({"train": [], "test": []}, dtype=np.int64)
         assert len(shared_pairs(none, none)) == 0 and shared_pairs(none, none).either.sum() == 0
+
+
+class TestMantel:
+    def draw(self, g, k, relation):
+        """Distances by a first trait, and by another that goes with it, and a third."""
+        one, apart = g.standard_normal(k), lambda x: abs(np.subtract.outer(x, x))
+        other = relation * one + np.sqrt(1 - relation**2) * g.standard_normal(k)
+        return apart(one), np.hypot(apart(other), apart(g.standard_normal(k)))
+
+    def test_is_spearman_over_pairs_and_the_order_of_objects_does_not_matter(self):
+        one, other = self.draw(np.random.default_rng(0), 9, 0.8)
+        upper = np.triu_indices(9, 1)
+        value, interval, _ = mantel(one, other)
+        assert value == pytest.approx(pd.Series(one[upper]).corr(pd.Series(other[upper]), "spearman"))
+        order = np.random.default_rng(1).permutation(9)
+        again = mantel(one[np.ix_(order, order)], other[np.ix_(order, order)])
+        assert again[0] == pytest.approx(value) and again[1] == pytest.approx(interval)
+
+    @pytest.mark.parametrize(("k", "relation"), [(9, 0.0), (9, 0.9), (16, 0.7)])
+    def test_the_interval_covers_the_truth_and_the_band_what_chance_gives(self, k, relation):
+        g = np.random.default_rng(2)
+        truth = np.tanh(np.mean([np.arctanh(mantel(*self.draw(g, 40, relation), n_resamples=1)[0]) for _ in range(30)]))
+        found = [mantel(*self.draw(g, k, relation), n_resamples=1)[1] for _ in range(200)]
+        assert 0.92 <= np.mean([low <= truth <= high for low, high in found]) <= 0.995
+        if relation == 0:
+            bands = [mantel(*self.draw(g, k, 0), n_resamples=99) for _ in range(60)]
+            assert np.mean([low <= value <= high for value, _, (low, high) in bands]) > 0.87
+
+    def test_matrices_of_two_sizes_are_refused(self):
+        with pytest.raises(ValueError, match="of one k ≥ 4, got \\(5, 5\\) and \\(4, 4\\)"):
+            mantel(np.eye(5), np.eye(4))

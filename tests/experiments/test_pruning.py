@@ -1,10 +1,11 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from experiments.pruning import gain, prune, random_subsets, retrain_pruned, window
+from experiments.pruning import draws, gain, points, prune, random_subsets, retrain_pruned, window
 from lib.networks.models import mlp
 from lib.scores.data_diet import input_norm
 from lib.training.recipe import Recipe, Run
@@ -94,10 +95,26 @@ def test_retraining_sees_what_the_plan_keeps(blobs):
         mlp(2, (8,), 2), blobs, plans, recipe=Recipe(lr=0.1, batch_size=20, iterations=60), seeds=[3, 4],
         columns=("rows",), run=Run(progress=False),
     )  # fmt: skip
-    assert table.columns.tolist() == ["rows", "kept", "seed", "accuracy"]
+    assert table.columns.tolist() == ["rows", "kept", "seed", "accuracy", "correct"]
     assert table.kept.tolist() == [60] * 4 and table.seed.tolist() == [3, 4, 3, 4]
     assert (table[table.rows == "clean"].accuracy > 0.95).all()
     assert (table[table.rows == "wrong"].accuracy < 0.05).all()
+    assert [right.mean() for right in table.correct] == pytest.approx(table.accuracy.tolist())
+    apart = points(table, {"rows": "clean"}, {"rows": "wrong"}, by="rows")["clean"]
+    assert apart.shape == (2, 120) and set(np.unique(apart)) <= {-100.0, 0.0, 100.0}
+    difference = gain(table, {"rows": "clean"}, {"rows": "wrong"}, by="rows").loc["clean"]
+    assert apart.mean(1) == pytest.approx(100 * difference.to_numpy())
+
+
+def test_draws_share_the_test_rows_and_nothing_of_them():
+    first, second, third = draws("digits", 3, n=500, n_test=100, seed=1)
+    for data in (first, second, third):
+        assert torch.equal(data.rows_test, first.rows_test) and torch.equal(data.x_test, first.x_test)
+        assert len(data.y_train) == pytest.approx(500, abs=5)
+        assert not set(data.rows_train.tolist()) & set(first.rows_test.tolist())
+    common = set(second.rows_train.tolist()) & set(third.rows_train.tolist())
+    assert 0.2 < len(common) / 500 < 0.6  # of 1,437 rows
+    assert torch.equal(draws("digits", 2, n=500, n_test=100, seed=1)[1].rows_train, second.rows_train)
 
 
 def test_input_norms():
