@@ -246,10 +246,9 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     assert runner.main(["--save"], folder) == 1
     assert first.ipynb.exists() and not second.ipynb.exists()
     assert notebooks.pair_difference(first) == ""
-    assert (
-        "a.one | words | words | 1e-09" in results.read_text() and "| a.two | words | words |  |" in results.read_text()
-    )
-    assert "| words | 01, 02 | 2 | 1 | 0 | 0 | 0 | 1 |" in readme.read_text()
+    assert "### a.one\n\n**= holds** · words\n\n- Published: words\n- Ours: 1e-09\n" in results.read_text()
+    assert "### a.two\n\n**· not run** · words\n\n- Published: words\n" in results.read_text()
+    assert "| words | 01, 02 | 2 | 0 | 0 | 0 | 0 | 1 | 0 | 0 | 1 |" in readme.read_text()
     verdicts = tmp_path / "notebooks/verdicts/laptop"
     assert [path.name for path in verdicts.iterdir()] == ["01.json"]
     assert "saved: " in capsys.readouterr().out
