@@ -8,6 +8,7 @@ import statistics
 from functools import cache
 from pathlib import Path
 
+import exercises
 import expectations
 import jupytext
 import nbformat
@@ -140,7 +141,7 @@ def test_it_asks_its_reader(name):
     if name == START:
         return
     assert len(re.findall(r"^\*\*Predict\.\*\* ", prose, re.M)) >= 3
-    answers = notebooks.answers(Notebook(FOLDER, name))
+    answers = exercises.answers(Notebook(FOLDER, name))
     assert 3 <= len(answers) <= 5
     assert sum(map(bool, answers.values())) > len(answers) / 2
 
@@ -188,13 +189,14 @@ def test_smoke(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDY_RESULTS", "nowhere")  # the runner's argument counts
     notebook = Notebook(FOLDER, name)
-    run = notebooks.run(notebook, "smoke", notebooks.overrides(notebook, "smoke"), Path("results"), exercises=True)
+    values, answers = notebooks.overrides(notebook, "smoke"), exercises.cells(notebook)
+    run = notebooks.run(notebook, "smoke", values, Path("results"), more=answers)
     assert not run.failure, f"{name}: {run.failure}"
     assert not (tmp_path / "nowhere").exists()
     executed = nbformat.read(run.executed, as_version=4)
     assert "error" not in [output.output_type for cell in executed.cells for output in cell.get("outputs", [])]
-    exercises = [cell for cell in executed.cells if cell.source.startswith("# exercise ")]
-    assert sum(cell.metadata.papermill.duration for cell in exercises) < 60  # seconds; a few, on a machine at rest
+    answered = [cell for cell in executed.cells if cell.source.startswith("# exercise ")]
+    assert sum(cell.metadata.papermill.duration for cell in answered) < 60  # seconds; a few, on a machine at rest
     if not owned(name):
         return
     found = json.loads((tmp_path / "results/smoke/claims" / f"{notebook.number}.json").read_text("utf8"))
