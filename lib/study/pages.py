@@ -13,7 +13,8 @@ from lib.study import publish
 from lib.study.notebooks import REPO
 
 EXTRA = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")  # modules of the extra `site`
-DOCUMENTS = "*.md *.cff figures/*.png notebooks/*.md data/*.md data/scores/*.md lib/*.md tests/benchmarks/*.md"
+DOCUMENTS = "*.md *.cff figures/*.png notebooks/*.md notebooks/slides/*.md data/*.md data/scores/*.md lib/*.md"
+DOCUMENTS += " tests/benchmarks/*.md"
 
 
 def check() -> None:
@@ -57,7 +58,7 @@ def write(executed: Path, records: Path, folder: Path, *, home: Path) -> Path:
             (source / path.relative_to(home.parent)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, source / path.relative_to(home.parent))
         for path, text in publish.pages_of_verdicts(home.parent, read_records(records)).items():
-            (source / path.name).write_text(text, "utf8")
+            (source / path.relative_to(home.parent)).write_text(text, "utf8")
         shutil.copy(site / "index.md", source)
         (source / "notebooks").mkdir(exist_ok=True)
         for path in (path for path in executed.glob("[0-9][0-9]_*.ipynb") if "." not in path.stem):  # such as .failed

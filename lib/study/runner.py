@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -179,17 +180,23 @@ def main(argv: Sequence[str] | None = None, folder: Path = REPO / "notebooks") -
 
 def _main(argv: Sequence[str] | None, folder: Path) -> int:
     start = time.perf_counter()
+    results = results_folder().resolve()
     try:
         asked = options(sys.argv[1:] if argv is None else argv, folder)
         if asked.html or asked.pages:
             pages.check()
         todo = {} if asked.test or asked.pages else plan_runs(asked.only, asked.profile, asked.parameters)
+        if todo:
+            (results / asked.profile).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=results / asked.profile).close()  # can it be written to, before hours of work?
+    except OSError as error:
+        print(f"run_all.sh: results cannot be written to {results} ({error}); set STUDY_RESULTS", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     if asked.test:
         return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
-    results = results_folder().resolve()
     if asked.pages:
         made = pages.write(folder, folder / "verdicts" / "laptop", results / "pages", home=folder)
         print(f"pages: {short(made)}")

@@ -413,6 +413,15 @@ def test_a_notebook_that_ends_early_has_failed(folder, tmp_path, way):
     assert run.failure.startswith(wanted[way])
 
 
+def test_results_that_cannot_be_written_are_refused_before_anything_runs(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("STUDY_RESULTS", str(place))
+        assert runner.main(["--profile", "smoke"], folder) == 2
+        said = capsys.readouterr()
+        assert f"results cannot be written to {place}" in said.err and "[1/" not in said.out
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_stopped_cleanly(folder, tmp_path, how):
