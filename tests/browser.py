@@ -58,9 +58,11 @@ class Browser:
         return json.loads(line)
 
     def open(self, address: str) -> None:
-        """Load a page and wait until it is there."""
+        """Load a page and wait until it is there; nothing on it moves or fades from then on."""
         self.call("Page.navigate", url=address)
         self.run("new Promise(done => document.readyState == 'complete' ? done() : addEventListener('load', done))")
+        self.run("""document.head.append(document.createElement("style"));
+                    document.head.lastChild.textContent = "* { transition: none !important }" """)
 
     def resize(self, width: int, height: int = 1000) -> None:
         """Give the window this size, in pixels."""
