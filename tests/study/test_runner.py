@@ -229,8 +229,8 @@ def test_the_others_run_when_one_fails(folder, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "[1/3] 01_first" in said and "[2/3] 02_second" in said and "[3/3] verdicts" in said
     assert "FAILED at cell [5] `value = {}[\"missing\"]`: KeyError: 'missing'" in said
-    assert "· not run           a.one" in said and "○ not reproduced    a.two  0.001" in said
-    assert "1 not reproduced, 1 not run" in said
+    assert "· not run           a.one" in said and "≠ fails             a.two  0.001" in said
+    assert "1 fails, 1 not run" in said
     assert "FAILED 01_first at cell" in said and "01_first.failed.ipynb" in said
     assert "1 of 2 notebooks went well" in said
     executed = sorted(path.name for path in (tmp_path / "results/smoke/notebooks").iterdir())
