@@ -1,4 +1,4 @@
-"""The ledger's tables: for a notebook (pandas Styler), for the README and the terminal (markdown)."""
+"""The ledger's tables for a notebook (pandas Styler), and its numbers and verdicts in words."""
 
 import html
 import math
@@ -70,25 +70,6 @@ def in_digits(found: Mapping, setting: str = "") -> str:
     single = lambda by: (by or {}).get(setting) if isinstance(found["value"], Mapping) else None if setting else by
     value = single(found["value"])
     return "–" if value is None else number(value, single(found["interval"]))
-
-
-def markdown(table: pd.DataFrame, columns: Sequence[str] = ("id", "claim", "published", "ours", "verdict")) -> str:
-    """A ``summary`` as a table for the README or the terminal, and under it how many claims have which verdict.
-
-    Example:
-        >>> print(markdown(pd.DataFrame([{"id": "cg.noise", "verdict": "reproduced"}]), ("id", "verdict")))
-        | id | verdict |
-        | --- | --- |
-        | cg.noise | ● reproduced |
-        <BLANKLINE>
-        1 reproduced
-    """
-    signs = [in_sign({"word": ""} | row._asdict()) for row in table.itertuples()]
-    shown = table[list(columns)].assign(verdict=signs)
-    clean = lambda text: " ".join(str(text).split()).replace("|", "\\|")
-    lines = [columns, ["---"] * len(columns), *(map(clean, row) for row in shown.itertuples(index=False))]
-    counts = [f"{(table.verdict == name).sum()} {name}" for name in LOOKS if (table.verdict == name).any()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n" + " · ".join(counts)
 
 
 def number(value: float, interval: Sequence[float] | None = None) -> str:

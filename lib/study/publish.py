@@ -13,8 +13,9 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jupytext
 import nbformat
@@ -22,7 +23,7 @@ import pandas as pd
 from nbformat import NotebookNode
 
 from lib.ledger.ledger import read_records, summary
-from lib.ledger.tables import LEGEND, LOOKS, in_digits, in_sign, markdown
+from lib.ledger.tables import LEGEND, LOOKS, in_digits, in_sign
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook, Run
 
@@ -33,8 +34,8 @@ RESULTS = """# Results
 
 Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. *Holds* is for \
 identities and theorems, *measured* for costs; neither counts as a reproduction. `notebooks/claims.yaml` states each \
-claim and its criterion, `lib/ledger/verdicts.py` the rules; the intervals are 95%. By setting: {legend}. The last \
-column leads to the notebook, and names its section with the experiment. Written by `./run_all.sh --save` from \
+claim and its criterion, `lib/ledger/verdicts.py` the rules; the intervals are 95%. By setting: {legend}. \
+*Evidence* leads to the section of the notebook with the experiment. Written by `./run_all.sh --save` from \
 `notebooks/verdicts/laptop`.
 
 {counts}
@@ -89,9 +90,9 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None =
     signs = " · ".join(f"{sign} {verdict}" for verdict, (sign, _) in LOOKS.items() if verdict in counts)
     results = [RESULTS.format(signs=signs, counts=counts, legend=LEGEND)]
     for notebook in notebooks.find(repo / "notebooks"):
-        claims = table[table.notebook == notebook.number]
-        if len(claims):
-            results.append(f"## {notebook.title}\n\n{evidence_table(notebook, claims)}\n{is_it_us(claims)}")
+        claims, place = table[table.notebook == notebook.number], evidence(notebook)
+        results += [f"## {notebook.title}\n"] if len(claims) else []
+        results += [claim_entry(row, place.get(row.id, "")) for row in claims.itertuples()]
     if (earlier := repo / "notebooks" / "verdicts" / "earlier.json").exists():
         results.append(CHANGED.format(table=changed(table, json.loads(earlier.read_text("utf8")))))
     texts = {repo / "RESULTS.md": "\n".join(results)}
@@ -103,28 +104,13 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None =
     return texts
 
 
-def evidence_table(notebook: Notebook, claims: pd.DataFrame) -> str:
-    """A notebook's rows of ``summary`` as a table, each with a link to the section that has the evidence."""
-    cells, section, sections = jupytext.read(notebook.py).cells, "", {}
-    for i, cell in enumerate(cells):
-        cell.id = str(i)
-        if cell.cell_type == "markdown":
-            section = (re.findall(r"^##+ (.+)$", cell.source, re.MULTILINE) or [section])[-1]
-        sections[cell.id] = section.strip()
-    cell_of = evidence(nbformat.v4.new_notebook(cells=cells), list(claims.id))
-    place = {name: f"[{sections[cell]}](notebooks/{notebook.name}.ipynb)" for name, cell in cell_of.items()}
-    columns = ("id", "claim", "published", "ours", "verdict", "evidence in section")
-    return markdown(claims.assign(**{columns[-1]: claims.id.map(lambda name: place.get(name, ""))}), columns)
-
-
-def is_it_us(claims: pd.DataFrame) -> str:
-    """For each claim that is not plainly reproduced: where our setting departs, and what a run nearer to it gave."""
-    lines = []
-    for row in claims[claims.verdict.isin(["partly", "not reproduced", "not decided here"])].itertuples():
-        said = [f"{word}: {text}." for word, text in (("departs", row.departs), ("moved", row.moved)) if text]
-        said += [f"{text}." for text in (row.note, row.reasons) if text]
-        lines += [f"- `{row.id}`: {' '.join(said)}"] if said else []
-    return "\n".join(["", "Is it us?", "", *lines, ""]) if lines else ""
+def claim_entry(row: NamedTuple, evidence: str) -> str:
+    """A row of ``summary`` as a section of RESULTS.md; for what is not plainly reproduced also: is it us?"""
+    us = row.verdict in ("partly", "not reproduced", "not decided here")
+    facts = {"Published": row.published, "Ours": row.ours.replace("; ", "<br>"), "Evidence": evidence}
+    facts |= {"Is it us?": "; ".join(filter(None, [row.departs, row.moved, row.note, row.reasons])) if us else ""}
+    lines = [f"- {name}: {' '.join(text.split())}".replace("?:", "?") for name, text in facts.items() if text]
+    return "\n".join([f"### {row.id}\n\n**{in_sign(row._asdict())}** · {row.claim}\n", *lines, ""])
 
 
 def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
@@ -139,18 +125,22 @@ def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def evidence(notebook: NotebookNode, claims: Sequence[str]) -> dict[str, str]:
-    """Where each claim is recorded: claim → id of the last cell that names it, or else of the table of claims.
-
-    Of the cells that name it, those that record something come first.
-    """
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    table, found = [cell for cell in cells if "ledger.table(" in cell.source], {}
-    for name in claims:
-        named = [cell for cell in cells if re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)]
-        if best := [cell for cell in named if ".record(" in cell.source] or named or table:
-            found[name] = best[-1].id
-    return found
+def evidence(notebook: Notebook) -> dict[str, str]:
+    """Claim → link to the section of the last cell that records it by name, else names it, else shows the table."""
+    slug = lambda title: re.sub(r"[^\w -]", "", title.lower()).replace(
+        " ", "-"
+    )  # an anchor as Sphinx and GitHub have it
+    link, claims, found = "", notebooks.owned(notebook), {}
+    for cell in jupytext.read(notebook.py).cells:
+        if cell.cell_type == "markdown":
+            for title in re.findall(r"^##+ (.+?)\s*$", cell.source, re.MULTILINE):
+                link = f"[{title}](notebooks/{notebook.name}.ipynb#{slug(title)})"
+        for name in claims if cell.cell_type == "code" else ():
+            named = re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)
+            rank = 2 + (".record(" in cell.source) if named else int("ledger.table(" in cell.source)
+            if rank and rank >= found.get(name, (0, ""))[0]:
+                found[name] = rank, link
+    return {name: link for name, (_, link) in found.items()}
 
 
 def count_by_paper(table: pd.DataFrame) -> str:

@@ -59,14 +59,15 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--save", action="store_true",
         help="write back what is committed: outputs, notebooks/verdicts/, figures/, RESULTS.md and the figures of "
              "README.md and REPRODUCIBILITY.md (laptop only)")  # fmt: skip
-    add("--html", action="store_true", help="also render what is executed as web pages, results/<profile>/html/")
+    add("--html", action="store_true", help="also make web pages of what is executed, in results/<profile>/html/")
+    add("--pages", action="store_true", help="make web pages of the committed notebooks instead, in results/pages/")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
-    if asked.test:
-        if asked.profile or asked.only or asked.p or asked.save or asked.html:
-            raise Refused("--test goes alone (pytest's own options after --)")
+    if asked.test or asked.pages:
+        if asked.profile or asked.only or asked.p or asked.save or asked.html or asked.test == asked.pages:
+            raise Refused("--test goes alone (pytest's own options after --), and so does --pages")
         return asked
     if asked.pytest:
         raise Refused(f"not an option: {' '.join(asked.pytest)}; see --help")
@@ -182,7 +183,9 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
     results = results_folder().resolve()
     try:
         asked = options(sys.argv[1:] if argv is None else argv, folder)
-        todo = {} if asked.test else plan_runs(asked.only, asked.profile, asked.parameters)
+        if asked.html or asked.pages:
+            pages.check()
+        todo = {} if asked.test or asked.pages else plan_runs(asked.only, asked.profile, asked.parameters)
         if todo:
             (results / asked.profile).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=results / asked.profile).close()  # can it be written to, before hours of work?
@@ -194,6 +197,10 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         return 2
     if asked.test:
         return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
+    if asked.pages:
+        made = pages.write(folder, folder / "verdicts" / "laptop", results / "pages", home=folder)
+        print(f"pages: {short(made)}")
+        return 0
     runs = run_all(todo, asked.profile, results)
     good = [run for run in runs if not run.failure]
     print(f"[{len(todo) + 1}/{len(todo) + 1}] verdicts")
@@ -202,12 +209,8 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
     for run in good if asked.save else ():
         print(f"saved: {', '.join(map(short, publish.write_back(run, results, folder.parent)))}")
     if asked.html and good:  # of all that was executed under this profile, now or before
-        executed = [
-            results / asked.profile / "notebooks" / f"{notebook.name}.ipynb" for notebook in notebooks.find(folder)
-        ]
-        made = [path for path in executed if path.exists()]
-        html = results / asked.profile / "html"
-        print(f"pages: {short(pages.write(made, html, table, home=folder, profile=asked.profile))}")
+        made = results / asked.profile
+        print(f"pages: {short(pages.write(made / 'notebooks', made / 'claims', made / 'html', home=folder))}")
     print(f"\n{len(good)} of {len(runs)} notebooks went well, in {duration(time.perf_counter() - start)}")
     return 0 if len(good) == len(runs) else 1
 

@@ -9,7 +9,7 @@ import yaml
 
 from lib.ledger.claims import CLAIMS, criterion, digest, load_claims
 from lib.ledger.ledger import Ledger, read_records, summary
-from lib.ledger.tables import LOOKS, markdown, number
+from lib.ledger.tables import LOOKS, number
 from lib.ledger.verdicts import VERDICTS
 from lib.study.notebooks import REPO
 
@@ -350,16 +350,6 @@ def test_the_summary_says_where_the_criterion_has_changed_since(ledger, tmp_path
     written(claims, PLAIN)
     with pytest.warns(UserWarning, match="hold claims that claims.yaml does not: xx.exact, xx.swept, xx.waits"):
         summary(read_records(tmp_path / "smoke/claims"), claims)
-
-
-def test_markdown_is_one_row_a_claim(ledger, tmp_path, claims):
-    record_all(ledger)
-    table = summary(read_records(tmp_path / "smoke/claims"), claims)
-    table.loc[0, "claim"] = "a | b\nc"
-    lines = markdown(table).splitlines()
-    assert lines[0] == "| id | claim | published | ours | verdict |" and len(lines) == 2 + 5 + 2
-    assert lines[2] == "| xx.plain | a \\| b c | 0.5 | 0.40 [0.20, 0.60] (n = 5) | ● reproduced: as published |"
-    assert lines[-1] == "1 reproduced · 1 not reproduced · 1 not decided here · 1 holds · 1 not run"
 
 
 @pytest.mark.parametrize(

@@ -25,19 +25,22 @@ README = (REPO / "README.md").read_text("utf8")
 #: Import name where it is not the distribution's.
 DISTRIBUTION = {
     "PIL": "pillow",
-    "bs4": "beautifulsoup4",
     "curvlinops": "curvlinops-for-pytorch",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
 #: Direct dependencies that nothing imports, and what they are for.
 TOOLS = {
+    "axe-core-python": "axe.min.js, which looks over the web pages",
     "dask": "what distributed schedules",
     "ipykernel": "notebooks run in it",
     "jinja2": "pandas.Styler",
     "jupyterlab": "reading and editing the notebooks",
+    "myst-nb": "notebooks/site/conf.py names it",
     "pre-commit": "the hooks",
     "ruff": "the hooks",
+    "sphinx-book-theme": "notebooks/site/conf.py names it",
+    "sphinx-mathjax-offline": "notebooks/site/conf.py takes MathJax from it",
 }
 
 
@@ -47,6 +50,7 @@ def name(requirement: str) -> str:
 
 DIRECT = {name(line) for line in PROJECT["project"]["dependencies"]}
 TEST = {name(line) for line in PROJECT["project"]["optional-dependencies"]["test"]}
+SITE = {name(line) for line in PROJECT["project"]["optional-dependencies"]["site"]}
 
 
 def pins() -> list[Requirement]:
@@ -86,18 +90,18 @@ def imported(files) -> set[str]:
 
 def test_what_is_imported_is_a_direct_dependency():
     files = [file for room in ("lib", "notebooks", "data") for file in (REPO / room).rglob("*.py")]
-    assert imported(files) - DIRECT == set()
-    assert imported((REPO / "tests").rglob("*.py")) - DIRECT - TEST == set()
+    assert imported(files) - DIRECT - SITE == set()
+    assert imported((REPO / "tests").rglob("*.py")) - DIRECT - TEST - SITE == set()
 
 
 def test_a_direct_dependency_is_imported_or_has_a_reason():
     files = [file for file in tracked() if file.suffix == ".py"]
-    assert (DIRECT | TEST) - imported(files) == set(TOOLS)
+    assert (DIRECT | TEST | SITE) - imported(files) == set(TOOLS)
 
 
 def test_direct_dependencies_are_pinned():
     pinned = {name(str(pin)) for pin in pins()}
-    assert DIRECT | TEST <= pinned
+    assert DIRECT | TEST | SITE <= pinned
     assert all(str(pin.specifier).startswith("==") for pin in pins())
 
 
@@ -108,7 +112,7 @@ def test_the_pins_were_made_from_pyproject():
     for package, why in re.findall(r"^([\w.-]+)==.*\n((?:    #.*\n)*)", text, re.M):
         if PROJECT["project"]["name"] in why:
             asked.add(name(package))
-    assert asked == DIRECT | TEST
+    assert asked == DIRECT | TEST | SITE
     command = re.search(r"^#    (uv pip compile .*)$", text, re.M)[1]
     assert command in (REPO / "CONTRIBUTING.md").read_text("utf8")
 

@@ -1,132 +1,189 @@
-"""Web pages of executed notebooks: whole without a network, linked, readable; seen in a browser where there is one."""
+"""The web pages: whole without a network, linked, readable; seen in a browser where there is one."""
 
-import json
-import shutil
-import subprocess
+import contextlib
+import io
+import itertools
+import re
+from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote
 
-import bs4
-import nbformat
-import pandas as pd
 import pytest
+from browser import CHROMIUM, Browser
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib.ledger import ledger
-from lib.study import pages
+from lib.ledger.claims import load_claims
+from lib.study import notebooks, pages
+from lib.study.notebooks import REPO
 
-REPO = Path(__file__).parents[2]
-NOTEBOOKS = sorted((REPO / "notebooks").glob("[0-9]*.ipynb"))
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+HOME = REPO / "notebooks"
+AXE = find_spec("axe_core_python")
+built = pytest.mark.skipif(not all(map(find_spec, pages.EXTRA)), reason="the extra `site` is not installed")
+seen = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
-def small():
-    figure = new_output("display_data", data={"image/png": PIXEL, "text/plain": "<Figure>"})
-    table = new_output("execute_result", data={"text/html": "<table><tr><td>1</td></tr></table>"}, execution_count=1)
-    return new_notebook(
-        cells=[
-            new_markdown_cell(
-                "# 04 · A title\n\n**Question.** Is $x < 1$?\n\n$$\\frac{1}{2}$$\n\n[the other](05_b.ipynb#end)"
-            ),
-            new_code_cell("plot()", outputs=[figure]),
-            new_markdown_cell("The curve *falls* & rises. `$HOME` is code, [a file](../README.md)."),
-            new_code_cell('ledger.record("a.b", 1)', outputs=[table]),
-        ]
-    )
+class Page(HTMLParser):
+    """The tags of a page with their attributes, its ids, and its text."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(path.read_text("utf8"))
+        self.ids = {tag["id"] for _, tag in self.tags if "id" in tag}
+
+    def handle_starttag(self, name, attributes):
+        self.tags.append((name, {key: value or "" for key, value in attributes}))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def links(self, begin: str = "") -> list[str]:
+        return [tag["href"] for name, tag in self.tags if name == "a" and tag.get("href", "").startswith(begin)]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Pages of the committed notebooks, as if they had just been executed."""
-    folder = tmp_path_factory.mktemp("html")
-    table = ledger.summary(ledger.read_records(folder / "laptop" / "claims"))
-    pages.write(NOTEBOOKS, folder, table, home=REPO / "notebooks", profile="laptop")
-    return folder
+    """Pages of the committed notebooks; Sphinx must have nothing to say about them."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        index = pages.write(HOME, HOME / "verdicts" / "laptop", tmp_path_factory.mktemp("site") / "html", home=HOME)
+    assert said.getvalue() == ""
+    return index.parent
 
 
-def soup(path):
-    return bs4.BeautifulSoup(path.read_text("utf8"), "html.parser")
+@pytest.fixture(scope="module")
+def parsed(site):
+    return {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
 
 
-def test_a_small_notebook_by_hand(tmp_path):
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    paths = [folder / "04_a.ipynb", folder / "05_b.ipynb"]
-    for path in paths:
-        nbformat.write(small(), path)
-    (folder / "WORDS.md").write_text(
-        "# Words & signs\n\n$\\eta$: see [here](04_a.ipynb), [there](../README.md)\n", "utf8"
-    )
-    table = pd.DataFrame([{"id": "a.b", "notebook": "04", "claim": "1 < 2", "ours": "3", "verdict": "reproduced"}])
-    index = soup(pages.write(paths, tmp_path / "html", table, home=folder, profile="smoke"))
-    page = soup(tmp_path / "html" / "04_a.html")
-    assert len(page.find_all("math")) == 2 and page.find("math", display="block").find("mfrac")
-    assert page.find("code", string="$HOME") is not None
-    assert page.img["alt"] == "The curve falls & rises. $HOME is code, a file ."
-    links = [link["href"] for link in page.find_all("a", class_=False)]
-    assert links == ["index.html", "05_b.html", "05_b.html#end", "../README.md"]
-    assert page.title.string == "04 · A title"
-    words = soup(tmp_path / "html" / "WORDS.html")
-    assert [link["href"] for link in words.find_all("a", class_=False)] == ["index.html", "04_a.html", "../README.md"]
-    assert words.find("math") is not None and index.find("a", string="Words & signs")["href"] == "WORDS.html"
-    cell = nbformat.read(paths[0], as_version=4).cells[3].id
-    assert index.find("a", string="a.b")["href"] == f"04_a.html#cell-id={cell}"
-    assert page.find(id=f"cell-id={cell}") is not None
-    assert "1 < 2" in index.get_text() and "● reproduced" in index.get_text() and "Is x<1?" in index.get_text()
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("browser")) as one:
+        yield one
 
 
-def test_nothing_is_loaded_and_no_formula_is_left(site):
-    for path in site.glob("*.html"):
-        page = soup(path)
-        assert not page.find_all(["script", "link", "iframe"])
-        assert all(image["src"].startswith("data:") and len(image["alt"]) > 10 for image in page.find_all("img"))
-        for code in page.find_all(["pre", "code", "style", "math", "table"]):
-            code.decompose()
-        assert "$" not in page.get_text(), path.name
-        assert "\\" not in page.get_text(), path.name
+def test_what_is_folded_and_what_a_figure_is_called():
+    figure = [new_output("display_data", data={"image/png": "", "text/plain": "<Figure>"})]
+    cells = [
+        new_markdown_cell("# 04 · A title\n\nThe question."),
+        new_code_cell("n: int = 3", metadata={"tags": ["parameters"]}),
+        new_code_cell("import torch\nledger = 1\nledger.criteria()"),
+        new_code_cell("# import\nx = score()"),
+        new_markdown_cell("## Wrong labels\n\nThe curve falls."),
+        new_code_cell('ax.set(xlabel="share kept", ylabel=f"{name}")\nax.set_title("digits")', outputs=figure),
+        new_code_cell("ledger.table()"),
+    ]
+    pages.prepare(notebook := new_notebook(cells=cells))
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    assert tags == [[], ["parameters", "hide-input"], ["hide-cell"], [], [], ["hide-input"], ["full-width"]]
+    named = [cell.metadata.mystnb.image.alt for cell in notebook.cells if "mystnb" in cell.metadata]
+    assert named == ["Figure of ‘Wrong labels’; share kept; digits"]
 
 
-def test_every_link_leads_somewhere(site):
-    ids = {path.name: {tag["id"] for tag in soup(path).find_all(id=True)} for path in site.glob("*.html")}
-    for path in site.glob("*.html"):
-        for link in soup(path).find_all("a", href=True):
-            target, _, place = link["href"].partition("#")
-            if target.startswith(("http:", "https:", "mailto:")):
-                continue
-            file = (site / unquote(target)).resolve() if target else path
-            assert file.exists(), f"{path.name}: {link['href']}"
-            if place and file.suffix == ".html":
-                assert {place, unquote(place)} & ids[file.name], f"{path.name}: {link['href']}"
+def test_the_extra_that_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(pages, "find_spec", lambda module: None if module == "myst_nb" else module)
+    with pytest.raises(ValueError, match=r"web pages need myst_nb: pip install -r requirements.txt, or -e '.\[site\]'"):
+        pages.check()
 
 
-def test_claims_lead_to_the_cells_that_record_them(site):
-    index, table = soup(site / "index.html"), ledger.summary(ledger.read_records(site / "laptop" / "claims"))
-    owned = table[table.notebook.isin([path.name[:2] for path in NOTEBOOKS])]
-    for name in owned.id:
-        assert index.find("a", string=name)["href"].partition("#")[2], f"{name} is recorded in no cell that names it"
+@built
+def test_every_link_leads_somewhere(parsed):
+    for path, page in parsed.items():
+        for link in page.links():
+            target, _, place = link.partition("#")
+            if not re.match(r"(https?|mailto):", target):
+                file = (path.parent / unquote(target)).resolve() if target else path
+                assert file.exists(), f"{path.name}: {link}"
+                assert not place or file not in parsed or unquote(place) in parsed[file].ids, f"{path.name}: {link}"
 
 
-def test_no_notebook_no_pages(tmp_path):
-    with pytest.raises(ValueError, match="executed must hold a notebook"):
-        pages.write([], tmp_path, pd.DataFrame(), home=tmp_path, profile="smoke")
+@built
+def test_every_picture_is_there_and_named_in_its_own_words(parsed):
+    count = 0
+    for path, page in parsed.items():
+        for name, tag in page.tags:
+            if name == "img":
+                count += 1
+                assert (path.parent / unquote(tag["src"])).exists() and len(tag["alt"]) > 10, f"{path.name}: {tag}"
+                assert page.text.count(tag["alt"]) == 0, f"{path.name}: {tag['alt']} is read out twice"
+    assert count > 50
 
 
-LOOK = """<script>addEventListener("load", () => { document.body.innerHTML = JSON.stringify({
-  broken: [...document.images].filter(i => !i.naturalWidth).length, width: document.documentElement.scrollWidth,
-  window: innerWidth, math: [...document.querySelectorAll("math")].filter(m => !m.getBoundingClientRect().width).length,
-  errors: document.querySelectorAll(".output_error, merror").length }) })</script>"""
+@built
+def test_nothing_is_loaded_and_nothing_went_wrong(site, parsed):
+    for path, page in parsed.items():
+        loads = [tag.get("src") or tag.get("href", "") for name, tag in page.tags if name not in ("a", "svg", "use")]
+        assert not [address for address in loads if re.match(r"(https?:)?//", address)], path.name
+        classes = {one for _, tag in page.tags for one in tag.get("class", "").split()}
+        assert not classes & {"system-message", "problematic"}, path.name
+        assert "Traceback (most recent call last)" not in page.text, path.name
+    for path in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import )[\"']?(https?:)?//", path.read_text("utf8")), path.name
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_in_a_browser(site, tmp_path):
-    for path in site.glob("*.html"):
-        copy = site / f"look-{path.name}"
-        copy.write_text(path.read_text("utf8").replace("</body>", f"{LOOK}</body>"), "utf8")
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
-        options += ["--window-size=500,900", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", copy.as_uri()]
-        out = subprocess.run([CHROMIUM, *options], capture_output=True, text=True, timeout=60).stdout
-        copy.unlink()
-        found = json.loads(bs4.BeautifulSoup(out, "html.parser").body.get_text())
-        assert found["broken"] == 0 and found["math"] == 0 and found["errors"] == 0, path.name
-        assert found["width"] <= found["window"], f"{path.name} is wider than a phone"
+@built
+def test_a_claim_is_two_clicks_from_the_start_and_its_evidence_a_third(site, parsed):
+    results = parsed[site / "RESULTS.html"]
+    assert "RESULTS.html" in parsed[site / "index.html"].links()
+    recorded = set(load_claims())
+    headed = {name for name in recorded if re.sub(r"[._]", "-", name) in results.ids}
+    assert headed == recorded
+    evidence = [link for link in results.links("notebooks/") if "#" in link]
+    assert len(evidence) == len(recorded)
+
+
+@built
+def test_one_notebook_leads_to_the_next_and_its_claims_are_in_the_index(site, parsed):
+    names = [f"{notebook.name}.html" for notebook in notebooks.find(HOME)]
+    for before, after in itertools.pairwise(names):
+        assert after in parsed[site / "notebooks" / before].links()
+    assert {f"notebooks/{name}" for name in names} <= set(parsed[site / "index.html"].links())
+    assert '"notebooks/GLOSSARY"' in (site / "searchindex.js").read_text("utf8")
+
+
+LOOK = """(window.MathJax ? MathJax.startup.promise : Promise.resolve()).then(() => ({
+    broken: [...document.images].filter(image => image.complete && !image.naturalWidth).length,
+    wide: document.documentElement.scrollWidth - innerWidth,
+    plain: [...document.querySelectorAll(".math")].filter(one => !one.querySelector("mjx-container svg")).length,
+    errors: document.querySelectorAll("mjx-merror, [data-mml-node=merror]").length }))"""
+
+
+@built
+@seen
+def test_in_a_browser_and_on_a_phone(browser, parsed):
+    for path in parsed:
+        browser.open(path.as_uri())
+        for width in (1200, 390):
+            browser.resize(width)
+            found = browser.run(LOOK)
+            assert set(found.values()) == {0}, f"{path} at {width} pixels: {found}"
+    assert not [address for address in browser.asked_for if not re.match("file:|data:|about:", address)]
+
+
+SEARCH = """new Promise(done => { const look = () => {
+    const found = [...document.querySelectorAll("#search-results li a")].map(a => a.getAttribute("href"));
+    found.length ? done(found) : setTimeout(look, 50) }; look(); setTimeout(() => done([]), 5000) })"""
+
+
+@built
+@seen
+def test_search_answers(browser, site):
+    browser.open(f"{(site / 'search.html').as_uri()}?q=memorization")
+    assert any("03_long_tail_memorization" in link for link in browser.run(SEARCH))
+
+
+@built
+@seen
+@pytest.mark.skipif(AXE is None, reason="axe-core-python is not installed")
+@pytest.mark.parametrize("look", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index", "notebooks/00_start_here"])
+def test_nothing_serious_for_those_who_see_badly(browser, site, name, look):
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": look}])
+    browser.open((site / f"{name}.html").as_uri())
+    browser.resize(1200)
+    assert browser.run("document.documentElement.dataset.theme") == look
+    browser.run((Path(AXE.origin).parent / "axe.min.js").read_text("utf8"))
+    found = browser.run("axe.run({resultTypes: ['violations']}).then(found => found.violations)")
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert not serious, [(one["id"], node["html"][:200]) for one in serious for node in one["nodes"][:3]]

@@ -115,7 +115,8 @@ def test_a_run_is_written_back_as_notebook_figures_record_and_pages(run, tmp_pat
     record = json.loads((tmp_path / "notebooks/verdicts/laptop/04.json").read_text())["a.one"]
     assert record["value"] == 1e-9 and record["verdict"] == "holds"
     assert not {"profile", "versions"} & set(record)
-    assert "| a.one | words | words | 1e-09 | = holds |" in (tmp_path / "RESULTS.md").read_text()
+    entry = "### a.one\n\n**= holds** · words\n\n- Published: words\n- Ours: 1e-09\n"
+    assert entry in (tmp_path / "RESULTS.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert (
         "| words | 04 | 1 | 0 | 0 | 0 | 0 | 1 | 0 | 0 |" in readme and "so <!-- ours a.one -->1e-09<!-- -->." in readme
@@ -130,7 +131,7 @@ def test_the_record_alone_makes_the_pages(run, tmp_path):
     record = tmp_path / "notebooks/verdicts/laptop/04.json"
     record.write_text(record.read_text().replace("holds", "partly").replace("1e-09", "0.5"))
     made = pages_of_verdicts(tmp_path)
-    assert "| a.one | words | words | 0.5 | ◐ partly: as published |" in made[tmp_path / "RESULTS.md"]
+    assert "**◐ partly: as published** · words\n\n- Published: words\n- Ours: 0.5\n" in made[tmp_path / "RESULTS.md"]
     assert "so <!-- ours a.one -->0.5<!-- -->." in made[tmp_path / "README.md"]
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import exercises
@@ -15,6 +16,7 @@ from small_notebooks import HEAD, write
 
 from lib.study import notebooks, runner
 from lib.study.notebooks import REPO, Parameter, find, overrides, parameters
+from lib.study.pages import EXTRA
 
 
 @pytest.fixture
@@ -163,6 +165,7 @@ def test_only_takes_several_in_their_order(folder):
         (["--save", "-p", "seed", "3"], "--save"),
         (["--test", "--only", "01"], "--test goes alone"),
         (["--test", "--html"], "--test goes alone"),
+        (["--pages", "--only", "01"], "so does --pages"),
     ],
 )
 def test_refused_before_anything_runs(folder, tmp_path, capsys, argv, valid):
@@ -226,8 +229,8 @@ def test_the_others_run_when_one_fails(folder, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "[1/3] 01_first" in said and "[2/3] 02_second" in said and "[3/3] verdicts" in said
     assert "FAILED at cell [5] `value = {}[\"missing\"]`: KeyError: 'missing'" in said
-    assert "· not run           a.one" in said and "○ not reproduced    a.two  0.001" in said
-    assert "1 not reproduced, 1 not run" in said
+    assert "· not run           a.one" in said and "≠ fails             a.two  0.001" in said
+    assert "1 fails, 1 not run" in said
     assert "FAILED 01_first at cell" in said and "01_first.failed.ipynb" in said
     assert "1 of 2 notebooks went well" in said
     executed = sorted(path.name for path in (tmp_path / "results/smoke/notebooks").iterdir())
@@ -244,10 +247,9 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     assert runner.main(["--save"], folder) == 1
     assert first.ipynb.exists() and not second.ipynb.exists()
     assert notebooks.pair_difference(first) == ""
-    assert (
-        "a.one | words | words | 1e-09" in results.read_text() and "| a.two | words | words |  |" in results.read_text()
-    )
-    assert "| words | 01, 02 | 2 | 1 | 0 | 0 | 0 | 1 |" in readme.read_text()
+    assert "### a.one\n\n**= holds** · words\n\n- Published: words\n- Ours: 1e-09\n" in results.read_text()
+    assert "### a.two\n\n**· not run** · words\n\n- Published: words\n" in results.read_text()
+    assert "| words | 01, 02 | 2 | 0 | 0 | 0 | 0 | 1 | 0 | 0 | 1 |" in readme.read_text()
     verdicts = tmp_path / "notebooks/verdicts/laptop"
     assert [path.name for path in verdicts.iterdir()] == ["01.json"]
     assert "saved: " in capsys.readouterr().out
@@ -257,12 +259,30 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     assert before == [path.read_bytes() for path in pages]
 
 
-def test_pages_of_what_went_well(folder, tmp_path, capsys):
+@pytest.mark.skipif(not all(map(find_spec, EXTRA)), reason="the extra `site` is not installed")
+def test_pages_of_what_went_well_and_of_what_is_committed(folder, tmp_path, capsys):
     first, _ = find(folder)
     first.py.write_text(first.py.read_text() + "\n# %%\n1 / 0\n")
+    (tmp_path / "README.md").write_text(
+        "# Study\n\n<!-- verdicts of all papers -->\n<!-- end of verdicts of all papers -->"
+    )
     assert runner.main(["--profile", "smoke", "--html"], folder) == 1
     assert "html/index.html" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "results/smoke/html").iterdir()) == ["02_second.html", "index.html"]
+    html = tmp_path / "results/smoke/html"
+    assert [path.name for path in (html / "notebooks").iterdir()] == ["02_second.html"]
+    assert 'id="a-two"' in (html / "RESULTS.html").read_text("utf8")
+    nbformat.write(nbformat.read(tmp_path / "results/smoke/notebooks/02_second.ipynb", 4), find(folder)[1].ipynb)
+    assert runner.main(["--pages"], folder) == 0
+    assert "pages/index.html" in capsys.readouterr().out
+    assert (tmp_path / "results/pages/notebooks/02_second.html").exists()
+
+
+@pytest.mark.parametrize("asked", ["--html", "--pages"])
+def test_pages_without_their_packages_are_refused_before_anything_runs(folder, tmp_path, monkeypatch, capsys, asked):
+    monkeypatch.setattr(runner.pages, "find_spec", lambda module: None)
+    assert runner.main([asked], folder) == 2
+    assert "web pages need sphinx, " in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_notebook_that_leaves_out_a_claim_has_failed(folder, tmp_path):
@@ -301,8 +321,8 @@ def test_a_notebook_without_claims_runs_and_is_shown(folder, tmp_path, capsys):
     notebook.py.write_text(body)
     assert notebooks.owned(notebook) == []
     (tmp_path / "README.md").write_text("no markers")
-    assert runner.main(["--only", "03", "--save", "--html"], folder) == 0
-    assert notebook.ipynb.exists() and (tmp_path / "results/laptop/html/03_guide.html").exists()
+    assert runner.main(["--only", "03", "--save"], folder) == 0
+    assert notebook.ipynb.exists()
     assert "1 of 1 notebooks went well" in capsys.readouterr().out
 
 
