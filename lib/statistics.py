@@ -291,10 +291,12 @@ def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     """
     kind, precise = (x.dtype, x.dtype) if x.is_floating_point() else (torch.float32, torch.float64)
     like, over = (x if like is None else like).double(), [0, *range(2, x.ndim)]
-    mean = like.mean(over, keepdim=True)
-    spread = (like - mean).square().mean(over, keepdim=True).sqrt()
+    unit = like.abs().amax(over, keepdim=True)  # squares of 10²⁰⁰ would be infinite, of 10⁻²⁰⁰ zero
+    unit = torch.where(unit > 0, unit, 1.0)
+    mean = (like / unit).mean(over, keepdim=True)
+    spread = (like / unit - mean).square().mean(over, keepdim=True).sqrt()
     varies = spread > 8 * torch.finfo(precise).eps * (mean.abs() + spread)
-    return ((x.double() - mean) * torch.where(varies, 1 / spread, 0.0)).to(kind)
+    return ((x.double() / unit - mean) * torch.where(varies, 1 / spread, 0.0)).to(kind)
 
 
 def _correlation(a, b, statistic, influence, seed, level):

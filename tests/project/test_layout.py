@@ -17,7 +17,7 @@ ROOMS = {
     "numerics": 1600,
     "networks": 750,
     "training": 1250,
-    "data": 800,
+    "data": 860,  # with what people bring: tables, folders, arrays (own.py)
     "ledger": 780,
     "study": 900,
 }
@@ -32,7 +32,8 @@ BELOW = {
     "scores": {"numerics", "networks", "statistics", "costs"},
     "training": {"networks", "store", "costs"},
     "catalogue": {"scores", "training", "networks", "statistics", "costs"},
-    "rankings": {"statistics"},
+    "rankings": set(),
+    "audit": {"catalogue", "data", "networks", "statistics", "training"},
     "plots": {"statistics", "store"},
     "ledger": {"store"},
     "study": {"ledger", "store"},
@@ -73,10 +74,10 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 42
-    assert lines(modules(LIB)) <= 9_750
+    assert lines(modules(LIB)) <= 9_950  # with audit.py and own.py, which are new
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
-    assert lines(modules(EXPERIMENTS)) <= 2900
+    assert lines(modules(EXPERIMENTS)) <= 3250
 
 
 @pytest.mark.parametrize("name, most", ROOMS.items())
@@ -84,10 +85,10 @@ def test_a_room_is_small(name, most):
     assert lines(modules(LIB / name)) <= most
 
 
-def test_the_loose_modules_are_six_and_small():
+def test_the_loose_modules_are_seven_and_small():
     loose = [path for path in LIB.glob("*.py") if path.name != "__init__.py"]
-    assert {path.stem for path in loose} == {"catalogue", "statistics", "rankings", "plots", "costs", "store"}
-    assert lines(loose) <= 1500
+    assert {path.stem for path in loose} == {"audit", "catalogue", "statistics", "rankings", "plots", "costs", "store"}
+    assert lines(loose) <= 1700  # with audit.py
 
 
 def test_the_readme_is_short():
