@@ -38,7 +38,7 @@ from lib.training.recipe import Record, Run
 LARGE, SMALL = 40, 32  # pixels a side: pictures above the first are shrunk to the second for the networks
 BLOCK = 10  # judges, of which three have not seen a row
 MOST = 50  # judges
-RATE = 1e10  # operations a second that a plan presumes, whatever the machine
+RATE = 2e10  # operations a second that a plan presumes, whatever the machine
 LEAST = 20  # rows
 NEAR = 0.3  # of the distance to the tenth neighbour: near copies are closer
 NEIGHBOURS = 10
@@ -133,33 +133,38 @@ def audit(
     surer = statistics.auroc_difference(flips["doubt"][0], flips["EL2N"][0], flipped.numpy())[1][0] > 0
     by, ranked = ("doubt", doubt) if surer else ("EL2N", order)
     counted = [wrong_labels(one, own) for one, own in zip(p, labels, strict=True)]
-    top = ranked[1].argsort(descending=True, stable=True)[: int(counted[1].sum())]
-    found = statistics.share(torch.isin(flipped.nonzero()[:, 0], top).numpy())
+    p_best, best = p.max(2)
+    flagged = [
+        _first(one.where(call != own, -1.0), int(some.sum()))
+        for one, call, own, some in zip(ranked, best, labels, counted, strict=True)
+    ]
+    found = statistics.share(torch.isin(flipped.nonzero()[:, 0], flagged[1]).numpy())
     (value, bounds), (hit, hits) = statistics.share(counted[0].numpy()), statistics.share(counted[1][flipped].numpy())
     scaled = lambda share, of_flips: round(len(y) * min(1.0, share / max(of_flips, 0.1)))
     wrong = scaled(value, hit), (scaled(bounds[0], hits[1]), scaled(bounds[1], hits[0]))
-    p_best, best = p[0].max(1)
-    worst, easy = (
-        ranked[0].argsort(descending=True, stable=True)[: int(counted[0].sum())],
-        ranked[0].argsort(stable=True)[: len(y) // 10],
-    )
+    worst, easy = flagged[0].numpy(), _first(-ranked[0], len(y) // 10).numpy()
     columns = {"label": names[y], "el2n": order[0]} | ({} if errors is None else {"el2n_error": errors[0]})
-    columns |= {"doubt": doubt[0], "p_label": 1 - doubt[0], "suggested": names[best], "p_suggested": p_best}
+    columns |= {"doubt": doubt[0], "p_label": 1 - doubt[0], "suggested": names[best[0]], "p_suggested": p_best[0]}
     table = pd.DataFrame({name: np.asarray(value) for name, value in columns.items()}, index)
     table["suspect"] = np.isin(np.arange(len(y)), worst)
     copies, leaks = _by_index(find_copies(x, x_test), d, index)
     table["copy_of"] = copies.of[~copies.index.duplicated()].reindex(index) if index.is_unique else None
     table["in_test"] = index.isin(leaks.index)
     same = copies[copies.kind.isin(["exact", "near"]) & copies.same_label]
-    lowest = pd.Series(f"among the lowest tenth by {by}", index[easy.numpy()])
+    lowest = pd.Series(f"among the lowest tenth by {by}", index[easy])
     redundant = pd.concat([same.kind + " copy of " + same.of.astype(str), lowest]).to_frame("why")
     facts = {
         "rows": len(y), "classes": k, "networks": said, "order": by, "found": found,
         "flips": {name: one[1:] for name, one in flips.items()}, "wrong": wrong, "choice": choice,
-        "accuracy": statistics.share((best == y).numpy()),
+        "accuracy": statistics.share((best[0] == y).numpy()),
     }  # fmt: skip
     shown = dict.fromkeys(["label", "suggested", "p_label", "p_suggested", by.lower()])
-    return Report(table.iloc[worst.numpy()][list(shown)], copies, leaks, redundant, table, facts)
+    return Report(table.iloc[worst][list(shown)], copies, leaks, redundant, table, facts)
+
+
+def _first(score: Tensor, count: int) -> Tensor:
+    """Positions of the highest scores, the highest first."""
+    return score.argsort(descending=True, stable=True)[:count]
 
 
 def refuse(x: Tensor, y: Tensor) -> None:
@@ -217,15 +222,19 @@ def prepared(x: Tensor, side: int | None = None, like: Tensor | None = None) -> 
     return standardized(resized(x), resized(like)).float()
 
 
-def plan(settings: Settings, x: Tensor, k: int, *, minutes: float) -> tuple[Settings, int]:
-    """How many networks are trained: EL2N's in the settings, and blocks of ten judges; by operations, not by clock."""
+def operations(settings: Settings, x: Tensor, k: int) -> float:
+    """Operations of one pass of a network over x, there and back."""
     model = models.by_name(settings.architecture, shape=tuple(x.shape[1:]), classes=k)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(x[:1])
-    epoch = 3 * counter.get_total_flops() * len(x)  # there and back
-    blocks = 60 * minutes * RATE / 2 / (BLOCK * 0.7 * settings.trial_epochs * epoch * 1.5)
-    networks = 10 if blocks >= 1 else 1
-    return replace(settings, networks=networks), int(np.clip(blocks, 1, MOST // BLOCK))
+    return 3 * counter.get_total_flops() * len(x)
+
+
+def plan(settings: Settings, x: Tensor, k: int, *, minutes: float) -> tuple[Settings, int]:
+    """How many networks are trained: EL2N's in the settings, and blocks of ten judges; by operations, not by clock."""
+    once = 2 * BLOCK * settings.trial_epochs * operations(settings, x, k)  # a block for both labellings, and EL2N's
+    blocks = 60 * minutes * RATE / once
+    return replace(settings, networks=10 if blocks >= 1 else 1), int(np.clip(blocks, 1, MOST // BLOCK))
 
 
 def held_out(y: Tensor, *, seed: int = 0) -> Tensor:

@@ -32,6 +32,9 @@ Interval = tuple[float, float]
 
 def pearson_r(a: NDArray, b: NDArray, axis: int = -1) -> NDArray:
     """Pearson correlation along ``axis``: the vectorized statistic for the bootstrap and the permutation band."""
+    a, b = (
+        c / np.maximum(abs(c).max(axis, keepdims=True), np.finfo(float).tiny) for c in (a, b)
+    )  # no over-, underflow
     a, b = a - a.mean(axis, keepdims=True), b - b.mean(axis, keepdims=True)
     return (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
 
@@ -274,6 +277,19 @@ def auroc_error(high: NDArray, low: NDArray) -> float:
     ``√(var(wins)/m + var(losses)/n)`` over the two placements (DeLong et al. 1988).
     """
     return float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in _placements(high, low))))
+
+
+def as_tensor(values) -> Tensor:
+    """Numbers as a tensor without its graph, from tensors, arrays, tables, sparse matrices or lists.
+
+    Raises: ValueError for text and other objects.
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"expected numbers, got {values.dtype} {values.shape}")
+    return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
 
 
 def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:

@@ -459,6 +459,8 @@ def _residuals(residual, size: int) -> Tensor:
     residual = torch.as_tensor(residual)
     if residual.ndim not in (1, 2) or residual.numel() != size:
         raise ValueError(f"residual must be (n,) or (n, k) with n·k = {size}, got {tuple(residual.shape)}")
+    if not residual.isfinite().all():
+        raise ValueError("residual must be finite, got NaN or infinity")
     return residual.to(F64).reshape(len(residual), -1)
 
 

@@ -11,8 +11,7 @@
 | ``fragility``, ``fragility_plots``, ``response`` | 06 | do influence functions foretell retraining? |
 | ``side_by_side`` | 05, 07 | how do scores rank, whom do they name, what do they find and cost? |
 | ``text`` | – | what is a review, as an average of word vectors? |
-| ``checkup`` | 08 | what is wrong with a data set and its labels? |
-| ``own_data`` | 08 | how is a data set of one's own scored within some minutes? |
+| ``own_data`` | 08 | which scores have one's own examples, and how many can go? |
 
 Bad input raises ``ValueError``, which names the argument, what was expected and what came; a training that diverges
 raises ``RuntimeError``.
