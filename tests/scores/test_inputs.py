@@ -85,3 +85,13 @@ def test_correlations_and_standardization_at_any_scale(scale):
     a, b = np.array([1.0, 2.0, 3.0, 4.5, 5.0, 7.0]), np.array([1.0, 3.0, 2.0, 4.0, 6.0, 5.0])
     assert statistics.pearson(a * scale, b)[0] == pytest.approx(statistics.pearson(a, b)[0])
     torch.testing.assert_close(statistics.standardized(X.double() * scale), statistics.standardized(X.double()))
+
+
+def test_a_kernel_reckoned_in_float32_is_symmetric_enough():
+    root = torch.randn(30, 30, generator=G)
+    kernel = (root @ root.T).double()
+    rounded = kernel + 1e-7 * kernel.max() * torch.randn(30, 30, generator=G)
+    exact, near = (coefficients(k, torch.ones(30), lr=1e-3, steps=5) for k in (kernel, rounded))
+    torch.testing.assert_close(exact, near, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="kernel must be symmetric"):
+        coefficients(kernel + torch.eye(30).roll(1, 0), torch.ones(30), lr=1e-3, steps=5)
