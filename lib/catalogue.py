@@ -7,7 +7,9 @@
 charged with all of it that it needs: the time of a training counts up to the epoch at which the score is read.
 """
 
+import copy
 import hashlib
+import warnings
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import NamedTuple
@@ -17,14 +19,15 @@ import torch
 from torch import Tensor
 
 from lib.costs import measured
-from lib.networks import models
+from lib.networks import models, stacked
 from lib.scores.complexity_gap import cg_scores
 from lib.scores.data_diet import el2n, forgetting, grand, input_norm, margin
-from lib.scores.influence import self_influence
+from lib.scores.influence import influence, self_influence
 from lib.scores.memorization import held_out_accuracy, memorization, subsets
-from lib.scores.tracin import tracin_self
+from lib.scores.neighbours import knn_agreement, knn_shapley
+from lib.scores.tracin import tracin_mean, tracin_self
 from lib.scores.unique_information import f_si_by_class, tangent
-from lib.statistics import standardized
+from lib.statistics import as_tensor, standardized
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Record, Run, Start, learning_rates
 
@@ -57,6 +60,15 @@ SCORES = {  # the cheap ones first
     "memorization": About("subsets", 1, "how much likelier its label is got right by networks that saw it"),
     "C-score": About("subsets", -1, "how often networks that did not see it get its label right"),
 }
+
+
+VALUES = {  # towards labelled validation data, x_val and y_val; high = its removal would cost
+    "TracIn, validation": About("runs", 1, "how much the steps on it lowered the mean validation loss"),
+    "influence, validation": About("runs", 1, "rise of the mean validation loss if it were removed (EK-FAC)"),
+    "KNN-Shapley": About("neighbours", 1, "its Shapley value for the accuracy of 5 nearest neighbours on them"),
+    "kNN agreement": About("neighbours", -1, "share of its 10 nearest others that bear its label; needs no x_val"),
+}
+ALL = SCORES | VALUES
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ class Scored:
     @property
     def sign(self) -> int:
         """1 where high means hard, -1 where high means easy."""
-        return SCORES[self.name].sign
+        return ALL[self.name].sign
 
     @property
     def hardness(self) -> Tensor:
@@ -118,6 +130,7 @@ class Task(NamedTuple):
     y: Tensor  # (r, n)
     k: int
     x_val: Tensor | None
+    y_val: Tensor | None
     seed: int
     settings: Settings
     device: str
@@ -138,6 +151,18 @@ def from_inputs(task: Task, names: list[str]) -> dict[str, Scored]:
         drawn, seconds, peak = measured(work[name])
         values, halves = drawn[0].expand(r, n), drawn[1:].expand(r, 2, n) if len(drawn) > 1 else None
         scores[name] = Scored(name, values, None, halves, seconds=seconds, peak_bytes=peak, trainings=0.0)
+    return scores
+
+
+def from_neighbours(task: Task, names: list[str]) -> dict[str, Scored]:
+    x, scores = standardized(task.x), {}
+    for name in names:
+        if name == "kNN agreement":
+            one = lambda y: knn_agreement(x, y, k=min(10, len(x) - 1))
+        else:
+            one = lambda y: knn_shapley(x, y, standardized(task.x_val, task.x), task.y_val, k=min(5, len(x)))
+        values, seconds, peak = measured(lambda one=one: torch.stack([one(y) for y in task.y]))
+        scores[name] = Scored(name, values, seconds=seconds, peak_bytes=peak, trainings=0.0)
     return scores
 
 
@@ -174,7 +199,7 @@ def run_recipe(settings: Settings) -> Recipe:
 
 
 def from_runs(task: Task, names: list[str]) -> dict[str, Scored]:
-    s, x, model, recipe = task.settings, standardized(task.x), task.model(), run_recipe(task.settings)
+    s, x, model, recipe = task.settings, standardized(task.x).float(), task.model(), run_recipe(task.settings)
     (r, n), early = task.y.shape, min(s.early, s.epochs)
     until = {name: {"start": 0, "early": early}.get(UNTIL.get(name), s.epochs) for name in names}
     last = max(until.values())
@@ -208,6 +233,14 @@ def from_runs(task: Task, names: list[str]) -> dict[str, Scored]:
             case "TracIn":
                 checkpoints = {epoch: at(epoch) for epoch in rates}
                 return tracin_self(model, checkpoints, rates, x, y=y, layers="all", device=task.device)
+            case "TracIn, validation":
+                checkpoints, val = {epoch: at(epoch) for epoch in rates}, standardized(task.x_val, task.x).float()
+                options = {"layers": "all", "device": task.device}
+                return tracin_mean(model, checkpoints, rates, x, y, val, task.y_val, **options)
+            case "influence, validation":
+                states = stacked.members(model, at(s.epochs, curved), device=task.device)
+                pairs = zip(states, y[curved], strict=True)
+                return torch.stack([_on_validation(task, model, state, x=x, y=own) for state, own in pairs])
             case "influence":
                 options = {"weight_decay": s.weight_decay, "damping": s.damping, "device": task.device}
                 return self_influence(model, at(s.epochs, curved), x, y[curved], **options)
@@ -232,7 +265,7 @@ def trial_recipe(settings: Settings) -> Recipe:
 
 
 def from_subsets(task: Task, names: list[str]) -> dict[str, Scored]:
-    s, x, (r, n), scores = task.settings, standardized(task.x), task.y.shape, {}
+    s, x, (r, n), scores = task.settings, standardized(task.x).float(), task.y.shape, {}
     sees = subsets(n, round(s.share * n), s.trials, task.seed)
     work = lambda: ensemble.train(
         task.model(), (x, task.y[0]), trial_recipe(s), list(range(s.trials)) * r, sees=sees.repeat(r, 1),
@@ -252,7 +285,24 @@ def from_subsets(task: Task, names: list[str]) -> dict[str, Scored]:
     return scores
 
 
-GROUPS = {"input": from_inputs, "cg": from_cg, "runs": from_runs, "f_si": from_linearization, "subsets": from_subsets}
+def _on_validation(task: Task, model, state: dict[str, Tensor], *, x: Tensor, y: Tensor) -> Tensor:
+    """Rise of the mean validation loss upon removal of each example, ``(n,)``."""
+    net, val = copy.deepcopy(model), standardized(task.x_val, task.x).float()
+    net.load_state_dict(state)
+    how = {"weight_decay": task.settings.weight_decay, "damping": task.settings.damping, "device": task.device}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the weights are no optimum, and need not be for a ranking
+        return influence(net, x, y, val, task.y_val, solver="ekfac", **how).on_loss.double().mean(0).cpu()
+
+
+GROUPS = {
+    "input": from_inputs,
+    "neighbours": from_neighbours,
+    "cg": from_cg,
+    "runs": from_runs,
+    "f_si": from_linearization,
+    "subsets": from_subsets,
+}
 
 
 def _averaged(name: str, per_run: Tensor, **costs) -> Scored:
@@ -266,16 +316,18 @@ def _averaged(name: str, per_run: Tensor, **costs) -> Scored:
 
 def compute(
     names: Iterable[str], x: Tensor, y: Tensor, *, classes: int | None = None, x_val: Tensor | None = None,
-    seed: int = 0, settings: Settings = Settings(), device: str = "cpu", store=None, shards=None, progress: bool = True,
+    y_val: Tensor | None = None, seed: int = 0, settings: Settings = Settings(), device: str = "cpu", store=None,
+    shards=None, progress: bool = True,
 ) -> dict[str, Scored]:  # fmt: skip
     """Compute scores by name; networks, F-SI and the norm get x ``standardized``.
 
     Args:
-        names: some of ``SCORES``.
+        names: some of ``SCORES`` and ``VALUES``.
         x: ``(n, …)`` float, pictures or features.
         y: integer labels ``(n,)``, or ``(r, n)``: several labellings of the same rows, for little more than one.
         classes: k; by default the largest label + 1. seed: draws initial weights, batches, subsets.
-        x_val: inputs on which F-SI compares predictions (no labels are needed); by default a part of x.
+        x_val: inputs on which F-SI compares predictions (no labels are needed); by default a part of x. With their
+            labels ``y_val (n′,)`` also the scores of ``VALUES``.
         store, shards: of ``lib.store.Store``. The first keeps finished groups, costs included; the second is the
             ensembles': a killed run goes on, but then its seconds are those of the last part.
 
@@ -292,13 +344,21 @@ def compute(
         >>> compute(["CG", "input norm"], x, y)["CG"].trainings
         0.0
     """
-    names = list(dict.fromkeys(names))
+    names, x, y = list(dict.fromkeys(names)), as_tensor(x), as_tensor(y)
+    y = y if y.is_floating_point() else y.long()
     k = _check(names, x, y, classes=classes, settings=settings)
+    x_val, y_val = (None if part is None else as_tensor(part) for part in (x_val, y_val))
+    valued = [name for name in names if name in VALUES and name != "kNN agreement"]
+    if valued and (x_val is None or y_val is None or not len(x_val) or len(x_val) != len(y_val)):
+        raise ValueError(f"{valued[0]} needs x_val and y_val, as many of each and at least one")
+    y_val = None if y_val is None else y_val.long()
     run = Run(device=device, store=shards, progress=progress)
-    task = Task(x, y.reshape(-1, len(x)), k, x_val=x_val, seed=seed, settings=settings, device=device, run=run)
+    task = Task(
+        x, y.reshape(-1, len(x)), k, x_val=x_val, y_val=y_val, seed=seed, settings=settings, device=device, run=run
+    )
     scores = {}
-    for group in dict.fromkeys(SCORES[name].group for name in names):
-        members = [name for name in names if SCORES[name].group == group]
+    for group in dict.fromkeys(ALL[name].group for name in names):
+        members = [name for name in names if ALL[name].group == group]
         arrays = lambda group=group, members=members: _packed(GROUPS[group](task, members), y.shape)
         kept = arrays() if store is None else store.cached(_key(task, group, members), arrays)
         scores |= {name: _unpacked(name, kept) for name in members}
@@ -306,14 +366,14 @@ def compute(
 
 
 def _check(names: list[str], x: Tensor, y: Tensor, *, classes: int | None, settings: Settings) -> int:
-    if unknown := [name for name in names if name not in SCORES]:
-        raise ValueError(f"names must be some of {', '.join(map(repr, SCORES))}; got {', '.join(map(repr, unknown))}")
+    if unknown := [name for name in names if name not in ALL]:
+        raise ValueError(f"names must be some of {', '.join(map(repr, ALL))}; got {', '.join(map(repr, unknown))}")
     if not x.is_floating_point() or x.ndim < 2 or not x.isfinite().all():
         raise ValueError(f"x must be finite floats (n, …), got {x.dtype} {tuple(x.shape)}")
-    if y.ndim not in (1, 2) or y.shape[-1] != len(x) or y.dtype != torch.int64:
-        raise ValueError(f"y must be int64 labels ({len(x)},) or (r, {len(x)}), got {y.dtype} {tuple(y.shape)}")
+    if y.ndim not in (1, 2) or y.shape[-1] != len(x) or y.is_floating_point():
+        raise ValueError(f"y must be integer labels ({len(x)},) or (r, {len(x)}), got {y.dtype} {tuple(y.shape)}")
     k = int(y.max()) + 1 if classes is None else classes
-    if k < 2 or y.min() < 0 or y.max() >= k:
+    if k < 2 or (y == y[..., :1]).all(-1).any() or y.min() < 0 or y.max() >= k:
         raise ValueError(f"y must be labels 0…{k - 1} of at least 2 classes, got {int(y.min())}…{int(y.max())}")
     if settings.networks < 1 or settings.tangent_networks < 1 or settings.trials < 4 or not 0 < settings.share < 1:
         raise ValueError(f"settings need networks ≥ 1, tangent_networks ≥ 1, trials ≥ 4, 0 < share < 1; got {settings}")
@@ -327,6 +387,7 @@ def _key(task: Task, group: str, names: list[str]) -> dict:
     return {
         "function": "all_scores", "version": VERSION.get(group, 3), "group": group, "names": names,
         "x": digest(task.x), "y": digest(task.y), "x_val": digest(task.x_val), "classes": task.k,
+        **({} if task.y_val is None else {"y_val": digest(task.y_val)}),
         "seed": task.seed, "settings": asdict(task.settings), "device": task.device,
     }  # fmt: skip
 

@@ -35,6 +35,9 @@ Interval = tuple[float, float]
 
 def pearson_r(a: NDArray, b: NDArray, axis: int = -1) -> NDArray:
     """Pearson correlation along ``axis``: the vectorized statistic for the bootstrap and the permutation band."""
+    a, b = (
+        c / np.maximum(abs(c).max(axis, keepdims=True), np.finfo(float).tiny) for c in (a, b)
+    )  # no over-, underflow
     a, b = a - a.mean(axis, keepdims=True), b - b.mean(axis, keepdims=True)
     return (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
 
@@ -307,6 +310,19 @@ def spearman_influence(a: NDArray, b: NDArray) -> NDArray:
     return cross - 0.5 * rho * (centred(moved(a, a, u, u)) / scale_a + centred(moved(b, b, v, v)) / scale_b)
 
 
+def as_tensor(values) -> Tensor:
+    """Numbers as a tensor without its graph, from tensors, arrays, tables, sparse matrices or lists.
+
+    Raises: ValueError for text and other objects.
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"expected numbers, got {values.dtype} {values.shape}")
+    return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
+
+
 def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     """Each channel (or feature) with mean 0 and standard deviation 1; one that is constant becomes 0.
 
@@ -322,10 +338,12 @@ def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     """
     kind, precise = (x.dtype, x.dtype) if x.is_floating_point() else (torch.float32, torch.float64)
     like, over = (x if like is None else like).double(), [0, *range(2, x.ndim)]
-    mean = like.mean(over, keepdim=True)
-    spread = (like - mean).square().mean(over, keepdim=True).sqrt()
+    unit = like.abs().amax(over, keepdim=True)  # squares of 10²⁰⁰ would be infinite, of 10⁻²⁰⁰ zero
+    unit = torch.where(unit > 0, unit, 1.0)
+    mean = (like / unit).mean(over, keepdim=True)
+    spread = (like / unit - mean).square().mean(over, keepdim=True).sqrt()
     varies = spread > 8 * torch.finfo(precise).eps * (mean.abs() + spread)
-    return ((x.double() - mean) * torch.where(varies, 1 / spread, 0.0)).to(kind)
+    return ((x.double() / unit - mean) * torch.where(varies, 1 / spread, 0.0)).to(kind)
 
 
 def _two_way(values: ArrayLike) -> tuple[NDArray, tuple[float, float, float]]:

@@ -73,7 +73,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import dynamics, pruning
+from experiments import dynamics, pruning, side_by_side
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
@@ -414,14 +414,14 @@ repeated = {
     "EL2N": (per_run["EL2N"](early), per_run["EL2N"](early, own=held_out)),
     "GraNd, convolutional": (grand_cnn[:networks], grand_cnn[networks : 2 * networks]),
 }
-agreement = {name: rankings.agreement(*both) for name, both in repeated.items()}
+agreement = {name: side_by_side.agreement(*both) for name, both in repeated.items()}
 
 # %% [markdown]
 # And what the choice of half the rows is worth with scores from so many runs; each seed takes other runs.
 
 # %%
 half = lambda scores: torch.stack([pruning.prune(one, 0.5, drop="lowest", seed=seed) for one in scores])
-plans = {(name, m): half(rankings.rolling_means(repeated[name][0], m)) for name in ("GraNd", "EL2N") for m in averaged}
+plans = {(name, m): half(side_by_side.rolling_means(repeated[name][0], m)) for name in ("GraNd", "EL2N") for m in averaged}
 plans["random", 0] = pruning.random_subsets(n, 0.5, range(networks))
 many = settings | {"seeds": range(200, 200 + networks)}
 means = pruning.retrain_pruned(model, images, plans, columns=("score", "runs"), **many)
@@ -453,7 +453,7 @@ untrained = {"fully connected": at_initialization(model, x, y), "convolutional":
 def single_run(per_run):
     """Spearman of one run with the mean of its set, and with that of another set: the mean over runs, a row a set."""
     sets = per_run.split(networks)
-    both = [rankings.agreement(*pair).query("runs == 1") for pair in zip(sets, (*sets[1:], sets[0]), strict=True)]
+    both = [side_by_side.agreement(*pair).query("runs == 1") for pair in zip(sets, (*sets[1:], sets[0]), strict=True)]
     return pd.DataFrame([part[["own", "others"]].mean() for part in both])
 
 by_set = {name: single_run(per_run) for name, per_run in untrained.items()}

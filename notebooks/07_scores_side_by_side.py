@@ -62,8 +62,8 @@ import pandas as pd
 import torch
 
 from experiments import pruning
+from experiments import side_by_side as sides
 from lib import catalogue, plots, rankings, statistics
-from lib import rankings as sides
 from lib.data import datasets, noise, provenance, read_scores
 from lib.data.datasets import DATA
 from lib.ledger import Ledger

@@ -4,7 +4,7 @@
 `lib.data.datasets`       `load` a data set, whole or in part, as a `Dataset`
 `lib.data.noise`          `uniform_noise`, `permuted_noise`, `paired_noise`: wrong labels on purpose
 `lib.data.score_files`    `read_scores`, `merge_scores`, `provenance`; what the authors published
-`lib.data.text`           reviews as averages of word vectors
+`lib.data.own`            what people bring: tables, folders of pictures, files, arrays
 ========================  ==========================================================================
 """
 

@@ -1,8 +1,8 @@
 """Data sets as plain tensors: load one, and choose rows and classes.
 
-Examples come from files kept in ``data/``, scikit-learn, torchvision's downloads, or a reader's own ``.npz``, as a
-`Source`: arrays as they are stored, checked before any row is chosen or scaled. Every example keeps the number of its
-row in the original file, because every score is reported by it. Drawing is numpy's, whose streams are stable.
+Examples come from files kept in ``data/``, scikit-learn, torchvision's downloads, or what a reader brings
+(`lib.data.own`), as a `Source`: arrays as they are stored, checked before any row is chosen or scaled. Every example
+keeps the number of its row in the original, because every score is reported by it. Drawing is numpy's.
 """
 
 import gzip
@@ -11,17 +11,19 @@ import math
 import operator
 import socket
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
+
+from lib.data import own
+from lib.data.own import Source
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 DIGITS = tuple("0123456789")
@@ -42,8 +44,8 @@ DOWNLOADED = {  # name: (torchvision class, its split argument where it has one)
 class Dataset:
     """Examples to train on and to test on.
 
-    Images are float32 in [0, 1]; features are float32 as stored. To change a part use `dataclasses.replace`, for
-    instance with ``y_train=noisy_y``: the hash follows.
+    Images are float32 in [0, 1]; features are as stored, the reader's own in float64. To change a part use
+    `dataclasses.replace`, for instance with ``y_train=noisy_y``: the hash follows.
     """
 
     x_train: Tensor  # (n, c, h, w), or (n, d) for features
@@ -54,6 +56,15 @@ class Dataset:
     rows_test: Tensor  # likewise in the test file, or in the same one file where a set came unsplit
     classes: tuple[str, ...]  # k names in label order
     name: str
+    index: pd.Index | None = None  # what the caller calls the rows of the original; None = their numbers
+    columns: tuple[str, ...] = ()  # names of the features, if there are any
+    unsplit: bool = False  # whether the original had no test part
+
+    @property
+    def index_train(self) -> pd.Index:
+        """What the caller calls the training examples."""
+        rows = self.rows_train.numpy()
+        return pd.Index(rows, name="row") if self.index is None else self.index[rows]
 
     @cached_property
     def sha256(self) -> str:
@@ -72,8 +83,9 @@ class Dataset:
 
 
 def load(
-    name: str | Path, *, n_train: int | None = None, n_test: int | None = None,
+    name, label=None, *, n_train: int | None = None, n_test: int | None = None,
     classes: Iterable[int | str] | None = None, seed: int = 0, root: str | Path | None = None,
+    split: bool = True, **options,
 ) -> Dataset:  # fmt: skip
     """A data set, whole or in part.
 
@@ -83,12 +95,14 @@ def load(
 
     Args:
         name: ``fashion-mnist``, ``mnist-5k``, ``digits``, ``iris`` (embedded); ``mnist``, ``kmnist``,
-            ``emnist-letters``, ``cifar10``, ``svhn``, … (downloaded by torchvision once); or the path of an ``.npz``
-            with ``x_train, y_train[, x_test, y_test][, classes]``, see `lib.data.datasets.read`.
+            ``emnist-letters``, ``cifar10``, ``svhn``, … (downloaded by torchvision once); or your own: the path of a
+            .csv, .parquet or .npz file or of a folder of pictures, a DataFrame, a Bunch or arrays; what they hold, and
+            what ``label`` (the column of labels) and ``options`` are for, see `lib.data.own.source`.
         n_train, n_test: rows to keep for training and for testing, of the chosen classes; None keeps all.
         classes: indices or names of the classes to keep, relabelled 0…k−1 in this order; None keeps all.
         seed: draws the subsets, and the split of an own file; at least 0.
-        root: folder of the downloads, ``data/downloads`` if None.
+        root: folder of the downloads, ``data/downloads`` if None. split: whether to set a test part aside where there
+            is none; else all rows are for training.
 
     Returns:
         `Dataset`; rows stand in their original order.
@@ -102,11 +116,11 @@ def load(
         Dataset(fashion-mnist: 1,000 training and 200 test examples of 1×28×28, 2 classes)
     """
     seed = _whole("seed", seed, at_least=0)
-    source, split_seed = _source(name, seed, root)
+    source, split_seed = _source(name, seed, root, label=label, **options)
     wanted = _class_indices(classes, source.classes)
     every = np.arange(len(source.y_train))
     if source.x_test is None:
-        test = _split(source.y_train, split_seed, source.classes)
+        test = _split(source.y_train, split_seed, source.classes) if split else every[:0]
         train = np.setdiff1d(every, test)
         parts = [(source.x_train[rows], source.y_train[rows], rows) for rows in (train, test)]
     else:
@@ -121,24 +135,27 @@ def load(
                 raise ValueError(f"{key}: expected {each} (one of each class) to {len(label)} rows of {name}, got {n}")
             chosen = _subset(label, n, (seed, stream))
             keep, label = keep[chosen], label[chosen]
-        pixels = torch.from_numpy(np.ascontiguousarray(x[keep])).to(torch.float32).div_(source.scale)
+        pixels = torch.from_numpy(np.array(x[keep], np.float64 if x.dtype == np.float64 else np.float32)).div_(
+            source.scale
+        )
         tensors.append((pixels, torch.from_numpy(label), torch.from_numpy(rows[keep])))
     (x_train, y_train, rows_train), (x_test, y_test, rows_test) = tensors
     names = tuple(source.classes[c] for c in wanted)
-    title = Path(name).stem if str(name).endswith(".npz") else str(name)
-    return Dataset(x_train, y_train, x_test, y_test, rows_train, rows_test, names, title)
+    title = Path(name).stem if isinstance(name, str | Path) else "data"
+    about = {"index": source.index, "columns": source.columns, "unsplit": source.x_test is None}
+    return Dataset(x_train, y_train, x_test, y_test, rows_train, rows_test, names, title, **about)
 
 
-def _source(name, seed, root):
+def _source(name, seed, root, **options):
     """The whole set, and the seed that splits it where it came unsplit."""
-    if str(name).endswith(".npz"):
-        return read(Path(name).expanduser()), seed
-    if name in EMBEDDED:
+    if isinstance(name, str) and name in EMBEDDED:
         return embedded(name), 0
-    if name in DOWNLOADED:
+    if isinstance(name, str) and name in DOWNLOADED:
         return downloaded(name, DATA / "downloads" if root is None else Path(root).expanduser()), 0
-    valid = ", ".join((*EMBEDDED, *DOWNLOADED))
-    raise ValueError(f"name: expected one of {valid} or the path of an .npz file, got {name!r}")
+    if isinstance(name, str | Path) and not Path(name).suffix and not Path(name).expanduser().is_dir():
+        valid = ", ".join((*EMBEDDED, *DOWNLOADED))
+        raise ValueError(f"name: expected one of {valid} or the path of a file or folder, got {name!r}")
+    return own.source(name, **options), seed
 
 
 def _class_indices(classes, names):
@@ -164,7 +181,7 @@ def _class_indices(classes, names):
 
 def _relabel(y, wanted):
     """Rows whose class is wanted, and their labels: the place of the class in ``wanted``."""
-    label = np.full(max(y.max(), *wanted, 0) + 1, -1, np.int64)
+    label = np.full(max(y.max(initial=0), *wanted) + 1, -1, np.int64)
     label[wanted] = np.arange(len(wanted))
     keep = np.flatnonzero(label[y] >= 0)
     return keep, label[y[keep]]
@@ -204,17 +221,6 @@ def _quotas(counts, n):
     while quota.sum() < n:
         quota[np.argmax(np.where(quota < counts, ideal - quota, -np.inf))] += 1
     return quota
-
-
-class Source(NamedTuple):
-    """A whole data set as stored. ``x_test`` is None where the set has no test part of its own."""
-
-    x_train: np.ndarray  # (n, c, h, w), or (n, d) for features
-    y_train: np.ndarray  # (n,) int64
-    x_test: np.ndarray | None
-    y_test: np.ndarray | None
-    classes: tuple[str, ...]
-    scale: float  # stored value that means 1.0; pixels are divided by it
 
 
 def embedded(name: str) -> Source:
@@ -294,7 +300,7 @@ def _download(name, folder):
     except Exception as error:
         raise RuntimeError(
             f"could not download {name}: {_brief(error)}. Nothing was kept in {folder.parent}. "
-            f"Without a network, load one of {', '.join(EMBEDDED)} or the path of an .npz file"
+            f"Without a network, load one of {', '.join(EMBEDDED)} or the path of a file or folder"
         ) from None
     finally:
         socket.setdefaulttimeout(patience)
@@ -328,95 +334,3 @@ def _arrays(name, dataset):
 def _brief(error):
     """Type and text of an error on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def read(path: Path) -> Source:
-    """The arrays of an ``.npz`` file, checked. Pickled objects are never read.
-
-    ==================== =================================================================================
-    ``x_train``          features ``(n, d)``, or images ``(n, h, w)``, ``(n, h, w, c)``, ``(n, c, h, w)`` with
-                         c ≤ 4; uint8 (divided by 255) or floats (images: in [0, 1])
-    ``y_train``          ``(n,)``, integers 0…k−1, each of them at least once
-    ``x_test, y_test``   likewise, of the same shape and kind; may be left out, both
-    ``classes``          k different names in label order; may be left out (then "0", "1", …)
-    ==================== =================================================================================
-
-    Raises:
-        ValueError: naming the array, what was expected and what came.
-    """
-    if not path.is_file():
-        raise ValueError(f"expected an .npz file, got {path}, which {'is a folder' if path.is_dir() else 'is missing'}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: expected an .npz file of plain arrays, could not read it: {_brief(error)}") from None
-    try:
-        return _own(arrays)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _own(arrays):
-    known, pair = {"x_train", "y_train", "x_test", "y_test", "classes"}, {"x_test", "y_test"} & arrays.keys()
-    if not {"x_train", "y_train"} <= arrays.keys() <= known or len(pair) == 1:
-        raise ValueError(f"expected the arrays x_train, y_train[, x_test, y_test][, classes], got {sorted(arrays)}")
-    for part in ("train", "test") if pair else ("train",):
-        x, y = arrays[f"x_{part}"].shape, arrays[f"y_{part}"].shape
-        if x[:1] != y[:1]:
-            raise ValueError(f"expected as many rows in x_{part} as in y_{part}, got {x} and {y}")
-    y_train = _labels("y_train", arrays["y_train"])
-    classes, k = arrays.get("classes"), int(y_train.max()) + 1
-    if classes is not None:
-        if classes.ndim != 1 or classes.dtype.kind != "U" or len(set(classes.tolist())) != len(classes):
-            raise ValueError(f"classes: expected different names (k,), got {_kind(classes)}")
-        if k > len(classes):
-            raise ValueError(f"y_train: expected labels 0…{len(classes) - 1} as in classes, got {k - 1}")
-        k = len(classes)
-    present = np.unique(y_train)
-    if len(present) < k:
-        missing = np.setdiff1d(np.arange(min(k, len(present) + 5)), present).tolist()
-        raise ValueError(f"y_train: expected each label 0…{k - 1} at least once, got none of class {missing}")
-    x_train, x_test, y_test = _images("x_train", arrays["x_train"]), None, None
-    if pair:
-        x_test, y_test = _images("x_test", arrays["x_test"]), _labels("y_test", arrays["y_test"])
-        if x_test.shape[1:] != x_train.shape[1:] or x_test.dtype != x_train.dtype:
-            like, got = (_kind(arrays[key]) for key in ("x_train", "x_test"))
-            raise ValueError(f"x_test: expected examples like {like}, got {got}")
-        if y_test.max() >= k:
-            raise ValueError(f"y_test: expected labels 0…{k - 1} as in y_train, got {y_test.max()}")
-    names = tuple(str(c) for c in (range(k) if classes is None else classes.tolist()))
-    return Source(x_train, y_train, x_test, y_test, names, 255.0 if x_train.dtype == np.uint8 else 1.0)
-
-
-def _labels(key, y):
-    if y.ndim != 1 or not len(y) or y.dtype.kind not in "iu":
-        raise ValueError(f"{key}: expected integers (n,), n ≥ 1, got {_kind(y)}")
-    if len(odd := np.flatnonzero((y < 0) | (y > np.iinfo(np.int64).max // 2))):
-        raise ValueError(f"{key}: expected labels 0…k−1, got {y[odd[0]]} in row {odd[0]}")
-    return y.astype(np.int64)
-
-
-def _images(key, x):
-    if x.ndim not in (2, 3, 4) or 0 in x.shape:
-        raise ValueError(f"{key}: expected (n, d), (n, h, w) or (n, h, w, c), none of them 0, got {x.shape}")
-    if x.dtype != np.uint8 and x.dtype.kind != "f" and not (x.ndim == 2 and x.dtype.kind in "iu"):
-        raise ValueError(f"{key}: expected uint8 or floating values, got {_kind(x)}")
-    if x.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
-            x = x.astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1)).tolist()
-        if bad:
-            raise ValueError(f"{key}: expected finite values, got NaN or infinity in rows {bad[:5]}")
-        if x.ndim > 2 and (x.min() < 0 or x.max() > 1):
-            raise ValueError(f"{key}: expected images in [0, 1] or uint8, got {x.min():.3g}…{x.max():.3g}")
-    if x.ndim == 4:
-        last, first = x.shape[3] <= 4, x.shape[1] <= 4
-        if last == first:
-            raise ValueError(f"{key}: expected (n, h, w, c) or (n, c, h, w) of 1 to 4 channels, got {x.shape}")
-        return np.moveaxis(x, -1, 1) if last else x
-    return x[:, None] if x.ndim == 3 else x
-
-
-def _kind(array):
-    return f"{array.dtype} {array.shape}"

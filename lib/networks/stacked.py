@@ -86,7 +86,7 @@ def labels_by_run(y: Tensor, runs: int, n: int) -> Tensor:
     """Labels ``(n,)`` or ``(E, n)`` as ``(E, n)``; ValueError for another shape, or if they are not integers."""
     if tuple(y.shape) not in {(n,), (runs, n)} or y.is_floating_point():
         raise ValueError(f"y must be integer labels ({n},) or ({runs}, {n}), got {y.dtype} {tuple(y.shape)}")
-    return y.expand(runs, n)
+    return y.long().expand(runs, n)
 
 
 @torch.no_grad()

@@ -166,9 +166,9 @@ def _check_modules(model: nn.Module) -> None:
 
 
 def _check_labels(x: Tensor, y: Tensor | None, outputs: int, loss: str, name: str) -> None:
-    if not x.is_floating_point() or not len(x) or (y is not None and len(x) != len(y)):
+    if not x.is_floating_point() or not len(x) or not x.isfinite().all() or (y is not None and len(x) != len(y)):
         got = f"{x.dtype} {tuple(x.shape)} and {None if y is None else tuple(y.shape)}"
-        raise ValueError(f"x_{name} must be float (n, …) with as many labels y_{name}, at least one; got {got}")
+        raise ValueError(f"x_{name} must be finite floats (n, …) with as many labels y_{name}, at least one; got {got}")
     if y is None:
         return
     if y.is_floating_point():

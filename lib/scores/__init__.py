@@ -31,6 +31,8 @@ TABLE = {
     "tracin": "tracin",  # how much the steps on it lowered the loss of another
     "tracin_mean": "tracin",  # the mean over the others
     "tracin_self": "tracin",  # how much they lowered its own
+    "knn_agreement": "neighbours",  # share of the nearest others with its label
+    "knn_shapley": "neighbours",  # what it adds to the accuracy of nearest neighbours
     "craig": "craig",  # weighted subsets whose gradients stand for all
 }
 __all__ = list(TABLE)

@@ -39,7 +39,7 @@ def grand(
     Returns:
         ``(E, n)``, at least 0, in the unit of the loss over that of a weight.
 
-    Raises: ValueError if the model has parameters in another kind of layer, or shapes disagree.
+    Raises: ValueError if the model has parameters in another kind of layer, or shapes disagree, or gradients overflow.
 
     Cost: about two forward passes a run for dense layers; for a convolution with T positions, d inputs and p outputs
     min(T²(d + p), Tdp) multiplications an example more. Runs go one after another: batching them would gain nothing.
@@ -64,6 +64,10 @@ def grand(
             layers = gradients.signals(net, state, rows.to(device, dtype), objective)
             squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
         norms.append(torch.cat(squares).sqrt().cpu())
+        if norms[-1].isinf().any():
+            raise ValueError(
+                f"x: the gradients of rows {norms[-1].isinf().nonzero()[:5, 0].tolist()} overflow; scale them"
+            )
     return torch.stack(norms)
 
 

@@ -19,6 +19,7 @@ The inverse is applied to all right-hand sides at once, and to as few of them as
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,8 +104,9 @@ def inverse_hessian(
     o = objective(model, x, y, weight_decay=weight_decay, loss=loss, reference=reference, device=device, dtype=dtype)
     norm, one = float(gradient(o).norm()), mean_square_norm(o) ** 0.5 / o.n
     if norm > one:
+        times = norm / one if one else math.inf
         warnings.warn(
-            f"the weights are no optimum: the objective's gradient has norm {norm:.3g}, {norm / one:.3g} times what "
+            f"the weights are no optimum: the objective's gradient has norm {norm:.3g}, {times:.3g} times what "
             f"removing one example changes it by ({one:.3g}); influence presumes less than 1: train on",
             stacklevel=3,
         )

@@ -77,7 +77,7 @@ def spectrum(kernel) -> Spectrum:
     kernel = kernel.to(F64)
     if not kernel.isfinite().all():
         raise ValueError("kernel must be finite")
-    slack = len(kernel) * eps * kernel.diagonal().abs().max()
+    slack = len(kernel) * torch.finfo(torch.float32).eps * kernel.diagonal().abs().max()  # whatever holds it now
     if (apart := (kernel - kernel.T).abs().max()) > slack:
         raise ValueError(f"kernel must be symmetric, got entries that differ by {apart:.3g} across the diagonal")
     values, vectors = torch.linalg.eigh((kernel + kernel.T) / 2)
@@ -459,6 +459,8 @@ def _residuals(residual, size: int) -> Tensor:
     residual = torch.as_tensor(residual)
     if residual.ndim not in (1, 2) or residual.numel() != size:
         raise ValueError(f"residual must be (n,) or (n, k) with n·k = {size}, got {tuple(residual.shape)}")
+    if not residual.isfinite().all():
+        raise ValueError("residual must be finite, got NaN or infinity")
     return residual.to(F64).reshape(len(residual), -1)
 
 

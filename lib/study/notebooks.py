@@ -143,7 +143,7 @@ def parameters(notebook: Notebook) -> dict[str, Parameter]:
 def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None = None) -> dict[str, object]:
     """What papermill is to inject: the profile's file, then ``given``, texts read as YAML and held to the annotations.
 
-    The text of a ``str`` parameter is taken as it stands; where it names an ``.npz`` file, the path is made absolute,
+    The text of a ``str`` parameter is taken as it stands; where it names a file or folder, the path is made absolute,
     because a notebook runs in its own folder.
 
     Raises:
@@ -172,7 +172,8 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
 
 def _value(text: str, annotation: str) -> object:
     if annotation == "str":
-        return str(Path(text).resolve()) if text.endswith(".npz") and Path(text).exists() else text
+        path = Path(text).expanduser()
+        return str(path.resolve()) if (path.suffix or "/" in text or path.is_dir()) and path.exists() else text
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
@@ -245,6 +246,12 @@ def run(
         if made.exists():
             made.replace(failed[path] if failure else path)
     return Run(notebook, profile, time.perf_counter() - start, failed[executed] if failure else executed, failure)
+
+
+def told(executed: Path) -> list[str]:
+    """What the cells tagged ``summary`` of an executed notebook print."""
+    cells = [cell for cell in nbformat.read(executed, 4).cells if "summary" in cell.metadata.get("tags", [])]
+    return [output.text for cell in cells for output in cell.outputs if output.output_type == "stream"]
 
 
 def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, progress: bool) -> str:

@@ -154,6 +154,8 @@ def report(runs: Sequence[Run], table, profile: str, results: Path) -> None:
         line = f"  {LOOKS[row.verdict][0]} {row.verdict:<16}  {row.id:<{longest}}  {' '.join(row.ours.split())}"
         print(line if len(line) <= width else line[: width - 1] + "…")
     print("  " + ", ".join(f"{count} {name}" for name in LOOKS if (count := (table.verdict == name).sum())) + "\n")
+    for run in runs:
+        print(*([] if run.failure else notebooks.told(run.executed)), sep="", end="")
     for what, where in (("executed notebooks", "notebooks"), ("figures", "figures"), ("claims", "claims")):
         print(f"{what}: {short(results / profile / where)}")
     for run in runs:

@@ -9,8 +9,9 @@
 | ``pruning`` | 03, 04, 05, 07, 08 | which examples can go, and what does training without them cost? |
 | ``dynamics`` | 05 | how do the tangent kernel and error barriers change while a network trains? |
 | ``fragility``, ``fragility_plots``, ``response`` | 06 | do influence functions foretell retraining? |
-| ``checkup`` | 08 | what is wrong with a data set and its labels? |
-| ``own_data`` | 08 | how is a data set of one's own scored within some minutes? |
+| ``side_by_side`` | 05, 07 | how do scores rank, whom do they name, what do they find and cost? |
+| ``text`` | – | what is a review, as an average of word vectors? |
+| ``own_data`` | 08 | which scores have one's own examples, and how many can go? |
 
 Bad input raises ``ValueError``, which names the argument, what was expected and what came; a training that diverges
 raises ``RuntimeError``.

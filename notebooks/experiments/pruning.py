@@ -28,7 +28,7 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
 
     Args:
         score: ``(n,)``, any unit; NaN is refused, since it has no rank.
-        width: share kept, in (0, 1]: ``round(width·m)`` of each class of m (of all n without ``y``).
+        width: share kept, in (0, 1]: ``round(width·m)``, and at least one, of each class of m (of all n without ``y``).
         offset: share of lower-scored examples left out, at least 0, with ``offset + width ≤ 1``.
         y: labels ``(n,)``; given, ranks are within the class, and class proportions survive (Ki et al. 2023, D.3).
         seed: orders ties.
@@ -47,7 +47,7 @@ def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = Non
     kept = torch.zeros(len(score), dtype=torch.bool)
     groups = [torch.arange(len(score))] if y is None else [torch.nonzero(y == c).flatten() for c in y.unique()]
     for rows in groups:
-        rank, size = ranks(score[rows], seed=seed), round(width * len(rows))
+        rank, size = ranks(score[rows], seed=seed), max(1, round(width * len(rows)))
         start = min(round(offset * len(rows)), len(rows) - size)
         kept[rows] = (rank >= start) & (rank < start + size)
     return kept

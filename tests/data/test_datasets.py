@@ -245,7 +245,7 @@ def test_the_hash_ignores_where_it_came_from(tmp_path):
     [
         (
             {"name": "mnits"},
-            r"name: expected one of fashion-mnist, .*cifar100 or the path of an .npz file, got 'mnits'",
+            r"name: expected one of fashion-mnist, .*cifar100 or the path of a file or folder, got 'mnits'",
         ),
         ({"n_train": 121}, r"n_train: expected 3 \(one of each class\) to 120 rows of iris, got 121"),
         ({"n_test": 31}, r"n_test: expected 3 \(one of each class\) to 30 rows of iris, got 31"),
@@ -369,7 +369,7 @@ def test_own_features_and_floats_stay_as_they_are(tmp_path):
     x = np.random.default_rng(0).normal(size=(12, 4)) * 100
     data = load(save(tmp_path / "own.npz", x_train=x, x_test=x[:6], y_train=LABELS.astype(np.uint8)))
     assert data.x_train.shape == (12, 4) and data.y_train.dtype == torch.int64
-    np.testing.assert_array_equal(data.x_train, x.astype(np.float32))
+    np.testing.assert_array_equal(data.x_train, x)  # in float64: ids beyond 2²⁴ stay apart
 
 
 def test_own_data_without_a_test_part_are_split_by_seed(tmp_path):
@@ -404,8 +404,8 @@ FLOATS = images() / 255
         ({"X_test": images()}, r"expected the arrays .*got \['X_test', "),
         ({"y_train": LABELS[:-1]}, r"as many rows in x_train as in y_train, got \(12, 5, 6\) and \(11,\)"),
         ({"y_test": LABELS}, r"as many rows in x_test as in y_test, got \(6, 5, 6\) and \(12,\)"),
-        ({"x_train": np.uint8(3), "y_train": 3}, r"y_train: expected integers \(n,\), n ≥ 1, got int64 \(\)"),
-        ({"x_train": images(0), "y_train": LABELS[:0]}, r"y_train: expected integers \(n,\), n ≥ 1, got int64 \(0,\)"),
+        ({"x_train": np.uint8(3), "y_train": 3}, r"y_train: expected labels \(n,\), n ≥ 1, .*got int64 \(\)"),
+        ({"x_train": images(0), "y_train": LABELS[:0]}, r"y_train: expected labels \(n,\), n ≥ 1, .*got int64 \(0,\)"),
         ({"x_train": images(shape=())}, r"x_train: expected \(n, d\), \(n, h, w\) or \(n, h, w, c\).*got \(12,\)"),
         ({"x_train": images(shape=(5, 0))}, r"x_train: expected .*none of them 0, got \(12, 5, 0\)"),
         ({"x_train": images(shape=(2, 5, 6, 3, 1))}, r"got \(12, 2, 5, 6, 3, 1\)"),
@@ -415,25 +415,23 @@ FLOATS = images() / 255
         ({"x_train": images() > 9}, "x_train: expected uint8 or floating values, got bool"),
         ({"x_train": with_value(FLOATS, (7, 0, 0), np.nan)}, r"x_train: expected finite values, got .*in rows \[7\]"),
         ({"x_train": with_value(FLOATS, (3, 1, 2), np.inf)}, r"x_train: expected finite values, got .*in rows \[3\]"),
-        ({"x_train": with_value(FLOATS, (3, 1, 2), 1e300)}, r"x_train: expected finite values, got .*in rows \[3\]"),
+        (
+            {"x_train": with_value(FLOATS, (3, 1, 2), 1e300)},
+            r"x_train: expected images in \[0, 1\] or uint8, got 0…1e\+300",
+        ),
         ({"x_train": FLOATS * 255}, r"x_train: expected images in \[0, 1\] or uint8, got 0…25"),
         ({"x_test": FLOATS[:6]}, r"x_test: expected examples like uint8 \(12, 5, 6\), got float64 \(6, 5, 6\)"),
         ({"x_test": images(6, (6, 5))}, r"x_test: expected examples like uint8 \(12, 5, 6\), got uint8 \(6, 6, 5\)"),
-        ({"y_train": LABELS.astype(float)}, r"y_train: expected integers \(n,\), n ≥ 1, got float64 \(12,\)"),
-        ({"y_train": LABELS[:, None]}, r"y_train: expected integers \(n,\), n ≥ 1, got int64 \(12, 1\)"),
-        ({"y_train": LABELS.astype(str)}, r"y_train: expected integers \(n,\), n ≥ 1, got <U21 \(12,\)"),
-        ({"y_train": with_value(LABELS, 4, -1)}, "y_train: expected labels 0…k−1, got -1 in row 4"),
-        ({"y_train": LABELS + 1}, r"y_train: expected each label 0…3 at least once, got none of class \[0\]"),
-        ({"y_train": with_value(LABELS, 4, 10**9)}, r"each label 0…1000000000 at least once, got none of class \[3, 4"),
-        ({"y_train": with_value(LABELS.astype(np.uint64), 4, 2**64 - 1)}, "expected labels 0…k−1, got 18446744073709"),
-        ({"y_test": np.arange(6)}, "y_test: expected labels 0…2 as in y_train, got 5"),
-        ({"classes": np.array(["a", "b"])}, "y_train: expected labels 0…1 as in classes, got 2"),
-        ({"classes": np.array(["a", "b", "c", "d"])}, r"got none of class \[3\]"),
+        ({"y_train": LABELS + 0.5}, r"y_train: expected classes, got fractions such as 0.5; cut them"),
+        ({"y_train": with_value(LABELS.astype(float), 4, np.nan)}, r"a label in every row, got none in rows \[4\]"),
+        ({"y_train": np.zeros((12, 2))}, r"y_train: expected labels \(n,\), .*got float64 \(12, 2\)"),
+        ({"y_test": np.arange(6)}, r"y_test: expected labels of y_train \(0, 1, 2\), got 3"),
+        ({"classes": np.array(["a", "b"])}, "y_train: expected labels 0…1 as in classes, got 0…2"),
         ({"classes": np.array(["a", "b", "b"])}, r"classes: expected different names \(k,\)"),
         ({"classes": np.arange(3)}, r"classes: expected different names \(k,\), got int64 \(3,\)"),
         (
             {"x_train": np.array([{}] * 12, object)},
-            "expected an .npz file of plain arrays, could not read it: .*pickle",
+            "x_train: expected an .npz file of plain arrays, could not read it: .*pickle.*; store numbers, or text",
         ),
     ],
 )

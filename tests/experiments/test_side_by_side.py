@@ -5,7 +5,7 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from lib import rankings as sbs
+from experiments import side_by_side as sbs
 
 
 def draws(names="abcd", n=200, common=1.0):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from lib.rankings import agreement, rolling_means
+from experiments.side_by_side import agreement, rolling_means
 
 
 def noisy(signal, seed, runs=10, n=4000):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import text
+from experiments import text
 from lib.data.score_files import FILES, Unavailable
 
 REVIEWS, VECTORS = "aclImdb_v1.tar.gz", "glove.6B.zip"

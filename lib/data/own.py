@@ -1,0 +1,248 @@
+"""What people bring: tables, folders of pictures, files and arrays, checked and as one `Source`.
+
+Labels become 0…k−1 in sorted order and keep their names; rows keep the caller's index; features stay float64 until they
+are standardized. Whatever cannot be used is refused by name: the array or column, the row, and what to do.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+READERS = {".csv": pd.read_csv, ".tsv": lambda path: pd.read_csv(path, sep="\t"), ".parquet": pd.read_parquet}
+SIDE = 64  # pixels; pictures of several sizes, or larger ones, are resized to a square of at most this side
+BROKEN = (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+
+
+class Source(NamedTuple):
+    """A whole data set as stored. ``x_test`` is None where the set has no test part of its own."""
+
+    x_train: np.ndarray  # (n, c, h, w), or (n, d) for features
+    y_train: np.ndarray  # (n,) int64
+    x_test: np.ndarray | None
+    y_test: np.ndarray | None
+    classes: tuple[str, ...]
+    scale: float  # stored value that means 1.0; pixels are divided by it
+    index: pd.Index | None = None  # what the caller calls the rows; None = their numbers
+    columns: tuple[str, ...] = ()  # of features, where they have names
+
+
+def source(data, label=None, *, index: str | None = None, categorical="refuse", missing="refuse") -> Source:
+    """Check what was brought.
+
+    ======================== =======================================================================================
+    a path                   ``.csv``, ``.tsv``, ``.parquet`` (as a table), ``.npz`` (as a mapping; pickled objects are
+                             never read), or a folder ``class/name.png`` of pictures
+    a table                  a DataFrame; ``label`` names its column of labels (or is an array of them)
+    a mapping                ``x_train, y_train[, x_test, y_test][, classes]``, or scikit-learn's Bunch
+    a tuple                  ``(x, y)`` or ``(x, y, x_test, y_test)``; or x alone, with ``label`` an array
+    ======================== =======================================================================================
+
+    Features are ``(n, d)``; pictures ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)`` with c ≤ 4, bytes or floats in
+    [0, 1]. Pictures of a folder keep their size if they share one of at most 64 pixels a side; else all are resized
+    (bilinear, antialiased, aspect not kept) to a square of the median shorter side, at most 64. Labels are text, bool
+    or whole numbers, gaps allowed. In a table, ``categorical`` columns are refused, or ``"one-hot"``, or ``"leave
+    out"``; ``missing`` values are refused, or rows that have some are left out (``"drop"``), or they become the
+    column's ``"median"``. ``index`` names a column that names the rows.
+
+    Raises: ValueError naming the array or column, what was expected and what came.
+    """
+    path = Path(data).expanduser() if isinstance(data, str | Path) else None
+    try:
+        data = data if path is None else _read(path)
+        if isinstance(data, pd.DataFrame):
+            data = _table(data, label, index=index, categorical=categorical, missing=missing)
+        elif isinstance(data, Mapping):
+            bunch = {"x_train": "data", "y_train": "target", "classes": "target_names", "columns": "feature_names"}
+            data = {a: data[b] for a, b in bunch.items() if b in data} if "target" in data else dict(data)
+        else:
+            data = (data, label) if label is not None else data
+            if not isinstance(data, tuple | list) or len(data) not in (2, 4):
+                raise _wrong("data", "a path, table, mapping, (x, y) or (x, y, x_test, y_test)", f"{data!r:.80}")
+            data = dict(zip(("x_train", "y_train", "x_test", "y_test"), data, strict=False))
+        return _checked(data)
+    except ValueError as error:
+        raise ValueError(f"{error}" if path is None or str(path) in str(error) else f"{path}: {error}") from None
+
+
+def _wrong(what: str, expected: str, got) -> ValueError:
+    return ValueError(f"{what}: expected {expected}, got {got}")
+
+
+def _read(path: Path):
+    if path.is_dir() and path.suffix != ".npz":
+        return _folder(path)
+    if not path.is_file() or path.suffix not in (*READERS, ".npz"):
+        kinds = "an .npz file" if path.suffix == ".npz" else "a .csv, .tsv, .parquet or .npz file or a folder"
+        state = "is a folder" if path.is_dir() else "is missing" if not path.is_file() else "is another file"
+        raise ValueError(f"expected {kinds}, got {path}, which {state}")
+    if path.suffix in READERS:
+        return READERS[path.suffix](path)
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                arrays[key] = None
+                arrays[key] = file[key]
+    except BROKEN as error:
+        which = "".join(f" {key}:" for key, array in arrays.items() if array is None)
+        cure = "; store numbers, or text as numpy's str" if "pickle" in str(error) and which else ""
+        said = f"could not read it: {type(error).__name__}: {' '.join(str(error).split())}{cure}"
+        raise ValueError(f"{path}:{which} expected an .npz file of plain arrays, {said}") from None
+    return arrays
+
+
+def _folder(path: Path) -> dict:
+    from PIL import Image
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(path), loader=Image.open)
+    except FileNotFoundError as error:
+        raise _wrong(str(path), "folders of pictures, class/name.png", " ".join(str(error).split())) from None
+    looks = []
+    for file, _ in found.samples:
+        with Image.open(file) as image:
+            looks.append((image.size, image.mode, "A" in image.mode or "transparency" in image.info))
+    sizes, modes, alpha = map(set, zip(*looks, strict=True))
+    mode, (size, *others) = "RGBA" if True in alpha else "L" if modes <= {"1", "L"} else "RGB", sizes
+    if others or max(size) > SIDE:
+        size = (max(8, min(SIDE, int(np.median([min(look[0]) for look in looks])))),) * 2
+    x = []
+    for file, _ in found.samples:
+        with Image.open(file) as image:
+            image = image.convert(mode)
+            x.append(np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)))
+    names = pd.Index([str(Path(file).relative_to(path)) for file, _ in found.samples], name="file")
+    x = np.stack(x) if mode == "L" else np.moveaxis(np.stack(x), -1, 1)
+    return {"x_train": x, "y_train": np.array(found.classes)[found.targets], "index": names}
+
+
+def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", missing="refuse") -> dict:
+    valid = ("refuse", "one-hot", "leave out", "refuse", "drop", "median")
+    for name, value, fit in (("categorical", categorical, valid[:3]), ("missing", missing, valid[3:])):
+        if value not in fit:
+            raise _wrong(name, f"one of {', '.join(fit)}", repr(value))
+    if len(twice := frame.columns[frame.columns.duplicated()]):
+        raise _wrong("columns", "different names", f"{twice[0]!r} twice")
+    for what, name in (("label", label), ("index", index)):
+        if (what == "label" and name is None) or (isinstance(name, str | int) and name not in frame):
+            raise _wrong(what, f"one of the columns {', '.join(map(str, frame.columns))}", repr(name))
+    frame = frame if index is None else frame.set_index(index)
+    named = isinstance(label, str | int)
+    y, x = (frame[label], frame.drop(columns=label)) if named else (pd.Series(plain(label), frame.index), frame)
+    words = [c for c in x if not pd.api.types.is_numeric_dtype(x[c])]
+    if words and categorical == "refuse":
+        some = ", ".join(f"{c!r} ({x[c].nunique()} values, {next(iter(x[c].dropna()), None)!r}, …)" for c in words)
+        raise ValueError(f"columns that are not numbers: {some}; say categorical='one-hot' or 'leave out', or convert")
+    x = x.drop(columns=words) if categorical == "leave out" else pd.get_dummies(x, columns=words, dtype=float)
+    x = x.replace([np.inf, -np.inf], np.nan)
+    if missing == "drop":
+        keep = x.notna().all(axis=1) & y.notna()
+        x, y = x[keep], y[keep]
+    x = x.fillna(x.median()) if missing == "median" else x
+    rows, columns = np.nonzero(x.isna().to_numpy())
+    if len(rows):
+        where = f"{len(set(rows))} rows, the first in row {x.index[rows[0]]!r}, column {x.columns[columns[0]]!r}"
+        cure = "missing='drop' (these rows) or 'median' (of the column)"
+        raise ValueError(f"missing or infinite values: {len(rows)} in {where}; say {cure}, or fill them in")
+    return {"x_train": _exact(x), "y_train": y, "index": x.index, "columns": x.columns}
+
+
+def _exact(x: pd.DataFrame) -> np.ndarray:
+    """Columns as float64; whole numbers beyond 2⁵³ are counted from the column's least, so that none become equal."""
+    large = [c for c in x if x[c].dtype.kind in "iu" and max(-int(x[c].min()), int(x[c].max())) > 2**53]
+    return x.apply(lambda c: c - c.min() if c.name in large else c).to_numpy(float) if large else x.to_numpy(float)
+
+
+def _checked(arrays: dict) -> Source:
+    if isinstance(arrays.get("x_train"), pd.DataFrame):
+        arrays |= _table(arrays["x_train"], arrays.get("y_train"))
+    index, columns = arrays.pop("index", None), tuple(map(str, arrays.pop("columns", ())))
+    arrays = {key: plain(value) for key, value in arrays.items() if value is not None}
+    known, pair = {"x_train", "y_train", "x_test", "y_test", "classes"}, {"x_test", "y_test"} & arrays.keys()
+    if not {"x_train", "y_train"} <= arrays.keys() <= known or len(pair) == 1:
+        raise ValueError(f"expected the arrays x_train, y_train[, x_test, y_test][, classes], got {sorted(arrays)}")
+    for part in ("train", "test") if pair else ("train",):
+        x, y = arrays[f"x_{part}"].shape, arrays[f"y_{part}"].shape
+        if x[:1] != y[:1]:
+            raise ValueError(f"expected as many rows in x_{part} as in y_{part}, got {x} and {y}")
+    y_train, names = labels("y_train", arrays["y_train"], names=arrays.get("classes"))
+    x_train, x_test, y_test = _images("x_train", arrays["x_train"]), None, None
+    if pair:
+        x_test = _images("x_test", arrays["x_test"])
+        y_test, _ = labels("y_test", arrays["y_test"], names=arrays.get("classes"), among=names)
+        if x_test.shape[1:] != x_train.shape[1:] or x_test.dtype != x_train.dtype:
+            like, got = (_kind(arrays[key]) for key in ("x_train", "x_test"))
+            raise _wrong("x_test", f"examples like {like}", got)
+    return Source(x_train, y_train, x_test, y_test, names, 255.0 if x_train.dtype == np.uint8 else 1.0, index, columns)
+
+
+def plain(values) -> np.ndarray:
+    """Tensors, tables, sparse matrices and lists as a numpy array."""
+    values = values.detach().cpu() if hasattr(values, "detach") else values
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+
+
+def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as 0…k−1 and the k names, in sorted order; ``names`` are those of whole numbers from 0.
+
+    Example:
+        >>> labels("y", ["b", "a", "b"])
+        (array([1, 0, 1]), ('a', 'b'))
+    """
+    y = plain(values)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim == 2 and y.dtype.kind in "iufb" and (np.sort(y, 1) == np.eye(y.shape[1])[-1]).all():
+        y = y.argmax(1)  # one-hot
+    y = np.asarray(pd.Series(y).infer_objects()) if y.ndim == 1 and y.dtype.kind == "O" else y
+    if y.ndim != 1 or not len(y) or y.dtype.kind not in "iufbUO":
+        raise _wrong(key, "labels (n,), n ≥ 1, as text, bool or whole numbers", _kind(y))
+    if len(holes := np.flatnonzero(pd.isna(y))):
+        raise _wrong(key, "a label in every row", f"none in rows {holes[:5].tolist()}; leave them out")
+    if y.dtype.kind == "f" and not (y == y.round()).all():
+        raise _wrong(key, "classes", f"fractions such as {y[y != y.round()][0]}; cut them (pandas.cut)")
+    codes, found = pd.factorize(
+        y.astype({"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))), sort=True
+    )
+    if names is not None and y.dtype.kind in "iuf":
+        if names.ndim != 1 or names.dtype.kind not in "UO" or len(set(names.tolist())) != len(names):
+            raise _wrong("classes", "different names (k,)", _kind(names))
+        if found[0] < 0 or found[-1] >= len(names):
+            raise _wrong(key, f"labels 0…{len(names) - 1} as in classes", f"{found[0]}…{found[-1]}")
+        found = names[found]
+    found = tuple(map(str, found))
+    if among is None:
+        return codes.astype(np.int64), found
+    if strange := [name for name in found if name not in among]:
+        raise _wrong(key, f"labels of y_train ({', '.join(among[:10])})", strange[0])
+    return np.array([among.index(name) for name in found])[codes], among
+
+
+def _images(key, x):
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise _wrong(key, "(n, d), (n, h, w) or (n, h, w, c), none of them 0", x.shape)
+    if x.dtype != np.uint8 and x.dtype.kind != "f" and not (x.ndim == 2 and x.dtype.kind in "iu"):
+        raise _wrong(key, "uint8 or floating values", _kind(x) + "; hand over a table itself" * (x.dtype.kind == "O"))
+    if x.dtype != np.uint8:
+        x = _exact(pd.DataFrame(x)) if x.ndim == 2 else x.astype(float)
+        if len(bad := np.argwhere(~np.isfinite(x.reshape(len(x), -1)))):
+            rows = np.unique(bad[:5, 0]).tolist()
+            raise _wrong(key, "finite values", f"NaN or infinity in rows {rows}, first in column {bad[0, 1]}")
+        if x.ndim > 2 and (x.min() < 0 or x.max() > 1):
+            raise _wrong(key, "images in [0, 1] or uint8", f"{x.min():.3g}…{x.max():.3g}")
+        x = x.astype(np.float32) if x.ndim > 2 else x
+    if x.ndim == 4:
+        last, first = x.shape[3] <= 4, x.shape[1] <= 4
+        if last == first:
+            raise _wrong(key, "(n, h, w, c) or (n, c, h, w) of 1 to 4 channels", x.shape)
+        return np.moveaxis(x, -1, 1) if last else x
+    return x[:, None] if x.ndim == 3 else x
+
+
+def _kind(array):
+    return f"{array.dtype} {array.shape}"

@@ -1,0 +1,133 @@
+"""What people bring: labels of any kind, tables with holes and words, folders of pictures, and what cannot be used."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_wine
+
+from lib.data import load, own
+
+N = 60
+RNG = np.random.default_rng(0)
+X, CODE = RNG.normal(size=(N, 4)), np.arange(N) % 3
+
+
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (np.array(list("cab"))[CODE], "abc"),
+        (np.array(list("cab"), object)[CODE], "abc"),
+        (pd.Series(np.array(list("cab"))[CODE]).astype("category"), "abc"),
+        (CODE.astype(float), "012"),
+        (CODE > 0, ("False", "True")),
+        (np.eye(3, dtype=int)[CODE], "012"),
+        (CODE[:, None], "012"),
+        (CODE + 1, "123"),
+        (10 * CODE - 10, ("-10", "0", "10")),
+        (CODE.astype("u1"), "012"),
+        (CODE.astype(">i2"), "012"),
+        (torch.tensor(CODE, dtype=torch.int16), "012"),
+        (CODE.tolist(), "012"),
+    ],
+)
+def test_labels_of_any_kind_are_counted_from_0_and_keep_their_names(y, names):
+    codes, found = own.labels("y", y)
+    assert codes.dtype == np.int64 and found == tuple(names)
+    flat = np.argmax(np.asarray(y), 1) if np.ndim(y) == 2 and np.shape(y)[1] > 1 else np.ravel(np.asarray(y))
+    assert [found[c] for c in codes] == [str(int(v) if isinstance(v, float) else v) for v in flat.tolist()]
+
+
+def test_a_table_keeps_its_index_its_columns_and_its_names():
+    wine = load_wine(as_frame=True)
+    table = wine.data.assign(kind=wine.target_names[wine.target])
+    table.index = [f"bottle {i}" for i in range(len(table))]
+    data = load(table, "kind", n_train=50)
+    assert data.classes == ("class_0", "class_1", "class_2") and data.columns == tuple(wine.data)
+    for i in (0, 17, 49):
+        row = table.loc[data.index_train[i]]
+        assert row["kind"] == data.classes[data.y_train[i]]
+        np.testing.assert_array_equal(row.drop("kind").to_numpy(float), data.x_train[i])
+    assert data.unsplit and load(table, "kind", split=False).y_train.shape == (178,)
+
+
+def test_files_and_arrays_hold_the_same(tmp_path):
+    table = pd.DataFrame(X, columns=list("abcd")).assign(y=np.array(list("pqr"))[CODE])
+    table.to_csv(tmp_path / "own.csv", index_label="id")
+    table.to_parquet(tmp_path / "own.parquet")
+    np.savez(tmp_path / "own.npz", x_train=X, y_train=table.y.to_numpy("U1"))
+    brought = [
+        load(tmp_path / "own.csv", label="y", index="id"), load(str(tmp_path / "own.parquet"), "y"),
+        load(tmp_path / "own.npz"), load((X, table.y)), load(X, table.y), load((torch.tensor(X), table.y.tolist())),
+        load((table.drop(columns="y"), table.y)), load({"x_train": X, "y_train": table.y}),
+    ]  # fmt: skip
+    for data in brought:
+        np.testing.assert_array_equal(data.x_train, brought[0].x_train)
+        assert data.y_train.equal(brought[0].y_train) and data.classes == ("p", "q", "r")
+    assert brought[0].index_train.name == "id"
+
+
+def test_holes_and_words_are_named_with_a_cure():
+    table = pd.DataFrame(X, columns=list("abcd"), index=range(100, 100 + N)).assign(
+        isle=np.array(["x", "y"])[CODE % 2], y=CODE
+    )
+    with pytest.raises(ValueError, match=r"not numbers: 'isle' \(2 values, 'x', …\); say categorical='one-hot'"):
+        load(table, "y")
+    assert load(table, "y", categorical="leave out").columns == tuple("abcd")
+    assert load(table, "y", categorical="one-hot").columns == (*"abcd", "isle_x", "isle_y")
+    table.loc[103, "b"], table.loc[107, "c"] = np.nan, np.inf
+    wish = {"categorical": "leave out", "split": False}
+    with pytest.raises(ValueError, match=r"2 in 2 rows, the first in row 103, column 'b'; say missing='drop'"):
+        load(table, "y", **wish)
+    kept = load(table, "y", missing="drop", **wish)
+    assert set(table.index) - set(kept.index_train) == {103, 107}
+    filled = load(table, "y", missing="median", **wish)
+    assert filled.x_train[3, 1] == table.b.median()
+    with pytest.raises(ValueError, match="label: expected one of the columns a, b, c, d, isle, y, got 'species'"):
+        load(table, "species")
+    with pytest.raises(ValueError, match="missing: expected one of refuse, drop, median, got 'guess'"):
+        load(table, "y", missing="guess")
+
+
+def test_large_numbers_stay_apart():
+    for first in (2**24, 2**53, 10**18):
+        ids = pd.DataFrame({"id": first + np.arange(N), "y": CODE})
+        assert len(load(ids, "y", split=False).x_train.unique()) == N
+    assert len(load((10**18 + np.arange(N)[:, None], CODE), split=False).x_train.unique()) == N
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 4), ("P", 3), ("1", 1)])
+def test_a_folder_of_pictures(tmp_path, mode, channels):
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            pixels = RNG.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).convert(mode).save(tmp_path / name / f"{i}.png")
+    data = load(tmp_path, split=False)
+    assert data.x_train.shape == (8, channels, 20, 20) and data.classes == ("ant", "bee")
+    assert data.index_train[5] == "bee/1.png" and 0 <= data.x_train.min() and data.x_train.max() <= 1
+
+
+def test_pictures_of_several_sizes_are_resized_by_the_stated_rule(tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    for i, size in enumerate([(30, 90), (40, 40), (50, 41), (200, 300)]):
+        Image.new("L", size, 51).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    x = load(tmp_path, split=False).x_train
+    assert x.shape == (4, 1, 40, 40)  # the median of 30, 40, 41, 200
+    torch.testing.assert_close(x, torch.full_like(x, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((X.astype(object), CODE), "x_train: expected uint8 or floating values, got object .*; hand over a table"),
+        ((X, np.array([None] * N)), r"y_train: expected a label in every row, got none in rows \[0, 1"),
+        ((np.where(np.eye(N, 4, -2), np.nan, X), CODE), r"NaN or infinity in rows \[2, 3, 4, 5\], first in column 0"),
+        ((X, CODE[:5]), r"as many rows in x_train as in y_train, got \(60, 4\) and \(5,\)"),
+        ((X,), r"data: expected a path, table, mapping, \(x, y\)"),
+    ],
+)
+def test_what_cannot_be_used_is_named(data, message):
+    with pytest.raises(ValueError, match=message):
+        load(data)

@@ -1,0 +1,97 @@
+"""What public functions take: labels of any width, arrays, tables; numbers at the edge, right or refused by name."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from torch import nn
+
+from lib import statistics
+from lib.catalogue import Settings, compute
+from lib.networks.models import mlp
+from lib.scores import cg_scores, data_diet, influence
+from lib.scores.tracin import tracin_mean, tracin_self
+from lib.scores.unique_information import coefficients
+
+G = torch.Generator().manual_seed(0)
+X, Y = torch.randn(40, 3, generator=G), torch.arange(40) % 2
+NET = mlp(3, (4,), classes=2)
+WEIGHTS = {name: value.detach()[None] for name, value in NET.named_parameters()}
+CG, NORM = cg_scores(X, Y).score, compute(["input norm"], X, Y)["input norm"].hardness.float()
+FEW = Settings(networks=2, epochs=2, early=1, batch_size=20)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8, torch.bool])
+@pytest.mark.parametrize(
+    "score",
+    [
+        lambda y: data_diet.grand(NET, WEIGHTS, X, y),
+        lambda y: data_diet.grand_last_layer(NET, WEIGHTS, X, y),
+        lambda y: data_diet.margin(X[None, :, :2], y),
+        lambda y: tracin_mean(NET, {1: WEIGHTS}, {1: 0.1}, X, y, X, y),
+        lambda y: tracin_self(NET, {1: WEIGHTS}, {1: 0.1}, X, y, layers="all"),
+        lambda y: cg_scores(X, y).score,
+    ],
+)
+def test_labels_of_any_width(score, kind):
+    assert score(Y.to(kind)).equal(score(Y))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda x: x.numpy(), lambda x: pd.DataFrame(x.numpy()), lambda x: x.tolist(), lambda x: x.numpy().astype(">f4"),
+        lambda x: nn.Identity()(x.clone().requires_grad_() * 1), lambda x: scipy.sparse.csr_array(x.numpy()),
+    ],
+)  # fmt: skip
+def test_features_as_people_have_them(of):
+    for y in (Y.numpy().astype("u1"), pd.Series(Y.numpy(), index=range(100, 140))):
+        torch.testing.assert_close(cg_scores(of(X), y).score.float(), CG, rtol=1e-4, atol=1e-3)
+        norm = compute(["input norm"], of(X), y, settings=FEW)["input norm"]
+        torch.testing.assert_close(norm.hardness.float(), NORM)
+
+
+def test_what_is_no_number_or_no_second_class_is_refused():
+    with pytest.raises(ValueError, match="expected numbers, got <U1"):
+        cg_scores(X, np.array(["a", "b"])[Y])
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        compute(["EL2N"], X, torch.ones(40, dtype=torch.int64))
+    with pytest.raises(ValueError, match="x_val must hold at least one example"):
+        tracin_mean(NET, {1: WEIGHTS}, {1: 0.1}, X, Y, X[:0], Y[:0])
+    with pytest.raises(ValueError, match="residual must be finite"):
+        coefficients(torch.eye(2), torch.tensor([math.nan, 1.0]), lr=0.1, steps=5)
+    with pytest.raises(ValueError, match="x_train must be finite floats"):
+        influence(nn.Linear(3, 2), X.clone().index_fill_(0, torch.tensor([7]), math.nan), Y, X[:2], Y[:2])
+    still = {"head.weight": torch.zeros(1, 2, 3), "head.bias": torch.zeros(1, 2)}  # p = (½, ½)
+    with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
+        data_diet.grand(mlp(3, (), classes=2), still, X.clone().index_fill_(0, torch.tensor([3]), 1e20), Y)
+
+
+@pytest.mark.filterwarnings("ignore:the weights are no optimum")
+@pytest.mark.parametrize("solver", ["exact", "gauss_newton", "cg", "ekfac"])
+def test_a_perfect_fit_has_no_influence_whatever_the_decay(solver):
+    model = nn.Linear(3, 1, bias=False)
+    nn.init.ones_(model.weight)
+    values = X.sum(1)
+    change = influence(model, X, values, X[:3], values[:3], loss="mse", solver=solver, weight_decay=0.1).on_loss
+    assert change.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e-100, 1.0, 1e100, 1e170, 1e300])
+def test_correlations_and_standardization_at_any_scale(scale):
+    a, b = np.array([1.0, 2.0, 3.0, 4.5, 5.0, 7.0]), np.array([1.0, 3.0, 2.0, 4.0, 6.0, 5.0])
+    assert statistics.pearson(a * scale, b)[0] == pytest.approx(statistics.pearson(a, b)[0])
+    torch.testing.assert_close(statistics.standardized(X.double() * scale), statistics.standardized(X.double()))
+
+
+def test_a_kernel_reckoned_in_float32_is_symmetric_enough():
+    root = torch.randn(30, 30, generator=G)
+    kernel = (root @ root.T).double()
+    rounded = kernel + 1e-7 * kernel.max() * torch.randn(30, 30, generator=G)
+    exact, near = (coefficients(k, torch.ones(30), lr=1e-3, steps=5) for k in (kernel, rounded))
+    torch.testing.assert_close(exact, near, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="kernel must be symmetric"):
+        coefficients(kernel + torch.eye(30).roll(1, 0), torch.ones(30), lr=1e-3, steps=5)
