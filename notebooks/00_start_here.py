@@ -53,7 +53,7 @@ seed: int = 0  # draws the ordinary picture among the cards
 import numpy as np
 import torch
 
-from experiments.overview import chart, score_card, verdict_counts, verdict_list
+from experiments.overview import chart, score_card, verdict_counts
 from lib import plots
 from lib.data import datasets, read_scores
 
@@ -130,10 +130,7 @@ print(counts.to_string())
 # %% [markdown]
 # What is *not reproduced* is not wrong: it did not carry over to our data, sizes and networks, and the notebook says which way it went. *Not decided* means that it needs data or networks that a laptop does not have, or that the interval was too wide.
 #
-# All of them, with the notebook that has the evidence. A verdict of your own run of the profile named above stands in the last column, where there is one (`./run_all.sh --profile …`):
-
-# %%
-verdict_list(profile)
+# [RESULTS.md](../RESULTS.md) has all of them, with the section that has the evidence.
 
 # %% [markdown]
 # ## Where to go

@@ -256,7 +256,7 @@ below = {task: over_seeds((f["score"] < f["score"].mean()).double().mean() for f
 gaps = {task: over_seeds(map(regularity_gap, found)) for task, found in every.items()}
 for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps}.items():
     value, interval = statistics.apart(values)
-    ledger.record(claim, value, interval=interval, n=seeds, note=f"ten classes: {seeds_ten} seeds")
+    ledger.record(claim, value, interval=interval, n=seeds, note=f"ten classes: {seeds_ten} seeds", covers=["initializations", "rows"])
     print(claim, {task: round(v, 2) for task, v in value.items()})
 
 # %% [markdown]
@@ -274,7 +274,7 @@ def auc(score, flags):
 
 even = {task: over_seeds(auc(f["score"], f["y"] == 1) for f in every[task]) for task in tasks}
 value, interval = statistics.apart(even)
-ledger.record("ui.rare_class.even", value, interval=interval, n=seeds)
+ledger.record("ui.rare_class.even", value, interval=interval, n=seeds, covers=["initializations", "rows"])
 print({task: round(v, 3) for task, v in value.items()})
 
 # %% [markdown]
@@ -301,7 +301,7 @@ def imbalanced(s):
 # %%
 uneven = [imbalanced(s) for s in tqdm(range(seeds_ten))]
 value, interval = over_seeds(auc(score, rare) for score, rare, _ in uneven)
-ledger.record("ui.rare_class", value, interval=interval, n=seeds_ten, note="over pairs of rare classes")
+ledger.record("ui.rare_class", value, interval=interval, n=seeds_ten, note="over pairs of rare classes", covers=["initializations", "rows"])
 
 # %% [markdown]
 # By class, when it is rare and when it is common: the mean F-SI relative to that of the whole set.
@@ -404,7 +404,7 @@ heads = [np.corrcoef(a, b)[0, 1] for a, b in zip(scores[:, 0], other_head, stric
 found = {what: over_seeds(map(over_pairs, stack)) for what, stack in matrices.items()}
 found |= {"heads": over_seeds(heads), "finite lengths": over_seeds(over_pairs(m[:-1, :-1]) for m in matrices["lengths"])}
 value, interval = statistics.apart(found)
-ledger.record("ui.dependence", value, interval=interval, n=runs)
+ledger.record("ui.dependence", value, interval=interval, n=runs, covers=["initializations", "rows"])
 print({what: f"{v:.3f} [{low:.3f}, {high:.3f}]" for what, (v, (low, high)) in found.items()})
 
 # %% [markdown]
@@ -424,7 +424,7 @@ plots.save(fig, "02_top_ten", profile)
 # %%
 shared = lambda run: np.mean([len(set(a) & set(b)) / 10 for a, b in itertools.combinations(run, 2)])
 value, interval = over_seeds(map(shared, top))
-ledger.record("ui.top_overlap", value, interval=interval, n=runs, null=10 / n_body)
+ledger.record("ui.top_overlap", value, interval=interval, n=runs, null=10 / n_body, covers=["initializations", "rows"])
 print(f"two architectures share {10 * value:.1f} of their ten most informative examples; by chance {100 / n_body:.1f}")
 
 # %% [markdown]
@@ -464,7 +464,7 @@ for name, setting in zip((bodies[0], bodies[-1]), ("ResNet", "DenseNet"), strict
     del net
 found = {setting: statistics.auroc(score.numpy(), (source == harder).numpy(), seed=seed) for setting, score in by_source.items()}
 value, interval = statistics.apart(found)
-ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {sources[harder]}")
+ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {sources[harder]}", covers=["rows"])
 
 # %% [markdown]
 # **Predict.** The pictures of one source are coarse and alike. Which histogram lies further right, and how far do the two overlap?
@@ -498,7 +498,7 @@ def noisy_run(run, s):
 noisy = every | {"pretrained ResNet": [noisy_run(run, s) for s, run in enumerate(nets)]}
 found = {task: over_seeds(auc(f["noisy"], f["flipped"]) for f in results) for task, results in noisy.items()}
 value, interval = statistics.apart(found)
-ledger.record("ui.mislabelled", value, interval=interval, n=seeds, note=f"ten classes {seeds_ten} seeds, ResNet {runs}")
+ledger.record("ui.mislabelled", value, interval=interval, n=seeds, note=f"ten classes {seeds_ten} seeds, ResNet {runs}", covers=["initializations", "rows"])
 
 # %% [markdown]
 # Left of each pair: histograms of the first seed. Right: when the most informative are examined first, what share of the wrong labels has been found.
@@ -630,7 +630,7 @@ questions = {
 }
 for claim, question in questions.items():
     value, interval = statistics.apart(compared(*question))
-    ledger.record(claim, value, interval=interval, n=seeds)
+    ledger.record(claim, value, interval=interval, n=seeds, covers=["initializations", "rows", "test rows"])
 
 # %% [markdown]
 # As a table:
@@ -678,11 +678,11 @@ plots.save(fig, "02_transfer", profile)
 # %%
 found = compared("bottom", "top", (0.2, 0.4, 0.6), second)
 value, interval = statistics.apart({key.removeprefix("digits, "): pair for key, pair in found.items()})
-ledger.record("ui.summarize.transfer", value, interval=interval, n=seeds)
+ledger.record("ui.summarize.transfer", value, interval=interval, n=seeds, covers=["initializations", "rows", "test rows"])
 by_seed = lambda table, s: points(table, s).loc[removed_transfer]
 apart = {s: (by_seed(second["digits"], s) - by_seed(curves["digits"], s)).mean() for s in STRATEGIES}
 value, interval = statistics.apart({strategy: over_seeds(moved) for strategy, moved in apart.items()})
-ledger.record("ui.summarize.transfer.same", value, interval=interval, n=seeds)
+ledger.record("ui.summarize.transfer.same", value, interval=interval, n=seeds, covers=["initializations", "rows", "test rows"])
 print("two hidden layers − one, points:", {strategy: round(v, 1) for strategy, v in value.items()})
 
 # %% [markdown]
@@ -713,7 +713,7 @@ triples = [merged(s) for s in tqdm(range(seeds))]
 inside = [~t["kinds"][2] for t in triples]
 of_rare = [auc(t["score"][own], t["kinds"][1][own]) for t, own in zip(triples, inside, strict=True)]
 value, interval = over_seeds(of_rare)
-ledger.record("ui.subclass", value, interval=interval, n=seeds, note="interval over triples of classes")
+ledger.record("ui.subclass", value, interval=interval, n=seeds, note="interval over triples of classes", covers=["initializations", "rows"])
 
 # %% [markdown]
 # Left: the first triple. Right: every triple.
@@ -788,7 +788,7 @@ published = attacks[attacks["ε"] == epsilons[1]]
 gain = published["adversarial"] - published["the same before"]
 for claim, values in {"ui.adversarial": published["adversarial"], "ui.adversarial.control": gain}.items():
     value, interval = over_seeds(values) if len(values) > 1 else (None, None)
-    ledger.record(claim, value, interval=interval, n=len(values), note=f"{published.attacked.mean():.0f} attacks succeed")
+    ledger.record(claim, value, interval=interval, n=len(values), note=f"{published.attacked.mean():.0f} attacks succeed", covers=["initializations", "rows"])
 attacks.groupby("ε")[["attacked", "adversarial", "the same before", "ratio"]].mean().style.format("{:.2f}")
 
 # %% [markdown]
@@ -844,11 +844,11 @@ value, interval = over_seeds(np.corrcoef(score, length)[0, 1] for score, length,
 # %%
 measured = f"on {reviews} reviews the correlation is {value:.2f}"
 if reviews == "imdb":
-    ledger.record("ui.text", value, interval=interval, n=seeds_reviews)
+    ledger.record("ui.text", value, interval=interval, n=seeds_reviews, covers=["initializations", "rows"])
     ledger.record("ui.text.averaging", None, note="measured on generated reviews; these are real")
 else:
     ledger.record("ui.text", None, note=f"IMDB and the 300-d GloVe vectors have to be downloaded; {measured}")
-    ledger.record("ui.text.averaging", value, interval=interval, n=seeds_reviews)
+    ledger.record("ui.text.averaging", value, interval=interval, n=seeds_reviews, covers=["initializations", "rows"])
 print(measured)
 
 # %% [markdown]
@@ -892,7 +892,7 @@ def toy(spread, many):
 # %%
 values = toy(0.5, toy_examples)  # (examples, 2)
 slack = values[:, 1] - values[:, 0]
-ledger.record("ui.toy", slack.mean(), interval=statistics.t_interval(slack), n=toy_examples, note="interval over examples")
+ledger.record("ui.toy", slack.mean(), interval=statistics.t_interval(slack), n=toy_examples, note="interval over examples", covers=["rows"])
 print(f"information {values[:, 0].mean():.2f} nats on average, bound {values[:, 1].mean():.2f}, over {toy_examples} examples")
 
 # %% [markdown]
@@ -1012,7 +1012,7 @@ ledger.record("ui.sgd.simulation", {key: v - 1 for key, v in value.items()}, n=2
 # %%
 full = torch.stack([unique_information.gaussian_kl((best, sigma), own) for own in without])
 rho, rho_interval = statistics.spearman(information.numpy(), full.numpy(), seed=seed)
-ledger.record("ui.sgd.constant", rho, interval=rho_interval, n=200)
+ledger.record("ui.sgd.constant", rho, interval=rho_interval, n=200, covers=["rows"])
 print(f"Spearman of the information with the full divergence {rho:.3f}")
 
 # %% [markdown]

@@ -259,9 +259,9 @@ gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 # %%
 flags = memorized.astype(float), memorized_plain.astype(float)
 note = f"{n:,} rows, {architecture}; standard error of an estimate at most {mem.error.nan_to_num().max():.3f}"
-ledger.record("lt.fraction", share, interval=interval, n=n, note=note)
+ledger.record("lt.fraction", share, interval=interval, n=n, note=note, covers=["rows"])
 interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {memorized_plain.mean():.1%} of {contrast}"
-ledger.record("lt.fraction.mnist", gap(*flags), interval=interval, n=n, note=note)
+ledger.record("lt.fraction.mnist", gap(*flags), interval=interval, n=n, note=note, covers=["rows"])
 ledger.record("lt.fraction.imagenet", None)
 print(f"≥ 0.25: {share:.1%} of {clothes.name}, {memorized_plain.mean():.1%} of {digits.name}")
 
@@ -297,7 +297,7 @@ typical = label_agreement(clothes.x_train, clothes.y_train).numpy()
 groups = typical[(mem.value <= 0.05).numpy()], typical[(mem.value >= 0.5).numpy()]
 note = "neighbours with the same label: {:.2f} of 1 where memorization ≤ 0.05, {:.2f} where ≥ 0.5".format(*(g.mean() for g in groups))
 interval = statistics.bootstrap_interval(gap, *groups, seed=seed)
-ledger.record("lt.fraction.atypical", gap(*groups), interval=interval, n=sum(map(len, groups)), note=note)
+ledger.record("lt.fraction.atypical", gap(*groups), interval=interval, n=sum(map(len, groups)), note=note, covers=["rows"])
 print(note, f"({len(groups[0])} and {len(groups[1])} examples)")
 
 # %% [markdown]
@@ -339,7 +339,7 @@ plots.save(fig, "03_marginal", profile);
 lost = 100 * pruning.gain(reduced, {"removed": "random"}, {"removed": "memorized"}, by="threshold")
 value = {f"≥ {threshold:g}": v.mean() for threshold, v in lost.iterrows()}
 interval = {f"≥ {threshold:g}": statistics.t_interval(v) for threshold, v in lost.iterrows()}
-ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="intervals over trainings, paired by seed")
+ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="intervals over trainings, paired by seed", covers=["initializations"])
 table = pd.DataFrame(interval, index=["low", "high"]).T
 table.assign(difference=value)[["difference", "low", "high"]].style.format("{:+.2f}").set_caption("random − memorized, points")
 
@@ -403,7 +403,7 @@ in_pair_plain = np.isin(np.arange(n_test_contrast), pairs_plain.test)
 lucky = np.quantile(null.test_examples, [0.025, 0.975]) / n_test
 share, interval = statistics.share(in_pair)
 note = f"{len(pairs)} pairs, {null.pairs.mean():.1f} expected by luck"
-ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=note)
+ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=note, covers=["test rows"])
 
 # %% [markdown]
 # Of the influenced test examples, those with a single influencer:
@@ -411,7 +411,7 @@ ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=n
 # %%
 single = np.unique(pairs.test, return_counts=True)[1] == 1
 value, interval = statistics.share(single) if len(single) else (None, None)
-ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f"{single.sum()} of {len(single)} test examples")
+ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f"{single.sum()} of {len(single)} test examples", covers=["test rows"])
 
 # %% [markdown]
 # And the contrast with the easy data:
@@ -419,7 +419,7 @@ ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f
 # %%
 flags = in_pair.astype(float), in_pair_plain.astype(float)
 interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {in_pair_plain.mean():.1%}"
-ledger.record("lt.pairs.mnist", gap(*flags), interval=interval, n=n_test, note=note)
+ledger.record("lt.pairs.mnist", gap(*flags), interval=interval, n=n_test, note=note, covers=["test rows"])
 
 # %% [markdown]
 # ### The published pairs
@@ -475,10 +475,10 @@ closer = (similarity[i, j] - ((similarity * mates).sum(1) / mates.sum(1))[i]).nu
 twins = are_neighbours(clothes.x_train, clothes.x_test, i, j).numpy()
 strong = (pairs.influence >= 0.4).to_numpy()
 interval, note = statistics.bootstrap_interval(np.mean, closer, seed=seed), f"cosine in a pair {similarity[i, j].mean():.3f}"
-ledger.record("lt.visual", closer.mean(), interval=interval, n=len(pairs), note=note)
+ledger.record("lt.visual", closer.mean(), interval=interval, n=len(pairs), note=note, covers=["rows"])
 value, interval = statistics.share(twins[strong]) if strong.any() else (None, None)
 note = f"{twins[strong].sum()} of {strong.sum()} pairs; of all pairs {twins.mean():.0%}"
-ledger.record("lt.visual.duplicates", value, interval=interval, n=int(strong.sum()), note=note)
+ledger.record("lt.visual.duplicates", value, interval=interval, n=int(strong.sum()), note=note, covers=["rows"])
 print(f"cosine {closer.mean():+.3f} above the class; neighbours: {note}")
 
 # %% [markdown]
@@ -521,9 +521,9 @@ pd.DataFrame.from_dict(rows, orient="index")
 # %%
 fall, fall_on = falls["without Sₕ", "all test examples"], falls["without Sₕ", "S′ₕ"]
 note = f"{int(training_side.sum())} of {n:,} rows removed"
-ledger.record("lt.utility", fall.mean(), interval=statistics.t_interval(fall), n=retrainings, note=note)
+ledger.record("lt.utility", fall.mean(), interval=statistics.t_interval(fall), n=retrainings, note=note, covers=["initializations"])
 note = f"{in_pair.sum()} of {n_test:,} test examples"
-ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.t_interval(fall_on), n=retrainings, note=note)
+ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.t_interval(fall_on), n=retrainings, note=note, covers=["initializations"])
 
 # %% [markdown]
 # How much of the fall lies on $S'_h$?
@@ -532,7 +532,7 @@ ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.t_int
 part, ratio = fall_on * in_pair.mean(), lambda a, b, axis=-1: a.sum(axis) / b.sum(axis)
 interval = statistics.bootstrap_interval(ratio, part, fall, paired=True, seed=seed)
 note = f"{part.mean():.2f} of {fall.mean():.2f} points; by chance {in_pair.mean():.0%}"
-ledger.record("lt.utility.share", ratio(part, fall), interval=interval, null=(0.0, in_pair.mean()), n=retrainings, note=note)
+ledger.record("lt.utility.share", ratio(part, fall), interval=interval, null=(0.0, in_pair.mean()), n=retrainings, note=note, covers=["initializations"])
 print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio(part, fall):.0%} of the fall")
 
 # %% [markdown]
@@ -556,9 +556,9 @@ twice = lambda both, one, other, axis=-1: 2 * both.sum(axis) / (one.sum(axis) + 
 
 # %%
 interval, note = statistics.bootstrap_interval(jaccard, both, either, paired=True, seed=seed), f"{trials // 2:,} networks a half"
-ledger.record("lt.consistency", jaccard(both, either), interval=interval, n=len(shared), note=note)
+ledger.record("lt.consistency", jaccard(both, either), interval=interval, n=len(shared), note=note, covers=["test rows"])
 interval, note = statistics.bootstrap_interval(twice, both, one, other, paired=True, seed=seed), f"{len(first)} and {len(second)} pairs"
-ledger.record("lt.consistency.pairs", twice(both, one, other), interval=interval, n=len(shared), note=note)
+ledger.record("lt.consistency.pairs", twice(both, one, other), interval=interval, n=len(shared), note=note, covers=["test rows"])
 print(f"Jaccard {jaccard(both, either):.2f}; {twice(both, one, other):.0%} found again ({note})")
 
 # %% [markdown]
@@ -571,7 +571,7 @@ estimates = [influence_of_seeing(sees[half][:, rows], right_test[half]) for half
 differences = (estimates[0].value - estimates[1].value).abs()[at, j].numpy()
 noise = math.sqrt(2 / math.pi) * (estimates[0].error.square() + estimates[1].error.square()).sqrt()[at, j].numpy()
 interval, note = statistics.bootstrap_interval(np.mean, differences, seed=seed), f"binomial noise alone makes {noise.mean():.4f}"
-ledger.record("lt.consistency.difference", differences.mean(), interval=interval, n=len(differences), note=note)
+ledger.record("lt.consistency.difference", differences.mean(), interval=interval, n=len(differences), note=note, covers=["rows"])
 print(f"mean difference {differences.mean():.4f} [{interval[0]:.4f}, {interval[1]:.4f}]; {note}")
 
 # %% [markdown]
@@ -701,7 +701,7 @@ plots.save(fig, "03_last_layer", profile);
 flags = (mem_half[0] >= 0.25).double().numpy(), (mem_last >= 0.25).double().numpy()
 interval = statistics.bootstrap_interval(gap, *flags, paired=True, seed=seed)
 note = f"{int(flags[0].sum())} against {int(flags[1].sum())} examples"
-ledger.record("lt.last_layer", gap(*flags), interval=interval, n=n, note=note)
+ledger.record("lt.last_layer", gap(*flags), interval=interval, n=n, note=note, covers=["rows"])
 
 # %% [markdown]
 # The same question of the pairs:
@@ -712,7 +712,7 @@ sums = [table[c].to_numpy(float) for table in tables for c in ("both", "either")
 apart = lambda a, b, c, d, axis=-1: jaccard(a, b, axis) - jaccard(c, d, axis)
 interval = statistics.bootstrap_interval(apart, *sums, paired=True, seed=seed)
 note = f"{int(sums[2].sum())} of the last layer's {len(pairs_last)} pairs are among the network's {len(first)}"
-ledger.record("lt.last_layer.pairs", apart(*sums), interval=interval, n=n_test, note=note)
+ledger.record("lt.last_layer.pairs", apart(*sums), interval=interval, n=n_test, note=note, covers=["test rows"])
 print(f"Jaccard {jaccard(*sums[:2]):.2f} between halves, {jaccard(*sums[2:]):.2f} with the last layer; {note}")
 
 # %% [markdown]
@@ -736,7 +736,7 @@ value["share of the moving that fall"] = np.mean(moved[moved != 0] < 0)  # shown
 # %%
 interval = {"trend": tuple(np.quantile(trend, [0.025, 0.975])), "ends": statistics.bootstrap_interval(np.mean, moved, seed=seed)}
 note = f"from {sizes[0]} to {sizes[-1]}; interval over examples"
-ledger.record("lt.followups", value, interval=interval, n=n, note=note)
+ledger.record("lt.followups", value, interval=interval, n=n, note=note, covers=["rows"])
 
 # %% [markdown]
 # By size:
@@ -778,7 +778,7 @@ arms = {"before": (after[rest], before[rest]), "random removal": (after[common],
 flags = {name: tuple((side >= 0.25).double().numpy() for side in both) for name, both in arms.items()}
 value = {s: gap(*f) for s, f in flags.items()}
 interval = {s: statistics.bootstrap_interval(gap, *f, paired=True, seed=seed) for s, f in flags.items()}
-ledger.record("lt.followups.onion", value, interval=interval, n=int(rest.sum()), note=f"{int((~rest).sum())} of {n:,} rows removed")
+ledger.record("lt.followups.onion", value, interval=interval, n=int(rest.sum()), note=f"{int((~rest).sum())} of {n:,} rows removed", covers=["rows"])
 rows = {s: [len(f[0]), f[0].mean(), f[1].mean()] for s, f in flags.items()}
 columns = ["examples", "≥ 0.25, memorized removed", "≥ 0.25, compared with"]
 pd.DataFrame(rows, index=columns).T.style.format({"examples": "{:,.0f}"}, precision=3)

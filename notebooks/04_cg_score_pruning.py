@@ -173,9 +173,9 @@ auc, auc_ci = statistics.auroc(noisy, flipped, seed=seed)
 entries = {"diagonal": inverse.diagonal() - 2, "off-diagonal": inverse[torch.triu_indices(2000, 2000, 1).unbind()]}
 central = {name: tuple(np.quantile(part, [0.025, 0.975]).tolist()) for name, part in entries.items()}
 middle = {name: float(part.mean()) for name, part in entries.items()}
-ledger.record("cg.geometry", boundary, interval=boundary_ci, n=2000)
+ledger.record("cg.geometry", boundary, interval=boundary_ci, n=2000, covers=["rows"])
 ledger.record("cg.geometry.inverse", middle, interval=central, n=2000)
-ledger.record("cg.geometry.flipped", auc, interval=auc_ci, n=2000)
+ledger.record("cg.geometry.flipped", auc, interval=auc_ci, n=2000, covers=["rows"])
 print(f"inverse minus 2I: diagonal {middle['diagonal']:.3f}, off-diagonal {middle['off-diagonal']:.4f}")
 print(f"Spearman of score and |x₁| {boundary:.2f}; AUROC of flipped labels {auc:.3f}")
 
@@ -220,7 +220,7 @@ lowest, highest = ([extremes(c, drop, 0.05) for c in range(k)] for drop in ("hig
 regular = rankings.label_agreement(x, y, k=10)
 ends = [regular[torch.cat(part)].numpy() for part in (lowest, highest)]
 apart = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
-ledger.record("cg.pictures", apart(*ends), interval=statistics.bootstrap_interval(apart, *ends, seed=seed), n=len(ends[0]))
+ledger.record("cg.pictures", apart(*ends), interval=statistics.bootstrap_interval(apart, *ends, seed=seed), n=len(ends[0]), covers=["rows"])
 print(f"neighbours with the same label: {ends[0].mean():.3f} of the lowest-scored, {ends[1].mean():.3f} of the highest")
 
 # %% [markdown]
@@ -234,7 +234,7 @@ alike = pd.DataFrame(
     {"lowest": map(alikeness, lowest), "highest": map(alikeness, highest)}, index=pd.Index(images.classes)
 )
 gap = alike.lowest - alike.highest
-ledger.record("cg.pictures.alike", gap.mean(), interval=statistics.t_interval(gap), n=k)
+ledger.record("cg.pictures.alike", gap.mean(), interval=statistics.t_interval(gap), n=k, covers=["rows"])
 
 # %% [markdown]
 # Left: those cosines. Right: the scores of each class (box: quartiles, whiskers: 5% and 95%).
@@ -287,7 +287,7 @@ plots.save(fig, "04_subsampling", profile)
 for claim, correlation in [("cg.stochastic", statistics.spearman), ("cg.stochastic.pearson", statistics.pearson)]:
     final = {f"1:{ratio}": correlation(running_mean(ratio)[-1], exact, seed=seed) for ratio in ratios}
     value, interval = statistics.apart(final)
-    ledger.record(claim, value, interval=interval, n=n_small, note=f"{draws} draws")
+    ledger.record(claim, value, interval=interval, n=n_small, note=f"{draws} draws", covers=["rows"])
     print(claim, {ratio: round(v, 3) for ratio, v in value.items()})
 
 # %% [markdown]
@@ -300,7 +300,7 @@ order = {
 }
 value, interval = statistics.apart(order["partial"])
 print(f"v < 0 in {float((whole.partial / 2 + whole.diagonal < 0).float().mean()):.0%} of the examples (exact scores)")
-ledger.record("cg.terms", value, interval=interval, n=n_small, note=f"{draws} draws")
+ledger.record("cg.terms", value, interval=interval, n=n_small, note=f"{draws} draws", covers=["rows"])
 table = pd.DataFrame({term: statistics.apart(found)[0] for term, found in order.items()}).T
 table.style.format("{:.3f}").set_caption("Spearman of each term with the score")
 
@@ -428,7 +428,7 @@ direct = {name: agreement[name] for name in advantage} | {"published C-score, CI
 averaged = f"EL2N, forgetting: mean of {networks} networks; C-score: {len(sees)} networks on subsets; CIFAR-10: {len(cifar):,} rows"
 for claim, found in [("cg.correlations", direct), ("cg.correlations.inverse", advantage)]:
     value, interval = statistics.apart(found)
-    ledger.record(claim, value, interval=interval, n=n, note=averaged)
+    ledger.record(claim, value, interval=interval, n=n, note=averaged, covers=["rows"])
 
 # %% [markdown]
 # ## Scores from features
@@ -480,7 +480,7 @@ plots.save(fig, "04_feature_epochs", profile)
 lines = curve.pivot_table(index="epoch", columns=["score", "run"], values="spearman")
 change = (lines.iloc[-1] - lines.iloc[0]).unstack()  # a row a score, a column a network
 value, interval = statistics.apart(statistics.over_rows(change))
-ledger.record("cg.features.epochs", value, interval=interval, n=watchers, note="interval over networks")
+ledger.record("cg.features.epochs", value, interval=interval, n=watchers, note="interval over networks", covers=["initializations"])
 lines.T.groupby("score").mean().style.format("{:.3f}").set_caption("Spearman with the feature score, by epoch")
 
 # %% [markdown]
@@ -681,7 +681,7 @@ dense_recipe = replace(recipe, lr=0.1, batch_size=50, iterations=10 * -(-len(les
 densely = pruning.retrain_pruned(dense, less, plans, columns=("score", "keep"), **settings | {"recipe": dense_recipe})
 gained = 100 * pruning.gain(densely, {"score": "CG"}, chance, by="keep")
 value, interval = statistics.apart(statistics.over_rows(gained.set_axis([f"drop {1 - share:.0%}" for share in gained.index])))
-ledger.record("cg.models", value, interval=interval, n=seeds, note=f"{second_architecture}, {len(less.y_train):,} rows")
+ledger.record("cg.models", value, interval=interval, n=seeds, note=f"{second_architecture}, {len(less.y_train):,} rows", covers=["initializations"])
 ledger.record("cg.models.vit", None)
 densely.pivot_table(index="keep", columns="score", values="accuracy", aggfunc=["mean", "std"]).style.format("{:.3f}")
 
@@ -714,7 +714,7 @@ found = {
     for name, score in detectors.items()
 }
 value, interval = statistics.apart(found["CG"])
-ledger.record("cg.noise", value, interval=interval, n=n)
+ledger.record("cg.noise", value, interval=interval, n=n, covers=["rows"])
 if dataset == "fashion-mnist":
     truth = stored.label.to_numpy()
     found["CG, all 60,000 rows"] = {
@@ -738,7 +738,7 @@ gains = {
 }
 for claim, found in gains.items():
     value, interval = statistics.apart(found)
-    ledger.record(claim, value, interval=interval, n=n)
+    ledger.record(claim, value, interval=interval, n=n, covers=["rows"])
     print(claim, {key: f"{v:+.3f}" for key, v in value.items()})
 
 # %% [markdown]
@@ -749,7 +749,7 @@ for claim, found in gains.items():
 # %%
 self_influence = tracin_self(model, checkpoints(1), rates, x, labels[1], device=device).mean(0)
 ahead, interval = statistics.auroc_difference(cg.score[1], self_influence, wrong[1])
-ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean of {networks} networks")
+ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean of {networks} networks", covers=["rows"])
 print(f"AUROC at {noise_levels[0]:.0%} wrong labels, CG − TracIn's self-influence: {ahead:+.3f}")
 
 # %% [markdown]
@@ -779,8 +779,8 @@ def sign_test(partial, wrong):
 signs = {name: sign_test(*pair) for name, pair in columns.items()}
 value, interval = statistics.apart(signs[f"1:3, {n:,} rows"])
 top, top_interval = value.pop("wrong in the top fifth"), interval.pop("wrong in the top fifth")
-ledger.record("cg.partial", value, interval=interval, n=n)
-ledger.record("cg.noise.precision", top, interval=top_interval, n=int(wrong[1].sum()))
+ledger.record("cg.partial", value, interval=interval, n=n, covers=["rows"])
+ledger.record("cg.noise.precision", top, interval=top_interval, n=int(wrong[1].sum()), covers=["rows"])
 table = pd.DataFrame({name: statistics.apart(found)[0] for name, found in signs.items()})
 table.assign(published=[11796 / 12000, 44538 / 48000, 10776 / 12000]).style.format("{:.3f}")
 
@@ -819,7 +819,7 @@ points = 100 * slid[slid.score == "CG"].pivot_table(index="offset", columns="see
 peak = points.loc[0.3]
 moves = pd.DataFrame({"rise to 30%": peak - points.loc[0.0], "fall after 30%": peak - points.loc[0.5]}).T
 value, interval = statistics.apart(statistics.over_rows(moves))
-ledger.record("cg.window", value, interval=interval, n=seeds, note=f"best offset {points.mean(axis=1).idxmax():.0%}")
+ledger.record("cg.window", value, interval=interval, n=seeds, note=f"best offset {points.mean(axis=1).idxmax():.0%}", covers=["initializations"])
 print(f"best offset {points.mean(axis=1).idxmax():.0%};", {name: f"{v:+.1f} points" for name, v in value.items()})
 
 # %% [markdown]
@@ -851,7 +851,7 @@ rho = [float(spearmanr(range(10), slowness[:, run])[0]) for run in range(network
 apart = slowness[9] - slowness[0]
 ledger.record(
     "cg.dynamics", {"trend": np.mean(rho), "ends": apart.mean()}, n=networks, note="trend: range over networks",
-    interval={"trend": (min(rho), max(rho)), "ends": statistics.t_interval(apart)},
+    interval={"trend": (min(rho), max(rho)), "ends": statistics.t_interval(apart)}, covers=["initializations"],
 )
 print(f"loss averaged over epochs: {slowness[0].mean():.2f} in the lowest group, {slowness[9].mean():.2f} in the highest")
 
@@ -906,7 +906,7 @@ rho = [float(spearmanr(range(10), mean[:, run])[0]) for run in range(networks)]
 apart = mean[9] - mean[0]
 ledger.record(
     "cg.dynamics.velocity", {"trend": np.mean(rho), "ends": apart.mean()}, n=networks, note="trend: range over networks",
-    interval={"trend": (min(rho), max(rho)), "ends": statistics.t_interval(apart)},
+    interval={"trend": (min(rho), max(rho)), "ends": statistics.t_interval(apart)}, covers=["initializations"],
 )
 print(f"mean kernel velocity: {mean[0].mean():.4f} in the lowest group, {mean[9].mean():.4f} in the highest")
 

@@ -233,7 +233,7 @@ plots.save(fig, "05_epochs", profile);
 compare = lambda table, better, than, by: 100 * pruning.gain(table, better, than, by=by)
 late = compare(halved, {"score": "EL2N"}, {"score": "EL2N", "epoch": 0}, "epoch").drop(index=0)
 value, interval = statistics.apart(statistics.over_rows(late.rename(index=lambda epoch: f"epoch {epoch}")))
-ledger.record("dd.prune_early.moment", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
+ledger.record("dd.prune_early.moment", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations"])
 chance = pd.DataFrame({name: compare(halved, {"score": name}, {"score": "random"}, "epoch").mean(axis=1) for name in per_run})
 chance.style.format("{:+.1f}", na_rep="–").set_caption("half of the rows, against random halves: percentage points, by epoch")
 
@@ -303,7 +303,7 @@ rows |= {"GraNd − input norm (not judged)": by_share(compare(pruned, {"score":
 # %%
 for claim in sides:
     value, interval = statistics.apart(statistics.over_rows(rows[claim]))
-    ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
+    ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations"])
 pd.DataFrame({name: part.mean(axis=1) for name, part in rows.items()}).T.style.format("{:+.2f}").set_caption("percentage points")
 
 # %% [markdown]
@@ -339,7 +339,7 @@ pairs = {
 }
 found = {name: statistics.spearman(*pair, seed=seed) for name, pair in pairs.items()}
 value, interval = statistics.apart(found)
-ledger.record("dd.grand_init.norm", value, interval=interval, n=n, note=f"{architecture}; {convolutional} on {n_convolutional:,} rows")
+ledger.record("dd.grand_init.norm", value, interval=interval, n=n, note=f"{architecture}; {convolutional} on {n_convolutional:,} rows", covers=["rows"])
 
 # %% [markdown]
 # The two clouds, darker where there are more examples:
@@ -411,7 +411,7 @@ def single_run(per_run):
 by_set = {name: single_run(per_run) for name, per_run in untrained.items()}
 value, interval = statistics.apart({name: (part.own.mean(), statistics.t_interval(part.own)) for name, part in by_set.items()})
 note = f"sets of {networks}; with another set's mean: " + ", ".join(f"{name} {part.others.mean():.2f}" for name, part in by_set.items())
-ledger.record("dd.average", value, interval=interval, n=len(by_set["convolutional"]), note=note)
+ledger.record("dd.average", value, interval=interval, n=len(by_set["convolutional"]), note=note, covers=["initializations"])
 
 # %% [markdown]
 # Accuracy, paired by seed; and the curves on the left as a table.
@@ -419,7 +419,7 @@ ledger.record("dd.average", value, interval=interval, n=len(by_set["convolutiona
 # %%
 gains = {name: compare(means, {"score": name, "runs": networks}, {"score": name, "runs": 1}, "score") for name in ("GraNd", "EL2N")}
 value, interval = statistics.apart({name: (rows.to_numpy().mean(), statistics.t_interval(rows.to_numpy().ravel())) for name, rows in gains.items()})
-ledger.record("dd.average.accuracy", value, interval=interval, n=networks, note="paired by seed")
+ledger.record("dd.average.accuracy", value, interval=interval, n=networks, note="paired by seed", covers=["initializations"])
 table = pd.DataFrame({name: rows.groupby("runs")[["own", "others"]].mean().stack() for name, rows in agreement.items()})  # noqa: PD013
 table.unstack().loc[[1, 2, 5, networks] if networks >= 5 else [1, networks]].style.format("{:.3f}").set_caption("Spearman, by runs averaged")
 
@@ -498,7 +498,7 @@ leads = {named[level]: fresh_lead(level) for level in labels}
 # %%
 note = "left out by the best window: " + ", ".join(f"{name} {best:.0%}" for name, (*_, best) in leads.items())
 value, interval = statistics.apart({name: lead[:2] for name, lead in leads.items()})
-ledger.record("dd.window", value, interval=interval, n=networks, note=note)
+ledger.record("dd.window", value, interval=interval, n=networks, note=note, covers=["initializations"])
 
 # %% [markdown]
 # For each seed on its own, how much its best window leaves out:
@@ -506,7 +506,7 @@ ledger.record("dd.window", value, interval=interval, n=networks, note=note)
 # %%
 own_best = {named[level]: curve(level).idxmax().to_numpy() for level in labels}
 value, interval = statistics.apart({name: (best.mean(), statistics.t_interval(best)) for name, best in own_best.items()})
-ledger.record("dd.window.shift", value, interval=interval, n=seeds)
+ledger.record("dd.window.shift", value, interval=interval, n=seeds, covers=["initializations"])
 
 # %% [markdown]
 # GraNd at initialization against random choice, and all of it in a table:
@@ -516,7 +516,7 @@ at_random = {level: slid[(slid.level == level) & (slid.score == "random") & (sli
 behind = {named[level]: 100 * (at_random[level] - curve(level, "GraNd").loc[0.0]) for level in labels}
 noisy = behind[named[noise_levels[0]]]
 note = "; ".join(f"{name} {rows.mean():+.1f} points" for name, rows in behind.items())
-ledger.record("dd.window.grand", noisy.mean(), interval=statistics.t_interval(noisy.to_numpy()), n=seeds, note=note)
+ledger.record("dd.window.grand", noisy.mean(), interval=statistics.t_interval(noisy.to_numpy()), n=seeds, note=note, covers=["initializations"])
 rows = {name: [f"{lead:+.2f}", "[{:+.2f}, {:+.2f}]".format(*ends), f"{best:.0%}"] for name, (lead, ends, best) in leads.items()}
 for width in widths[1:]:
     for level in labels:
@@ -550,9 +550,9 @@ plots.save(fig, "05_noise", profile);
 
 # %%
 auc, interval = statistics.auroc(after, wrong, seed=seed)
-ledger.record("dd.noise_scores", auc, interval=interval, n=n, note=f"{int(wrong.sum())} wrong labels")
+ledger.record("dd.noise_scores", auc, interval=interval, n=n, note=f"{int(wrong.sum())} wrong labels", covers=["rows"])
 rose, interval = statistics.share((after > before)[wrong].numpy())
-ledger.record("dd.noise_scores.before", rose, interval=interval, n=int(wrong.sum()))
+ledger.record("dd.noise_scores.before", rose, interval=interval, n=int(wrong.sum()), covers=["rows"])
 print(f"AUROC {auc:.3f}; EL2N rose for {rose:.1%} of the corrupted examples")
 
 # %% [markdown]
@@ -618,7 +618,7 @@ rho = statistics.spearman_r(np.broadcast_to(np.arange(groups), clean.T.shape), c
 low, high = statistics.t_interval(rho)
 ends = clean[-1] - clean[0]
 value, interval = {"trend": rho.mean(), "ends": ends.mean()}, {"trend": (low, min(1.0, high)), "ends": statistics.t_interval(ends)}
-ledger.record("dd.velocity", value, interval=interval, n=networks, note=f"{groups} groups, epochs {velocity_epochs}")
+ledger.record("dd.velocity", value, interval=interval, n=networks, note=f"{groups} groups, epochs {velocity_epochs}", covers=["initializations"])
 
 # %% [markdown]
 # And the drop at the top, with wrong labels and without:
@@ -626,7 +626,7 @@ ledger.record("dd.velocity", value, interval=interval, n=networks, note=f"{group
 # %%
 fall = {level: drop_at_top(values) for level, values in speed.items()}
 note = "without noise {:+.4f} [{:+.4f}, {:+.4f}]".format(fall[0.0].mean(), *statistics.t_interval(fall[0.0]))
-ledger.record("dd.velocity.noise", fall[levels[1]].mean(), interval=statistics.t_interval(fall[levels[1]]), n=networks, note=note)
+ledger.record("dd.velocity.noise", fall[levels[1]].mean(), interval=statistics.t_interval(fall[levels[1]]), n=networks, note=note, covers=["initializations"])
 print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[1]].mean():.4f} with noise, {note}")
 
 # %% [markdown]
@@ -679,7 +679,7 @@ when = dict(zip(["early", "middle", "late"], spawn_judged, strict=True))
 higher = {name: (barrier[epoch]["highest EL2N"] - barrier[epoch]["lowest EL2N"]).numpy() for name, epoch in when.items()}
 value, interval = statistics.apart({name: (gap.mean(), statistics.t_interval(gap)) for name, gap in higher.items()})
 lowest = max(float(by["lowest EL2N"].max()) for by in barrier.values())
-ledger.record("dd.barrier", value, interval=interval, n=networks, note=f"spawned at {list(when.values())}; on the lowest-scored at most {lowest:.3f}")
+ledger.record("dd.barrier", value, interval=interval, n=networks, note=f"spawned at {list(when.values())}; on the lowest-scored at most {lowest:.3f}", covers=["initializations"])
 risen.pivot_table(index="examples", columns="epoch", values="points").style.format("{:.2f}").set_caption("mean barrier, points of training error")
 
 # %% [markdown]
@@ -715,7 +715,7 @@ for name in ("GraNd", "EL2N"):
     ends = [regular[torch.cat(extremes(chosen[name], 0.05, drop))].numpy() for drop in ("highest", "lowest")]
     found[name], shares[name] = (gap(*ends), statistics.bootstrap_interval(gap, *ends, seed=seed)), [part.mean() for part in ends]
 value, interval = statistics.apart(found)
-ledger.record("dd.examples", value, interval=interval, n=2 * len(ends[0]))
+ledger.record("dd.examples", value, interval=interval, n=2 * len(ends[0]), covers=["rows"])
 pd.DataFrame(shares, index=["lowest-scored", "highest-scored"]).style.format("{:.2f}").set_caption("neighbours with the same label")
 
 # %% [markdown]
@@ -788,7 +788,7 @@ plots.save(fig, "05_deeper", profile)
 tables = {"shallower": pruned, "deeper": deeply, "convolutional": convolved}
 own = {name: compare(table, {"score": "EL2N"}, {"score": "random"}, "keep") for name, table in tables.items()}
 value, interval = statistics.apart({name: (rows.loc[0.5].mean(), statistics.t_interval(rows.loc[0.5].to_numpy())) for name, rows in own.items()})
-ledger.record("dd.architectures", value, interval=interval, n=seeds, note=f"{architecture}, {deeper}, {convolutional} ({n_convolutional:,} rows)")
+ledger.record("dd.architectures", value, interval=interval, n=seeds, note=f"{architecture}, {deeper}, {convolutional} ({n_convolutional:,} rows)", covers=["initializations"])
 rows = {
     (name, score_name): compare(table, {"score": score_name}, {"score": "random"}, "keep").mean(axis=1).loc[kept_convolutional]
     for name, table in tables.items() for score_name in ("EL2N", "GraNd")
@@ -812,7 +812,7 @@ def rank_agreement(a, b):
 named_pairs = {"GraNd and EL2N": ("GraNd", "EL2N"), "GraNd and forgetting": ("GraNd", "forgetting"), "EL2N and forgetting": ("EL2N", "forgetting")}
 found = {name: rank_agreement(chosen[a], chosen[b]) for name, (a, b) in named_pairs.items()}
 value, interval = statistics.apart(found)
-ledger.record("dd.correlations", value, interval=interval, n=n, note="a score is the same for all examples" if None in value.values() else "")
+ledger.record("dd.correlations", value, interval=interval, n=n, note="a score is the same for all examples" if None in value.values() else "", covers=["rows"])
 
 # %% [markdown]
 # The three clouds:
@@ -894,7 +894,7 @@ else:
     band = statistics.permutation_band(statistics.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
     note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N@4"]["all"][0])
     shown = f"EL2N@4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; "
-ledger.record("dd.memorization", value, interval=interval, n=int(selected.sum()), note=f"{trials:,} networks; {note}")
+ledger.record("dd.memorization", value, interval=interval, n=int(selected.sum()), note=f"{trials:,} networks; {note}", covers=["rows"])
 print(f"{int(selected.sum())} selected of {n_memorization:,}; {shown}{note}")
 pd.DataFrame({name: statistics.apart(by)[0] for name, by in both.items()}).T.style.format("{:.2f}", na_rep="–").set_caption("Spearman with memorization")
 

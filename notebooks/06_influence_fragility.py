@@ -260,7 +260,7 @@ by_decay = {(act, lam): spearmans(cases["decay", act, lam]) for act in ("relu", 
 names = {"ReLU": "relu", "tanh": "tanh"}
 gains = {name: by_decay[act, decay] - by_decay[act, 0.0] for name, act in names.items()}
 value, interval = statistics.apart({name: (gain.mean(), statistics.t_interval(gain)) for name, gain in gains.items()})
-ledger.record("if.iris.decay", value, interval=interval, n=iris_networks)
+ledger.record("if.iris.decay", value, interval=interval, n=iris_networks, covers=["initializations"])
 
 # %% [markdown]
 # Is the agreement with decay nearly perfect? And the band of chance of a correlation over 20 points, which the figures below show in grey:
@@ -270,7 +270,7 @@ plain = by_decay["relu", decay]
 leading = [rows.head(iris_top) for _, rows in cases["decay", "relu", decay].table.groupby("network")]
 nulls = [fragility.agreement_with_truth(rows.predicted, rows["from the optimum"])["spearman_null"] for rows in leading]
 band = tuple(np.mean(nulls, axis=0))
-ledger.record("if.iris.decay.value", plain.mean(), interval=statistics.t_interval(plain), null=band, n=iris_networks)
+ledger.record("if.iris.decay.value", plain.mean(), interval=statistics.t_interval(plain), null=band, n=iris_networks, covers=["initializations"])
 shown = {f"{act}, decay {lam:g}": {"mean": v.mean(), "lowest": v.min(), "highest": v.max()} for (act, lam), v in by_decay.items()}
 pd.DataFrame(shown).T.style.format("{:.2f}").set_caption("Spearman over initializations")
 
@@ -311,7 +311,7 @@ curves = {
 }
 for claim, curve in curves.items():
     value, interval = statistics.apart(fragility.trend_and_ends(curve, log=claim.endswith("curvature")))
-    ledger.record(claim, value, interval=interval, n=iris_networks)
+    ledger.record(claim, value, interval=interval, n=iris_networks, covers=["initializations"])
     print(claim, {key: f"{v:+.2f}" for key, v in value.items()})
 
 # %% [markdown]
@@ -340,7 +340,7 @@ plots.save(fig, "06_iris_depth_width", profile)
 shallow_deep = {"shallow": cases["depth", "tanh", checked[0]], "deep": cases["depth", "tanh", checked[-1]]}
 lost = {name: spearmans(case) - spearmans(case, predicted="LiSSA") for name, case in shallow_deep.items()}
 value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) for name, v in lost.items()})
-ledger.record("if.iris.solver", value, interval=interval, n=iris_networks, note=f"LiSSA with {lissa_depth} terms")
+ledger.record("if.iris.solver", value, interval=interval, n=iris_networks, note=f"LiSSA with {lissa_depth} terms", covers=["initializations"])
 print("Spearman with retraining, exact minus LiSSA:", {name: f"{v:+.3f}" for name, v in value.items()})
 
 # %% [markdown]
@@ -434,11 +434,11 @@ selected = {name: pd.DataFrame(rows) for name, rows in found.items()}
 # %%
 for claim, other in [("if.mnist.selection", "30th percentile"), ("if.mnist.selection.decay", "top, no decay")]:
     gain = selected["top"].spearman - selected[other].spearman
-    ledger.record(claim, gain.mean(), interval=statistics.t_interval(gain), n=small_tests, note=f"{most} points")
+    ledger.record(claim, gain.mean(), interval=statistics.t_interval(gain), n=small_tests, note=f"{most} points", covers=["test rows"])
     print(f"top − {other}: {gain.mean():+.2f}")
 tops_found = selected["top"]
 excess, interval = fragility.range_beyond_sampling(tops_found.spearman, tops_found.spearman_interval, seed=seed)
-ledger.record("if.mnist.selection.spread", excess, interval=interval, n=small_tests)
+ledger.record("if.mnist.selection.spread", excess, interval=interval, n=small_tests, covers=["test rows"])
 
 # %% [markdown]
 # Spearman with 95% intervals over training points; grey ticks bound the band of chance (the paper's Fig. 3a, b).
@@ -520,7 +520,7 @@ moved_by = losses_on(small.model, nearby.parameters, digits.x_test, digits.y_tes
 to_pbrf, to_loo = (fragility.agreement_with_truth(scores[test, rows], truth, seed=seed) for truth in (moved_by, small_truth[rows, test]))
 pbrf["small CNN"] = statistics.spearman_difference(moved_by, small_truth[rows, test], scores[test, rows])
 value, interval = statistics.apart(pbrf)
-ledger.record("if.pbrf", value, interval=interval, n=iris_networks, note=f"small CNN: interval over {top} training points")
+ledger.record("if.pbrf", value, interval=interval, n=iris_networks, note=f"small CNN: interval over {top} training points", covers=["initializations"])
 print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['spearman']:.2f}, with retraining {to_loo['spearman']:.2f}")
 
 # %% [markdown]
@@ -611,11 +611,11 @@ one = lambda title, which: (lambda r: (r["pearson"], r["pearson_interval"]))(res
 main = {title: one(title, "A, decay") for title in published}
 bands = {title: results[full[title], dataset, "A, decay"]["pearson_null"] for title in published}
 value, interval = statistics.apart(main)
-ledger.record("if.table1", value, interval=interval, null=bands, n=top)
+ledger.record("if.table1", value, interval=interval, null=bands, n=top, covers=["rows"])
 versus = {"if.table1.median": ("A, decay", "B, decay"), "if.table1.decay": ("A, decay", "A, no decay")}
 for claim, (better, worse) in versus.items():
     value, interval = statistics.apart({title: fragility.independent_difference(one(title, better), one(title, worse)) for title in published})
-    ledger.record(claim, value, interval=interval, n=top)
+    ledger.record(claim, value, interval=interval, n=top, covers=["rows"])
 
 # %% [markdown]
 # How many of the cells' correlations lie within their band of chance? (Epifano et al. 2023 call most of them noise.)
@@ -663,7 +663,7 @@ first = lambda name: fragility.agreed(cells["table", name, dataset, True])
 runs = {name: [first(name)] + [fragility.agreed(cells["init", name, s]) for s in others] for name in ("small_cnn", "lenet", deep)}
 varied = {title: fragility.spread_over_runs([r["spearman"] for r in runs[full[title]]]) for title in ("small CNN", "LeNet")}
 value, interval = statistics.apart(varied)
-ledger.record("if.init", value, interval=interval, n=inits)
+ledger.record("if.init", value, interval=interval, n=inits, covers=["initializations"])
 print("standard deviation over initializations:", {title: round(v, 2) for title, v in value.items()})
 
 # %% [markdown]
@@ -687,7 +687,7 @@ for lam in deep_decays[1:]:
 gain = strong[deep_decays[-1]] - strong[deep_decays[-2]]
 gains = {"deep": gain, "small CNN": ends[decays[-2]] - ends[decays[-1]]}
 value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) for name, v in gains.items()})
-ledger.record("if.decay_factor", value, interval=interval, n=inits, note=f"small CNN: {decay_inits} initializations")
+ledger.record("if.decay_factor", value, interval=interval, n=inits, note=f"small CNN: {decay_inits} initializations", covers=["initializations"])
 print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std():.2f}" for lam, v in strong.items()})
 
 # %% [markdown]
@@ -705,7 +705,7 @@ both = cells["table", "lenet", dataset, True].table.query("percentile == 100")
 agree["LeNet"] = statistics.spearman(both.retrained, both["from scratch"], seed=seed)
 chance = fragility.agreement_with_truth(both.retrained, both["from scratch"], seed=seed)["spearman_null"]
 value, interval = statistics.apart(agree)
-ledger.record("if.ground_truth", value, interval=interval, null={"LeNet": chance, "Iris": band}, n=top)
+ledger.record("if.ground_truth", value, interval=interval, null={"LeNet": chance, "Iris": band}, n=top, covers=["rows"])
 influence_says = [fragility.agreement_with_truth(both.predicted, both[name], seed=seed)["spearman"] for name in ("retrained", "from scratch")]
 print(f"LeNet: the two retrainings agree at {agree['LeNet'][0]:.2f}; influence agrees with them at {influence_says[0]:.2f} and {influence_says[1]:.2f}")
 
@@ -729,9 +729,9 @@ of_groups = {"small CNN": fragility.grouped(small, group_sizes, groups), "ResNet
 line = of_groups["small CNN"]
 rho, trend, ends = verdicts.sweep([r["spearman"] for r in line.values()], [r["spearman_interval"] for r in line.values()])
 last_first = line[group_sizes[-1]]["spearman"] - line[group_sizes[0]]["spearman"]
-ledger.record("if.group", {"trend": rho, "ends": last_first}, interval={"trend": trend, "ends": ends}, n=groups)
+ledger.record("if.group", {"trend": rho, "ends": last_first}, interval={"trend": trend, "ends": ends}, n=groups, covers=["rows"])
 value, interval = fragility.independent_mean([(r["spearman"], r["spearman_interval"]) for r in of_groups["ResNet-18"].values()])
-ledger.record("if.group.deep", value, interval=interval, n=groups)
+ledger.record("if.group.deep", value, interval=interval, n=groups, covers=["rows"])
 
 # %% [markdown]
 # Several test images at once:
@@ -741,10 +741,10 @@ pair = {"small": fragility.agreement_on_summed_loss(small, small_truth), "deep":
 as_found = lambda which, kind: (pair[which][kind.lower()], pair[which][f"{kind.lower()}_interval"])
 value, interval = statistics.apart({kind: as_found("small", kind) for kind in ("Pearson", "Spearman")})
 null = {kind: pair["small"][f"{kind.lower()}_null"] for kind in value}
-ledger.record("if.multi_test", value, interval=interval, null=null, n=top)
+ledger.record("if.multi_test", value, interval=interval, null=null, n=top, covers=["rows"])
 versus = {kind: fragility.independent_difference(as_found("small", kind), as_found("deep", kind)) for kind in value}
 value, interval = statistics.apart(versus)
-ledger.record("if.multi_test.deep", value, interval=interval, n=top)
+ledger.record("if.multi_test.deep", value, interval=interval, n=top, covers=["rows"])
 
 # %% [markdown]
 # Bars are 95% intervals over groups, grey the band of chance.
@@ -784,7 +784,7 @@ of_class = images.y_test[tested][:, None] == images.y_train
 average = (likeness * of_class).sum(1) / of_class.sum(1)
 alike = likeness.gather(1, five).mean(1) > average
 value, interval = statistics.share(alike.numpy())
-ledger.record("if.visual", value, interval=interval, n=pictured)
+ledger.record("if.visual", value, interval=interval, n=pictured, covers=["test rows"])
 print(f"closer than the class on average: {value:.0%} of {pictured} test images")
 
 # %% [markdown]

@@ -207,7 +207,7 @@ plots.save(fig, "07_correlations", profile)
 # %%
 agreement = sides.median_agreement({name: hard[name] for name in judged}, resamples=resamples, seed=seed)
 value, interval = statistics.apart(agreement)
-ledger.record("all.ranks", value, interval=interval, n=n, note=f"{images.name}, {architecture}")
+ledger.record("all.ranks", value, interval=interval, n=n, note=f"{images.name}, {architecture}", covers=["rows"])
 nine = rho.loc[judged, judged].where(~np.eye(len(judged), dtype=bool))
 pd.DataFrame({
     "median": in_words(agreement),
@@ -362,7 +362,7 @@ plots.save(fig, "07_windows", profile)
 over_seeds = lambda points: (points.mean(), statistics.t_interval(points.to_numpy()))
 hardest_half = {name: over_seeds(gain(pruned, name, "hardest", 0.5)) for name in contest}
 value, interval = statistics.apart(hardest_half)
-ledger.record("all.prune", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps")
+ledger.record("all.prune", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations"])
 print("all rows: {:+.1f} [{:+.1f}, {:+.1f}] points above random halves".format(*(lambda v, ends: (v, *ends))(*over_seeds(gain(pruned, "full data", "all", 1.0)))))
 both = [(name, choice) for name in contest for choice in ("hardest", "easiest")]
 shares = pd.DataFrame({f"{share:.0%}": [gain(pruned, *one, share, share).mean() for one in both] for share in kept}, index=map(", ".join, both))
@@ -426,7 +426,7 @@ plots.save(fig, "07_noise", profile)
 # %%
 main = f"{0.2:.0%} uniform"
 rows = found[found.labels == main].set_index("score")
-ledger.record("all.noise", rows.auroc[judged].to_dict(), interval={name: (rows.low[name], rows.high[name]) for name in judged}, n=n, note=f"{int(wrong[main].sum())} wrong labels")
+ledger.record("all.noise", rows.auroc[judged].to_dict(), interval={name: (rows.low[name], rows.high[name]) for name in judged}, n=n, note=f"{int(wrong[main].sum())} wrong labels", covers=["rows"])
 grid = found.pivot_table(index="score", columns="labels", values=["auroc", "precision"], sort=False).loc[ranked[::-1]]
 grid.style.format("{:.2f}").background_gradient("cividis", vmin=0, vmax=1)
 

@@ -60,12 +60,11 @@ from scipy.special import digamma, polygamma
 from scipy.stats import t as student
 
 from lib.ledger.claims import Claim, load_claims
-from lib.ledger.verdicts import DIRECT, VERDICTS, combine, judge
+from lib.ledger.verdicts import DIRECT, VERDICTS, combine, judge, qualify
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook
 
 FILE = Path(__file__).parent / "expected" / "smoke.json"
-MEASURED = ("reproduced", "partly", "not reproduced")  # verdicts on a cost that was measured
 DOWNLOADED = {"lt.pairs.published"}  # decided wherever the authors' page can be reached, or was
 SEEDS = 5
 ALARM, NUMBERS = 0.003, 1200  # of all numbers together; at least as many as there are (a test counts)
@@ -108,17 +107,23 @@ def expected(claim: Claim, runs: Sequence[Mapping], plain: Mapping | None = None
 def reachable(claim: Claim, runs: Sequence[Mapping]) -> set[str]:
     """The verdicts that the claim's rule gives anywhere in the boxes of its numbers, and those that a seed gave."""
     given = {run["verdict"] for run in runs}
-    if claim.id in DOWNLOADED or (claim.rule == "cost" and given & set(MEASURED)):
-        return given | set(MEASURED)
+    if claim.id in DOWNLOADED:
+        return given | {"holds", "not decided here"}
     if claim.rule in ("identity", "cost") or all(run["value"] is None for run in runs):
         return given
-    if claim.rule == "trend":
-        return given | (_trends(claim, runs) if set(claim.settings) == set(DIRECT) else set(VERDICTS))
-    some = {()}  # findings so far
-    for setting in claim.keys:
+    if claim.rule == "trend" and set(claim.settings) != set(DIRECT):
+        return given | set(VERDICTS[:4])
+    some = {(finding,) for finding in _trends(claim, runs)} if claim.rule == "trend" else {()}  # findings so far
+    for setting in claim.keys if claim.rule != "trend" else ():
         found = _findings(claim, setting, runs)
         some = {tuple(sorted((*before, finding))) for before in some for finding in found}
-    return given | set(map(combine, some))
+    lacks = [source for source in claim.covers if source not in runs[0]["covers"]]
+    asked = bool(runs[0]["moved"]) or claim.paper == "this study"
+    return given | {qualify(combine(findings, every=claim.every), lacks, asked)[0] for findings in some}
+
+
+def _rule(claim: Claim) -> dict:
+    return {"side": claim.side, "size": claim.size, "effect": claim.published_effect, "threshold": claim.threshold}
 
 
 def _findings(claim: Claim, setting: str, runs: Sequence[Mapping]) -> set[str]:
@@ -127,27 +132,31 @@ def _findings(claim: Claim, setting: str, runs: Sequence[Mapping]) -> set[str]:
     found = {"open"} if None in seen else set()
     if all(value is None for value in seen):
         return found
-    chance, effect = claim.threshold[setting], claim.effect[setting] or 0.0
-    by = {"settings": (setting,), "side": claim.side, "effect": claim.effect, "threshold": claim.threshold}
+    chance, size, effect = claim.threshold[setting], claim.size[setting] or 0.0, claim.published_effect[setting] or 0.0
     for null in itertools.product(*_boxes(runs, setting, "null", (chance, chance))):
-        cuts = (chance, effect, *null, *(centre + e for centre in (chance, sum(null) / 2) for e in (-effect, effect)))
+        middle = sum(null) / 2
+        cuts = (chance, size, effect, *null, *(centre + e for centre in (chance, middle) for e in (-size, size)))
         ends = [_points(box, cuts) for box in _boxes(runs, setting, "interval")]
-        middle = _points(_box([v for v in seen if v is not None], _error(runs, setting)), cuts)
-        for value, low, high in itertools.product(middle, *ends):
+        values = _points(_box([v for v in seen if v is not None], _error(runs, setting)), cuts)
+        for value, low, high in itertools.product(values, *ends):
             if low <= high:
                 numbers = {setting: value}, {setting: (low, high)}, {setting: null}
-                found |= set(judge(claim.rule, *numbers, **by)[1].values())
+                found |= set(judge(claim.rule, *numbers, settings=(setting,), **_rule(claim)).findings.values())
     return found
 
 
 def _trends(claim: Claim, runs: Sequence[Mapping]) -> set[str]:
-    size = abs(claim.effect["ends"] or 0.0)
-    ends = [_points(box, (0.0, size, -size)) for name in DIRECT for box in _boxes(runs, name, "interval")]
-    found, value = set(), dict.fromkeys(DIRECT, 0.0)
-    by = {"settings": claim.settings, "side": claim.side, "effect": claim.effect, "threshold": claim.threshold}
-    for a, b, c, d in itertools.product(*ends):
+    size, effect = abs(claim.size["ends"] or 0.0), claim.published_effect["ends"] or 0.0
+    cuts = (0.0, size, -size, effect)
+    ends = [_points(box, cuts) for name in DIRECT for box in _boxes(runs, name, "interval")]
+    seen = [_settings(run["value"]).get("ends") for run in runs]
+    if None in seen:
+        return {"open"}
+    found, values = set(), _points(_box(seen, _error(runs, "ends")), cuts)
+    for a, b, c, d, value in itertools.product(*ends, values):
         if a <= b and c <= d:
-            found.add(judge("trend", value, dict(zip(DIRECT, ((a, b), (c, d)), strict=True)), {}, **by)[0])
+            numbers = {"trend": 0.0, "ends": value}, dict(zip(DIRECT, ((a, b), (c, d)), strict=True))
+            found.add(judge("trend", *numbers, settings=claim.settings, **_rule(claim)).findings["ends"])
     return found
 
 

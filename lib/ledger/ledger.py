@@ -6,15 +6,15 @@ import math
 import os
 import platform
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from lib.ledger.claims import CLAIMS, Claim, criterion, load_claims
+from lib.ledger.claims import CLAIMS, Claim, criterion, digest, load_claims
 from lib.ledger.tables import criteria_table, in_words, verdict_table
-from lib.ledger.verdicts import judge, runs_needed
+from lib.ledger.verdicts import COVERS, judge, runs_needed
 from lib.store import results_folder
 
 VERDICTS = CLAIMS.parent / "verdicts"  # the committed records, <profile>/NN.json
@@ -24,9 +24,9 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 class Ledger:
     """The claims that one notebook owns, and what it found.
 
-    Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, null, note,
-    criterion, findings, verdict, profile, versions}}``. A ledger's first record starts that file afresh; to open one
-    loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, stands before the file's ``.json``.
+    Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, covers,
+    null, note, moved, profile, versions}}`` and what ``judged`` adds. A ledger's first record starts that file afresh;
+    to open one loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, stands before the ``.json``.
 
     Args:
         notebook: its number, ``"04"``; a name such as ``"04_cg_score_pruning"`` is cut to it.
@@ -41,7 +41,7 @@ class Ledger:
         >>> ledger = Ledger("04", "smoke", results=tempfile.mkdtemp())
         >>> ledger.record("cg.closed_form", 3e-12, n=80)
         >>> ledger.found["cg.closed_form"]["verdict"]
-        'reproduced'
+        'holds'
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class Ledger:
         *,
         interval: tuple | Mapping[str, tuple] | None = None,
         n: int | None = None,
+        covers: Sequence[str] = (),
         note: str = "",
+        moved: str = "",
         null: float | tuple | Mapping | None = None,
     ) -> None:
         """Judge a claim and write it down; a second record of the same claim replaces the first.
@@ -76,12 +78,14 @@ class Ledger:
             value: in the unit of the claim's measure; None = not decided here, for the reason in ``note``.
             interval: 95%, ``(low, high)``; needed except for identities and costs.
             n: how many examples, seeds or runs the interval is over.
+            covers: what the interval is over, some of initializations, rows, test rows and architectures.
             note: what a reader of the table must know.
+            moved: "is it us?": which of our departures a run moved towards the published setting, and what the value
+                did. Without it a claim that fails is not decided.
             null: band of chance of a correlation or share, ``(low, high)`` or a number; default the claim's threshold.
 
         Raises:
-            ValueError: for an unknown id or another notebook's, a NaN, a missing or reversed interval, one number
-                where there are settings (or the reverse), or None without a reason.
+            ValueError: naming the claim and what was expected; nothing is written then.
         """
         if id not in self.owned:
             owner = (
@@ -96,23 +100,18 @@ class Ledger:
         intervals = {s: i for s, i in _by_setting(claim, "interval", interval, _interval).items() if i is not None}
         band = lambda null, name: _interval((null, null) if isinstance(null, int | float) else null, name)
         bands = {s: ends for s, ends in _by_setting(claim, "null", null, band).items() if ends is not None}
-        chance = {s: (t, t) for s, t in claim.threshold.items()} | bands
         bare = [s for s in claim.keys if values.get(s) is not None and s not in intervals]
         if bare and claim.rule not in ("identity", "cost"):
             raise ValueError(f"interval of {id}{_at(bare[0])} must be (low, high): a {claim.rule} is judged by it")
-        verdict, findings = judge(
-            claim.rule, values, intervals, chance,
-            settings=claim.keys, side=claim.side, effect=claim.effect, threshold=claim.threshold,
-        )  # fmt: skip
-        notes = [note, *_remarks(claim, values, intervals, chance, findings, n)]
+        if isinstance(covers, str) or set(covers) - set(COVERS):
+            raise ValueError(f"covers of {id} must be some of {', '.join(COVERS)}, got {covers!r}")
         plain = lambda by: None if not by else by if claim.settings else by.get("")
-        self.found[id] = {
+        self.found[id] = judged(claim, {
             "id": id, "value": plain(values), "interval": plain({s: list(i) for s, i in intervals.items()}),
-            "n": None if n is None else int(n),
-            "null": None if null is None else plain({s: list(c) for s, c in chance.items()}),
-            "note": "; ".join(filter(None, notes)), "criterion": criterion(claim), "findings": plain(findings),
-            "verdict": verdict, "profile": self.profile, "versions": versions(),
-        }  # fmt: skip
+            "n": None if n is None else int(n), "covers": list(covers),
+            "null": plain({s: list(ends) for s, ends in bands.items()}), "note": note, "moved": moved,
+            "profile": self.profile, "versions": versions(),
+        })  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(self.found, indent=1, ensure_ascii=False, allow_nan=False), "utf8")
@@ -134,6 +133,22 @@ class Ledger:
         return verdict_table(self.owned.values(), self.found, self.profile)
 
 
+def judged(claim: Claim, record: Mapping) -> dict:
+    """The record with its verdict, word, findings, reasons and the digest of the criterion that gave them."""
+    by = lambda field: record[field] or {} if claim.settings else {} if record[field] is None else {"": record[field]}
+    lacks = [source for source in claim.covers if source not in record["covers"]]
+    asked = bool(record["moved"]) or claim.paper == "this study"
+    verdict, word, findings, reasons = judge(
+        claim.rule, by("value"), by("interval"), by("null"),
+        settings=claim.keys, side=claim.side, size=claim.size, effect=claim.published_effect,
+        threshold=claim.threshold, every=claim.every, lacks=lacks, asked=asked,
+    )  # fmt: skip
+    remarks = _remarks(claim, by("value"), by("interval"), by("null"), findings, record["n"])
+    found = findings if claim.settings else findings[""]
+    return {**record, "verdict": verdict, "word": word, "findings": found, "reasons": [*reasons, *remarks],
+            "criterion": digest(claim)}  # fmt: skip
+
+
 def read_records(folder: str | Path) -> dict[str, dict]:
     """All records by id, from the ``NN.json`` of ``<results>/<profile>/claims`` or of ``VERDICTS / profile``."""
     files = sorted(Path(folder).glob("[0-9][0-9].json"))
@@ -144,23 +159,25 @@ def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) ->
     """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what the records say of each.
 
     Returns:
-        columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, note, later. The verdict of
-        what no run recorded is "not run"; the note says where a run was judged by an earlier form of its criterion.
+        columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, word, note, reasons,
+        departs, moved, later. The verdict of what no run recorded is "not run"; the reasons say where a run was judged
+        by an earlier form of its criterion.
     """
     every = load_claims(claims)
     if stray := sorted(set(records) - set(every)):
         warnings.warn(f"the records hold claims that claims.yaml does not: {', '.join(stray)}", stacklevel=2)
     rows = []
+    nothing = {"verdict": "not run", "word": "", "note": "", "reasons": [], "moved": "", "n": None}
     for name, claim in every.items():
-        stated = criterion(claim)
-        record = records.get(name, {"verdict": "not run", "note": "", "n": None, "criterion": stated})
-        changed = "judged by an earlier criterion" if record["criterion"] != stated else ""
+        record = nothing | {"criterion": digest(claim)} | records.get(name, {})
+        changed = "judged by an earlier criterion" if record["criterion"] != digest(claim) else ""
         rows.append({
             "id": name, "notebook": claim.notebook, "paper": claim.paper, "claim": claim.claim,
             "published": claim.published,
             "ours": "; ".join(in_words(claim, record, judged_only=True)) if name in records else "",
-            "n": record["n"], "criterion": record["criterion"], "verdict": record["verdict"],
-            "note": "; ".join(filter(None, [record["note"], changed])), "later": claim.later,
+            "n": record["n"], "criterion": criterion(claim), "verdict": record["verdict"], "word": record["word"],
+            "note": record["note"], "reasons": "; ".join(filter(None, [*record["reasons"], changed])),
+            "departs": claim.departs, "moved": record["moved"], "later": claim.later,
         })  # fmt: skip
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
@@ -209,7 +226,7 @@ def _interval(interval, name: str) -> tuple[float, float]:
     return low, high
 
 
-def _remarks(claim: Claim, values: dict, intervals: dict, chance: dict, findings: dict, n: int | None) -> list[str]:
+def _remarks(claim: Claim, values: dict, intervals: dict, bands: dict, findings: dict, n: int | None) -> list[str]:
     """Which settings were not measured or not judged, and how many runs would decide the open ones."""
     there = {s for s, v in values.items() if v is not None}
     remarks = []
@@ -217,16 +234,13 @@ def _remarks(claim: Claim, values: dict, intervals: dict, chance: dict, findings
         remarks.append("not measured: " + ", ".join(missing))
     if extra := [s for s in values if s not in claim.keys]:
         remarks.append("not judged: " + ", ".join(extra))
-    if claim.rule not in ("difference", "correlation", "share"):
-        return remarks
     factors = {}
-    for s in (s for s in claim.keys if s in there and findings[s] == "open" and claim.side[s]):
-        band = [claim.threshold[s]] if claim.rule == "difference" else chance[s]
-        if claim.effect[s] is not None:
-            start = max(band, key=lambda end: claim.side[s] * end)
-            factors[s] = runs_needed(intervals[s], claim.effect[s], start)
+    for s in (s for s in claim.keys if s in there and s in intervals and findings[s] == "open" and claim.side[s]):
+        start = max(bands.get(s, [claim.threshold[s]]), key=lambda end: claim.side[s] * end)
+        if claim.size[s] is not None:
+            factors[s] = runs_needed(intervals[s], claim.size[s], start)
     factor = max((f for f in factors.values() if 1 < f < 1e6), default=0.0)
-    if factor:
+    if factor and claim.rule != "trend":
         would = f"n of about {math.ceil(factor * n):,}, here {n:,}," if n else f"about {factor:.1f} times as many"
         remarks.append(f"open{_at('; '.join(filter(None, factors)))}: {would} would decide")
     return remarks

@@ -9,10 +9,12 @@ from pandas.io.formats.style import Styler
 
 from lib.ledger.claims import Claim, criterion
 
-MARKS = {"shown": "●", "weaker": "◐", "absent": "○", "opposite": "✕", "open": "?"}
+MARKS = {"stronger": "●+", "as published": "●", "weaker": "◐", "absent": "○", "reversed": "✕", "open": "?"}
 LOOKS = {"reproduced": ("●", "#cfe8d5"), "partly": ("◐", "#fdf0c4"), "not reproduced": ("○", "#f6c9c0"),
-         "not decided here": ("–", "#e6e6e6"), "not run": ("·", "#ffffff")}  # fmt: skip
-LEGEND = "● as claimed · ◐ weaker than published · ○ absent · ✕ opposite · ? too uncertain, or not measured"
+         "not decided here": ("–", "#e6e6e6"), "holds": ("=", "#cfe8d5"), "fails": ("≠", "#f6c9c0"),
+         "measured": ("~", "#dbe7f3"), "not run": ("·", "#ffffff")}  # fmt: skip
+LEGEND = ("●+ stronger than published · ● as published · ◐ weaker · ○ absent · ✕ reversed · ? too uncertain, or not "
+          "measured")  # fmt: skip
 
 
 def criteria_table(claims: Iterable[Claim]) -> Styler:
@@ -29,15 +31,24 @@ def verdict_table(claims: Iterable[Claim], found: Mapping[str, Mapping], profile
     rows = []
     for claim in claims:
         one = found[claim.id]
-        note = f"<br><small>{_html(one['note'])}</small>" if one["note"] else ""
+        note = "; ".join(filter(None, [one["note"], *one["reasons"]]))
+        us = [f"Departs: {claim.departs}"] if claim.departs else []
+        us += [f"Is it us? {one['moved']}"] if one["moved"] else []
         rows.append({
             "claim": _statement(claim), "published": _html(claim.published),
-            "ours": "<br>".join(map(_html, in_words(claim, one))) + note, "criterion": _html(criterion(claim)),
-            "verdict": f"{LOOKS[one['verdict']][0]} {one['verdict']}", "later": _html(claim.later),
+            "ours": "<br>".join(map(_html, in_words(claim, one))) + "".join(f"<br><small>{_html(t)}</small>" for t in
+                                                                           filter(None, [note, *us])),
+            "criterion": _html(criterion(claim)), "verdict": in_sign(one), "later": _html(claim.later),
         })  # fmt: skip
-    colour = lambda text: f"background-color: {LOOKS[text[2:]][1]}; color: #000000"
+    colour = lambda text: f"background-color: {LOOKS[text.partition(':')[0][2:]][1]}; color: #000000"
     caption = f"Profile {_html(profile)}. By setting: {LEGEND}."
     return _styled(pd.DataFrame(rows), "claims", caption).map(colour, subset=["verdict"])
+
+
+def in_sign(record: Mapping) -> str:
+    """The verdict with its sign and its one word, ``"◐ partly: weaker"``."""
+    word = "" if record["word"] in ("", "open") or record["verdict"] in ("holds", "fails") else f": {record['word']}"
+    return f"{LOOKS[record['verdict']][0]} {record['verdict']}{word}"
 
 
 def in_words(claim: Claim, found: Mapping, *, judged_only: bool = False) -> list[str]:
@@ -72,7 +83,8 @@ def markdown(table: pd.DataFrame, columns: Sequence[str] = ("id", "claim", "publ
         <BLANKLINE>
         1 reproduced
     """
-    shown = table[list(columns)].assign(verdict=[f"{LOOKS[name][0]} {name}" for name in table.verdict])
+    signs = [in_sign({"word": ""} | row._asdict()) for row in table.itertuples()]
+    shown = table[list(columns)].assign(verdict=signs)
     clean = lambda text: " ".join(str(text).split()).replace("|", "\\|")
     lines = [columns, ["---"] * len(columns), *(map(clean, row) for row in shown.itertuples(index=False))]
     counts = [f"{(table.verdict == name).sum()} {name}" for name in LOOKS if (table.verdict == name).any()]

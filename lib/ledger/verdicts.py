@@ -1,97 +1,153 @@
 """How a verdict is reached: one rule a kind of claim, fixed before any run. Pure functions of numbers.
 
-First each setting of a claim (a fraction, a noise level, an architecture) gets a *finding*:
+First each setting that the paper names (a fraction, a noise level, an architecture) gets a *finding*:
 
-    shown      as claimed
-    weaker     the direction holds, the published size does not
-    absent     not there, and we looked closely enough to say so
-    opposite   the other way round
-    open       too uncertain to say, or not measured
+    stronger      as claimed, and the interval lies wholly beyond the published size
+    as published  the interval lies wholly on the claimed side, and the value reaches the smallest size that counts
+    weaker        on the claimed side, with the value below that size or the whole interval short of the published one
+    absent        round zero (or chance), and too narrow to hold that size
+    reversed      wholly on the other side
+    open          round zero and wide enough to hold the size, or not measured
 
-by the rule of its kind (``difference``, ``trend``, ``correlation`` for correlations and shares, ``identity``,
-``cost``); then ``combine`` makes one verdict of them. ``side`` is the claimed direction: +1, −1, or 0 for a claim that
-something is *small*: then ``effect`` is the margin within which it must lie. ``effect`` is the published size, in the
-unit of the value, None where there is none. Intervals are ``(low, high)``, 95%.
+The first two are *shown*. Settings that we add stand beside these and neither rescue nor turn the verdict. Then
+``combine`` makes one verdict of the findings, and ``judge`` asks two things more. An interval must cover what another
+team would redraw (initializations, rows, test rows, architectures): a claim shown by one that leaves out any of these
+is *partly* reproduced. And a claim that fails accuses a paper: it is *not decided here* until a run has moved the most
+suspicious of our departures towards the published setting. Identities and theorems *hold* or *fail*, costs are
+*measured*; neither counts as a reproduction.
+
+``side`` is the claimed direction: +1, −1, or 0 for a claim that something is *small*: then ``size`` is the margin
+within which it must lie. Intervals are ``(low, high)``, 95%.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm, rankdata
 
 Interval = tuple[float, float]
-RULES = ("difference", "trend", "correlation", "share", "identity", "cost")
-FINDINGS = ("shown", "weaker", "absent", "opposite", "open")
-VERDICTS = ("reproduced", "partly", "not reproduced", "not decided here")
-THRESHOLD = {"identity": 1e-6, "cost": 1.0}  # of the other rules: 0 (a share says its own)
+RULES_VERSION = 2  # goes up where the same numbers may come to another verdict
+RULES = ("difference", "as good as", "trend", "correlation", "share", "identity", "cost")
+FINDINGS = ("stronger", "as published", "weaker", "absent", "reversed", "open")
+SHOWN = FINDINGS[:2]
+VERDICTS = ("reproduced", "partly", "not reproduced", "not decided here", "holds", "fails", "measured")
+COVERS = ("initializations", "rows", "test rows", "architectures")
+THRESHOLD = {"identity": 1e-6, "cost": 1.0}  # of the other rules: 0 (a share and an "as good as" say their own)
 DIRECT = ("trend", "ends")  # settings of a trend whose Spearman and end-to-end difference were measured themselves
 
 
-def combine(findings: Sequence[str]) -> str:
-    """One verdict from the findings of all settings that the claim names (those not measured are ``open``).
+class Judgement(NamedTuple):
+    """``word`` is the finding of most settings, the worse of two that are as many; ``reasons`` a reader must know."""
 
-    1. *not reproduced*, if any setting is opposite;
-    2. else *reproduced*, if at least two thirds are shown;
-    3. else *partly*, if any is shown or weaker;
-    4. else *not reproduced*, if at least two thirds are absent;
-    5. else *not decided here*.
+    verdict: str
+    word: str
+    findings: dict[str, str]
+    reasons: tuple[str, ...]
+
+
+def combine(findings: Sequence[str], *, every: bool = False) -> str:
+    """One verdict from the findings of all settings that the paper names (those not measured are ``open``).
+
+    1. *reproduced*, if at least two thirds are shown and none is reversed;
+    2. else *partly*, if at least a third are shown or weaker;
+    3. else *not reproduced*, if at least two thirds are absent or reversed;
+    4. else *not decided here*.
+
+    A claim of ``every`` setting is *reproduced* if all are shown, *not reproduced* if any is absent or reversed, else
+    *not decided here* while any is open, else *partly*.
 
     Example:
-        >>> combine(["shown", "shown", "open"]), combine(["shown", "absent"]), combine(["shown", "shown", "opposite"])
-        ('reproduced', 'partly', 'not reproduced')
+        >>> combine(["as published", "stronger", "open"]), combine(["weaker", "absent", "absent"])
+        ('reproduced', 'partly')
+        >>> combine(["as published", "stronger", "reversed"]), combine(["weaker", "absent"], every=True)
+        ('partly', 'not reproduced')
     """
     if not findings or set(findings) - set(FINDINGS):
         raise ValueError(f"findings must be some of {', '.join(FINDINGS)}, got {list(findings)}")
-    if "opposite" in findings:
-        return "not reproduced"
-    if 3 * findings.count("shown") >= 2 * len(findings):
+    count = lambda *names: sum(finding in names for finding in findings)
+    if every:
+        if count("absent", "reversed"):
+            return "not reproduced"
+        shown = count(*SHOWN) == len(findings)
+        return "reproduced" if shown else "not decided here" if count("open") else "partly"
+    if 3 * count(*SHOWN) >= 2 * len(findings) and not count("reversed"):
         return "reproduced"
-    if "shown" in findings or "weaker" in findings:
+    if 3 * count(*SHOWN, "weaker") >= len(findings):
         return "partly"
-    return "not reproduced" if 3 * findings.count("absent") >= 2 * len(findings) else "not decided here"
+    return "not reproduced" if 3 * count("absent", "reversed") >= 2 * len(findings) else "not decided here"
 
 
-def difference(interval: Interval, *, side: int, effect: float | None, threshold: float = 0.0) -> str:
-    """ "A beats B": where the interval of the difference lies.
+def qualify(verdict: str, lacks: Sequence[str], asked: bool) -> tuple[str, str]:
+    """What ``combine`` found, less what the interval ``lacks`` and what was not ``asked`` of us, and the reason."""
+    if verdict == "reproduced" and lacks:
+        return "partly", f"the interval leaves out {' and '.join(lacks)}"
+    if verdict == "not reproduced" and not asked:
+        return "not decided here", "no run has moved our setting towards the published one yet"
+    return verdict, ""
 
-    ``side`` ±1: *shown*, wholly on the claimed side of ``threshold``; *opposite*, wholly on the other; else (round
-    the threshold) *absent* if it is too narrow to hold ``effect``, *open* if it holds it or no size was published.
-    ``side`` 0: *shown*, wholly within ``threshold ± effect``; *opposite*, wholly outside; else *open*.
+
+def find(
+    value: float,
+    interval: Interval,
+    *,
+    side: int,
+    size: float | None,
+    effect: float | None = None,
+    band: Interval = (0.0, 0.0),
+) -> str:
+    """The finding on a difference, a correlation, a share, an AUROC or a ratio.
+
+    ``band`` is where chance puts it, ``(t, t)`` for a plain threshold t. Beyond the band on the other side it is
+    *reversed*. Beyond it on the claimed side it is *weaker* where the value falls short of ``size``, the smallest that
+    counts, or the whole interval of ``effect``, the published one; *stronger* where the whole interval lies beyond
+    ``effect``; else *as published*. Across an edge of the band it is *absent* where the interval ends short of
+    ``size``, else *open*. ``side`` 0: *as published* wholly within ``size`` of the band's middle, *reversed* wholly
+    outside, else *open*.
+
+    "As good as" is this rule with the allowed loss as band and no ``size``.
 
     Example:
-        >>> difference((0.2, 0.6), side=1, effect=0.5), difference((-0.1, 0.1), side=1, effect=0.5)
-        ('shown', 'absent')
+        >>> [find(v, (v - 0.1, v + 0.1), side=1, size=0.3, effect=0.4) for v in (0.6, 0.35, 0.2, 0.05, -0.3)]
+        ['stronger', 'as published', 'weaker', 'absent', 'reversed']
     """
     if side == 0:
-        return _small(interval, effect, threshold)
-    low, high = _turned(interval, side)
-    threshold = side * threshold
-    if low > threshold:
-        return "shown"
-    if high < threshold:
-        return "opposite"
-    return "absent" if effect is not None and high < side * effect else "open"
+        if size is None or size <= 0:
+            raise ValueError(f"size must be a margin above 0 where side is 0, got {size}")
+        low, high = (end - sum(band) / 2 for end in interval)
+        return "as published" if -size < low and high < size else "reversed" if low > size or high < -size else "open"
+    (low, high), (below, above) = _turned(interval, side), _turned(band, side)
+    if high < below:
+        return "reversed"
+    if low > above:
+        printed = -math.inf if effect is None else side * effect
+        if size is not None and (side * value < side * size or low < high < printed):
+            return "weaker"
+        return "stronger" if low > printed > -math.inf else "as published"
+    return "absent" if size is not None and high < side * size else "open"
 
 
-def trend(rho: Interval, ends: Interval, *, side: int, effect: float | None) -> str:
-    """ "It grows along the sweep": from the intervals of Spearman(effect, setting) and of last minus first.
+def trend(
+    rho: Interval, change: float, ends: Interval, *, side: int, size: float | None, effect: float | None = None
+) -> str:
+    """The finding on "it grows along the sweep": from the interval of Spearman(value, setting), and from ``change``,
+    last minus first, and its interval ``ends``.
 
-    *opposite*, if either lies wholly on the other side of 0; *shown*, if both lie wholly on the claimed side;
-    *weaker*, if only the ends do; else *absent* if the ends' interval is too narrow to hold ``effect``, the published
-    difference between the ends, else *open*. Side 0, a claim of flatness: the ends judged as a difference of side 0.
+    As ``find`` has it for the ends, but *reversed* if either lies wholly on the other side of 0, and at most *weaker*
+    where the order is not clear of 0. Side 0, a claim of flatness: that of the ends.
 
     Example:
-        >>> trend((0.8, 1.0), (0.1, 0.3), side=1, effect=0.2), trend((-0.2, 0.9), (0.1, 0.3), side=1, effect=0.2)
-        ('shown', 'weaker')
+        >>> [trend(rho, 0.2, (0.1, 0.3), side=1, size=0.15) for rho in ((0.8, 1.0), (-0.2, 0.9))]
+        ['as published', 'weaker']
     """
+    at_ends = find(change, ends, side=side, size=size, effect=effect)
     if side == 0:
-        return _small(ends, effect, 0.0)
-    change = difference(ends, side=side, effect=effect)
-    order = difference(rho, side=side, effect=None)
-    if "opposite" in (change, order):
-        return "opposite"
-    return change if change != "shown" or order == "shown" else "weaker"
+        return at_ends
+    order = find(sum(rho) / 2, rho, side=side, size=None)
+    if "reversed" in (at_ends, order):
+        return "reversed"
+    return "weaker" if at_ends in SHOWN and order == "open" else at_ends
 
 
 def sweep(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[float, Interval, Interval]:
@@ -112,115 +168,87 @@ def sweep(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[float
     values, bounds = np.asarray(values, float), np.asarray(intervals, float)
     half = (bounds[:, 1] - bounds[:, 0]) / 2
     noise = np.random.default_rng(0).standard_normal((4000, len(values))) * half / norm.ppf(0.975)
-    rho = _rank_correlation(values + noise)
+    low, high = np.quantile(_rank_correlation(values + noise), [0.025, 0.975])
     change, wide = values[-1] - values[0], math.hypot(half[0], half[-1])
-    low, high = np.quantile(rho, [0.025, 0.975])
     at_values = float(_rank_correlation(values[None])[0])
     return at_values, (float(low), float(high)), (float(change - wide), float(change + wide))
-
-
-def correlation(value: float, interval: Interval, *, side: int, effect: float | None, null: Interval) -> str:
-    """A correlation, a share or an AUROC, against the published one and the band of chance.
-
-    ``side`` ±1, with ``null`` the band in which chance puts it: *opposite*, if the interval lies wholly beyond the
-    band on the other side. If it lies wholly beyond it on the claimed side: *shown*, where it reaches the published
-    ``effect`` or passes it (or none was published), else *weaker*. If it overlaps the band: *absent*, where it lies
-    wholly within it, or falls short of ``effect`` with the value itself within the band; else *open*.
-    ``side`` 0: *shown*, wholly within ``effect`` of the band's middle; *opposite*, wholly outside; else *open*.
-
-    Example:
-        >>> [correlation(0.3, (0.2, 0.4), side=1, effect=published, null=(-0.1, 0.1)) for published in (0.35, 0.6)]
-        ['shown', 'weaker']
-    """
-    if side == 0:
-        return _small(interval, effect, sum(null) / 2)
-    (low, high), (below, above) = _turned(interval, side), _turned(null, side)
-    if high < below:
-        return "opposite"
-    if low > above:
-        return "shown" if effect is None or high >= side * effect else "weaker"
-    if low >= below and high <= above:
-        return "absent"
-    return "absent" if effect is not None and high < side * effect and side * value <= above else "open"
-
-
-def identity(error: float, *, threshold: float = 1e-6) -> str:
-    """An identity or an algorithm: *shown*, if the largest relative error is below ``threshold``; else *opposite*."""
-    return "shown" if 0 <= error < threshold else "opposite"
-
-
-def cost(ratio: float, interval: Interval | None, *, side: int, effect: float | None, threshold: float = 1.0) -> str:
-    """A ratio of costs in one run on one machine.
-
-    *shown*, if it (or its interval) reaches ``effect``, or lies beyond 1 where none was published; *weaker*, if only
-    the direction holds; else *absent*.
-    """
-    reach = max(_turned(interval or (ratio, ratio), side))
-    if side * ratio <= side * threshold:
-        return "absent"
-    return "shown" if effect is None or reach >= side * effect else "weaker"
 
 
 def judge(
     rule: str,
     value: Mapping[str, float | None],
     interval: Mapping[str, Interval],
-    null: Mapping[str, Interval],
+    null: Mapping[str, Interval] | None = None,
     *,
     settings: Sequence[str],
     side: Mapping[str, int],
+    size: Mapping[str, float | None],
     effect: Mapping[str, float | None],
     threshold: Mapping[str, float],
-) -> tuple[str, dict[str, str]]:
-    """The verdict on a claim and the finding at each of its ``settings``; all mappings are by setting.
+    every: bool = False,
+    lacks: Sequence[str] = (),
+    asked: bool = True,
+) -> Judgement:
+    """The judgement of a claim; all mappings are by setting.
 
-    A setting without a value is *open*. A trend has one finding, for all its settings: from those named ``trend`` and
-    ``ends`` where these are its settings, else from ``sweep`` in the order of ``settings``. An identity is reproduced
-    only if shown at every setting, and not decided while one is open. No value at all: not decided here.
+    A trend has one finding, for all its settings: from those named ``trend`` and ``ends`` where these are its
+    settings, else from ``sweep`` in the order of ``settings``.
+
+    Args:
+        null: band of chance, where it is not the threshold.
+        size: the smallest size that counts; ``effect`` the published one (None where none was, or where ours counts).
+        every: whether the claim is of all its settings.
+        lacks: what the interval should cover and does not.
+        asked: whether a failure was met by the run that asks "is it us?".
     """
     there = [s for s in settings if value.get(s) is not None]
-    if not there:
-        return "not decided here", dict.fromkeys(settings, "open")
     if rule == "trend":
-        finding, first = "open", settings[0]
-        sized = {"side": side[first], "effect": effect[settings[-1]]}
-        if set(settings) == set(DIRECT):
-            if set(there) == set(DIRECT):
-                finding = trend(interval["trend"], interval["ends"], **sized)
-        elif len(there) >= 3:
-            finding = trend(*sweep([value[s] for s in there], [interval[s] for s in there])[1:], **sized)
-        return combine([finding]), dict.fromkeys(settings, finding)
-    find = {
-        "difference": lambda s: difference(interval[s], side=side[s], effect=effect[s], threshold=threshold[s]),
-        "correlation": lambda s: correlation(value[s], interval[s], side=side[s], effect=effect[s], null=null[s]),
-        "identity": lambda s: identity(value[s], threshold=threshold[s]),
-        "cost": lambda s: cost(value[s], interval.get(s), side=side[s], effect=effect[s], threshold=threshold[s]),
-    }
-    find["share"] = find["correlation"]
-    findings = {s: find[rule](s) if s in there else "open" for s in settings}
-    if rule == "identity" and "open" in findings.values() and "opposite" not in findings.values():
-        return "not decided here", findings
-    return combine(list(findings.values())), findings
+        findings = dict.fromkeys(settings, _trend(value, interval, settings, side, size, effect, there))
+    else:
+        findings = dict.fromkeys(settings, "open")
+        for s in there:
+            if rule == "identity":
+                findings[s] = "as published" if 0 <= value[s] < threshold[s] else "reversed"
+                continue
+            band = (null or {}).get(s, (threshold[s], threshold[s]))
+            ends = interval[s] if rule != "cost" else interval.get(s, (value[s], value[s]))
+            findings[s] = find(value[s], ends, side=side[s], size=size[s], effect=effect[s], band=band)
+    seen = [*findings.values()][: 1 if rule == "trend" else None]
+    verdict, reasons = combine(seen, every=every), []
+    counted = {"not reproduced": ("absent", "reversed"), "reproduced": SHOWN}.get(verdict, FINDINGS)
+    word = max(counted, key=lambda name: (seen.count(name), FINDINGS.index(name)))
+    if rule == "cost":
+        verdict = "measured" if there else "not decided here"
+    elif rule == "identity":
+        verdict = "fails" if "reversed" in seen else "not decided here" if "open" in seen else "holds"
+    else:
+        verdict, reason = qualify(verdict, lacks, asked)
+        reasons += [reason] if reason else []
+    if verdict in ("partly", "measured") and (turned := [s for s in settings if s and findings[s] == "reversed"]):
+        reasons.append(f"reversed at {'; '.join(turned)}")
+    return Judgement(verdict, word, findings, tuple(reasons))
 
 
-def runs_needed(interval: Interval, effect: float, chance: float) -> float:
-    """How many times as many runs would decide an open setting: the half-width must fall to half of |effect − chance|.
+def runs_needed(interval: Interval, size: float, chance: float) -> float:
+    """How many times as many runs would decide an open setting: the half-width must fall to half of |size − chance|.
 
     Example:
-        >>> runs_needed((-1.0, 1.0), effect=0.5, chance=0.0)
+        >>> runs_needed((-1.0, 1.0), size=0.5, chance=0.0)
         16.0
     """
-    gap = abs(effect - chance)
+    gap = abs(size - chance)
     return math.inf if gap == 0 else ((interval[1] - interval[0]) / gap) ** 2
 
 
-def _small(interval: Interval, margin: float | None, centre: float) -> str:
-    if margin is None or margin <= 0:
-        raise ValueError(f"effect must be a margin above 0 where side is 0, got {margin}")
-    low, high = interval[0] - centre, interval[1] - centre
-    if -margin < low and high < margin:
-        return "shown"
-    return "opposite" if low > margin or high < -margin else "open"
+def _trend(value, interval, settings, side, size, effect, there) -> str:
+    sized = {"side": side[settings[0]], "size": size[settings[-1]], "effect": effect[settings[-1]]}
+    if set(settings) == set(DIRECT):
+        both = set(there) == set(DIRECT)
+        return trend(interval["trend"], value["ends"], interval["ends"], **sized) if both else "open"
+    if len(there) < 3:
+        return "open"
+    _, rho, ends = sweep([value[s] for s in there], [interval[s] for s in there])
+    return trend(rho, value[there[-1]] - value[there[0]], ends, **sized)
 
 
 def _turned(interval: Interval, side: int) -> Interval:

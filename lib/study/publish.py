@@ -22,7 +22,7 @@ import pandas as pd
 from nbformat import NotebookNode
 
 from lib.ledger.ledger import read_records, summary
-from lib.ledger.tables import LOOKS, in_digits, markdown
+from lib.ledger.tables import LEGEND, LOOKS, in_digits, in_sign, markdown
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook, Run
 
@@ -30,11 +30,19 @@ BEGIN, END = "<!-- verdicts of all papers -->", "<!-- end of verdicts of all pap
 OF_THE_RUN = ("profile", "versions")  # what a record says of its run and not of its result
 RESULTS = """# Results
 
-Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. `notebooks/claims.yaml` \
-states each claim and its criterion; the intervals are 95%. The last column leads to the notebook, and names its \
-section with the experiment. Written by `./run_all.sh --save` from `notebooks/verdicts/laptop`.
+Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. *Holds* is for \
+identities and theorems, *measured* for costs; neither counts as a reproduction. `notebooks/claims.yaml` states each \
+claim and its criterion, `lib/ledger/verdicts.py` the rules; the intervals are 95%. By setting: {legend}. The last \
+column leads to the notebook, and names its section with the experiment. Written by `./run_all.sh --save` from \
+`notebooks/verdicts/laptop`.
 
 {counts}
+"""
+CHANGED = """## Verdicts that changed
+
+What an earlier state of the study said, by laxer rules (`notebooks/verdicts/earlier.json`), and why it is another now.
+
+{table}
 """
 
 
@@ -78,11 +86,13 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None =
     table = summary(records, repo / "notebooks" / "claims.yaml")
     counts = count_by_paper(table)
     signs = " · ".join(f"{sign} {verdict}" for verdict, (sign, _) in LOOKS.items() if verdict in counts)
-    results = [RESULTS.format(signs=signs, counts=counts)]
+    results = [RESULTS.format(signs=signs, counts=counts, legend=LEGEND)]
     for notebook in notebooks.find(repo / "notebooks"):
         claims = table[table.notebook == notebook.number]
         if len(claims):
-            results.append(f"## {notebook.title}\n\n{evidence_table(notebook, claims)}\n")
+            results.append(f"## {notebook.title}\n\n{evidence_table(notebook, claims)}\n{is_it_us(claims)}")
+    if (earlier := repo / "notebooks" / "verdicts" / "earlier.json").exists():
+        results.append(CHANGED.format(table=changed(table, json.loads(earlier.read_text("utf8")))))
     texts = {repo / "RESULTS.md": "\n".join(results)}
     texts[repo / "README.md"] = put_counts(quote((repo / "README.md").read_text("utf8"), records), counts)
     if (report := repo / "REPRODUCIBILITY.md").exists():
@@ -102,6 +112,28 @@ def evidence_table(notebook: Notebook, claims: pd.DataFrame) -> str:
     place = {name: f"[{sections[cell]}](notebooks/{notebook.name}.ipynb)" for name, cell in cell_of.items()}
     columns = ("id", "claim", "published", "ours", "verdict", "evidence in section")
     return markdown(claims.assign(**{columns[-1]: claims.id.map(lambda name: place.get(name, ""))}), columns)
+
+
+def is_it_us(claims: pd.DataFrame) -> str:
+    """For each claim that is not plainly reproduced: where our setting departs, and what a run nearer to it gave."""
+    lines = []
+    for row in claims[claims.verdict.isin(["partly", "not reproduced", "not decided here"])].itertuples():
+        said = [f"{word}: {text}." for word, text in (("departs", row.departs), ("moved", row.moved)) if text]
+        said += [f"{text}." for text in (row.note, row.reasons) if text]
+        lines += [f"- `{row.id}`: {' '.join(said)}"] if said else []
+    return "\n".join(["", "Is it us?", "", *lines, ""]) if lines else ""
+
+
+def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
+    """The claims whose verdict is not the earlier one, with both and the reason, as a table."""
+    lines = [["claim", "before", "now", "because"], ["---"] * 4]
+    for row in table.itertuples():
+        if earlier.get(row.id, row.verdict) != row.verdict:
+            why = [row.word] if row.word in ("weaker", "absent", "reversed") else []
+            why += [reason for reason in row.reasons.split("; ") if reason and not reason.startswith("not judged")]
+            why = "; ".join(why) or {"partly": "as published in some settings"}.get(row.verdict, "the rule is another")
+            lines.append([f"`{row.id}`", earlier[row.id], in_sign(row._asdict()), why.replace("|", "\\|")])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def evidence(notebook: NotebookNode, claims: Sequence[str]) -> dict[str, str]:

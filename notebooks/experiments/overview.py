@@ -1,6 +1,5 @@
 """The study on one page: what all scores say of one picture, and what came of all claims (notebook 00)."""
 
-import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 
 from lib.data.datasets import Dataset
 from lib.ledger.ledger import VERDICTS, read_records, summary
 from lib.ledger.tables import LOOKS
-from lib.store import results_folder
 from lib.study import notebooks
 from lib.study.notebooks import REPO
 
-HATCHES = ("", "//", "..", "xx", "")  # beside the colours, for grey
+HATCHES = ("", "//", "..", "xx", "", "--", "\\\\", "")  # beside the colours, for grey
 
 
 def verdict_counts(records: str | Path = VERDICTS / "laptop") -> pd.DataFrame:
@@ -37,30 +34,6 @@ def verdict_counts(records: str | Path = VERDICTS / "laptop") -> pd.DataFrame:
     return pd.crosstab(notebook, table.verdict).reindex(columns=shown, fill_value=0)
 
 
-def verdict_list(profile: str, records: str | Path = VERDICTS / "laptop") -> Styler:
-    """Every claim with its notebook, the verdict of the committed run, and that of a run of one's own, if there is one.
-
-    Args:
-        profile: whose claims files under the results folder are looked up for the last column.
-        records: a folder of ``NN.json``, for the committed verdicts.
-    """
-    table = summary(read_records(records))
-    table["own"] = summary(read_records(results_folder(profile) / "claims")).verdict
-    names = {notebook.number: notebook.name for notebook in notebooks.find(REPO / "notebooks")}
-    rows = []
-    for claim in table.itertuples():
-        file = names.get(claim.notebook)
-        link = f'<a href="{file}.ipynb">{claim.notebook}</a>' if file else claim.notebook
-        rows.append({
-            "claim": f"<code>{claim.id}</code> {_text(claim.claim)}", "paper": _text(claim.paper), "evidence": link,
-            "verdict": _marked(claim.verdict), "your run": _marked(claim.own),
-        })  # fmt: skip
-    colour = lambda text: f"background-color: {LOOKS[text[2:]][1]}; color: #000000"
-    look = [{"selector": "td, th", "props": "text-align: left; vertical-align: top; font-size: 85%"}]
-    styled = pd.DataFrame(rows).style.hide(axis="index").set_uuid("overview").set_table_styles(look)
-    return styled.map(colour, subset=["verdict", "your run"])
-
-
 def chart(counts: pd.DataFrame) -> Figure:
     """The counts as bars, a notebook a bar, in the colours and order of the verdicts."""
     fig, ax = plt.subplots(figsize=(8, 0.45 * len(counts) + 1))
@@ -74,7 +47,7 @@ def chart(counts: pd.DataFrame) -> Figure:
         left += width
     ax.invert_yaxis()
     ax.set(xlabel="claims")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.2), ncols=len(counts.columns))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.3), ncols=4)
     return fig
 
 
@@ -104,11 +77,3 @@ def score_card(images: Dataset, chosen: Mapping[str, int], percentile: pd.DataFr
         right.tick_params(axis="x", labelbottom=row == list(chosen.values())[-1], labelsize=8, rotation=20)
     axes[0, 1].set_title("percentile among all rows", loc="right", fontsize=9)
     return fig
-
-
-def _marked(verdict: str) -> str:
-    return f"{LOOKS[verdict][0]} {verdict}"
-
-
-def _text(text: str) -> str:
-    return html.escape(text).replace("$", "&#36;")  # a notebook would read $…$ as mathematics

@@ -1,32 +1,30 @@
 import itertools
 
+import numpy as np
 import pytest
 
 from lib.ledger import verdicts
-from lib.ledger.verdicts import (
-    FINDINGS,
-    combine,
-    correlation,
-    cost,
-    difference,
-    identity,
-    judge,
-    runs_needed,
-    sweep,
-    trend,
-)
+from lib.ledger.claims import load_claims
+from lib.ledger.ledger import VERDICTS, read_records
+from lib.ledger.verdicts import COVERS, DIRECT, FINDINGS, SHOWN, combine, find, judge, runs_needed, sweep, trend
 
 # One row a region of the number line; every rule must be symmetric in the claimed side.
 
-DIFFERENCE = [  # interval, effect, finding for a claim above 0
-    ((0.1, 0.3), 0.5, "shown"),  # smaller than published is still on the claimed side
-    ((0.1, 0.9), None, "shown"),
-    ((-0.3, -0.1), 0.5, "opposite"),
-    ((-0.1, 0.4), 0.5, "absent"),  # too narrow to hold the published size
-    ((-0.1, 0.5), 0.5, "open"),  # holds it
-    ((-0.9, 0.1), None, "open"),  # no size to hold
-    ((0.0, 0.4), 0.5, "absent"),  # touching is not clear
-    ((-0.4, 0.0), 0.5, "absent"),
+REGIONS = [  # value, interval, smallest size, published, band of chance, finding for a claim above chance
+    (0.6, (0.5, 0.7), 0.5, 0.65, (-0.1, 0.1), "as published"),
+    (0.8, (0.7, 0.9), 0.5, 0.65, (-0.1, 0.1), "stronger"),
+    (0.8, (0.7, 0.9), 0.5, None, (-0.1, 0.1), "as published"),  # nothing printed to pass
+    (0.55, (0.5, 0.6), 0.5, 0.65, (-0.1, 0.1), "weaker"),  # enough to count, and surely less than published
+    (0.4, (0.3, 0.7), 0.5, 0.65, (-0.1, 0.1), "weaker"),  # an upper end that reaches the size is not enough
+    (0.4, (0.3, 0.5), None, None, (-0.1, 0.1), "as published"),  # any size counts
+    (-0.4, (-0.5, -0.3), 0.5, 0.65, (-0.1, 0.1), "reversed"),
+    (0.02, (-0.05, 0.08), 0.5, 0.65, (-0.1, 0.1), "absent"),
+    (0.2, (0.05, 0.35), 0.5, 0.65, (-0.1, 0.1), "absent"),  # off the band, not clear of it, short of the size
+    (0.3, (-0.2, 0.7), 0.5, 0.65, (-0.1, 0.1), "open"),  # holds both chance and the size
+    (0.3, (-0.2, 0.7), None, None, (-0.1, 0.1), "open"),
+    (0.2, (0.1, 0.3), 0.5, 0.65, (-0.1, 0.1), "absent"),  # touching is not clear
+    (0.3, (0.1, 0.5), 0.2, 0.2, (0.0, 0.0), "as published"),  # a difference: chance is a point
+    (0.1, (0.05, 0.15), 0.2, 0.2, (0.0, 0.0), "weaker"),
 ]
 
 
@@ -34,84 +32,54 @@ def turned(interval):
     return tuple(sorted(-end for end in interval))
 
 
-@pytest.mark.parametrize(("interval", "effect", "finding"), DIFFERENCE)
-def test_difference(interval, effect, finding):
-    minus = None if effect is None else -effect
-    assert difference(interval, side=1, effect=effect) == finding
-    assert difference(turned(interval), side=-1, effect=minus) == finding
-    moved = tuple(end - 2 for end in interval)
-    assert difference(moved, side=1, effect=None if effect is None else effect - 2, threshold=-2) == finding
+@pytest.mark.parametrize(("value", "interval", "size", "effect", "band", "finding"), REGIONS)
+def test_a_finding(value, interval, size, effect, band, finding):
+    minus, moved = (lambda x: None if x is None else -x), lambda x: None if x is None else x - 2
+    assert find(value, interval, side=1, size=size, effect=effect, band=band) == finding
+    assert find(-value, turned(interval), side=-1, size=minus(size), effect=minus(effect), band=turned(band)) == finding
+    low = {"size": moved(size), "effect": moved(effect), "band": tuple(map(moved, band))}
+    assert find(value - 2, tuple(map(moved, interval)), side=1, **low) == finding
 
 
 @pytest.mark.parametrize(
     ("interval", "finding"),
-    [
-        ((-0.4, 0.4), "shown"),
-        ((0.1, 0.4), "shown"),
-        ((-0.6, 0.1), "open"),
-        ((0.6, 0.9), "opposite"),
-        ((-2, -1), "opposite"),
-    ],
+    [((-0.4, 0.4), "as published"), ((0.1, 0.4), "as published"), ((-0.6, 0.1), "open"), ((-2, -1), "reversed")],
 )
 def test_a_claim_of_smallness(interval, finding):
-    assert difference(interval, side=0, effect=0.5) == finding
-    assert difference(turned(interval), side=0, effect=0.5) == finding
-    assert correlation(0, interval, side=0, effect=0.5, null=(-0.1, 0.1)) == finding
-    assert trend((-1, 1), interval, side=0, effect=0.5) == finding
-    assert difference(tuple(end + 3 for end in interval), side=0, effect=0.5, threshold=3) == finding
-
-
-def test_smallness_needs_a_margin():
+    for ends in (interval, turned(interval)):
+        assert find(0, ends, side=0, size=0.5) == finding
+        assert find(0, ends, side=0, size=0.5, band=(-0.1, 0.1)) == finding
+        assert trend((-1, 1), 0, ends, side=0, size=0.5) == finding
     for margin in (None, 0, -1):
-        with pytest.raises(ValueError, match="effect must be a margin above 0 where side is 0"):
-            difference((0, 1), side=0, effect=margin)
-
-
-CORRELATION = [  # value, interval, published, null band, finding for a claim above chance
-    (0.6, (0.5, 0.7), 0.65, (-0.1, 0.1), "shown"),  # reaches
-    (0.8, (0.7, 0.9), 0.65, (-0.1, 0.1), "shown"),  # beyond
-    (0.4, (0.3, 0.5), 0.65, (-0.1, 0.1), "weaker"),  # clear of chance, short of the published
-    (0.4, (0.3, 0.5), None, (-0.1, 0.1), "shown"),  # nothing published to reach
-    (-0.4, (-0.5, -0.3), 0.65, (-0.1, 0.1), "opposite"),
-    (0.02, (-0.05, 0.08), 0.65, (-0.1, 0.1), "absent"),  # inside the band
-    (0.05, (-0.2, 0.3), 0.65, (-0.1, 0.1), "absent"),  # value inside the band, published excluded
-    (-0.1, (-0.3, 0.05), 0.65, (-0.1, 0.1), "absent"),
-    (0.2, (0.05, 0.35), 0.65, (-0.1, 0.1), "open"),  # off the band, not clear of it
-    (0.3, (-0.2, 0.7), 0.65, (-0.1, 0.1), "open"),  # holds both chance and the published
-    (0.3, (-0.2, 0.7), None, (-0.1, 0.1), "open"),
-]
-
-
-@pytest.mark.parametrize(("value", "interval", "effect", "null", "finding"), CORRELATION)
-def test_correlation(value, interval, effect, null, finding):
-    assert correlation(value, interval, side=1, effect=effect, null=null) == finding
-    minus = None if effect is None else -effect
-    assert correlation(-value, turned(interval), side=-1, effect=minus, null=turned(null)) == finding
-
-
-def test_a_share_against_chance():
-    assert correlation(0.9, (0.88, 0.92), side=1, effect=0.898, null=(0.5, 0.5)) == "shown"
-    assert correlation(0.7, (0.68, 0.72), side=1, effect=0.898, null=(0.5, 0.5)) == "weaker"
-    assert correlation(0.4, (0.38, 0.42), side=1, effect=0.898, null=(0.5, 0.5)) == "opposite"
+        with pytest.raises(ValueError, match="size must be a margin above 0 where side is 0"):
+            find(0, interval, side=0, size=margin)
 
 
 @pytest.mark.parametrize(
-    ("rho", "ends", "effect", "finding"),
+    ("interval", "finding"),
+    [((-0.5, 0.5), "as published"), ((0.5, 1), "stronger"), ((-1.5, 0.5), "open"), ((-3, -1.2), "reversed")],
+)
+def test_as_good_as_is_not_refuted_by_better(interval, finding):
+    assert find(sum(interval) / 2, interval, side=1, size=None, effect=0, band=(-1, -1)) == finding
+
+
+@pytest.mark.parametrize(
+    ("rho", "ends", "size", "finding"),
     [
-        ((0.5, 1.0), (0.1, 0.3), 0.2, "shown"),
-        ((-0.2, 0.9), (0.1, 0.3), 0.2, "weaker"),  # the ends differ only
+        ((0.5, 1.0), (0.1, 0.3), 0.2, "as published"),
+        ((0.5, 1.0), (0.1, 0.3), 0.25, "weaker"),
+        ((-0.2, 0.9), (0.1, 0.3), 0.2, "weaker"),  # the ends differ, the order is not clear
         ((-0.5, 0.5), (-0.1, 0.1), 0.2, "absent"),  # flat, and narrower than the claim
         ((0.5, 1.0), (-0.1, 0.1), 0.2, "absent"),
         ((-0.5, 0.5), (-0.1, 0.3), 0.2, "open"),
-        ((-0.5, 0.5), (-0.1, 0.1), None, "open"),
-        ((-1.0, -0.5), (-0.3, -0.1), 0.2, "opposite"),
-        ((-0.5, 0.5), (-0.3, -0.1), 0.2, "opposite"),
-        ((-1.0, -0.5), (0.1, 0.3), 0.2, "opposite"),
+        ((-1.0, -0.5), (-0.3, -0.1), 0.2, "reversed"),
+        ((-0.5, 0.5), (-0.3, -0.1), 0.2, "reversed"),
+        ((-1.0, -0.5), (0.1, 0.3), 0.2, "reversed"),
     ],
 )
-def test_trend(rho, ends, effect, finding):
-    assert trend(rho, ends, side=1, effect=effect) == finding
-    assert trend(turned(rho), turned(ends), side=-1, effect=None if effect is None else -effect) == finding
+def test_trend(rho, ends, size, finding):
+    assert trend(rho, sum(ends) / 2, ends, side=1, size=size) == finding
+    assert trend(turned(rho), -sum(ends) / 2, turned(ends), side=-1, size=-size) == finding
 
 
 def test_sweep_of_exact_values_is_exact():
@@ -128,105 +96,190 @@ def test_sweep_of_noise_covers_everything_and_the_ends_add_in_quadrature():
         sweep([1, 2], [(1, 1), (2, 2)])
 
 
-def test_identity():
-    assert [identity(e) for e in (0, 9e-7, 1e-6, 1, -1e-9)] == ["shown", "shown", "opposite", "opposite", "opposite"]
-
-
-def test_cost():
-    assert cost(31, None, side=1, effect=30) == "shown"
-    assert cost(12, None, side=1, effect=30) == "weaker"
-    assert cost(28, (25, 31), side=1, effect=30) == "shown"
-    assert cost(0.9, None, side=1, effect=30) == cost(1, None, side=1, effect=None) == "absent"
-    assert cost(1.1, None, side=1, effect=None) == "shown"
-    assert [cost(r, None, side=-1, effect=0.5) for r in (0.4, 0.8, 1.2)] == ["shown", "weaker", "absent"]
-
-
 # From findings to a verdict
 
+ORDER = ["not reproduced", "not decided here", "partly", "reproduced"]
 
-def by_the_table(findings):
+
+def by_the_table(findings, every):
     """The rule for several settings, said again and in another way."""
-    count = {f: findings.count(f) / len(findings) for f in FINDINGS}
-    if count["opposite"]:
-        return "not reproduced"
-    if round(3 * len(findings) * count["shown"]) >= 2 * len(findings):
+    part = {f: findings.count(f) / len(findings) for f in FINDINGS}
+    shown, failed = part["stronger"] + part["as published"], part["absent"] + part["reversed"]
+    if every:
+        if failed:
+            return "not reproduced"
+        return "reproduced" if shown > 0.999 else "not decided here" if part["open"] else "partly"
+    if shown > 0.666 and part["reversed"] == 0:
         return "reproduced"
-    if count["shown"] + count["weaker"]:
-        return "partly"
-    return "not reproduced" if round(3 * len(findings) * count["absent"]) >= 2 * len(findings) else "not decided here"
+    return "partly" if shown + part["weaker"] > 0.333 else "not reproduced" if failed > 0.666 else "not decided here"
 
 
-def test_combine_over_all_findings_of_up_to_four_settings():
+@pytest.mark.parametrize("every", [False, True])
+def test_combine_over_all_findings_of_up_to_four_settings(every):
     for n in (1, 2, 3, 4):
         for findings in itertools.product(FINDINGS, repeat=n):
-            assert combine(findings) == by_the_table(findings) == combine(findings[::-1])
+            assert combine(findings, every=every) == by_the_table(findings, every)
+            assert combine(findings, every=every) == combine(findings[::-1], every=every)
 
 
 def test_better_findings_never_make_a_worse_verdict():
-    order = ["not reproduced", "not decided here", "partly", "reproduced"]
-    better = [("opposite", "absent"), ("absent", "open"), ("open", "weaker"), ("weaker", "shown")]
+    better = [("absent", "open"), ("open", "weaker"), ("weaker", "as published"), ("as published", "stronger")]
     for rest in itertools.product(FINDINGS, repeat=3):
-        for worse, improved in better:
-            assert order.index(combine((*rest, worse))) <= order.index(combine((*rest, improved)))
+        for worse, improved in [*better, ("reversed", "absent")]:
+            assert ORDER.index(combine((*rest, worse))) <= ORDER.index(combine((*rest, improved)))
 
 
 def test_combine_names_what_it_does_not_know():
     for wrong in ([], ["good"]):
-        with pytest.raises(ValueError, match="findings must be some of shown, weaker, absent, opposite, open"):
+        with pytest.raises(ValueError, match="findings must be some of stronger, as published, weaker, absent"):
             combine(wrong)
 
 
-def judged(rule, value, interval=None, *, settings, side=1, effect=None, threshold=0.0, null=None):
+def judged(rule, value, interval=None, *, settings, side=1, size=None, effect=None, threshold=0.0, **how):
     fill = lambda x: x if isinstance(x, dict) else dict.fromkeys(settings, x)
     interval = interval or {s: (v - 0.1, v + 0.1) for s, v in value.items() if v is not None}
-    return judge(rule, value, interval, null or dict.fromkeys(settings, (0, 0)), settings=settings,
-                 side=fill(side), effect=fill(effect), threshold=fill(threshold))  # fmt: skip
+    return judge(rule, value, interval, settings=settings, side=fill(side), size=fill(size), effect=fill(effect),
+                 threshold=fill(threshold), **how)  # fmt: skip
 
 
 def test_settings_that_were_not_measured_are_open():
-    assert judged("difference", {"a": 1, "b": 1}, settings=("a", "b", "c")) == (
-        "reproduced", {"a": "shown", "b": "shown", "c": "open"})  # fmt: skip
-    assert judged("difference", {"a": 1, "b": None}, settings=("a", "b"))[0] == "partly"
-    assert judged("difference", {}, settings=("a", "b"))[0] == "not decided here"
-    assert judged("difference", {"a": 1, "z": -5}, settings=("a",)) == ("reproduced", {"a": "shown"})
+    three = judged("difference", {"a": 1, "b": 1}, settings=("a", "b", "c"))
+    assert three.verdict == "reproduced" and three.findings == {"a": "as published", "b": "as published", "c": "open"}
+    assert judged("difference", {"a": 1, "b": None}, settings=("a", "b")).verdict == "partly"
+    assert judged("difference", {}, settings=("a", "b")).verdict == "not decided here"
+    assert judged("difference", {"a": 1, "z": -5}, settings=("a",)).findings == {"a": "as published"}
 
 
-def test_side_effect_and_threshold_may_differ_by_setting():
-    verdict, findings = judged(
+def test_side_size_and_threshold_may_differ_by_setting():
+    found = judged(
         "difference", {"a": 1, "b": -1, "c": 0.5}, settings=("a", "b", "c"), side={"a": 1, "b": -1, "c": 1},
-        effect={"a": 1, "b": -1, "c": 2}, threshold={"a": 0, "b": 0, "c": 0.5},
+        size={"a": 1, "b": -1, "c": 2}, threshold={"a": 0, "b": 0, "c": 0.5},
     )  # fmt: skip
-    assert findings == {"a": "shown", "b": "shown", "c": "absent"} and verdict == "reproduced"
+    assert found.findings == {"a": "as published", "b": "as published", "c": "absent"}
+    assert (found.verdict, found.word) == ("reproduced", "as published")
 
 
-def test_an_identity_must_hold_everywhere():
-    one = lambda value, settings: judged("identity", value, settings=settings, threshold=1e-6)[0]
-    assert one({"a": 1e-9, "b": 1e-8}, ("a", "b")) == "reproduced"
+def test_what_the_interval_leaves_out_makes_it_partly():
+    found = judged("difference", {"": 1}, settings=("",), lacks=["rows", "test rows"])
+    assert (found.verdict, found.word) == ("partly", "as published")
+    assert found.reasons == ("the interval leaves out rows and test rows",)
+    assert judged("difference", {"": -1}, settings=("",), lacks=["rows"]).verdict == "not reproduced"
+
+
+def test_a_failure_accuses_only_once_it_was_asked_whether_it_is_ours():
+    found = judged("difference", {"": -1}, settings=("",), asked=False)
+    assert (found.verdict, found.word) == ("not decided here", "reversed") and "no run has moved" in found.reasons[0]
+    assert judged("difference", {"": -1}, settings=("",), asked=True).verdict == "not reproduced"
+    assert judged("difference", {"": 1}, settings=("",), asked=False).verdict == "reproduced"
+
+
+def test_a_mixed_result_says_what_is_reversed():
+    found = judged("difference", {"a": 1, "b": 1, "c": -1}, settings=("a", "b", "c"))
+    assert (found.verdict, found.word, found.reasons) == ("partly", "as published", ("reversed at c",))
+    every = judged("difference", {"a": 1, "b": 1, "c": -1}, settings=("a", "b", "c"), every=True)
+    assert (every.verdict, every.word) == ("not reproduced", "reversed")
+
+
+def test_identities_hold_or_fail_everywhere():
+    one = lambda value, settings: judged("identity", value, settings=settings, threshold=1e-6).verdict
+    assert one({"a": 1e-9, "b": 0}, ("a", "b")) == "holds"
     assert one({"a": 1e-9, "b": 1e-8}, ("a", "b", "c")) == "not decided here"
-    assert one({"a": 1e-9, "b": 1e-3}, ("a", "b", "c")) == "not reproduced"
+    assert one({"a": 1e-9, "b": 1e-6}, ("a", "b", "c")) == one({"a": -1e-9}, ("a",)) == "fails"
+
+
+def test_costs_are_measured_and_can_be_reversed():
+    one = lambda ratio, **how: judged("cost", {"": ratio}, {"": (ratio, ratio)}, settings=("",), threshold=1.0, **how)
+    assert [one(r, size=20, effect=30).word for r in (31, 28, 12, 1, 0.5)] == [
+        "stronger", "as published", "weaker", "absent", "reversed"]  # fmt: skip
+    assert {one(r, size=20).verdict for r in (31, 12, 0.5)} == {"measured"}
+    assert [one(r, side=-1, size=0.6).word for r in (0.4, 0.8, 1.2)] == ["as published", "weaker", "reversed"]
+    assert judged("cost", {}, settings=("",), threshold=1.0).verdict == "not decided here"
 
 
 def test_a_trend_by_sweep_and_by_its_own_spearman():
     settings = ("1", "2", "4", "8")
     rising = {"1": 0.0, "2": 1.0, "4": 2.0, "8": 3.0}
-    assert judged("trend", rising, settings=settings, effect=3)[0] == "reproduced"
-    assert judged("trend", rising, settings=settings, side=-1)[0] == "not reproduced"
-    assert judged("trend", {"1": 0.0, "8": 3.0}, settings=settings)[0] == "not decided here"
+    assert judged("trend", rising, settings=settings, size=3).verdict == "reproduced"
+    assert judged("trend", rising, settings=settings, size=4).verdict == "partly"
+    assert judged("trend", rising, settings=settings, side=-1).verdict == "not reproduced"
+    assert judged("trend", {"1": 0.0, "8": 3.0}, settings=settings).verdict == "not decided here"
     direct = {"trend": 0.9, "ends": 0.4}
-    assert judged("trend", direct, settings=("trend", "ends"))[0] == "reproduced"
-    assert judged("trend", {"trend": 0.9}, settings=("trend", "ends"))[0] == "not decided here"
+    assert judged("trend", direct, settings=DIRECT).verdict == "reproduced"
+    assert judged("trend", direct, settings=DIRECT, size=0.5).verdict == "partly"
+    assert judged("trend", {"trend": 0.9}, settings=DIRECT).verdict == "not decided here"
 
 
 def test_runs_needed_would_decide():
-    """With that many runs the interval, wherever its middle, cannot hold both chance and the published size."""
-    interval, effect, chance = (-1.0, 2.0), 0.6, 0.1
-    half = (interval[1] - interval[0]) / 2 / runs_needed(interval, effect, chance) ** 0.5
-    assert 2 * half == pytest.approx(effect - chance)
+    """With that many runs the interval, wherever its middle, cannot hold both chance and the smallest size."""
+    interval, size, chance = (-1.0, 2.0), 0.6, 0.1
+    half = (interval[1] - interval[0]) / 2 / runs_needed(interval, size, chance) ** 0.5
+    assert 2 * half == pytest.approx(size - chance)
     assert runs_needed((0, 1), 0.5, 0.5) == float("inf")
 
 
+# Simulated studies
+
+STUDIES = 200
+
+
+def reproduced(claim, truth, half, *, null=None, every=None):
+    """Share of simulated studies of a claim that come to *reproduced*: normal values with these half-widths."""
+    rng, count = np.random.default_rng(0), 0
+    for _ in range(STUDIES):
+        value = {s: truth[s] + rng.standard_normal() * h / 1.96 for s, h in half.items()}
+        interval = {s: (value[s] - h, value[s] + h) for s, h in half.items()}
+        every_one = claim.every if every is None else every
+        found = judge(claim.rule, value, interval, null, settings=claim.keys, side=claim.side, size=claim.size,
+                      effect=claim.published_effect, threshold=claim.threshold, every=every_one)  # fmt: skip
+        count += found.verdict == "reproduced"
+    return count / STUDIES
+
+
+#: Claims with a printed size that our intervals are too wide to show, were it true: 200 studies of each say so.
+TOO_WIDE = {"ui.table1.influence", "if.optimizer", "if.table1", "if.table1.decay", "if.table1.median"}
+
+
+def test_planted_effects_are_found_and_planted_nulls_are_not():
+    """At the precision of the committed runs: a published size is *reproduced* in nine studies of ten, no effect in one
+    of twenty. The smallest sizes that we set ourselves lie where half of the studies see more."""
+    records, missed, false = read_records(VERDICTS / "laptop"), set(), {}
+    for name, claim in load_claims().items():
+        record = records.get(name)
+        if claim.rule in ("identity", "cost", "trend") or not record or record["value"] is None:
+            continue
+        by = lambda field: (record[field] if claim.settings else {"": record[field]}) if record[field] else {}  # noqa: B023
+        half = {s: (ends[1] - ends[0]) / 2 for s, ends in by("interval").items() if s in claim.keys}
+        small = {s: claim.threshold[s] + (claim.effect[s] if side == 0 else 0) for s, side in claim.side.items()}
+        if (share := reproduced(claim, small, half, null=by("null"))) > 0.05:
+            false[name] = share
+        size = {s: claim.threshold[s] if side == 0 else claim.effect[s] for s, side in claim.side.items()}
+        if claim.sized == "paper" and None not in size.values() and name != "lt.estimator.bound":
+            if reproduced(claim, size, half, null=by("null")) < 0.9:
+                missed.add(name)
+    assert not false and missed <= TOO_WIDE
+
+
 @pytest.mark.parametrize("rule", verdicts.RULES)
-def test_every_rule_is_judged(rule):
-    settings = ("trend", "ends") if rule == "trend" else ("a",)
-    threshold = 3.0 if rule == "identity" else 0.0
-    assert judged(rule, dict.fromkeys(settings, 2.0), settings=settings, threshold=threshold)[0] == "reproduced"
+def test_every_rule_finds_what_is_planted(rule):
+    """A published size of six standard errors in three settings, and none of it."""
+    settings = DIRECT if rule == "trend" else ("a", "b", "c")
+    rng, verdict = np.random.default_rng(0), {1.0: [], 0.0: []}
+    threshold = {"identity": 3.0, "cost": 1.0, "as good as": -1.0}.get(rule, 0.0)
+    for true, found in verdict.items():
+        for _ in range(STUDIES):
+            truth = threshold + true * (0 if rule == "as good as" else 1) + (true if rule == "as good as" else 0)
+            value = {s: truth + rng.standard_normal() / 6 for s in settings}
+            interval = {s: (v - 1.96 / 6, v + 1.96 / 6) for s, v in value.items()}
+            if rule == "identity":
+                value = {s: 0.0 if true else 4.0 for s in settings}
+            size = None if rule == "as good as" else threshold + 0.75
+            effect = 0.0 if rule == "as good as" else threshold + 1
+            one = judged(rule, value, interval, settings=settings, threshold=threshold, size=size, effect=effect)
+            found.append(one.verdict in ("reproduced", "holds") or (rule == "cost" and one.word in (*SHOWN, "weaker")))
+    assert np.mean(verdict[1.0]) >= 0.9 and np.mean(verdict[0.0]) <= 0.05
+
+
+def test_every_claim_says_what_its_interval_must_cover():
+    free = {"ui.sgd.simulation", "lt.estimator.bound", "cg.geometry.inverse"}  # simulations with a known truth
+    bare = {n for n, c in load_claims().items() if not c.covers and c.rule not in ("identity", "cost")}
+    assert bare == free and all(set(c.covers) <= set(COVERS) for c in load_claims().values())

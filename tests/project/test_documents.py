@@ -13,9 +13,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from lib.ledger.claims import load_claims
-from lib.ledger.ledger import VERDICTS, read_records
-from lib.ledger.tables import in_words
+from lib.ledger.claims import digest, load_claims
+from lib.ledger.ledger import VERDICTS, judged, read_records
+from lib.ledger.tables import in_sign, in_words
 from lib.study import notebooks
 from lib.study.notebooks import REPO
 
@@ -226,19 +226,37 @@ def test_the_report_says_what_was_found():
     text, claims = (REPO / "REPRODUCIBILITY.md").read_text("utf8"), load_claims()
     found = {name: record["verdict"] for name, record in read_records(VERDICTS / "laptop").items()}
     assert "–<!-- -->" not in text + README
-    said = {
-        "Held": "reproduced",
-        "Partly": "partly",
-        "Did not hold": "not reproduced",
-        "Not decided": "not decided here",
-    }
+    said = {"Held": ("reproduced", "holds"), "Partly": ("partly",), "Did not hold": ("not reproduced", "fails"),
+            "Not decided": ("not decided here",), "Measured": ("measured",)}  # fmt: skip
     named = {}
     for heading, paragraph in re.findall(r"^\*\*(.+?)\.\*\* (.*)$", text, re.M):
         if heading in said:
             named |= dict.fromkeys(re.findall(r"`(\w+\.[\w.]+)`", paragraph), said[heading])
-    assert {claim: found[claim] for claim in named} == named
+    assert not {claim: found[claim] for claim in named if found[claim] not in named[claim]}
     failed = {claim for claim, verdict in found.items() if verdict in ("not reproduced", "not decided here")}
     assert {claim for claim in failed if claims[claim].paper != "this study"} <= set(named)
+
+
+def test_a_committed_verdict_is_that_of_the_present_criterion():
+    """A criterion that changed after its run is judged anew, or the record is stale; and it says why it is not us."""
+    claims = load_claims()
+    for name, record in read_records(VERDICTS / "laptop").items():
+        assert record["criterion"] == digest(claims[name]), f"{name}: its criterion has changed since it was judged"
+        again = judged(claims[name], record)
+        assert {key: again[key] for key in ("verdict", "word", "findings", "reasons")} == {
+            key: record[key] for key in ("verdict", "word", "findings", "reasons")
+        }, name
+
+
+def test_what_is_not_plainly_reproduced_says_where_we_depart():
+    claims = load_claims()
+    lacking = [
+        name
+        for name, record in read_records(VERDICTS / "laptop").items()
+        if record["verdict"] in ("partly", "not reproduced", "not decided here")
+        and not (claims[name].departs or claims[name].waits or claims[name].paper == "this study")
+    ]
+    assert not lacking
 
 
 def test_the_verdicts_are_those_of_the_committed_notebooks():
@@ -253,7 +271,7 @@ def test_the_verdicts_are_those_of_the_committed_notebooks():
             tables = ["".join(one.get("text/html", "")) for one in data]
             outputs[path] = next(table for table in tables if "T_claims" in table)
         (row,) = [row for row in outputs[path].split("<tr>") if f"<code>{claim}</code>" in row]
-        assert f"{record['verdict']}</td>" in row, claim
+        assert f"{in_sign(record)}</td>" in row, claim
         for part in in_words(claims[claim], record, judged_only=True):
             assert html.escape(re.sub(r" \(n = [\d,]+\)$", "", part)) in row, claim
 

@@ -18,8 +18,8 @@ ROOMS = {
     "networks": 750,
     "training": 1250,
     "data": 800,
-    "ledger": 780,
-    "study": 900,
+    "ledger": 845,
+    "study": 925,
 }
 #: What a room may import: those below it. The modules that lie in ``lib`` itself count as rooms of their own.
 BELOW = {

@@ -209,14 +209,14 @@ def test_smoke(name, tmp_path, monkeypatch):
 
 
 def record(value, verdict="reproduced", interval=None, n=None, null=None):
-    return {"value": value, "verdict": verdict, "interval": interval, "n": n, "null": null}
+    return {"value": value, "verdict": verdict, "interval": interval, "n": n, "null": null, "covers": [], "moved": ""}
 
 
 def claim(rule="difference", settings=("20%",), side=1, effect=None, threshold=0.0):
     by = {s: {"side": side, "effect": effect, "threshold": threshold} for s in settings or ("",)}
     parts = {part: {s: values[part] for s, values in by.items()} for part in ("side", "effect", "threshold")}
-    texts = dict.fromkeys(("notebook", "paper", "where", "claim", "published", "measure", "waits", "later"), "")
-    return Claim(id="a.b", rule=rule, settings=tuple(settings), **texts, **parts)
+    texts = dict.fromkeys(("notebook", "where", "claim", "published", "measure"), "")
+    return Claim(id="a.b", paper="this study", rule=rule, settings=tuple(settings), covers=(), **texts, **parts)
 
 
 def seeds(*values, half=0.3, **more):
@@ -302,7 +302,7 @@ def test_a_verdict_is_held_where_nothing_in_reach_changes_it():
     (line,) = expectations.differences({"a.b": far}, {"a.b": record({"20%": 41.0}, "not reproduced")})
     assert line == "a.b: the verdict was 'reproduced', now it is 'not reproduced'"
     near = expectations.expected(claim(effect=0.5), seeds(*FIVE))
-    assert near["or"] == ["not decided here", "not reproduced"]
+    assert near["or"] == ["not decided here", "not reproduced", "partly"]
     assert expectations.differences({"a.b": near}, {"a.b": record({"20%": 1.0}, "not reproduced")}) == []
 
 
@@ -324,12 +324,12 @@ def test_what_is_in_reach_is_all_that_random_moves_find():
             interval = {s: [v - 0.05, v + 0.06] for s, v in zip(settings, value, strict=True)}
             runs.append(record(dict(zip(settings, value, strict=True)), "partly", interval))
         allowed, seen = expectations.reachable(one, runs), set()
-        by = {"settings": settings, "side": one.side, "effect": one.effect, "threshold": one.threshold}
+        by = {"settings": settings} | expectations._rule(one)
         boxes = {s: expectations._boxes(runs, s, "interval") for s in settings}
         for _ in range(500):
             ends = {s: tuple(sorted(rng.uniform(*box) for box in boxes[s])) for s in settings}
             middle = {s: rng.uniform(*ends[s]) for s in settings}
-            seen.add(judge(rule, middle, ends, dict.fromkeys(settings, (-0.1, 0.1)), **by)[0])
+            seen.add(judge(rule, middle, ends, dict.fromkeys(settings, (-0.1, 0.1)), **by).verdict)
         assert seen <= expectations.reachable(one, [run | {"null": {s: [-0.1, 0.1] for s in settings}} for run in runs])
         assert "partly" in allowed  # what a seed gave is
 
@@ -345,10 +345,10 @@ def test_claims_that_come_or_go_and_counts_are_named():
 
 def test_identities_costs_and_what_is_not_decided():
     single = {"settings": (), "effect": None}
-    identity = expectations.expected(claim("identity", **single), [record(1e-12), record(3e-11)])
-    assert identity == {"verdict": "reproduced"}
-    cost = expectations.expected(claim("cost", **single), [record(20.0), record(24.0)])
-    assert expectations.differences({"a": cost}, {"a": record(0.9, "not reproduced")}) == []
+    identity = expectations.expected(claim("identity", **single), [record(1e-12, "holds"), record(3e-11, "holds")])
+    assert identity == {"verdict": "holds"}
+    cost = expectations.expected(claim("cost", **single), [record(20.0, "measured"), record(24.0, "measured")])
+    assert expectations.differences({"a": cost}, {"a": record(0.9, "measured")}) == []
     assert len(expectations.differences({"a": cost}, {"a": record(None, "not decided here")})) == 1
     undecided = expectations.expected(claim("share", **single), [record(None, "not decided here")] * 2)
     assert expectations.differences({"a": undecided}, {"a": record(None, "not decided here")}) == []

@@ -111,11 +111,13 @@ def test_a_run_is_written_back_as_notebook_figures_record_and_pages(run, tmp_pat
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["04_new.png"]
     assert len(nbformat.read(run.notebook.ipynb, as_version=4).cells) == 3
     record = json.loads((tmp_path / "notebooks/verdicts/laptop/04.json").read_text())["a.one"]
-    assert record["value"] == 1e-9 and record["verdict"] == "reproduced"
+    assert record["value"] == 1e-9 and record["verdict"] == "holds"
     assert not {"profile", "versions"} & set(record)
-    assert "| a.one | words | words | 1e-09 | ● reproduced |" in (tmp_path / "RESULTS.md").read_text()
+    assert "| a.one | words | words | 1e-09 | = holds |" in (tmp_path / "RESULTS.md").read_text()
     readme = (tmp_path / "README.md").read_text()
-    assert "| words | 04 | 1 | 1 | 0 | 0 | 0 |" in readme and "so <!-- ours a.one -->1e-09<!-- -->." in readme
+    assert (
+        "| words | 04 | 1 | 0 | 0 | 0 | 0 | 1 | 0 | 0 |" in readme and "so <!-- ours a.one -->1e-09<!-- -->." in readme
+    )
     before = {path: path.read_bytes() for path in written}
     write_back(run, tmp_path / "results", tmp_path)
     assert before == {path: path.read_bytes() for path in written}
@@ -124,9 +126,9 @@ def test_a_run_is_written_back_as_notebook_figures_record_and_pages(run, tmp_pat
 def test_the_record_alone_makes_the_pages(run, tmp_path):
     write_back(run, tmp_path / "results", tmp_path)
     record = tmp_path / "notebooks/verdicts/laptop/04.json"
-    record.write_text(record.read_text().replace("reproduced", "partly").replace("1e-09", "0.5"))
+    record.write_text(record.read_text().replace("holds", "partly").replace("1e-09", "0.5"))
     made = pages_of_verdicts(tmp_path)
-    assert "| a.one | words | words | 0.5 | ◐ partly |" in made[tmp_path / "RESULTS.md"]
+    assert "| a.one | words | words | 0.5 | ◐ partly: as published |" in made[tmp_path / "RESULTS.md"]
     assert "so <!-- ours a.one -->0.5<!-- -->." in made[tmp_path / "README.md"]
 
 
@@ -134,7 +136,7 @@ def test_records_keep_what_later_work_adds(run, tmp_path):
     write_back(run, tmp_path / "results", tmp_path)
     path = tmp_path / "notebooks/verdicts/laptop/04.json"
     records = json.loads(path.read_text())
-    records["a.one"]["covers"] = "rows"
+    records["a.one"]["checked"] = "by hand"
     path.write_text(json.dumps(records))
     write_back(run, tmp_path / "results", tmp_path)
     assert json.loads(path.read_text()) == records
