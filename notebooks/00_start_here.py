@@ -128,7 +128,7 @@ plots.save(fig, "00_verdicts", profile)
 print(counts.to_string())
 
 # %% [markdown]
-# What is *not reproduced* is not wrong: it did not carry over to our data, sizes and networks, and the notebook says which way it went. *Not decided* means that it needs data or networks that a laptop does not have, or that the interval was too wide.
+# *Reproduced* asks for the published size, and for an interval over everything that another team would redraw. *Partly* is a smaller effect, a mixed one, or one whose interval leaves something out. *Not decided* is what is too uncertain, needs data or networks that a laptop does not have, or failed here before anything was moved towards the paper's setting. Identities *hold* or *fail*, costs are *measured*; neither counts as a reproduction.
 #
 # [RESULTS.md](../RESULTS.md) has all of them, with the section that has the evidence.
 

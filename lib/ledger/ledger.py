@@ -151,8 +151,13 @@ def judged(claim: Claim, record: Mapping) -> dict:
 
 def read_records(folder: str | Path) -> dict[str, dict]:
     """All records by id, from the ``NN.json`` of ``<results>/<profile>/claims`` or of ``VERDICTS / profile``."""
-    files = sorted(Path(folder).glob("[0-9][0-9].json"))
-    return {name: record for file in files for name, record in json.loads(file.read_text("utf8")).items()}
+    records = {}
+    for file in sorted(Path(folder).glob("[0-9][0-9].json")):
+        try:
+            records |= json.loads(file.read_text("utf8"))
+        except (ValueError, TypeError) as error:
+            warnings.warn(f"{file} is damaged ({error}): its notebook counts as not run", stacklevel=2)
+    return records
 
 
 def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) -> pd.DataFrame:

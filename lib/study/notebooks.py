@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -202,26 +202,14 @@ def owned(notebook: Notebook) -> list[str]:
     return [claim.id for claim in claims if claim.notebook == notebook.number]
 
 
-def answers(notebook: Notebook) -> dict[int, list[str]]:
-    """The code in the folded answer of each exercise, by the exercise's number; empty where an answer is words alone.
-
-    Raises:
-        ValueError: if the exercises are not numbered from 1, or one has not one ``<details>``.
-    """
-    prose = "\n\n".join(cell.source for cell in jupytext.read(notebook.py).cells if cell.cell_type == "markdown")
-    section = re.split(r"^## ", prose.partition("\n## Exercises\n")[2], flags=re.M)[0]
-    found = {}
-    for exercise in re.split(r"^(?=\d+\. )", section, flags=re.M)[1:]:
-        number, folded = int(exercise.split(".")[0]), re.findall(r"<details>.*?</details>", exercise, re.S)
-        if number != len(found) + 1 or len(folded) != 1:
-            got = f"exercise {number} with {len(folded)} <details>"
-            raise ValueError(f"{notebook.name}: expected exercise {len(found) + 1} with one <details>, got {got}")
-        found[number] = re.findall(r"^```python\n(.*?)^```", folded[0], re.M | re.S)
-    return found
-
-
 def run(
-    notebook: Notebook, profile: str, values: Mapping, results: Path, *, progress: bool = False, exercises: bool = False
+    notebook: Notebook,
+    profile: str,
+    values: Mapping,
+    results: Path,
+    *,
+    progress: bool = False,
+    more: Sequence[str] = (),
 ) -> Run:
     """Execute a notebook in a new kernel, in its own folder, and check that each claim it owns was recorded.
 
@@ -232,7 +220,7 @@ def run(
         values: the parameters to inject, see :func:`overrides`.
         results: the root of results; the notebook finds it in ``$STUDY_RESULTS``.
         progress: show papermill's bar.
-        exercises: after its cells also run its :func:`answers`, each as a cell that starts with ``# exercise 2``.
+        more: code to run after its cells, a cell each.
     """
     results = Path(results).resolve()
     executed = results / profile / "notebooks" / f"{notebook.name}.ipynb"
@@ -243,8 +231,7 @@ def run(
         path.unlink(missing_ok=True)
     executed.parent.mkdir(parents=True, exist_ok=True)
     cells = jupytext.read(notebook.py)
-    for number, blocks in answers(notebook).items() if exercises else ():
-        cells.cells += [nbformat.v4.new_code_cell(f"# exercise {number}\n{block}") for block in blocks]
+    cells.cells += map(nbformat.v4.new_code_cell, more)
     nbformat.write(cells, partial[executed])
     start = time.perf_counter()
     try:

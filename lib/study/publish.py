@@ -27,6 +27,7 @@ from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook, Run
 
 BEGIN, END = "<!-- verdicts of all papers -->", "<!-- end of verdicts of all papers -->"
+LIVE = "application/vnd.jupyter.widget-view+json"  # a slider, which is dead without its kernel
 OF_THE_RUN = ("profile", "versions")  # what a record says of its run and not of its result
 RESULTS = """# Results
 
@@ -95,6 +96,8 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None =
         results.append(CHANGED.format(table=changed(table, json.loads(earlier.read_text("utf8")))))
     texts = {repo / "RESULTS.md": "\n".join(results)}
     texts[repo / "README.md"] = put_counts(quote((repo / "README.md").read_text("utf8"), records), counts)
+    if (teaching := repo / "notebooks" / "TEACHING.md").exists():
+        texts[teaching] = quote(teaching.read_text("utf8"), records)
     if (report := repo / "REPRODUCIBILITY.md").exists():
         texts[report] = put_counts(quote(report.read_text("utf8"), records), counts)
     return texts
@@ -187,8 +190,8 @@ def quote(text: str, records: Mapping[str, Mapping]) -> str:
 def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> NotebookNode:
     """The executed notebook as it is committed; the argument is left as it was.
 
-    Without the cells that papermill injects and its metadata; cells counted from 1 and named by their text; in text
-    outputs, paths of this machine by what they are (``<python>``, ``~``) and memory addresses gone.
+    Without the cells that papermill injects, its metadata and live widgets; cells counted from 1 and named by their
+    text; in text outputs, paths of this machine by what they are (``<python>``, ``~``) and memory addresses gone.
 
     Args:
         places: what a path becomes, longest first; default the repository, the environment, home and temporary folders.
@@ -206,7 +209,8 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
             cell.metadata["tags"] = tags
         if old.cell_type == "code":
             count += 1
-            cell.execution_count, cell.outputs = count, [_tidy_output(output, count, places) for output in old.outputs]
+            kept = [output for output in old.outputs if LIVE not in output.get("data", {})]
+            cell.execution_count, cell.outputs = count, [_tidy_output(output, count, places) for output in kept]
         cells.append(cell)
     metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
     return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})

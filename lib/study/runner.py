@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -178,15 +179,21 @@ def main(argv: Sequence[str] | None = None, folder: Path = REPO / "notebooks") -
 
 def _main(argv: Sequence[str] | None, folder: Path) -> int:
     start = time.perf_counter()
+    results = results_folder().resolve()
     try:
         asked = options(sys.argv[1:] if argv is None else argv, folder)
         todo = {} if asked.test else plan_runs(asked.only, asked.profile, asked.parameters)
+        if todo:
+            (results / asked.profile).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=results / asked.profile).close()  # can it be written to, before hours of work?
+    except OSError as error:
+        print(f"run_all.sh: results cannot be written to {results} ({error}); set STUDY_RESULTS", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     if asked.test:
         return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
-    results = results_folder().resolve()
     runs = run_all(todo, asked.profile, results)
     good = [run for run in runs if not run.failure]
     print(f"[{len(todo) + 1}/{len(todo) + 1}] verdicts")

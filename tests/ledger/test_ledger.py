@@ -333,6 +333,15 @@ def test_the_summary_has_every_claim_run_or_not(ledger, tmp_path, claims):
     assert set(summary(read_records(tmp_path / "laptop/claims"), claims).verdict) == {"not run"}
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '"a"'])
+def test_a_damaged_file_of_records_counts_as_not_run(ledger, tmp_path, damage):
+    record_all(ledger)
+    other = ledger.path.with_name("42.json")
+    other.write_text(damage, "utf8")
+    with pytest.warns(UserWarning, match="42.json is damaged"):
+        assert list(read_records(other.parent)) == ["xx.plain", "xx.swept", "xx.exact", "xx.waits"]
+
+
 def test_the_summary_says_where_the_criterion_has_changed_since(ledger, tmp_path, claims):
     record_all(ledger)
     written(claims, PLAIN | {"effect": 0.7}, SWEPT, EXACT, WAITS)

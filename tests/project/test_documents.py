@@ -34,7 +34,6 @@ DISTRIBUTION = {
 TOOLS = {
     "dask": "what distributed schedules",
     "ipykernel": "notebooks run in it",
-    "ipywidgets": "tqdm.auto's bars in Jupyter",
     "jinja2": "pandas.Styler",
     "jupyterlab": "reading and editing the notebooks",
     "pre-commit": "the hooks",
@@ -163,7 +162,9 @@ def test_the_two_commands_come_first():
     assert commands(README)[:2] == ["./run_all.sh", "./run_all.sh --test"]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "notebooks/README.md", "lib/study/runner.py"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "notebooks/README.md", "notebooks/TEACHING.md", "lib/study/runner.py"]
+)
 def test_the_commands_exist(document):
     """What the documents tell to type is accepted (run_all.sh), or names files that there are."""
     import shlex
@@ -185,7 +186,11 @@ def test_the_commands_exist(document):
 
 
 def test_links_of_the_documents_lead_somewhere():
-    rooms = ("lib/README.md", "notebooks/README.md", "notebooks/GLOSSARY.md", "data/README.md")
+    rooms = (
+        "lib/README.md",
+        "data/README.md",
+        *(f"notebooks/{name}.md" for name in ("README", "GLOSSARY", "TEACHING", "slides/lesson")),
+    )
     for document in ("README.md", "RESULTS.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md", *rooms):
         path = REPO / document
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text("utf8")):

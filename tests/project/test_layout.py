@@ -18,7 +18,7 @@ ROOMS = {
     "networks": 750,
     "training": 1250,
     "data": 800,
-    "ledger": 845,
+    "ledger": 850,
     "study": 925,
 }
 #: What a room may import: those below it. The modules that lie in ``lib`` itself count as rooms of their own.
@@ -73,7 +73,7 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 42
-    assert lines(modules(LIB)) <= 9_750
+    assert lines(modules(LIB)) <= 9_870
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
     assert lines(modules(EXPERIMENTS)) <= 2900

@@ -27,6 +27,7 @@ def executed(text="read /data/me/study/data/a.npz", seconds=3.0):
             outputs=[
                 new_output("stream", name="stdout", text=text),
                 new_output("execute_result", {"text/plain": "<f at 0x7f31>", "image/png": "aa"}, execution_count=3),
+                new_output("display_data", {publish.LIVE: {"model_id": "0a1b2"}, "text/plain": "interactive()"}),
             ],
         ),
     ]
@@ -39,6 +40,7 @@ def test_tidy_leaves_the_results_and_nothing_of_the_run():
     assert [cell.source for cell in notebook.cells] == ["# Title", "seed: int = 0", "show()"]
     assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
     assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, {}]
+    assert len(notebook.cells[2].outputs) == 2  # a slider without its kernel is dead
     assert notebook.cells[2].outputs[0]["text"] == "read data/a.npz"
     assert notebook.cells[2].outputs[1]["data"] == {"text/plain": "<f at 0x…>", "image/png": "aa"}
     assert notebook.cells[2].outputs[1]["execution_count"] == 2

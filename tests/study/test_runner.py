@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import exercises
 import nbformat
 import pytest
 from small_notebooks import HEAD, write
@@ -353,18 +354,18 @@ EXERCISES = """
 
 def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
     notebook = write(folder, "03_teaches", EXERCISES, ())
-    blocks = notebooks.answers(notebook)
+    blocks = exercises.answers(notebook)
     assert {number: len(code) for number, code in blocks.items()} == {1: 2, 2: 0, 3: 1}
     values, results = {"profile": "smoke"}, tmp_path / "results"
     body = notebook.py.read_text().replace('ledger = Ledger("03", profile, claims="claims.yaml")\n', "")
     notebook.py.write_text(body)
     assert not notebooks.run(notebook, "smoke", values, results).failure
     assert not (results / "answer").exists()
-    run = notebooks.run(notebook, "smoke", values, results, exercises=True)
+    run = notebooks.run(notebook, "smoke", values, results, more=exercises.cells(notebook))
     assert run.failure == "cell [6] `# exercise 3`: NameError: name 'unknown' is not defined"
     assert (results / "answer").read_text() == "one, two"
     notebook.py.write_text(body.replace("unknown", "tmp"))
-    assert not notebooks.run(notebook, "smoke", values, results, exercises=True).failure
+    assert not notebooks.run(notebook, "smoke", values, results, more=exercises.cells(notebook)).failure
     assert notebook.py.read_text() == body.replace("unknown", "tmp")
 
 
@@ -374,7 +375,7 @@ def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
 def test_exercises_are_numbered_and_have_an_answer_each(folder, old, new):
     notebook = write(folder, "03_teaches", EXERCISES.replace(old, new), ())
     with pytest.raises(ValueError, match=r"03_teaches: expected exercise \d with one <details>, got exercise \d with"):
-        notebooks.answers(notebook)
+        exercises.answers(notebook)
 
 
 @pytest.mark.parametrize("way", ["os._exit(3)", "raise SystemExit", "raise SystemExit(1)"])
@@ -390,6 +391,15 @@ def test_a_notebook_that_ends_early_has_failed(folder, tmp_path, way):
         "raise SystemExit(1)": "cell [5] `raise SystemExit(1)`: SystemExit: 1",
     }
     assert run.failure.startswith(wanted[way])
+
+
+def test_results_that_cannot_be_written_are_refused_before_anything_runs(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("STUDY_RESULTS", str(place))
+        assert runner.main(["--profile", "smoke"], folder) == 2
+        said = capsys.readouterr()
+        assert f"results cannot be written to {place}" in said.err and "[1/" not in said.out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -412,7 +422,7 @@ def test_stopped_cleanly(folder, tmp_path, how):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(getattr(signal, how))
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=120)  # of a busy machine; the cell alone sleeps half as long
     assert process.returncode == 130
     assert "stopped" in said and "Traceback" not in said
     with pytest.raises(ProcessLookupError):  # the kernel has gone too

@@ -1,0 +1,74 @@
+"""What a teacher is promised: sections that exist, few words, slides and a student's version that can be made."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import exercises
+import nbformat
+import pytest
+
+from lib.study import notebooks
+from lib.study.notebooks import REPO
+
+FOLDER = REPO / "notebooks"
+TEXT = (FOLDER / "TEACHING.md").read_text("utf8")
+BIN = Path(sys.executable).parent
+
+
+def command(start: str) -> list[list[str]]:
+    """The command of the text that starts so, as its parts between pipes."""
+    (line,) = re.findall(rf"^    ({start} .*)$", TEXT, re.M)
+    return [shlex.split(part) for part in line.split("|")]
+
+
+def test_the_sections_are_there():
+    named = re.findall(r"\[(\d\d) · ([^]]+)\]\((\S+)\.ipynb\)", TEXT)
+    assert len(named) >= 15
+    for number, section, name in named:
+        headings = re.findall(r"^# ##+ (.+)$", (FOLDER / f"{name}.py").read_text("utf8"), re.M)
+        assert name.startswith(number) and section in headings, (name, section)
+
+
+def test_it_is_short():
+    assert len(re.sub(r"<!--.*?-->|\]\(\S+\)", "", TEXT).split()) <= 1200
+
+
+def test_the_questions_of_the_lesson_are_answered():
+    asked = {int(n) for row in re.findall(r"^\| \d+ \|.*\| ([\d, ]+) \|$", TEXT, re.M) for n in row.split(",")}
+    assert asked == {int(n) for n in re.findall(r"^(\d+)\. \*[^*]+\?\* ", TEXT, re.M)}
+    assert "–<!-- -->" not in TEXT  # each quotation has its record
+
+
+def test_a_student_has_no_answers_and_no_outputs(tmp_path):
+    ((program, *words),) = command("jupyter nbconvert --config")
+    subprocess.run([BIN / program, *words, "--output-dir", tmp_path], cwd=REPO, check=True, capture_output=True)
+    (path,) = tmp_path.iterdir()
+    made = nbformat.read(path, as_version=4)
+    nbformat.validate(made)
+    assert not [cell.source for cell in made.cells if "<details>" in cell.source or cell.get("outputs")]
+    (whole,) = [notebook for notebook in notebooks.find(FOLDER) if notebook.name == path.stem]
+    assert sum(cell.source == "# your answer" for cell in made.cells) >= len(exercises.answers(whole))
+    assert len(made.cells[-3].source) < 400 and "## Exercises" in "".join(cell.source for cell in made.cells)
+
+
+@pytest.mark.parametrize("kind", ["slide", "fragment"])
+def test_the_deck_has(kind):
+    assert (FOLDER / "slides/lesson.md").read_text("utf8").count(f'"{kind}"') >= 4
+
+
+def test_the_slides_are_built(tmp_path):
+    first, second = command("jupytext --to ipynb -o -")
+    second[second.index("--output") + 1] = "lesson"
+    notebook = subprocess.run([BIN / first[0], *first[1:]], cwd=REPO, check=True, capture_output=True).stdout
+    made = [BIN / second[0], *second[1:], "--output-dir", tmp_path]
+    subprocess.run(made, cwd=REPO, check=True, input=notebook, capture_output=True)
+    page = (tmp_path / "lesson.slides.html").read_text("utf8")
+    deck = (FOLDER / "slides/lesson.md").read_text("utf8")
+    slides = len(re.findall(r'"(?:sub)?slide"', deck))
+    assert len(re.findall(r"<section", page)) == slides + deck.count('"slide"')  # a column, and its slides
+    for figure in re.findall(r'src="(\S+/figures/[^"]+)"', page):
+        assert (FOLDER / "slides" / figure).resolve().exists()
+    assert page.count("../../figures/") == deck.count("../../figures/") > 4
