@@ -8,7 +8,7 @@
 | ``long_tail`` | 03 | do two sets of estimates agree, and how many pairs are there by chance? |
 | ``pruning`` | 03, 04, 05, 07, 08 | which examples can go, and what does training without them cost? |
 | ``dynamics`` | 05 | how do the tangent kernel and error barriers change while a network trains? |
-| ``fragility``, ``fragility_plots``, ``response`` | 06 | do influence functions foretell retraining? |
+| ``fragility``, ``fragility_plots``, ``iris``, ``response`` | 06 | do influence functions foretell retraining? |
 | ``checkup`` | 08 | what is wrong with a data set and its labels? |
 | ``own_data`` | 08 | how is a data set of one's own scored within some minutes? |
 
