@@ -97,7 +97,7 @@ def _exact(o: Objective, damping: float, *, gauss_newton: bool) -> tuple[Solve, 
         )
     if shifted[0] < 0:
         warnings.warn(
-            f"{_indefinite(float(values[0]), damping)}; {int((shifted < 0).sum())} of {o.p} eigenvalues are negative "
+            f"{indefinite(float(values[0]), damping)}; {int((shifted < 0).sum())} of {o.p} eigenvalues are negative "
             "and the answer is that of a saddle point",
             stacklevel=4,
         )
@@ -105,7 +105,7 @@ def _exact(o: Objective, damping: float, *, gauss_newton: bool) -> tuple[Solve, 
     return lambda v: (((v.double() @ vectors / shifted) @ vectors.T).to(v.dtype), {}), values
 
 
-def _indefinite(lowest: float, damping: float) -> str:
+def indefinite(lowest: float, damping: float) -> str:
     return (
         f"H + δI is indefinite at damping {damping:.3g}: the most negative eigenvalue of H is {lowest:.3g}, "
         f"a damping above {-lowest:.3g} (such as {-MARGIN * lowest:.3g}) would cure it"
@@ -177,7 +177,7 @@ def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 20
             try:
                 x, taken, left = block_conjugate_gradient(shifted, block, tol=tol, iterations=iterations)
             except Indefinite:
-                raise ValueError(_indefinite(extreme_eigenvalues(product, block[0])[0], damping)) from None
+                raise ValueError(indefinite(extreme_eigenvalues(product, block[0])[0], damping)) from None
             if left > tol:
                 warnings.warn(
                     f"cg stopped after {taken} iterations at a residual of {left:.2g} > {tol:.2g}", stacklevel=4

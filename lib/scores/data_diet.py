@@ -14,16 +14,9 @@ from lib.networks import stacked
 
 
 def grand(
-    model: nn.Module,
-    parameters: dict[str, Tensor],
-    x: Tensor,
-    y: Tensor,
-    *,
-    loss: str = "cross_entropy",
-    device: str = "cpu",
-    chunk: int | None = None,
-    progress: bool = False,
-) -> Tensor:
+    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, loss: str = "cross_entropy",
+    device: str = "cpu", chunk: int | None = None, progress: bool = False,
+) -> Tensor:  # fmt: skip
     """Norm of the loss gradient of each example over all parameters, per run (Paul et al. 2021, definition 2.1).
 
         GraNdᵢ = E ‖∇_w ℓ(f_w(xᵢ), yᵢ)‖₂        (the mean over runs, ``grand(…).mean(0)``)

@@ -23,15 +23,16 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lib.networks import stacked
 from lib.numerics import gradients
-from lib.numerics.curvature import ekfac, extreme_eigenvalues, hessian_product
+from lib.numerics.curvature import ekfac, extreme_eigenvalues, hessian, hessian_product
 from lib.numerics.gradients import along, gradient_rows, mean_square_norm
-from lib.numerics.inverse_hessian import check_options, inverse
+from lib.numerics.inverse_hessian import SPECTRUM, check_options, indefinite, inverse
 from lib.numerics.objective import Objective, gradient, objective
 
 
@@ -83,33 +84,14 @@ class InverseHessian:
 
 
 def inverse_hessian(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    weight_decay: float = 0.0,
-    damping: float = 0.0,
-    solver: str = "exact",
-    loss: str = "cross_entropy",
-    reference: dict[str, Tensor] | None = None,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
-    **options,
-) -> InverseHessian:
-    """The inverse that :func:`influence` applies; keep it to ask several questions of one network.
-
-    Arguments and errors as there.
-    """
+    model: nn.Module, x: Tensor, y: Tensor, *, weight_decay: float = 0.0, damping: float = 0.0, solver: str = "exact",
+    loss: str = "cross_entropy", reference: dict[str, Tensor] | None = None, device: str = "cpu",
+    dtype: torch.dtype | None = None, **options,
+) -> InverseHessian:  # fmt: skip
+    """The inverse that :func:`influence` applies, by its arguments: keep it to ask several questions of one network."""
     check_options(solver, damping, options)
     o = objective(model, x, y, weight_decay=weight_decay, loss=loss, reference=reference, device=device, dtype=dtype)
-    norm, one = float(gradient(o).norm()), mean_square_norm(o) ** 0.5 / o.n
-    if norm > one:
-        times = norm / one if one else math.inf
-        warnings.warn(
-            f"the weights are no optimum: the objective's gradient has norm {norm:.3g}, {times:.3g} times what "
-            f"removing one example changes it by ({one:.3g}); influence presumes less than 1: train on",
-            stacklevel=3,
-        )
+    norm, one = _distance(o, stacklevel=4)
     return InverseHessian(o, *inverse(o, solver, damping, **options), norm, one)
 
 
@@ -128,15 +110,11 @@ def influence(
             (``cross_entropy`` or ``mse``), ``reference`` (w_ref by name), ``device``, ``dtype``; and of the solver:
             ``tol, iterations`` (cg); ``scale, depth, repeats, batch_size, seed`` (lissa).
 
-    Returns:
-        :class:`Influence`; ``on_loss (m, n)``, positive = removal raises the test loss = helpful.
+    Returns: :class:`Influence`; ``on_loss (m, n)``, positive = removal raises the test loss = helpful.
 
-    Raises:
-        ValueError: for shapes that disagree, an unknown option (the valid ones are listed), a singular Hessian, one
-            that is indefinite for ``cg``, a divergent ``lissa``: each with the setting that would cure it.
-
-    Warns:
-        where the weights are no optimum (by how much), and where H + δI is indefinite (``exact``).
+    Raises: ValueError for shapes that disagree, an unknown option (the valid ones are listed), a singular Hessian, one
+    that is indefinite for ``cg``, a divergent ``lissa``: each with the setting that would cure it. Warns where the
+    weights are no optimum (by how much), and where H + δI is indefinite (``exact``); see :func:`trust`.
 
     Cost: m solves in one block, and one pass over the gradients of the training examples.
 
@@ -161,12 +139,58 @@ def eigenvalue_range(
 ) -> tuple[float, float]:
     """Lowest and highest eigenvalue of H (or G), penalty included, by Lanczos, to ``tol`` times the larger in size.
 
-    A ``damping`` above minus the lowest makes H + δI positive definite; LiSSA's ``scale`` must exceed half the highest.
-    ``options`` as for :func:`gradient_norm`. Cost: some 50 to 300 Hessian-vector products.
+    LiSSA's ``scale`` must exceed half the highest. ``options`` as for :func:`gradient_norm`. 50 to 300 products.
     """
     o = objective(model, x, y, **options)
     like = torch.empty(o.p, dtype=o.x.dtype, device=o.x.device)
     return extreme_eigenvalues(lambda v: hessian_product(o, v, gauss_newton=gauss_newton), like, tol=tol)
+
+
+class Trust(NamedTuple):
+    """Will retraining do what influence foretells? With the mean Spearman correlation measured (notebook 06, Iris)."""
+
+    gradient: float  # ‖∇L‖ in units of one example's share. Below .1: .89; from .1 to 1: .69; above: .46
+    lowest: float  # lowest eigenvalue of H + δI. From 0 up: .92; below, at a saddle point: .67
+    spread: float | None  # of true changes, over retrainings / over examples. Below .3: .87; above: .57
+
+
+def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retrained=None, **options) -> Trust:
+    """:class:`Trust` in influence at a network's weights; warns where a number speaks against it.
+
+    ``retrained``: true changes ``(r, k)`` of one test loss for k removals, by r ≥ 2 retrainings (other seeds, …).
+    ``options`` as for :func:`gradient_norm`. Cost: the whole Hessian, or Lanczos beyond 1,024 parameters.
+
+    Example:
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.ones_(model.weight)
+        >>> trust(model, torch.ones(2, 1), torch.tensor([0.0, 2.0]), loss="mse")
+        Trust(gradient=0.0, lowest=1.0, spread=None)
+    """
+    o, spread = objective(model, x, y, **options), None
+    norm, one = _distance(o, stacklevel=3)
+    exact = lambda: torch.linalg.eigvalsh(hessian(o))
+    lowest = float((exact() if o.p <= SPECTRUM else eigenvalue_range(model, x, y, **options))[0])
+    if lowest + damping < 0:
+        warnings.warn(indefinite(lowest, damping), stacklevel=2)
+    if retrained is not None:
+        changes = torch.as_tensor(retrained).double()
+        spread = float((changes.var(0).mean() / changes.mean(0).var()).sqrt())
+        if spread > 1:
+            warnings.warn(f"retrainings differ {spread:.3g} times as much as examples do: no influence", stacklevel=2)
+    return Trust(norm / one, lowest + damping, spread)
+
+
+def _distance(o: Objective, stacklevel: int) -> tuple[float, float]:
+    """‖∇L‖ and what one example adds to it; warns where the former is larger."""
+    norm, one = float(gradient(o).norm()), mean_square_norm(o) ** 0.5 / o.n
+    if norm > one:
+        times = norm / one if one else math.inf
+        warnings.warn(
+            f"the weights are no optimum: the objective's gradient has norm {norm:.3g}, {times:.3g} times what "
+            f"removing one example changes it by ({one:.3g}); influence presumes less than 1: train on",
+            stacklevel=stacklevel,
+        )
+    return norm, one
 
 
 def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -190,15 +214,9 @@ def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | N
 
 
 def self_influence(
-    model: nn.Module,
-    parameters: dict[str, Tensor],
-    x: Tensor,
-    y: Tensor,
-    *,
-    weight_decay: float = 0.0,
-    damping: float = 1e-3,
-    device: str = "cpu",
-) -> Tensor:
+    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, weight_decay: float = 0.0,
+    damping: float = 1e-3, device: str = "cpu",
+) -> Tensor:  # fmt: skip
     """How much each training example's own loss would rise if it were removed, to first order, per run.
 
         selfᵢ = (1/n) ∇ℓᵢᵀ (G + δI)⁻¹ ∇ℓᵢ        (the diagonal of :func:`influence` on the training examples themselves)
@@ -212,13 +230,11 @@ def self_influence(
         x, y: what they were trained on, ``(n, …)``; integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
         weight_decay: λ of the training. damping: δ > 0.
 
-    Returns:
-        ``(E, n)``, at least 0, in the unit of the loss: the rise of the example's own loss upon its removal.
+    Returns: ``(E, n)``, at least 0, in the unit of the loss: the rise of the example's own loss upon its removal.
 
     Raises: ValueError for other layers, labels or shapes that do not fit, or λ + δ not positive.
 
-    Cost: per run 2k backward passes an example, an eigendecomposition of each layer's two factors, and about d² + dp
-    multiplications an example for a layer of d inputs and p outputs.
+    Cost: 2k backward passes an example and run, and an eigendecomposition of each layer's two factors.
 
     Example:
         >>> from lib.networks.models import mlp

@@ -167,18 +167,10 @@ def squared_error_bound(trials: int, n: int, m: int) -> float:
 
 
 def high_influence_pairs(
-    member_sees: Tensor,
-    correct_train: Tensor,
-    correct_test: Tensor,
-    y_train: Tensor,
-    y_test: Tensor,
-    *,
-    rows_train: Tensor | None = None,
-    rows_test: Tensor | None = None,
-    min_memorization: float = 0.25,
-    min_influence: float = 0.15,
-    same_label: bool = True,
-) -> pd.DataFrame:
+    member_sees: Tensor, correct_train: Tensor, correct_test: Tensor, y_train: Tensor, y_test: Tensor, *,
+    rows_train: Tensor | None = None, rows_test: Tensor | None = None, min_memorization: float = 0.25,
+    min_influence: float = 0.15, same_label: bool = True,
+) -> pd.DataFrame:  # fmt: skip
     """Pairs (i, j) with mem(i) ≥ .25, infl(i, j) ≥ .15 and y_i = y′_j (Feldman and Zhang 2020, section 2).
 
     Args:

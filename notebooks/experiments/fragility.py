@@ -2,13 +2,13 @@
 
 The procedure of Basu, Pope and Feizi (2021, section 5): take the test example at some percentile of the test losses
 (100 = the highest), the k training examples with the largest |influence| on it, retrain without each of them, and
-correlate the predicted with the true changes of that loss. Changes are signed: **positive = helpful**. First for
-networks side by side (Iris), then for one image network at a time (:class:`Net`; sections 5.2, 5.3, 9.7 to 9.12).
+correlate the predicted with the true changes of that loss. Changes are signed: **positive = helpful**. For one image
+network at a time (:class:`Net`; sections 5.2, 5.3, 9.7 to 9.12); Iris is in ``experiments.iris``.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -18,23 +18,19 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor, nn
 
-from experiments.response import Response
 from lib.data.datasets import Dataset
 from lib.networks import models
 from lib.scores.influence import InverseHessian, inverse_hessian
 from lib.statistics import pearson, pearson_r, permutation_band, spearman, spearman_r, t_interval
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Run, Start
-from lib.training.retraining import Retrained, loss_changes, losses_on, parameter_changes, part_of, removals, retrain
+from lib.training.retraining import loss_changes, losses_on, part_of, removals, retrain
 
 GAIN = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 1.0}
 
 
 def wide_start(model: nn.Module, seeds: Sequence[int], activation: str = "relu") -> dict[str, Tensor]:
-    """Initial weights N(0, gain²/inputs) of a chain of linear layers, biases 0: ``name → (r, …)``.
-
-    With these gains (He et al. 2015) narrow networks of eight layers train; with torch's own the signal dies.
-    """
+    """Initial weights N(0, gain²/inputs) of a chain of linear layers, biases 0: ``name → (r, …)`` (He et al. 2015)."""
     if activation not in GAIN:
         raise ValueError(f"activation must be one of {', '.join(GAIN)}, got {activation!r}")
     generators, start = [torch.Generator().manual_seed(seed) for seed in seeds], {}
@@ -69,76 +65,10 @@ def around_percentile(scores: Tensor, percentile: float, k: int) -> Tensor:
     return order[first : first + k]
 
 
-def by_response(model: nn.Module, weights: Mapping[str, Tensor], response: Callable[..., Response]) -> Callable:
-    """A truth for :func:`predicted_and_true_changes`: ``response(model, removed (r, g, n), weights)``, of
-    ``experiments.response``, as the networks that a retraining would have given."""
-
-    def truth(removed: Tensor) -> Retrained:
-        moved = dict(response(placed(model, weights), removed, weights).parameters)
-        fixed = {name: weights[name] for name in weights if name not in moved}  # running statistics
-        moved |= {name: value[:, None].expand(-1, removed.shape[1], *value.shape[1:]) for name, value in fixed.items()}
-        return Retrained(moved, dict(weights))
-
-    return truth
-
-
-def predicted_and_true_changes(
-    model: nn.Module, weights: Mapping[str, Tensor], inverses: Sequence[InverseHessian], x_test: Tensor, y_test: Tensor,
-    truths: Mapping[str, Callable[[Tensor], Retrained]], *, percentiles: Sequence[float] = (100,), top: int = 40,
-    norms: bool = False, also: Mapping[str, Sequence[InverseHessian]] | None = None,
-) -> pd.DataFrame:  # fmt: skip
-    """Predicted and true changes of r networks, one row a network, test example and removed training example.
-
-    Args:
-        weights, inverses: name → ``(r, …)``, trained, and r of ``lib.scores.influence.inverse_hessian``.
-        truths: name → a function of ``removed (r, g, n)``, such as a call of ``lib.training.retraining.retrain`` or
-            what :func:`by_response` makes.
-        percentiles: of the test losses, a test example for each.
-        top: training examples of largest |influence| on each.
-        norms: also ‖Δw‖, predicted (``norm``) and true (``norm: NAME``).
-        also: name → r further inverses, whose predictions for the same examples are further columns.
-
-    Returns:
-        columns ``network, percentile, test, row, predicted`` and one of changes (nats) for each of ``truths``; the
-        rows of a test example stand in descending order of |predicted|.
-    """
-    losses, tables, removed = losses_on(model, dict(weights), x_test, y_test), [], []
-    for r, inverse in enumerate(inverses):
-        tests = [at_percentile(losses[r], percentile) for percentile in percentiles]
-        scores = inverse.on_loss(x_test[tests], y_test[tests]).on_loss.double()
-        rows = torch.stack([most_influential(score, top) for score in scores])  # (tests, top)
-        distinct, removal = np.unique(rows.numpy(), return_inverse=True)  # what chosen rows are removed, and by which
-        columns = {
-            "network": r, "percentile": np.repeat(percentiles, rows.shape[1]), "test": np.repeat(tests, rows.shape[1]),
-            "row": rows.flatten(), "predicted": scores.gather(1, rows).flatten(), "removal": removal.flatten(),
-        }  # fmt: skip
-        asked = [(slice(test, test + 1), chosen) for test, chosen in zip(tests, rows, strict=True)]
-        for name, others in (also or {}).items():
-            further = [others[r].on_loss(x_test[one], y_test[one], examples=chosen).on_loss for one, chosen in asked]
-            columns[name] = torch.cat(further, 1)[0]
-        if norms:
-            columns["norm"] = inverse.on_parameters(examples=distinct, norms=True).double()[removal.flatten()]
-        tables.append(pd.DataFrame(columns))
-        removed.append(distinct)
-    most, n = max(map(len, removed)), inverses[0].objective.n  # a network with fewer removals repeats its own
-    removed = torch.stack([removals(np.resize(rows, most), n) for rows in removed])
-    table = pd.concat(tables, ignore_index=True)
-    network, removal = table.network.to_numpy(), table.pop("removal").to_numpy()
-    tests, test = np.unique(table.test, return_inverse=True)
-    for name, truth in truths.items():
-        moved = truth(removed)
-        table[name] = loss_changes(model, moved, x_test[tests], y_test[tests]).numpy()[network, removal, test]
-        if norms:
-            table[f"norm: {name}"] = parameter_changes(model, moved).numpy()[network, removal]
-    return table
-
-
 def agreement_with_truth(predicted, actual, *, seed: int = 0) -> dict:
-    """Pearson and Spearman of predicted with true changes: each with its interval and its band of chance.
+    """Pearson and Spearman of predicted with true changes: each with its interval, and its band when paired at random.
 
-    The band is that of pairing the same values at random. Selection by |influence| does not bias it: were influence
-    unrelated to the truth, the selected examples would be a random draw. Where one side is constant the correlation is
-    0, and where too few values differ to resample them the interval is (−1, 1).
+    Where one side is constant the correlation is 0; where too few values differ to resample, the interval (−1, 1).
     """
     predicted, actual = np.asarray(predicted, float), np.asarray(actual, float)
     varies, result = np.ptp(predicted) > 0 and np.ptp(actual) > 0, {}
@@ -154,18 +84,13 @@ def agreement_with_truth(predicted, actual, *, seed: int = 0) -> dict:
     return result
 
 
-def spearman_by_network(table: pd.DataFrame, a: str, b: str) -> np.ndarray:
-    """Spearman of two columns within each network, ``(r,)``; 0 where one is constant."""
-    pairs = [(part[a].to_numpy(), part[b].to_numpy()) for _, part in table.groupby("network")]
-    return np.array([spearman_r(u, v) if np.ptp(u) and np.ptp(v) else 0.0 for u, v in pairs])
-
-
 def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> dict:
     """Along a sweep, setting → ``(r,)`` of the same r initializations: Spearman with the setting, and last minus first.
 
-    ``{"trend": (mean over networks, interval), "ends": …}`` with Student's t over networks; ``log``: of log₁₀ values.
+    ``{"trend": (mean, Student's interval over networks), "ends": …}``, those with a NaN left out; ``log``: of log₁₀.
     """
     values = np.stack([np.asarray(v, float) for v in sweep.values()], 1)  # (r, settings)
+    values = values[np.isfinite(values).all(1)]
     values = np.log10(values) if log else values
     rho = spearman_r(values, np.broadcast_to(np.fromiter(sweep, float), values.shape)) if len(sweep) > 1 else values * 0
     ends = values[:, -1] - values[:, 0]
@@ -173,18 +98,12 @@ def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> d
 
 
 def independent_difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:
-    """``one − other`` of two independent ``(value, (low, high))``, its interval by Zou and Donner's (2008) MOVER.
-
-    Example:
-        >>> independent_difference((0.5, (0.2, 0.9)), (0.5, (0.1, 0.8)))
-        (0.0, (-0.42426406871192857, 0.565685424949238))
-    """
+    """``one − other`` of two independent ``(value, (low, high))``, its interval by Zou and Donner's (2008) MOVER."""
     (a, (a_low, a_high)), (b, (b_low, b_high)) = one, other
     return a - b, (a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
 
 
 def independent_mean(estimates: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
-    """Mean of independent ``(value, (low, high))``, with the interval that theirs give it."""
     values, lows, highs = np.array([(value, *interval) for value, interval in estimates]).T
     down, up = (float(np.sqrt(((end - values) ** 2).sum()) / len(values)) for end in (lows, highs))
     return float(values.mean()), (float(values.mean()) - down, float(values.mean()) + up)
@@ -213,8 +132,6 @@ def spread_over_runs(values) -> tuple[float, tuple[float, float]]:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the networks of a study are trained and retrained, and how many training examples are compared."""
-
     recipe: Recipe  # of the training; its epochs and decay are each network's own
     share: float  # of the steps, that a retraining takes
     again: dict  # what is different about it
@@ -256,17 +173,13 @@ class Net:
         return {name: value for name, value in self.__dict__.items() if name != "inverse"}
 
     def scores(self, tests) -> Tensor:
-        """Influences on the losses of test examples, ``(tests, n)``."""
         return self.inverse.on_loss(self.images.x_test[tests], self.images.y_test[tests]).on_loss.double()
 
 
 def train_net(
     name: str, images: Dataset, setting: Setting, *, epochs: int, weight_decay: float, seed=0, initial=None, **changes
 ) -> Net:
-    """Train ``lib.networks.models.by_name(name)``, from ``initial`` weights if given, with ``changes`` to the recipe.
-
-    A change of optimizer holds for the retraining too, at a tenth of its learning rate.
-    """
+    """Train the network of that name by a changed recipe; another optimizer retrains at a tenth of its rate."""
     x, y = images.x_train, images.y_train
     model = models.by_name(name, shape=tuple(x.shape[1:]), classes=len(images.classes))
     recipe = replace(setting.recipe, epochs=epochs, weight_decay=weight_decay, **changes)
@@ -284,30 +197,28 @@ def train_net(
     return net
 
 
-def retrained_without(net: Net, removed: Tensor, *, scratch: bool = False) -> Retrained:
-    """The net trained on (or ``scratch``: anew) without each of ``removed (g, n)``, as its setting says."""
-    return retrain(
+def true_changes(net: Net, removed: Tensor, tests=slice(None), *, scratch: bool = False) -> Tensor:
+    """Changes of test losses by training on (or ``scratch``: anew) without each of ``removed (g, n)``, ``(g, m)``."""
+    again = retrain(
         net.model, (net.images.x_train, net.images.y_train), net.recipe if scratch else net.again, [net.seed],
         removed=removed, start=Start(None if scratch else net.weights),
         run=Run(device=net.setting.device, store=net.setting.store, wide=True, progress=False),
     )  # fmt: skip
-
-
-def true_changes(net: Net, removed: Tensor, tests=slice(None), *, scratch: bool = False) -> Tensor:
-    """Changes of test losses by retraining without each of ``removed (g, n)``: ``(g, tests)``."""
-    again = retrained_without(net, removed, scratch=scratch)
     return loss_changes(net.model, again, net.images.x_test[tests], net.images.y_test[tests])[0]
 
 
 def compared(net: Net, percentiles=(100,), *, scratch: bool = False) -> Net:
-    """The net with its ``table`` of predicted and true changes at test examples of these percentiles of the loss."""
-    truths = {"retrained": lambda removed: retrained_without(net, removed)}
-    if scratch:
-        truths["from scratch"] = lambda removed: retrained_without(net, removed, scratch=True)
-    net.table = predicted_and_true_changes(
-        net.model, net.weights, [net.inverse], x_test=net.images.x_test, y_test=net.images.y_test, truths=truths,
-        percentiles=percentiles, top=net.setting.top,
-    )  # fmt: skip
+    """The net with its ``table``: at test examples of these percentiles of the loss, the training examples of largest
+    |influence|, descending; columns ``percentile, test, row, predicted, retrained`` (and ``from scratch``), in nats."""
+    tests = [at_percentile(net.losses, percentile) for percentile in percentiles]
+    scores = net.scores(tests)
+    rows = torch.stack([most_influential(score, net.setting.top) for score in scores])  # (tests, top)
+    repeated = {"percentile": np.repeat(percentiles, rows.shape[1]), "test": np.repeat(tests, rows.shape[1])}
+    net.table = pd.DataFrame(repeated | {"row": rows.flatten(), "predicted": scores.gather(1, rows).flatten()})
+    distinct, which = rows.unique(return_inverse=True)
+    for name in ("retrained", *["from scratch"] * scratch):
+        changes = true_changes(net, removals(distinct, len(net.images.y_train)), tests, scratch=name == "from scratch")
+        net.table[name] = changes[which, torch.arange(len(tests))[:, None]].flatten().numpy()
     return net
 
 

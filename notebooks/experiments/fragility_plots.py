@@ -14,38 +14,6 @@ BLUE, RED, GREY = "#0072b2", "#d55e00", "0.4"
 PAIRS = ((BLUE, "o"), (RED, "s"), (GREY, "^"))
 
 
-def norms(tables: Mapping[str, pd.DataFrame], truth: str) -> Figure:
-    """Predicted against true ‖Δw‖, a panel a table of ``predicted_and_true_changes``; the line is equality."""
-    fig, axes = plt.subplots(1, len(tables), figsize=(3.5 * len(tables), 3.4), sharey=True)
-    for ax, (title, table) in zip(axes, tables.items(), strict=True):
-        true = table[f"norm: {truth}"]
-        ax.loglog(true, table.norm, ".", ms=3, alpha=0.3, color=BLUE)
-        ends = [end(both.quantile(q) for both in (true, table.norm)) for end, q in ((min, 0.01), (max, 0.99))]
-        ax.plot(ends, ends, color="0.3", lw=0.9)
-        ax.set(title=f"{title}; median ratio {(table.norm / true).median():.2g}", xlabel="true ‖Δw‖")
-    axes[0].set_ylabel("predicted ‖Δw‖")
-    return fig
-
-
-def sweeps(panels: Sequence[tuple], chance: tuple[float, float]) -> Figure:
-    """A panel each: ``(x label, y label, {name: {setting: values over networks}})``; mean, 95% band, each network."""
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.75 * len(panels), 3.5))
-    for ax, (xlabel, ylabel, curves) in zip(axes, panels, strict=True):
-        for (name, curve), (colour, marker) in zip(curves.items(), PAIRS, strict=False):
-            rows = pd.DataFrame([(s, v) for s, values in curve.items() for v in values], columns=["x", "y"])
-            plots.band(ax, rows, "x", y="y", score=name, color=colour, marker=marker, linestyle="-")
-            ax.plot(rows.x, rows.y, ".", ms=2.5, color=colour, alpha=0.6)
-        ax.set(xlabel=xlabel, ylabel=ylabel)
-        if "Spearman" in ylabel:
-            ax.axhspan(*chance, color="0.9", zorder=0)
-            ax.set_ylim(-1, 1.02)
-        else:
-            ax.set_yscale("log")
-        if len(curves) > 1:
-            ax.legend(loc="lower left")
-    return fig
-
-
 def by_test_point(selected: Mapping[str, pd.DataFrame]) -> Figure:
     """Tables of ``fragility.agreement_with_truth``, a row a test example; ticks bound the band of chance."""
     fig, ax = plt.subplots(figsize=(9, 3.4))
@@ -117,22 +85,4 @@ def by_size(lines: Mapping[str, Mapping[int, Mapping]]) -> Figure:
     ax.set(xscale="log", xlabel="training images removed together", ylabel="Spearman with retraining", ylim=(-1, 1.05))
     ax.set_xticks(sizes, sizes)
     ax.legend(loc="lower left")
-    return fig
-
-
-def board(results: Mapping[str, tuple]) -> Figure:
-    """``name ↦ (value, interval, band of chance)``, ranked; filled where the interval clears the band."""
-    ranked = sorted(results, key=lambda name: results[name][0])
-    fig, ax = plt.subplots(figsize=(8, 0.24 * len(ranked) + 1))
-    for i, name in enumerate(ranked):
-        middle, (low, high), chance = results[name]
-        clear = low > chance[1]
-        colour = BLUE if clear else "0.6"
-        ax.barh(i, np.ptp(chance), 0.75, left=chance[0], color="0.92", zorder=0)
-        ax.plot((low, high), (i, i), color=colour)
-        ax.plot(middle, i, "o", mfc=BLUE if clear else "white", color=colour)
-    ax.axvline(0, color="0.35", lw=0.8)
-    ax.set_yticks(range(len(ranked)), ranked, fontsize=8)
-    ax.set(xlabel="Spearman of predicted with true change (bar: 95%; grey: chance)")
-    ax.set(xlim=(-1, 1.02), ylim=(-0.6, len(ranked) - 0.4))
     return fig

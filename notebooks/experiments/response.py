@@ -7,13 +7,11 @@ With n training examples, outputs f, decay λ towards w_ref and trained weights 
 
 (Bae et al. 2022, arXiv 2209.05364, eq. 10 with ε = −1/n; the Bregman divergence of the decay is the proximity itself).
 For the cross-entropy D is the Kullback–Leibler divergence from the trained predictions π = softmax f₀, so both are one
-problem in the targets t: the sum over j of (Σ_k t_jk) log Σ exp f − t·f, with t = y or π, less y for the removed. In
-words: *the proximal response is leave-one-out among examples whose labels are the network's own predictions*. Its
-Hessian at w₀ is the damped Gauss–Newton matrix, and its first Newton step the influence function.
+problem in the targets t = y or π, less y for the removed: *the proximal response is leave-one-out among examples whose
+labels are the network's own predictions*; its first Newton step is the influence function with the Gauss–Newton matrix.
 
-Each removal from each network is a member of one batched L-BFGS whose first metric is the Gauss–Newton matrix at w₀, so
-that its first step is nearly the influence function; w stays in the basin of w₀. The change is in the weights' own
-unit; **a positive change of a test loss means that the removed examples were helpful**.
+Each removal from each network is a member of one batched L-BFGS whose first metric is the Gauss–Newton matrix at w₀;
+w stays in the basin of w₀. **A positive change of a test loss means that the removed examples were helpful.**
 """
 
 import copy
@@ -41,16 +39,16 @@ class Response:
 
 
 def optimum(
-    model: nn.Module, x: Tensor, y: Tensor, *,
-    weight_decay: float, weights: dict[str, Tensor] | None = None, tolerance=1e-9, steps: int = 200,
+    model: nn.Module, x: Tensor, y: Tensor, *, weight_decay: float, weights: dict[str, Tensor] | None = None,
+    removed: Tensor | None = None, tolerance=1e-9, steps: int = 200,
 ) -> Response:  # fmt: skip
-    """The local optimum that ``model``'s weights are near, as a response to no removal (g = 1).
+    """The local optimum that ``model``'s weights are near, as a response to no removal, or to ``removed (r, 1, n)``.
 
     ``weight_decay`` is λ of ``(1/n) Σ ℓ + λ/2 ‖w‖²``, above 0, or there need not be an optimum; ``weights`` as in
     :func:`leave_out`. The metric is renewed every 25 steps.
     """
     _positive("weight_decay", weight_decay)
-    nobody = torch.zeros(1, len(x), dtype=torch.bool)
+    nobody = torch.zeros(1, len(x), dtype=torch.bool) if removed is None else removed
     networks = weights or {name: value[None] for name, value in model.state_dict().items()}
     options = {"weight_decay": weight_decay, "tolerance": tolerance, "steps": 25}
     for _ in range(max(1, steps // 25)):
@@ -65,28 +63,23 @@ def leave_out(
     model: nn.Module, x: Tensor, y: Tensor, removed: Tensor, *, weight_decay: float, damping: float = 0.0,
     weights: dict[str, Tensor] | None = None, tolerance: float = 1e-9, steps: int = 60,
 ) -> Response:  # fmt: skip
-    """Optima without each of g sets of examples, reached downhill from the weights of ``model``.
+    """Optima without each of g sets of examples, reached downhill from the weights of ``model`` (evaluation mode).
 
     Args:
-        model: trained; evaluation mode (running statistics stay as they are). Its type and device are kept.
-        x, y: all n training examples and their labels (int64).
-        removed: ``(g, n)`` bool, True where an example is missing.
+        removed: ``(g, n)`` bool, True where one of the n training examples is missing.
         weight_decay: λ. ``damping``: of the metric alone, where λ = 0; it does not move the optimum.
         weights: name → ``(r, …)``: r networks to start from in place of ``model``'s weights, all side by side. Then
             ``removed`` may be ``(r, g, n)``, and what is found has r in front.
-        tolerance: norm of the gradient at which a member stops; ``steps`` at most.
-
-    Cost: one gradient a step and member, about 10 steps; a factorization of a ``(p, p)`` matrix a network.
+        tolerance: norm of the gradient at which a member stops; ``steps`` at most, about 10 with one gradient each.
     """
     return _respond(model, x, y, removed, weight_decay=weight_decay, damping=damping, weights=weights, proximal=False,
                     tolerance=tolerance, steps=steps)  # fmt: skip
 
 
 def proximal_bregman(model: nn.Module, x: Tensor, y: Tensor, removed: Tensor, **options) -> Response:
-    """Proximal Bregman responses to the removal of g sets: what influence functions approximate.
+    """Proximal Bregman responses to the removal of g sets, at any weights: what influence functions approximate.
 
-    Defined at any weights, converged or not. Arguments and cost as in :func:`leave_out`; here ``damping`` δ belongs to
-    the objective, as it does to the influence function ``(G + (λ+δ)I)⁻¹``.
+    Arguments as in :func:`leave_out`; here ``damping`` δ belongs to the objective, as it does to ``(G + (λ+δ)I)⁻¹``.
     """
     return _respond(model, x, y, removed, proximal=True, **options)
 
@@ -100,8 +93,6 @@ def _respond(model, x, y, removed, *, proximal, weight_decay, damping=0.0, weigh
 
 
 class _Networks:
-    """r networks of one architecture and the training inputs; weights flat, ``(r, p)``."""
-
     def __init__(self, model: nn.Module, x: Tensor, weights: dict[str, Tensor] | None):
         self.model, self.x, self.layers = copy.deepcopy(model).eval().requires_grad_(False), x, chain(model)
         state = {name: value[None] for name, value in model.state_dict().items()} if weights is None else weights
@@ -172,8 +163,6 @@ class _Networks:
 
 
 class _Problem:
-    """r·g objectives in the flat weights, their values and gradients."""
-
     def __init__(self, nets: _Networks, y: Tensor, removed: Tensor, decay: float, *, proximal: bool = False):
         self.nets, self.decay, self.g, outputs = nets, decay, removed.shape[1], nets.outputs()
         label = nn.functional.one_hot(y, outputs.shape[-1]).to(outputs)
@@ -260,7 +249,6 @@ def _two_loops(gradient: Tensor, moves: list, metric: Callable) -> Tensor:
 
 
 def _as_asked(response: Response, weights: dict | None) -> Response:
-    """Without the r in front, where one network was given as the model itself."""
     if weights is not None:
         return response
     return Response({name: value[0] for name, value in response.parameters.items()}, response.gradient_norm[0])

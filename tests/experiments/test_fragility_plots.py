@@ -34,27 +34,6 @@ def bands(ax):
     return [(round(box.x0, 6), round(box.x1, 6)) for box in boxes]
 
 
-def test_lengths_are_set_against_equality():
-    table = pd.DataFrame({"norm": [1.0, 2.0, 4.0], "norm: t": [2.0, 4.0, 8.0]})
-    fig = draw.norms({"a": table, "b": table}, "t")
-    assert len(fig.axes) == 2 and fig.axes[0].get_title() == "a; median ratio 0.5"
-    dots, line = fig.axes[0].lines
-    assert (dots.get_xydata() == [[2, 1], [4, 2], [8, 4]]).all()
-    assert (line.get_xdata() == line.get_ydata()).all()
-    assert fig.axes[0].get_xscale() == fig.axes[0].get_yscale() == "log"
-
-
-def test_sweeps_show_every_network_and_chance_where_it_belongs():
-    curve = {1: np.array([0.5, 0.7]), 2: np.array([0.1, 0.3])}
-    panels = [("x", "Spearman", {"tanh": curve, "ReLU": curve}), ("x", "eigenvalue", {"tanh": curve})]
-    left, right = draw.sweeps(panels, (-0.4, 0.4)).axes
-    assert {(1, 0.5), (1, 0.7), (2, 0.1), (2, 0.3)} <= set(points(left))
-    assert left.get_legend() and not right.get_legend()
-    assert right.get_yscale() == "log" and left.get_ylim() == (-1, 1.02)
-    grey = [patch.get_bbox() for patch in left.patches]
-    assert len(grey) == 1 and (grey[0].y0, grey[0].y1) == (-0.4, 0.4) and not right.patches
-
-
 def test_test_points_have_bars_and_ticks_of_chance():
     ax = draw.by_test_point({name: pd.DataFrame([entry(0.5), entry(0.1)]) for name in "abc"}).axes[0]
     assert len(ax.containers) == 3 and [text.get_text() for text in ax.get_legend().get_texts()] == list("abc")
@@ -94,11 +73,3 @@ def test_choices_and_group_sizes():
     ax = draw.by_size({"a": {1: entry(0.2), 10: entry(0.6)}, "b": {10: entry(0.1)}}).axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "10"]
     np.testing.assert_allclose(ax.containers[0][0].get_xydata(), [(1, 0.2), (10, 0.6)])
-
-
-def test_the_board_is_ranked_and_fills_what_clears_chance():
-    found = {"low": (0.1, (-0.1, 0.3), (-0.2, 0.2)), "high": (0.8, (0.7, 0.9), (-0.2, 0.2))}
-    ax = draw.board(found).axes[0]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["low", "high"]
-    marks = {line.get_xydata()[0][0]: line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"}
-    assert marks == {0.1: "white", 0.8: draw.BLUE} and bands(ax) == [(-0.2, 0.2)] * 2

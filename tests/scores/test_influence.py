@@ -1,6 +1,7 @@
 """Influence against closed forms, and against finite differences of optima found anew, in float64."""
 
 import re
+import sys
 import warnings
 
 import pytest
@@ -13,7 +14,7 @@ from lib.networks import models
 from lib.numerics.inverse_hessian import SOLVERS
 from lib.numerics.objective import objective
 from lib.scores import definitions
-from lib.scores.influence import eigenvalue_range, gradient_norm, influence, inverse_hessian
+from lib.scores.influence import Trust, eigenvalue_range, gradient_norm, influence, inverse_hessian, trust
 
 F64, DECAY = torch.float64, 0.05
 
@@ -283,6 +284,29 @@ def test_weights_that_are_no_optimum_are_told_by_how_much(saddle):
     with pytest.warns(UserWarning, match=rf"no optimum: .* has norm {norm:.3g}, .* times what removing one example"):
         inverse_hessian(model, x, y, damping=5.0)
     assert gradient_norm(model, x, y) == pytest.approx(norm)
+
+
+def test_trust_is_three_numbers_with_a_warning_each(saddle, monkeypatch):
+    model, x, y = saddle
+    inverse = inverse_hessian(model, x, y, damping=5.0)
+    with pytest.warns(UserWarning, match="no optimum") as said:
+        told = trust(model, x, y, damping=0.01, retrained=torch.tensor([[1.0, 2.0], [3.0, 1.9]]))
+    assert told.gradient == pytest.approx(inverse.gradient_norm / inverse.one_example)
+    assert told.lowest == pytest.approx(float(inverse.eigenvalues[0]) + 0.01)
+    assert told.spread == pytest.approx(((2 + 0.005) / 2 / (0.05**2 / 2)) ** 0.5)
+    assert [w for w in said if "indefinite" in str(w.message)] and [w for w in said if "retrainings" in str(w.message)]
+    monkeypatch.setattr(sys.modules["lib.scores.influence"], "SPECTRUM", 0)
+    with pytest.warns(UserWarning, match="no optimum"):
+        assert trust(model, x, y).lowest == pytest.approx(float(inverse.eigenvalues[0]), abs=1e-3)
+
+
+def test_trust_says_nothing_at_an_optimum():
+    x, y = drawn(20, 3)
+    model = settled(nn.Linear(3, 3), x, y)
+    changes = torch.tensor([[1.0, 2.0, 3.0], [1.1, 2.0, 2.9]])
+    with warnings.catch_warnings(action="error"):
+        told = trust(model, x, y, weight_decay=DECAY, retrained=changes)
+    assert isinstance(told, Trust) and told.gradient < 1e-6 and told.lowest > 0 and told.spread < 0.1
 
 
 def test_batch_normalization_and_dropout_are_put_in_evaluation_mode():
