@@ -237,7 +237,7 @@ def _remarks(claim: Claim, values: dict, intervals: dict, bands: dict, findings:
     remarks = []
     if there and (missing := [s for s in claim.keys if s not in there]):
         remarks.append("not measured: " + ", ".join(missing))
-    if extra := [s for s in values if s not in claim.keys]:
+    if extra := sorted(s for s in values if s not in claim.keys):
         remarks.append("not judged: " + ", ".join(extra))
     factors = {}
     for s in (s for s in claim.keys if s in there and s in intervals and findings[s] == "open" and claim.side[s]):
