@@ -86,10 +86,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from experiments import unique_information
+from experiments import text, unique_information
 from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, one_form, points, removal_order, successes
 from lib import plots, rankings, statistics
-from lib.data import datasets, noise, text
+from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.networks.models import narrow_resnet, transferred

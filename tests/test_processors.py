@@ -20,7 +20,7 @@ def test_some_tests_hold_on_another_processor(request):
     if request.config.getoption("processor"):
         pytest.skip("on another processor already")
     files = [str(path) for name in SOME for path in TESTS.rglob(f"test_{name}.py")]
-    assert len(files) == len(SOME)
+    assert len(files) >= len(SOME)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--as", "plain", "--as", "rounding", *files]
     run = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]

@@ -434,8 +434,9 @@ def test_stopped_cleanly(folder, tmp_path, how):
     command = "import pathlib, sys; from lib.study.runner import main; sys.exit(main([], pathlib.Path(sys.argv[1])))"
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     process = subprocess.Popen(
-        [sys.executable, "-c", command, folder], env=environment, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", command, folder], env=environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)],  # of nohup
+    )  # fmt: skip
     pid = results / "pid"
     deadline = time.monotonic() + 60
     while not (pid.exists() and pid.read_text()):
