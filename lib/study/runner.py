@@ -5,6 +5,7 @@ failed.
 """
 
 import argparse
+import logging
 import shutil
 import signal
 import subprocess
@@ -176,6 +177,7 @@ def main(argv: Sequence[str] | None = None, folder: Path = REPO / "notebooks") -
     try:
         return _main(argv, folder)
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # of the kernel's death, which was meant
         print("\nstopped; what is finished is kept, and the next run goes on from it", file=sys.stderr)
         return 130
 
