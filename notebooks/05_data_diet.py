@@ -258,7 +258,7 @@ axes[0].legend(loc="lower right")
 plots.save(fig, "05_epochs", profile);
 
 # %% [markdown]
-# Before the first step both scores choose far worse than chance. One epoch later they are level with it, and after two, at a sixth of the training, the half that either of them chooses is worth as much as all rows. From the fourth epoch on it is worth more, and EL2N and GraNd cannot be told apart. Forgetting, even counted over the whole training, brings a little over half of their gain.
+# Before the first step both scores choose far worse than chance. One epoch later they are level with it, and after two, at a sixth of the training, the half that either of them chooses is worth as much as all rows. From the fourth epoch on it is worth more, and EL2N and GraNd cannot be told apart. Forgetting, even counted over the whole training, brings about three quarters of their gain.
 #
 # The comparison that is judged, EL2N after some epochs with EL2N before the first, its interval over repetitions (initializations and training rows) and test rows; and all scores against random halves:
 
