@@ -419,7 +419,7 @@ score["CRAIG's weight"] = craig(outs[:1, 4].softmax(2) - F.one_hot(y, k), 0.2, y
 def save(fig, name):
     folder = Path(os.environ.get("STUDY_RESULTS") or "../results") / profile / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    fig.savefig(folder / f"{name}.png", dpi=110)
+    fig.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
 
 
 fig, ax = plt.subplots(figsize=(4.6, 5.2), layout="constrained")
