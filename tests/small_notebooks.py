@@ -47,12 +47,14 @@ def claim(id: str, number: str) -> dict:
 
 def write(folder: Path, name: str, body: str, owns: tuple[str, ...]) -> Notebook:
     """A notebook, its profiles, and the claims that it owns."""
-    number, claims = name[:2], folder / "claims.yaml"
+    notebook, number = Notebook(folder, name), name[:2]
+    claims = notebook.home / "claims.yaml"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.py").write_text(HEAD.replace("NN", number) + body, "utf8")
+    where = '"../claims.yaml"' if notebook.appendix else '"claims.yaml"'
+    notebook.py.write_text(HEAD.replace("NN", number).replace('"claims.yaml"', where) + body, "utf8")
     for profile in notebooks.PROFILES:
-        (folder / "profiles" / profile).mkdir(parents=True, exist_ok=True)
-        (folder / "profiles" / profile / f"{number}.yaml").write_text(f"profile: {profile}\n")
+        (notebook.home / "profiles" / profile).mkdir(parents=True, exist_ok=True)
+        (notebook.home / "profiles" / profile / f"{number}.yaml").write_text(f"profile: {profile}\n")
     entries = yaml.safe_load(claims.read_text()) if claims.exists() else []
     claims.write_text(yaml.safe_dump(entries + [claim(id, number) for id in owns]))
-    return Notebook(folder, name)
+    return notebook

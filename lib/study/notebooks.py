@@ -1,7 +1,7 @@
 """Notebooks as files: finding them, their parameters, running one.
 
 A notebook ``NN_name`` is a pair, ``NN_name.py`` (percent format) and ``NN_name.ipynb`` (with outputs); the text of both
-is the same.
+is the same. The main line, 00 to 09, lies in one folder; its appendices lie in ``appendix`` there: 14 goes on from 04.
 """
 
 import ast
@@ -54,6 +54,15 @@ class Notebook:
         return self.name[:2]
 
     @property
+    def appendix(self) -> bool:
+        return self.folder.name == "appendix"
+
+    @property
+    def home(self) -> Path:
+        """The folder of the main line, with claims, profiles and verdicts."""
+        return self.folder.parent if self.appendix else self.folder
+
+    @property
     def py(self) -> Path:
         return self.folder / f"{self.name}.py"
 
@@ -101,13 +110,15 @@ class Run:
 
 
 def find(folder: Path) -> list[Notebook]:
-    """All notebooks of a folder in the order of their numbers.
+    """All notebooks of a folder in the order of their numbers, and then those of its ``appendix``.
 
     Raises:
         ValueError: if there is none, two share a number, or an ``.ipynb`` has no ``.py``.
     """
-    names = sorted({path.stem for path in folder.glob("[0-9][0-9]_*") if path.suffix in (".py", ".ipynb")})
-    found = [Notebook(folder, name) for name in names]
+    found = []
+    for place in (folder, folder / "appendix"):
+        names = {path.stem for path in place.glob("[0-9][0-9]_*") if path.suffix in (".py", ".ipynb")}
+        found += [Notebook(place, name) for name in sorted(names)]
     if not found:
         raise ValueError(f"expected notebooks such as 04_name.py in {folder}, found none")
     for one, other in itertools.pairwise(found):
@@ -150,11 +161,11 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
         ValueError: if the profile's file is missing or is not for this profile, or a name or a value does not fit.
     """
     declared = parameters(notebook)
-    path = notebook.folder / "profiles" / profile / f"{notebook.number}.yaml"
+    path = notebook.home / "profiles" / profile / f"{notebook.number}.yaml"
     if not path.exists():
-        raise ValueError(f"{notebook.name} has no {path.relative_to(notebook.folder)}")
+        raise ValueError(f"{notebook.name} has no {path.relative_to(notebook.home)}")
     values = yaml.safe_load(path.read_text("utf8")) or {}
-    where = dict.fromkeys(values, str(path.relative_to(notebook.folder)))
+    where = dict.fromkeys(values, str(path.relative_to(notebook.home)))
     if values.get("profile") != profile:
         raise ValueError(f"{where.get('profile', path)}: expected `profile: {profile}`")
     for name, text in (given or {}).items():
@@ -199,7 +210,7 @@ def _first_line(source: str) -> str:
 
 def owned(notebook: Notebook) -> list[str]:
     """The ids of the claims that a notebook must record, from ``claims.yaml`` beside it."""
-    claims = load_claims(notebook.folder / "claims.yaml").values()
+    claims = load_claims(notebook.home / "claims.yaml").values()
     return [claim.id for claim in claims if claim.notebook == notebook.number]
 
 

@@ -10,7 +10,7 @@ import nbformat
 
 from lib.ledger.ledger import read_records
 from lib.study import publish
-from lib.study.notebooks import REPO
+from lib.study.notebooks import REPO, find
 
 EXTRA = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")  # modules of the extra `site`
 DOCUMENTS = "*.md *.cff figures/*.png notebooks/*.md notebooks/slides/*.md data/*.md data/scores/*.md lib/*.md"
@@ -60,10 +60,12 @@ def write(executed: Path, records: Path, folder: Path, *, home: Path) -> Path:
         for path, text in publish.pages_of_verdicts(home.parent, read_records(records)).items():
             (source / path.relative_to(home.parent)).write_text(text, "utf8")
         shutil.copy(site / "index.md", source)
-        (source / "notebooks").mkdir(exist_ok=True)
-        for path in (path for path in executed.glob("[0-9][0-9]_*.ipynb") if "." not in path.stem):  # such as .failed
-            prepare(notebook := nbformat.read(path, as_version=4))
-            nbformat.write(notebook, source / "notebooks" / path.name)
+        for pair in find(home):
+            path = pair.ipynb if executed == home else executed / pair.ipynb.name
+            (laid := source / "notebooks" / pair.ipynb.relative_to(home)).parent.mkdir(exist_ok=True)
+            if path.exists():
+                prepare(notebook := nbformat.read(path, as_version=4))
+                nbformat.write(notebook, laid)
         quiet = "-q" if executed == home else "-Q"  # of some of the notebooks, not all links lead somewhere
         if build_main([quiet, "-d", f"{place}/doctrees", "-c", str(site), str(source), str(folder)]):
             raise RuntimeError("Sphinx has failed")

@@ -134,7 +134,8 @@ def evidence(notebook: Notebook) -> dict[str, str]:
     for cell in jupytext.read(notebook.py).cells:
         if cell.cell_type == "markdown":
             for title in re.findall(r"^##+ (.+?)\s*$", cell.source, re.MULTILINE):
-                link = f"[{title}](notebooks/{notebook.name}.ipynb#{slug(title)})"
+                place = notebook.ipynb.relative_to(notebook.home.parent).as_posix()
+                link = f"[{title}]({place}#{slug(title)})"
         for name in claims if cell.cell_type == "code" else ():
             named = re.search(rf"[\"']{re.escape(name)}[\"']", cell.source)
             rank = 2 + (".record(" in cell.source) if named else int("ledger.table(" in cell.source)

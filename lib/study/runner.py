@@ -23,7 +23,8 @@ from lib.study.notebooks import PROFILES, REPO, Notebook, Run
 
 EXAMPLES = """
 examples:
-  ./run_all.sh                                      all notebooks, with the profile laptop
+  ./run_all.sh                                      the notebooks 00 to 09, with the profile laptop
+  ./run_all.sh --all                                and their appendices
   ./run_all.sh --profile smoke                      every code path on few examples, in minutes
   ./run_all.sh --only 04 -p noise_levels '[0.1]'    one notebook, with a parameter of its own
   ./run_all.sh --profile paper -p device cuda       the papers' sizes, on a GPU
@@ -45,7 +46,7 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
         SystemExit: after ``--help`` (0), or where an option or profile is not there (2).
     """
     found = notebooks.find(folder)
-    listing = "\n".join(f"  {notebook.name}" for notebook in found)
+    listing = "\n".join(f"  {notebook.name}{' (appendix)' if notebook.appendix else ''}" for notebook in found)
     parser = argparse.ArgumentParser(
         prog="./run_all.sh",
         description="Run the study: make the environment where need be, execute the notebooks, show the verdicts.",
@@ -56,6 +57,7 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add = parser.add_argument
     add("--profile", choices=PROFILES, default=None, help="the size of the runs (default: laptop)")
     add("--only", action="append", default=[], metavar="NN", help="this notebook alone; repeat, or 03,04")
+    add("--all", action="store_true", help="the appendices too, which are 11 to 17")
     add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter; VALUE is YAML")
     add("--save", action="store_true",
         help="write back what is committed: outputs, notebooks/verdicts/, figures/, RESULTS.md and the figures of "
@@ -67,7 +69,7 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
     if asked.test or asked.pages:
-        if asked.profile or asked.only or asked.p or asked.save or asked.html or asked.test == asked.pages:
+        if asked.profile or asked.only or asked.all or asked.p or asked.save or asked.html or asked.test == asked.pages:
             raise Refused("--test goes alone (pytest's own options after --), and so does --pages")
         return asked
     if asked.pytest:
@@ -75,18 +77,25 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     asked.profile = asked.profile or "laptop"
     if asked.save and (asked.profile != "laptop" or asked.p):
         raise Refused("--save commits what the profile laptop gives, so it goes with neither another profile nor -p")
-    asked.only = select(found, asked.only)
+    asked.only = select(found, asked.only, asked.all)
     check_names(asked.only, asked.parameters)
     return asked
 
 
-def select(found: Sequence[Notebook], only: Sequence[str]) -> list[Notebook]:
-    """The notebooks that ``only`` names (``4``, ``04``, ``04_name``, several with commas), in order; all for none."""
+def select(found: Sequence[Notebook], only: Sequence[str], every: bool = False) -> list[Notebook]:
+    """The notebooks that ``only`` names (``4``, ``04``, ``04_name``, several with commas), in order.
+
+    For none, the main line, and if ``every`` the appendices.
+    """
+    if every and only:
+        raise Refused("--all runs every notebook and --only some: give one of them")
     wanted = [word.strip().zfill(2) for words in only for word in words.split(",") if word.strip()]
     for word in wanted:
         if not any(word in (notebook.number, notebook.name) for notebook in found):
             raise Refused(f"--only {word}: there is no such notebook; there are {', '.join(n.name for n in found)}")
-    return [notebook for notebook in found if not wanted or {notebook.number, notebook.name} & set(wanted)]
+    if not wanted:
+        return [notebook for notebook in found if every or not notebook.appendix]
+    return [notebook for notebook in found if {notebook.number, notebook.name} & set(wanted)]
 
 
 def check_names(chosen: Sequence[Notebook], given: Mapping[str, str]) -> None:
@@ -116,8 +125,8 @@ def plan_runs(chosen: Sequence[Notebook], profile: str, given: Mapping[str, str]
         if where := notebooks.pair_difference(notebook):
             raise Refused(
                 f"{notebook.name}.py and .ipynb differ ({where}); keep the one that you edited:\n"
-                f"  jupytext --to ipynb --update notebooks/{notebook.name}.py      # the .py\n"
-                f"  jupytext --to py:percent notebooks/{notebook.name}.ipynb       # the .ipynb"
+                f"  jupytext --to ipynb --update {short(notebook.py)}      # the .py\n"
+                f"  jupytext --to py:percent {short(notebook.ipynb)}       # the .ipynb"
             )
     return todo
 

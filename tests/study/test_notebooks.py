@@ -22,19 +22,22 @@ from lib.ledger.verdicts import judge
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook, find
 
-#: The notebooks that there are; one that is added is added here, one that goes missing fails the suite.
-NAMES = (
-    "00_start_here",
-    "01_linearization_accuracy",
-    "02_unique_information",
-    "03_long_tail_memorization",
-    "04_cg_score_pruning",
-    "05_data_diet",
-    "06_influence_fragility",
-    "07_scores_side_by_side",
-    "08_score_your_own_data",
-    "09_scores_in_twenty_lines",
-)
+#: The notebooks that there are; one that is added is added here, one that goes missing fails the suite. With each of
+#: the main line, the most cells and words of text that it may have: what a reader takes in at a sitting.
+SIZES = {
+    "00_start_here": (18, 1_144),
+    "01_linearization_accuracy": (85, 2_899),
+    "02_unique_information": (145, 4_134),
+    "03_long_tail_memorization": (118, 3_851),
+    "04_cg_score_pruning": (133, 4_820),
+    "05_data_diet": (139, 4_568),
+    "06_influence_fragility": (131, 4_148),
+    "07_scores_side_by_side": (81, 3_565),
+    "08_score_your_own_data": (43, 1_471),
+    "09_scores_in_twenty_lines": (39, 1_079),
+}
+APPENDICES = ()
+NAMES = (*SIZES, *APPENDICES)
 FOLDER = REPO / "notebooks"
 START = "00_start_here"  # a map; it asks nothing of its reader
 each = pytest.mark.parametrize("name", NAMES)
@@ -44,16 +47,20 @@ MACHINE = re.compile(r"(?<![\w.~/:-])/(?:[h]ome|[r]oot|[t]mp|[w]ork|[o]pt|[U]ser
 
 @cache
 def text(name: str) -> nbformat.NotebookNode:
-    return jupytext.read(FOLDER / f"{name}.py")
+    return jupytext.read(pair(name).py)
 
 
 @cache
 def committed(name: str) -> nbformat.NotebookNode:
-    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    return nbformat.read(pair(name).ipynb, as_version=4)
+
+
+def pair(name: str) -> Notebook:
+    return next(notebook for notebook in find(FOLDER) if notebook.name == name)
 
 
 def owned(name: str) -> list[str]:
-    return notebooks.owned(Notebook(FOLDER, name))
+    return notebooks.owned(pair(name))
 
 
 def code(name: str) -> list[nbformat.NotebookNode]:
@@ -97,29 +104,45 @@ def test_these_are_the_notebooks():
 
 @each
 def test_the_pair_says_the_same(name):
-    assert (FOLDER / f"{name}.ipynb").exists()
-    assert notebooks.pair_difference(Notebook(FOLDER, name)) == ""
+    assert pair(name).ipynb.exists()
+    assert notebooks.pair_difference(pair(name)) == ""
 
 
 @each
 def test_parameters_are_literals_with_types_and_help(name):
     from papermill import inspect_notebook
 
-    declared = notebooks.parameters(Notebook(FOLDER, name))
+    declared = notebooks.parameters(pair(name))
     assert {"profile", "seed", "device"} <= set(declared)
     assert declared["profile"].default == "laptop"
     assert not [parameter.name for parameter in declared.values() if not parameter.help]
-    assert set(inspect_notebook(FOLDER / f"{name}.ipynb")) == set(declared)  # so that papermill knows them too
+    assert set(inspect_notebook(pair(name).ipynb)) == set(declared)  # so that papermill knows them too
 
 
 @each
 @pytest.mark.parametrize("profile", notebooks.PROFILES)
 def test_profiles_fit(name, profile):
-    notebook = Notebook(FOLDER, name)
+    notebook = pair(name)
     values = notebooks.overrides(notebook, profile)
     if profile == "laptop":  # what is committed is what the parameters cell says
         declared = notebooks.parameters(notebook)
         assert values == {key: declared[key].default for key in values}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_main_line_can_be_taken_in(name):
+    most_cells, most_words = SIZES[name]
+    prose = [cell.source for cell in text(name).cells if cell.cell_type == "markdown"]
+    assert len(text(name).cells) <= most_cells
+    assert sum(len(source.split()) for source in prose) <= most_words
+
+
+@pytest.mark.parametrize("name", APPENDICES)
+def test_an_appendix_and_its_notebook_name_each_other(name):
+    (main,) = (one for one in SIZES if one[:2] == f"0{name[1]}")
+    prose = ["\n".join(cell.source for cell in text(one).cells if cell.cell_type == "markdown") for one in (main, name)]
+    assert f"(appendix/{name}.ipynb" in prose[0]
+    assert f"(../{main}.ipynb" in prose[1]
 
 
 @each
@@ -142,7 +165,8 @@ def test_the_skeleton(name):
     prose = "\n".join(cell.source for cell in text(name).cells if cell.cell_type == "markdown")
     assert prose.startswith(f"# {name[:2]} · ")
     study = ("## What we test", "## Data", "## Method", "## Where we deviate") if owned(name) else ()
-    for part in ("**Question.**", *study, *(("## Exercises",) if name != START else ())):
+    study = tuple(part for part in study if name in SIZES or part not in ("## Data", "## Method"))
+    for part in ("**Question.**", *study, *(("## Exercises",) if name in SIZES and name != START else ())):
         assert part in prose, part
     assert prose.count("<details>") == prose.count("</details>")
     assert text(name).metadata["kernelspec"]["name"] == "python3"
@@ -152,11 +176,11 @@ def test_the_skeleton(name):
 def test_it_asks_its_reader(name):
     """Guesses before the experiments, and exercises whose answers run (with the notebook, in ``test_smoke``)."""
     prose = "\n".join(cell.source for cell in text(name).cells if cell.cell_type == "markdown")
-    assert "(GLOSSARY.md)" in prose
-    if name == START:
+    assert "GLOSSARY.md)" in prose
+    if name == START or name in APPENDICES:
         return
     assert len(re.findall(r"^\*\*Predict\.\*\* ", prose, re.M)) >= 3
-    answers = exercises.answers(Notebook(FOLDER, name))
+    answers = exercises.answers(pair(name))
     assert 3 <= len(answers) <= 5
     assert sum(map(bool, answers.values())) > len(answers) / 2
 
@@ -188,7 +212,7 @@ def test_committed_outputs(name):
 
 @each
 def test_committed_sizes(name):
-    assert (FOLDER / f"{name}.ipynb").stat().st_size < 3_000_000
+    assert pair(name).ipynb.stat().st_size < 3_000_000
     figures = sorted((REPO / "figures").glob(f"{name[:2]}_*.png"))
     assert figures
     assert not [figure.name for figure in figures if figure.stat().st_size > 300_000]
@@ -203,7 +227,7 @@ def test_smoke(name, tmp_path, monkeypatch):
     """Runs, from another working directory, with the exercises' answers, and finds what it found before."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUDY_RESULTS", "nowhere")  # the runner's argument counts
-    notebook = Notebook(FOLDER, name)
+    notebook = pair(name)
     values, answers = notebooks.overrides(notebook, "smoke"), exercises.cells(notebook)
     run = notebooks.run(notebook, "smoke", values, Path("results"), more=answers)
     assert not run.failure, f"{name}: {run.failure}"

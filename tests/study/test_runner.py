@@ -147,6 +147,20 @@ def test_only_takes_several_in_their_order(folder):
     assert [n.number for n in runner.select(find(folder), [])] == ["01", "02"]
 
 
+def test_appendices_run_when_asked_for(folder, tmp_path):
+    more = write(folder / "appendix", "11_more", 'ledger.record("a.more", 1e-9)\n', ("a.more",))
+    found = find(folder)
+    assert [(n.number, n.appendix, n.home) for n in found[1:]] == [("02", False, folder), ("11", True, folder)]
+    assert [n.number for n in runner.select(found, [])] == ["01", "02"]
+    assert [n.number for n in runner.select(found, [], every=True)] == ["01", "02", "11"]
+    assert [n.number for n in runner.select(found, ["11"])] == ["11"]
+    with pytest.raises(runner.Refused, match="give one of them"):
+        runner.select(found, ["11"], every=True)
+    assert notebooks.owned(more) == ["a.more"]
+    run = notebooks.run(more, "smoke", overrides(more, "smoke"), tmp_path / "results")
+    assert not run.failure
+
+
 @pytest.mark.parametrize(
     ("argv", "valid"),
     [
