@@ -258,7 +258,7 @@ def fit(everything: Mapping, seeds: int = SEEDS) -> tuple[float, float]:
 def refresh(chosen: Sequence[Notebook], kept: Path, file: Path = FILE) -> None:
     """Run the notebooks and rewrite their part of the file; nothing is expected of one that owns no claims."""
     for notebook in filter(notebooks.owned, chosen):
-        claims = load_claims(notebook.folder / "claims.yaml")
+        claims = load_claims(notebook.home / "claims.yaml")
         *runs, plain = (_recorded(notebook, offset, kept) for offset in (*range(SEEDS), "plain"))
         everything = json.loads(file.read_text("utf8")) if file.exists() else {}  # now: others may be refreshing too
         everything[notebook.number] = {
@@ -297,5 +297,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         kept = asked.records or Path(folder)
         kept.mkdir(parents=True, exist_ok=True)
-        refresh(select(notebooks.find(REPO / "notebooks"), asked.only), kept)
+        refresh(select(notebooks.find(REPO / "notebooks"), asked.only, not asked.only), kept)
     print("PRIOR_DF {:.2f}, RATIO {:.2f}".format(*fit(json.loads(FILE.read_text("utf8")))))
