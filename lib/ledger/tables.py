@@ -62,7 +62,8 @@ def in_words(claim: Claim, found: Mapping, *, judged_only: bool = False) -> list
         order = [s for s in claim.settings if s in value]
         order += [] if judged_only else [s for s in value if s not in claim.settings]
         lines = [f"{MARKS[findings[s]] if s in findings else '·'} {s}: {in_digits(found, s)}" for s in order]
-    return [*lines[:-1], lines[-1] + (f" (n = {found['n']:,})" if found.get("n") is not None else "")]
+    last = (lines or ["–"])[-1] + (f" (n = {found['n']:,})" if found.get("n") is not None else "")
+    return [*lines[:-1], last]
 
 
 def in_digits(found: Mapping, setting: str = "") -> str:

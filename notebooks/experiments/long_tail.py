@@ -3,16 +3,50 @@
 After Feldman and Zhang 2020, section 3.5 and appendix C.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from pandas.io.formats.style import Styler
 from scipy.stats import t as student
 from torch import Tensor
 
+from lib.data.datasets import Dataset
+from lib.networks import models
 from lib.scores.memorization import influence_of_seeing, memorization
 from lib.statistics import spearman_r
+from lib.training import Recipe, Record, Run, ensemble
+
+
+def standardized(d: Dataset) -> Dataset:
+    """Pixels less the mean training image, over the standard deviation of all training pixels."""
+    mean, spread = d.x_train.mean(0), d.x_train.std()
+    return replace(d, x_train=(d.x_train - mean) / spread, x_test=(d.x_test - mean) / spread)
+
+
+def fit(
+    d: Dataset, sees: Tensor, recipe: Recipe, network: str, *, run: Run, first_seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Train a network on the rows of each mask; who is right about what: (networks, n) and (networks, n′) booleans."""
+    model = models.by_name(network, shape=tuple(d.x_train.shape[1:]), classes=len(d.classes))
+    seeds, bits = range(first_seed, first_seed + len(sees)), Record(parameters=False)
+    trained = ensemble.train(model, d, recipe, seeds, sees=sees, record=bits, run=run)
+    return trained.correct_train[:, -1], trained.correct_test[:, -1]
+
+
+def right_by_role(**ensembles: tuple[Tensor, Tensor, Tensor]) -> Styler:
+    """A table: how often the networks are right on rows that they saw, on rows held out, and on test rows.
+
+    Each of ``ensembles`` is ``(member_sees, correct_train, correct_test)``.
+    """
+    rows = {
+        name: [len(sees), *(float(bits.double().mean()) for bits in (right[sees], right[~sees], test))]
+        for name, (sees, right, test) in ensembles.items()
+    }
+    columns = ["networks", "right on seen", "right on held out", "right on test"]
+    return pd.DataFrame(rows, index=columns).T.style.format({"networks": "{:,.0f}"}, precision=4)
 
 
 def consistency(
