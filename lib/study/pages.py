@@ -13,8 +13,8 @@ from lib.study import publish
 from lib.study.notebooks import REPO, find
 
 EXTRA = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")  # modules of the extra `site`
-DOCUMENTS = "*.md *.cff figures/*.png notebooks/*.md notebooks/slides/*.md data/*.md data/scores/*.md lib/*.md"
-DOCUMENTS += " tests/benchmarks/*.md"
+DOCUMENTS = "*.md *.cff figures/*.png figures/*.svg notebooks/*.md notebooks/slides/*.md data/*.md data/scores/*.md"
+DOCUMENTS += " lib/*.md tests/benchmarks/*.md"
 
 
 def check() -> None:

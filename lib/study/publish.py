@@ -182,7 +182,8 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
     """The executed notebook as it is committed; the argument is left as it was.
 
     Without the cells that papermill injects, its metadata and live widgets; cells counted from 1 and named by their
-    text; in text outputs, paths of this machine by what they are (``<python>``, ``~``) and memory addresses gone.
+    text; the code of figures folded; in text outputs, paths of this machine by what they are (``<python>``, ``~``) and
+    memory addresses gone.
 
     Args:
         places: what a path becomes, longest first; default the repository, the environment, home and temporary folders.
@@ -202,6 +203,8 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
             count += 1
             kept = [output for output in old.outputs if LIVE not in output.get("data", {})]
             cell.execution_count, cell.outputs = count, [_tidy_output(output, count, places) for output in kept]
+            if any("image/png" in output.get("data", {}) for output in kept):
+                cell.metadata["jupyter"] = {"source_hidden": True}  # JupyterLab folds the code of a figure
         cells.append(cell)
     metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
     return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})

@@ -39,7 +39,8 @@ def test_tidy_leaves_the_results_and_nothing_of_the_run():
     notebook = tidy(executed(), PLACES)
     assert [cell.source for cell in notebook.cells] == ["# Title", "seed: int = 0", "show()"]
     assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
-    assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, {}]
+    folded = {"jupyter": {"source_hidden": True}}  # the code of a figure
+    assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, folded]
     assert len(notebook.cells[2].outputs) == 2  # a slider without its kernel is dead
     assert notebook.cells[2].outputs[0]["text"] == "read data/a.npz"
     assert notebook.cells[2].outputs[1]["data"] == {"text/plain": "<f at 0x…>", "image/png": "aa"}
