@@ -15,12 +15,26 @@ from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from lib.data.datasets import Dataset
+from lib.networks.models import densenet_small, narrow_resnet
 from lib.numerics.spectral_filter import F64
 from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets
 from lib.training import ensemble
-from lib.training.recipe import Record, Run
+from lib.training.recipe import Recipe, Record, Run
 
 STRATEGIES = ("bottom", "bottom iterative", "top", "random", "joint")
+
+
+def pretrained(name: str, d: Dataset, *, width: int, epochs: int, seed: int, run: Run) -> nn.Module:
+    """``"ResNet-18"``, -34 or -50 of that width, or ``"DenseNet"``, trained on ``d``; its test accuracy is printed."""
+    k = len(d.classes)
+    dense = name == "DenseNet"
+    body = densenet_small(1, k) if dense else narrow_resnet(int(name.removeprefix("ResNet-")), width=width, classes=k)
+    recipe = Recipe(lr=0.05 if dense else 0.02, momentum=0.9, schedule="cosine", epochs=epochs)
+    trained = ensemble.train(body, d, recipe, [seed], run=run)
+    body.load_state_dict({key: value[0] for key, value in trained.parameters.items()})
+    print(f"{name}: {trained.accuracy_test[0]:.1%} on {k} classes after {epochs} epochs")
+    return body
 
 
 def removal_order(
