@@ -15,12 +15,26 @@ from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from lib.data.datasets import Dataset
+from lib.networks.models import densenet_small, narrow_resnet
 from lib.numerics.spectral_filter import F64
 from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets
 from lib.training import ensemble
-from lib.training.recipe import Record, Run
+from lib.training.recipe import Recipe, Record, Run
 
 STRATEGIES = ("bottom", "bottom iterative", "top", "random", "joint")
+
+
+def pretrained(name: str, d: Dataset, *, width: int, epochs: int, seed: int, run: Run) -> nn.Module:
+    """``"ResNet-18"``, -34 or -50 of that width, or ``"DenseNet"``, trained on ``d``; its test accuracy is printed."""
+    k = len(d.classes)
+    dense = name == "DenseNet"
+    body = densenet_small(1, k) if dense else narrow_resnet(int(name.removeprefix("ResNet-")), width=width, classes=k)
+    recipe = Recipe(lr=0.05 if dense else 0.02, momentum=0.9, schedule="cosine", epochs=epochs)
+    trained = ensemble.train(body, d, recipe, [seed], run=run)
+    body.load_state_dict({key: value[0] for key, value in trained.parameters.items()})
+    print(f"{name}: {trained.accuracy_test[0]:.1%} on {k} classes after {epochs} epochs")
+    return body
 
 
 def removal_order(
@@ -151,32 +165,58 @@ def two_gaussians(
 
 
 def sgd_final_weights(
-    x: Tensor, y: Tensor, *, lr: float = 0.1, epochs: int = 200, batch_size: int = 5, runs: int = 1000, seed: int = 0
-) -> Tensor:
+    x: Tensor, y: Tensor, *, others: tuple[Tensor, Tensor] | None = None, lr: float = 0.1, epochs: int = 200,
+    batch_size: int = 5, runs: int = 1000, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """Weights after SGD on ``½(w·x − y)²``, mean over the batch, from w = 0; every run shuffles anew each epoch.
 
-    ``x (n, p)`` and ``y (n,)`` give ``(runs, p)``; g data sets side by side, ``(g, n, p)`` and ``(g, n)``, give ``(g,
-    runs, p)``. Run r of one takes its rows in the same order as run r of another. The last batch may be smaller.
+    ``x (n, p)`` and ``y (n,)`` give ``(runs, p)``. With ``others``, g rows ``(g, p)`` and ``(g,)`` that stand in turn
+    in the place of the *last* one, ``(g, runs, p)``: run r takes its rows in one order for all g. The last batch may be
+    smaller.
 
-    Cost: epochs · n/batch_size small products for all runs at once; memory 2·g·runs·n·p numbers.
+    A step is an affine map of w, so an epoch is one too. Without the last row it is ``A = S M P``, with P before and S
+    after the batch M that holds the row; the row (x, y) in that batch of b adds ``−η/b · S x (x·P w − y)``. All draws
+    of ``others`` share S, M and P, products of n/b small matrices by halves.
+
+    Cost of an epoch: for each run 2·n/b products of (p + 1)² matrices, whatever g; for each draw and run some 3(p + 1)²
+    operations, in place of n/b steps. Memory: 2·runs·n·(p + 1) numbers.
 
     Example:
         >>> sgd_final_weights(torch.ones(2, 1), torch.ones(2), lr=0.5, epochs=1, batch_size=2, runs=1)  # ½ of the way
         tensor([[0.5000]])
     """
-    if x.ndim not in (2, 3) or y.shape != x.shape[:-1]:
-        raise ValueError(f"expected x (n, p) and y (n,), or both (g, …), got {tuple(x.shape)} and {tuple(y.shape)}")
-    sets = torch.cat([x, y[..., None]], -1).reshape(-1, *x.shape[-2:-1], x.shape[-1] + 1)  # (g, n, p + 1)
-    groups, n, width = sets.shape
-    generator = torch.Generator(x.device).manual_seed(seed)
-    w = x.new_zeros(groups, runs, width - 1)
+    if x.ndim != 2 or y.shape != x.shape[:1]:
+        raise ValueError(f"expected x (n, p) and y (n,), got {tuple(x.shape)} and {tuple(y.shape)}")
+    (n, p), batches = x.shape, math.ceil(len(x) / batch_size)
+    new_x, new_y = (x[-1:], y[-1:]) if others is None else others
+    new = torch.cat([new_x, -new_y[:, None]], 1)  # (g, p + 1): an error is new · (w, 1)
+    rows = torch.cat([torch.cat([x, -y[:, None]], 1)[:-1], x.new_zeros(1 + batches * batch_size - n, p + 1)])
+    rate = x.new_full((batches,), lr / batch_size)
+    rate[-1] = lr / (n - (batches - 1) * batch_size)
+    generator, eye = torch.Generator(x.device).manual_seed(seed), torch.eye(p + 1).to(x)
+    rest = torch.arange(n, len(rows), device=x.device).expand(runs, -1)  # zeros that fill up the last batch
+    w = torch.cat([x.new_zeros(len(new), runs, p), x.new_ones(len(new), runs, 1)], 2)
     for _ in range(epochs):
         order = torch.rand(runs, n, generator=generator, device=x.device).argsort(1)
-        for batch in sets[:, order].split(batch_size, 2):  # (g, runs, b, p + 1)
-            features, targets = batch[..., :-1], batch[..., -1]
-            errors = (features * w[:, :, None]).sum(3) - targets
-            w = w - lr / batch.shape[2] * (errors[..., None] * features).sum(2)
-    return w if x.ndim == 3 else w[0]
+        held = rows[torch.cat([order, rest], 1)].view(runs, batches, batch_size, p + 1)
+        steps = eye.repeat(runs, batches, 1, 1)
+        steps[:, :, :p] -= rate[:, None, None] * (held[..., :p].mT @ held)
+        own = (order == n - 1).nonzero()[:, 1] // batch_size  # (runs,) the batch that holds the last row
+        at, place = torch.arange(batches, device=x.device), own[:, None]
+        before, after = (_product(torch.where(k[..., None, None], steps, eye)) for k in (at < place, at > place))
+        whole = after @ steps[torch.arange(runs), own] @ before
+        error = rate[own] * torch.einsum("gk,rkj,grj->gr", new, before, w)
+        w = torch.einsum("rkj,grj->grk", whole, w)
+        w -= error[..., None] * torch.einsum("rkj,gj->grk", after[:, :, :p], new[:, :p])
+    return w[..., :p] if others is not None else w[0, :, :p]
+
+
+def _product(steps: Tensor) -> Tensor:
+    """Composition ``(r, q, q)`` of maps ``(r, m, q, q)``, of which the first comes first, by halves."""
+    while (m := steps.shape[1]) > 1:
+        pairs = steps[:, 1::2] @ steps[:, : m - m % 2 : 2]
+        steps = torch.cat([pairs, steps[:, m - m % 2 :]], 1)
+    return steps[:, 0]
 
 
 def gaussian(samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,12 +263,9 @@ def information_of(
     if not 0 <= i < len(y):
         raise ValueError(f"i must be one of the {len(y)} examples, got {i}")
     rest = torch.arange(len(y)) != i
-    replaced_x, replaced_y = (
-        torch.stack([torch.cat([kept[rest], new[None]]) for new in draws])
-        for kept, draws in zip((x, y), others, strict=True)
-    )
-    train = lambda x, y, stream: sgd_final_weights(x, y, runs=runs, seed=3 * seed + stream, **sgd)
-    return unique_information(train(x, y, 0), train(x[rest], y[rest], 1), train(replaced_x, replaced_y, 2))
+    last = (torch.cat([whole[rest], whole[i : i + 1]]) for whole in (x, y))  # example i goes last
+    train = lambda x, y, stream, **place: sgd_final_weights(x, y, runs=runs, seed=3 * seed + stream, **place, **sgd)
+    return unique_information(train(x, y, 0), train(x[rest], y[rest], 1), train(*last, 2, others=others))
 
 
 def minimum(jacobian: Tensor, residual: Tensor, *, weight_decay: float = 0.0) -> Tensor:

@@ -181,12 +181,25 @@ def test_runs_are_orders_of_the_batches():
     assert (nearest.indices.bincount() - 300).abs().max() < 60  # 4 standard deviations
 
 
-def test_groups_are_data_sets_side_by_side():
-    sets = [two_gaussians(4, seed=seed) for seed in (0, 1)]
-    x, y = (torch.stack(parts) for parts in zip(*sets, strict=True))
-    together = sgd_final_weights(x, y, epochs=30, batch_size=8, runs=3)
-    for g, (x_one, y_one) in enumerate(sets):
-        torch.testing.assert_close(together[g], sgd_final_weights(x_one, y_one, epochs=30, batch_size=8, runs=3))
+def one_at_a_time(x, y, *, lr=0.1, epochs, batch_size, runs, seed):
+    """SGD step by step on one data set, as it is defined."""
+    w, draw = torch.zeros(runs, x.shape[1], dtype=F64), torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        for batch in torch.rand(runs, len(y), generator=draw).argsort(1).split(batch_size, 1):
+            errors = torch.einsum("rbp,rp->rb", x[batch], w) - y[batch]
+            w = w - lr * torch.einsum("rb,rbp->rp", errors, x[batch]) / batch.shape[1]
+    return w
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 9, 12])  # 9 rows: the last batch is whole, smaller, or all there is
+def test_all_draws_at_once_are_each_by_itself(batch_size):
+    (x, y), others = (random(9, 3), random(9, seed=1)), (random(4, 3, seed=2), random(4, seed=3))
+    settings = {"epochs": 6, "batch_size": batch_size, "runs": 7, "seed": 5}
+    together = sgd_final_weights(x, y, others=others, **settings)
+    for found, new_x, new_y in zip(together, *others, strict=True):
+        alone = torch.cat([x[:-1], new_x[None]]), torch.cat([y[:-1], new_y[None]])
+        torch.testing.assert_close(found, one_at_a_time(*alone, **settings), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(found, sgd_final_weights(*alone, **settings), rtol=1e-9, atol=1e-12)
 
 
 def test_divergence_of_gaussians_with_other_covariances():
@@ -218,11 +231,9 @@ def test_an_odd_example_tells_more_and_the_bound_holds_on_average():
         keep = torch.arange(12) != i
         x_new, y_new = two_gaussians(4, seed=9)
         x_new, y_new = torch.cat([x_new, x[i : i + 1]]), torch.cat([y_new, y[i : i + 1]])
-        sets = (
-            torch.cat([x[keep].expand(9, 11, 2), x_new[:, None]], 1),
-            torch.cat([y[keep].expand(9, 11), y_new[:, None]], 1),
+        replaced = sgd_final_weights(
+            torch.cat([x[keep], x_new[:1]]), torch.cat([y[keep], y_new[:1]]), others=(x_new, y_new), seed=1, **settings
         )
-        replaced = sgd_final_weights(*sets, seed=1, **settings)
         without = sgd_final_weights(x[keep], y[keep], seed=2, **settings)
         information, bound = unique_information(with_it, without, replaced)
         assert information < math.log(9) + 0.1  # the example itself is one of the nine replacements

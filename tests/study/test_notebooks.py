@@ -27,7 +27,7 @@ from lib.study.notebooks import REPO, Notebook, find
 SIZES = {
     "00_start_here": (18, 1_050),
     "01_linearization_accuracy": (85, 2_899),
-    "02_unique_information": (145, 4_134),
+    "02_unique_information": (55, 1_700),
     "03_long_tail_memorization": (50, 1_780),
     "04_cg_score_pruning": (133, 4_820),
     "05_data_diet": (139, 4_568),
@@ -36,7 +36,11 @@ SIZES = {
     "08_score_your_own_data": (43, 1_471),
     "09_scores_in_twenty_lines": (39, 1_079),
 }
-APPENDICES = ("13_long_tail_further", "17_scores_side_by_side_further")
+APPENDICES = (
+    "12_unique_information_further",
+    "13_long_tail_further",
+    "17_scores_side_by_side_further",
+)
 NAMES = (*SIZES, *APPENDICES)
 FOLDER = REPO / "notebooks"
 START = "00_start_here"  # a map; it asks nothing of its reader
