@@ -29,14 +29,14 @@ SIZES = {
     "01_linearization_accuracy": (85, 2_899),
     "02_unique_information": (145, 4_134),
     "03_long_tail_memorization": (50, 1_780),
-    "04_cg_score_pruning": (133, 4_820),
+    "04_cg_score_pruning": (55, 1_800),
     "05_data_diet": (139, 4_568),
     "06_influence_fragility": (131, 4_148),
     "07_scores_side_by_side": (45, 1_780),
     "08_score_your_own_data": (43, 1_471),
     "09_scores_in_twenty_lines": (39, 1_079),
 }
-APPENDICES = ("13_long_tail_further", "17_scores_side_by_side_further")
+APPENDICES = ("13_long_tail_further", "14_cg_score_further", "17_scores_side_by_side_further")
 NAMES = (*SIZES, *APPENDICES)
 FOLDER = REPO / "notebooks"
 START = "00_start_here"  # a map; it asks nothing of its reader
