@@ -1,4 +1,4 @@
-"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07 and 08).
+"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07, 08 and 14).
 
 A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the n training
 rows, ``(n,)``, or one mask a seed, ``(S, n)``; True = kept. All plans of an experiment are trained in one call of the
