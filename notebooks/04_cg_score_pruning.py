@@ -17,7 +17,7 @@
 #
 # **Question.** Can one matrix factorization, with no network trained, tell which examples a network can do without, and which of them carry a wrong label?
 #
-# **What we found**, on 8,000 pictures of clothes and with small networks:
+# **What we found**, on 8,000 pictures of clothes, with small networks:
 #
 # 1. *The score knows the odd pictures.* Of the ten nearest neighbours of the lowest-scored pictures 93% share their label; of the highest-scored, 21%.
 # 2. *It finds wrong labels.* If a fifth of the labels are wrong, a wrong one outscores a right one with probability .95; if four fifths are, .60. EL2N, which needs trained networks, finds more.
@@ -25,7 +25,7 @@
 # 4. *It keeps up with scores that cost a training*, EL2N and forgetting, when the lowest go first.
 # 5. *The pictures that it ranks highest are not the ones a network needs most.* Losing EL2N's costs .7 to 3.0 points more. The paper reports the opposite.
 #
-# *Beside it:* [05](05_data_diet.ipynb) keeps half of such pictures by EL2N and *gains* 1.7 points on random choice, where we lose 2.7; [Pruning](#pruning) says why. [07](07_scores_side_by_side.ipynb) has nine other scores, and [appendix 14](appendix/14_cg_score_further.ipynb) the rest of this paper.
+# *Beside it:* [05](05_data_diet.ipynb) keeps half of such pictures by EL2N and *gains* 1.7 points on random choice, where we lose 2.7; [Pruning](#pruning) says what may be behind it. [07](07_scores_side_by_side.ipynb) has nine other scores, and [appendix 14](appendix/14_cg_score_further.ipynb) the rest of this paper.
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md).*
 
@@ -85,6 +85,7 @@ images = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
 x, y, k = images.x_train, images.y_train, len(images.classes)
 first = torch.cat([torch.nonzero(y == c).flatten()[:10] for c in range(k)])
 fig = plots.pictures(x[first], titles=images.classes, size=0.5)
+plt.setp([ax.yaxis.label for ax in fig.axes], size=10)
 plots.save(fig, "04_data", profile)
 print(f"{images.name}: {len(y):,} training rows of {tuple(x.shape[1:])}, {len(images.y_test):,} test rows, {k} classes")
 
@@ -109,7 +110,7 @@ print(inspect.getsource(definitions.cg_scores))
 #
 # $$ \mathrm{CG}(i) = \underbrace{\tfrac{1}{d_i}(y_{-i}^\top h_i)^2}_{\text{quadratic}} + \underbrace{2y_i\,y_{-i}^\top h_i}_{\text{partial}} + \underbrace{y_i^2 d_i}_{\text{diagonal}} \;=\; \frac{(H^{-1}y)_i^2}{(H^{-1})_{ii}} . $$
 #
-# Here $(H^{-1}y)_i/(H^{-1})_{ii}$ is the error at $i$ of a kernel regression with $H$ that was fitted without $i$. So the score is $d_i$ times a squared leave-one-out error. And $H$ does not know the labels: **one** factorization serves all classes, and every labelling that we may want to try. Both ways, on a few rows:
+# Here $(H^{-1}y)_i/(H^{-1})_{ii}$ is the error at $i$ of a kernel regression with $H$ that was fitted without $i$. So the score is $d_i$ times a squared leave-one-out error. And $H$ does not know the labels: **one** factorization serves all classes, and every labelling to try. Both ways, on a few rows:
 
 # %%
 few = torch.cat([torch.nonzero(y == c).flatten()[:8] for c in range(k)])
@@ -203,6 +204,7 @@ def extremes(c, drop, share):
 five = 5 / min(torch.bincount(y)).item()
 shown = torch.cat([extremes(c, drop, five)[:5] for c in range(k) for drop in ("highest", "lowest")])
 fig = plots.pictures(x[shown], columns=10, titles=images.classes, size=0.5)
+plt.setp([ax.yaxis.label for ax in fig.axes], size=10)
 fig.suptitle("five lowest (left) and five highest scores (right)", fontsize=11)
 plots.save(fig, "04_extremes", profile)
 
@@ -268,7 +270,7 @@ every_score = {
 }
 
 # %% [markdown]
-# Another team would have other training rows, other initial weights and other test rows. So each repetition draws its training rows anew and scores them anew, and intervals are over repetitions and test rows at once.
+# Another team would have other training rows, initial weights and test rows. So each repetition draws its training rows anew and scores them anew, and intervals are over repetitions and test rows at once.
 
 # %%
 redrawn = pruning.draws(dataset, seeds, n=n, n_test=n_test, seed=seed)
@@ -382,22 +384,22 @@ pd.DataFrame(means).iloc[::-1].style.format("{:+.1f}", na_rep="")
 # </details>
 
 # %%
-never = by_labelling(forgetting(watched.correct_train[:, 1:], never_learned="none"))
-late = by_labelling(el2n(watched.errors[epochs]))
-detectors = every_score | {"forgetting, eq. 10": never, "EL2N, last epoch": late}
 fig, axes = plt.subplots(len(noise_levels), 2, figsize=(6.2, 3 * len(noise_levels)), squeeze=False)
 for row, (share, (left, right)) in enumerate(zip(noise_levels, axes, strict=True), start=1):
     plots.two_histograms(left, cg.score[row], wrong[row], "CG-score", ("right label", "wrong label"))
-    plots.examination_curves(right, {name: score[row] for name, score in detectors.items()}, wrong[row])
+    plots.examination_curves(right, {name: score[row] for name, score in every_score.items()}, wrong[row])
     left.set(title=f"{share:.0%} wrong labels")
     right.set(xlabel="share examined", ylabel="share of wrong found")
-fig.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+fig.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 plots.save(fig, "04_noise", profile)
 
 # %% [markdown]
-# Two definitions of forgetting stand here. An example that is never learned counts as forgotten most (Toneva et al.), or, by this paper's eq. 10, as never forgotten; the second decides the claim. In numbers:
+# In numbers, with EL2N at the end of training, and forgetting by this paper's eq. 10, which decides the claim: an example that is never learned counts as never forgotten there, and as forgotten most above (Toneva et al.).
 
 # %%
+never = by_labelling(forgetting(watched.correct_train[:, 1:], never_learned="none"))
+late = by_labelling(el2n(watched.errors[epochs]))
+detectors = every_score | {"forgetting, eq. 10": never, "EL2N, last epoch": late}
 levels = {f"{share:.0%}": row for row, share in enumerate(noise_levels, start=1)}
 found = {
     name: {level: statistics.auroc(score[row], wrong[row], seed=seed) for level, row in levels.items()}
