@@ -79,7 +79,7 @@ def reference(ax: Axes, level: float, text: str, *, interval: tuple[float, float
     ax.axhline(level, lw=0.9, color="0.35", zorder=0)
     if interval is not None:
         ax.axhspan(*interval, color="0.5", alpha=0.15, lw=0, zorder=0)
-    ax.annotate(text, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, color="0.3")
+    ax.annotate(text, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=10, color="0.3")
 
 
 def pictures(images, captions=None, *, columns: int = 10, titles=None, size: float = 0.8) -> Figure:

@@ -1,4 +1,4 @@
-"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07 and 08).
+"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07, 08 and 14).
 
 A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the n training
 rows, ``(n,)``, or one mask a seed, ``(S, n)``; True = kept. All plans of an experiment are trained in one call of the
@@ -17,6 +17,7 @@ from torch import Tensor
 from lib.data.datasets import Dataset, load
 from lib.rankings import ranks
 from lib.scores.craig import craig
+from lib.statistics import crossed_interval
 from lib.training import ensemble
 from lib.training.parallel import beside, key_of, shard_size
 from lib.training.recipe import Data, Record, Run, Work
@@ -123,6 +124,35 @@ def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...],
     )
 
 
+def retrain_draws(
+    model, draws, scores: list[dict], shares, *, references=False, highest_from=0.0, seed=0, **options
+) -> pd.DataFrame:  # fmt: skip
+    """Each draw of the training rows pruned by its own scores, and one network trained on what is left, from its seed.
+
+    Args:
+        draws: as of :func:`draws`; the i-th trains from seed i.
+        scores: for each draw name → ``(n,)``; the lowest are dropped, or the highest, as many of every class.
+        shares: kept, in (0, 1).
+        references: train on all rows (``"full data"``), and on random ones as often, too.
+        highest_from: the smallest share with which the highest are dropped too; 1 for none.
+        options: ``recipe`` and ``run``, as of :func:`train_plans`.
+
+    Returns: as :func:`retrain_pruned`, with the columns ``score``, ``drop`` and ``keep``.
+    """
+    tables = []
+    for i, (part, own) in enumerate(zip(draws, scores, strict=True)):
+        y = part.y_train
+        plans = {("full data", "–", 1.0): torch.ones(len(y), dtype=torch.bool)} if references else {}
+        for share in shares:
+            if references:
+                plans["random", "–", share] = random_subsets(len(y), share, [i], y=y)
+            for name, score in own.items():
+                for drop in ("lowest", "highest") if share >= highest_from else ("lowest",):
+                    plans[name, drop, share] = prune(score, share, drop=drop, y=y, seed=seed)
+        tables.append(retrain_pruned(model, part, plans, seeds=[i], columns=("score", "drop", "keep"), **options))
+    return pd.concat(tables, ignore_index=True)
+
+
 def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str = "accuracy") -> pd.DataFrame:
     """``better − than`` seed by seed, in the unit of ``value``: rows indexed by ``by``, a column a seed.
 
@@ -150,6 +180,12 @@ def points(table: pd.DataFrame, better: dict, than: dict, *, by: str) -> dict:
     """
     gained = gain(table, better, than, by=by, value="correct")
     return {entry: 100.0 * np.stack(by_seed) for entry, by_seed in zip(gained.index, gained.to_numpy(), strict=True)}
+
+
+def points_gained(table: pd.DataFrame, better: dict, than: dict) -> dict[str, tuple]:
+    """Share dropped, ``"drop 30%"``, → gain in percentage points and its 95% interval, over seeds and test rows."""
+    gained = points(table, better, than, by="keep")
+    return {f"drop {1 - share:.0%}": (each.mean(), crossed_interval(each)) for share, each in gained.items()}
 
 
 def retrain_craig(

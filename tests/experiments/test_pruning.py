@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.pruning import draws, gain, points, prune, random_subsets, retrain_pruned, window
+from experiments.pruning import (
+    draws,
+    gain,
+    points,
+    points_gained,
+    prune,
+    random_subsets,
+    retrain_draws,
+    retrain_pruned,
+    window,
+)
 from lib.networks.models import mlp
 from lib.scores.data_diet import input_norm
 from lib.training.recipe import Recipe, Run
@@ -104,6 +114,25 @@ def test_retraining_sees_what_the_plan_keeps(blobs):
     assert apart.shape == (2, 120) and set(np.unique(apart)) <= {-100.0, 0.0, 100.0}
     difference = gain(table, {"rows": "clean"}, {"rows": "wrong"}, by="rows").loc["clean"]
     assert apart.mean(1) == pytest.approx(100 * difference.to_numpy())
+
+
+def test_each_draw_is_pruned_by_its_own_score_and_compared_draw_by_draw(blobs):
+    wrong = (torch.arange(120) >= 60).float()
+    backwards = SimpleNamespace(**vars(blobs) | {"x_train": blobs.x_train.flip(0), "y_train": blobs.y_train.flip(0)})
+    how = {"recipe": Recipe(lr=0.1, batch_size=20, iterations=60), "run": Run(progress=False)}
+    scores = [{"flag": wrong}, {"flag": wrong.flip(0)}]
+    table = retrain_draws(
+        mlp(2, (8,), 2), [blobs, backwards], scores, [0.25, 0.5], references=True, highest_from=0.5, **how
+    )
+    names = [("flag", "lowest", 0.25), ("flag", "lowest", 0.5), ("flag", "highest", 0.5)]
+    references = [("full data", "–", 1.0), ("random", "–", 0.25), ("random", "–", 0.5)]
+    assert sorted(zip(table.score, table["drop"], table.keep, strict=True)) == sorted(2 * (names + references))
+    at = table.set_index(["drop", "keep", "seed"]).accuracy
+    assert at["highest", 0.5].min() > 0.95 and at["lowest", 0.5].max() < 0.05  # what is left is right, is wrong
+    gained = points_gained(table, {"drop": "highest"}, {"drop": "lowest"})
+    assert list(gained) == ["drop 50%"]
+    value, (low, high) = gained["drop 50%"]
+    assert value == pytest.approx(100 * (at["highest", 0.5] - at["lowest", 0.5]).mean()) and low <= value <= high
 
 
 def test_draws_share_the_test_rows_and_nothing_of_them():

@@ -29,7 +29,7 @@ SIZES = {
     "01_linearization_accuracy": (85, 2_899),
     "02_unique_information": (55, 1_700),
     "03_long_tail_memorization": (50, 1_780),
-    "04_cg_score_pruning": (133, 4_820),
+    "04_cg_score_pruning": (55, 1_800),
     "05_data_diet": (139, 4_568),
     "06_influence_fragility": (131, 4_148),
     "07_scores_side_by_side": (45, 1_780),
@@ -39,6 +39,7 @@ SIZES = {
 APPENDICES = (
     "12_unique_information_further",
     "13_long_tail_further",
+    "14_cg_score_further",
     "17_scores_side_by_side_further",
 )
 NAMES = (*SIZES, *APPENDICES)
