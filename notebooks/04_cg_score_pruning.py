@@ -366,7 +366,7 @@ for claim, sides in differences.items():
 pd.DataFrame(means).iloc[::-1].style.format("{:+.1f}", na_rep="")
 
 # %% [markdown]
-# *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 40% the interval touches zero; at 60% the score is 2.6 points behind. On 60,000 rows the break comes later: few rows ask for easy examples ([05](05_data_diet.ipynb#what-the-diet-depends-on)). EL2N and forgetting are never a point ahead, and behind once half goes.
+# *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 40% the interval touches zero; at 60% the score is 2.6 points behind. On 60,000 rows the break comes later: few rows ask for easy examples ([05](05_data_diet.ipynb#what-the-diet-depends-on)). EL2N and forgetting are never a point ahead; once half goes, they are behind.
 #
 # *Highest first.* They are worth .8 to 2.6 points more than random ones. But EL2N's are worth more still at every share, and forgetting's at nearly every one. That accuracy falls fastest with CG does not hold here, nor at the published rate.
 #
@@ -394,7 +394,7 @@ fig.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", 
 plots.save(fig, "04_noise", profile)
 
 # %% [markdown]
-# In numbers, with EL2N at the end of training, and forgetting by this paper's eq. 10, which decides the claim: an example that is never learned counts as never forgotten there, and as forgotten most above (Toneva et al.).
+# In numbers, with EL2N at the end of training, and forgetting by eq. 10, which decides the claim: an example that is never learned counts as never forgotten there, and as forgotten most above (Toneva et al.).
 
 # %%
 never = by_labelling(forgetting(watched.correct_train[:, 1:], never_learned="none"))
@@ -421,7 +421,7 @@ ledger.record("cg.noise.best", value, interval=interval, n=n, covers=["rows"], m
 print({name: f"{v:+.3f}" for name, v in value.items()}, nearer)
 
 # %% [markdown]
-# It beats the forgetting of eq. 10, but not EL2N, which is ahead by .036. We read both alike: a small network never learns most wrong labels, which makes detection by EL2N easy. ResNet-18 does learn them; this notebook does not test that. The middle term alone finds more than the score does ([appendix](appendix/14_cg_score_further.ipynb#wrong-labels)).
+# The score beats the forgetting of eq. 10, but not EL2N, which is ahead by .036. We read both alike: a small network never learns most wrong labels, which makes detection by EL2N easy. ResNet-18 does learn them; this notebook does not test that. The middle term alone finds more than the score does ([appendix](appendix/14_cg_score_further.ipynb#wrong-labels)).
 #
 # ### Which half to keep when labels are wrong
 #
@@ -465,7 +465,7 @@ print(f"best offset {points.mean(axis=1).idxmax():.0%};", {name: f"{v:+.1f} poin
 #
 # ## Claims
 #
-# Those of this notebook; [appendix 14](appendix/14_cg_score_further.ipynb#claims) has the others.
+# Those of 04; [appendix 14](appendix/14_cg_score_further.ipynb#claims) has the others.
 
 # %%
 print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
