@@ -21,8 +21,8 @@
 #
 # - Most examples inform little: of the digits, 64% lie below the mean. The most informative ones look unusual.
 # - An example of a rare class informs more than one of a common class, with probability .91.
-# - A wrong label informs more than a right one, with probability .93 among digits. But [07](07_scores_side_by_side.ipynb) finds wrong labels better by the plain loss.
-# - Of the digits 4 and 9, the least informative 60% can go at no cost that we see; of two garments that look alike, only 20%. [07](07_scores_side_by_side.ipynb) warns likewise: the half of ten garments with the highest F-SI is worse than a random half.
+# - A wrong label informs more than a right one, with probability .93 among digits. But among ten garments the plain loss finds more of them ([07](07_scores_side_by_side.ipynb)).
+# - Of the digits 4 and 9, the least informative 60% can go at no cost that we see; of two garments that look alike, only 20%. Likewise in [07](07_scores_side_by_side.ipynb): the half of a training set with the highest F-SI is worse than a random half.
 # - *Joint*, a rule of ours, weighs the whole group that is dropped. With 95% of the digits gone it is 9 points ahead of a random choice.
 #
 # *Symbols: the [glossary](GLOSSARY.md). Sources, attacks, text and SGD: [appendix 12](appendix/12_unique_information_further.ipynb).*
