@@ -115,11 +115,11 @@ def split(task, s):
     return order[:train], order[train : train + val], order[train + val :]
 
 # %% [markdown]
-# Ten pictures of each class of the binary tasks:
+# Six pictures of each class of the binary tasks:
 
 # %%
-first = [x[torch.nonzero(y == c).flatten()[:10]] for x, y, *_ in tasks.values() for c in (0, 1)]
-fig = plots.pictures(torch.cat(first), titles=[c for pair in names.values() for c in pair], size=0.55)
+first = [x[torch.nonzero(y == c).flatten()[:6]] for x, y, *_ in tasks.values() for c in (0, 1)]
+fig = plots.pictures(torch.cat(first), columns=6, titles=[c for pair in names.values() for c in pair], size=0.6)
 plots.save(fig, "02_data", profile)
 for task, (_, y, train, val) in tasks.items():
     print(f"{task}: {len(y):,} rows, of which a seed draws {train:,} to train on, {val:,} to compare, the rest to test")
@@ -137,9 +137,9 @@ for task, (_, y, train, val) in tasks.items():
 #
 # What another example says as well is not in it. In place of retraining, we take the network linearized at its first weights. Gradient descent moves its predictions by
 #
-# $$ f_t(x)-f_0(x) = \Theta(x,X)\,\Theta^{-1}\bigl(1-(1-\tfrac{\eta}{n}\Theta)^t\bigr)\,(Y-f_0(X)), \qquad \Theta=\nabla f_0(X)^\top\nabla f_0(X), $$
+# $$ f_t(x)-f_0(x) = \Theta(x,X)\,\Theta^{-1}\bigl(1-(1-\tfrac{\eta}{n}\Theta)^t\bigr)\,(Y-f_0(X)) $$
 #
-# and leaving out $i$ deletes a row and a column of $\Theta$. How well this foretells real retraining is the subject of [01](01_linearization_accuracy.ipynb). In code, one training for each example:
+# with the kernel $\Theta=\nabla f_0(X)^\top\nabla f_0(X)$, of which leaving out $i$ deletes a row and a column. How well this foretells real retraining is the subject of [01](01_linearization_accuracy.ipynb). In code, one training for each example:
 
 # %%
 print(inspect.getsource(definitions.f_si), inspect.getsource(definitions.leave_one_out), sep="\n")
