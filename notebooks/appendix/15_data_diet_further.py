@@ -73,6 +73,7 @@ from lib import plots, rankings, statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models
+from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
 from lib.scores.memorization import high_influence_pairs, memorization, subsets
 from lib.store import Store
@@ -140,6 +141,45 @@ many = settings | {"seeds": range(200, 200 + networks)}
 over_both = lambda points: (points.mean(), statistics.crossed_interval(points))  # (repetitions, test rows)
 
 # %% [markdown]
+# ## The bound behind GraNd
+#
+# Lemma 2.2: leave $x_j$ out of a batch $B$ of SGD, and the rate at which the loss at $(x',y')$ changes moves by
+#
+# $$ \tfrac{\eta}{|B|}\,\bigl|\nabla\ell(x')^\top\nabla\ell(x_j)\bigr| \;\le\; \tfrac{\eta}{|B|}\,\|\nabla\ell(x')\|\,\|\nabla\ell(x_j)\|. $$
+#
+# For the rate this is the inequality of Cauchy and Schwarz, and can only fail by a mistake of ours. But a network takes whole steps. So we also take the step of the batch and the step without $x_j$ (no momentum, the learning rate before its first drop), and compare the loss at $x'$ after both. Each network has its own batch and its own test rows, at three moments of its training; the gradients are written out in double precision.
+
+# %%
+def one_step(e, epoch):
+    """Of network e: excess of the rate's change over the bound, share of pairs that keep it in a whole step, median reach."""
+    state = {name: value[e] for name, value in weights(epoch, runs[0.0]).items()}
+    pick = lambda rows: torch.randperm(rows, generator=torch.Generator().manual_seed(1000 * seed + e))[:batch_size]
+    batch, others = pick(n), pick(len(images.y_test))
+    there = images.x_test[others], images.y_test[others]
+    own, wanted = definitions.gradients(model, state, x[batch], y[batch]), definitions.gradients(model, state, *there)
+    eta, (f, w) = lr / batch_size, definitions.network(model, state)
+    bound, rate = eta * own.norm(dim=1)[:, None] * wanted.norm(dim=1), eta * (own @ wanted.T).abs()  # (batch, test rows)
+    after = lambda step: definitions.losses(f(w - eta * step, there[0]), there[1])
+    change = torch.stack([after(own.sum(0) - gradient) for gradient in own]) - after(own.sum(0))
+    reach = rate / bound
+    return max(0.0, float(reach.max()) - 1), float((change.abs() <= bound).double().mean()), float(reach.median())
+
+# %% [markdown]
+# Recorded, the second with the interval over networks, each with its own rows; and how far the bound is reached:
+
+# %%
+steps_at = {"start": 0, "early": early, "late": max(moments)}
+each = {name: np.array([one_step(e, epoch) for e in range(networks)]) for name, epoch in steps_at.items()}  # (networks, 3)
+pairs_of = f"{batch_size} examples × {batch_size} test rows for each of {networks} networks"
+ledger.record("dd.lemma", {name: part[:, 0].max() for name, part in each.items()}, n=networks, note=pairs_of)
+value, interval = statistics.apart({name: (part[:, 1].mean(), statistics.t_interval(part[:, 1])) for name, part in each.items()})
+ledger.record("dd.lemma.step", value, interval=interval, n=networks, note=pairs_of, covers=["initializations", "rows", "test rows"])
+said = {name: {"the step keeps the bound": value[name], "the rate's change over its bound, median": part[:, 2].mean()} for name, part in each.items()}
+pd.DataFrame(said).T.style.format("{:.3f}")
+
+# %% [markdown]
+# A bound says what a small gradient cannot do. What a large one does it leaves open: gradients of different examples are far from parallel, so most changes stay far below it.
+#
 # ## How many runs?
 #
 # The paper averages each score over ten runs and finds one run's GraNd at initialization correlated by .75 with that mean. A run is part of its own mean, which flatters it; the held-out networks do not have this fault. Initializations of a convolutional network cost no training:
@@ -175,7 +215,7 @@ means = pruning.retrain_pruned(model, images, plans, columns=("score", "runs"), 
 # Left: solid, with the mean of all ten; dashed, with the mean of ten other runs. Right: accuracy with half of the rows.
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(12, 3.8))
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.8))
 for name, table in agreement.items():
     shape = {"color": plots.LOOK["random"][0], "marker": "D"} if name not in plots.LOOK else {}
     plots.band(axes[0], table, "runs", "own", name, linestyle="-", **shape)
@@ -184,7 +224,7 @@ for name in ("GraNd", "EL2N"):
     plots.band(axes[1], means[means.score == name], "runs", "accuracy", name)
 level = means[means.score == "random"].accuracy.to_numpy()
 plots.reference(axes[1], level.mean(), "random half", interval=statistics.t_interval(level))
-axes[0].set(xlabel="runs averaged", ylabel="Spearman with the mean of all runs")
+axes[0].set(xlabel="runs averaged", ylabel="Spearman with the mean")
 axes[1].set(xlabel="runs averaged", ylabel="test accuracy")
 axes[0].legend(loc="lower right")
 plots.save(fig, "15_averaging", profile);
@@ -229,10 +269,10 @@ table.unstack().loc[[1, 2, 5, networks] if networks >= 5 else [1, networks]].sty
 level = noise_levels[0]
 wrong = labels[level] != y
 before, after = score("EL2N", early), score("EL2N", early, level)
-fig, axes = plt.subplots(1, 2, figsize=(11, 3.4))
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.2))
 plots.two_histograms(axes[0], after, wrong, "EL2N", ("right label", "wrong label"))
 both = torch.cat([before[wrong], after[wrong]])
-plots.two_histograms(axes[1], both, torch.arange(len(both)) >= int(wrong.sum()), "EL2N of the corrupted examples", ("before", "after"), bins=40)
+plots.two_histograms(axes[1], both, torch.arange(len(both)) >= int(wrong.sum()), "EL2N of the corrupted", ("before", "after"), bins=40)
 plots.save(fig, "15_noise", profile);
 
 # %% [markdown]
@@ -260,7 +300,7 @@ pd.DataFrame(rows).T.unstack(0).style.format("{:.3f}", na_rep="–").set_caption
 #
 # ## The extremes, and whether the scores agree
 #
-# As in the paper, of each class the two examples with the lowest scores and the two with the highest, by GraNd at initialization and by early EL2N.
+# As in the paper, two examples of each class with the lowest scores and two with the highest, by GraNd at initialization and by early EL2N.
 
 # %%
 def extremes(values, share, drop):
@@ -311,10 +351,11 @@ ledger.record("dd.correlations", value, interval=interval, n=n, note="a score is
 
 # %%
 axis = {"GraNd": "GraNd at initialization", "EL2N": f"EL2N at epoch {early}", "forgetting": f"forgetting over {epochs} epochs"}
-fig, axes = plt.subplots(1, 3, figsize=(13, 3.6))
-for ax, (name, (a, b)) in zip(axes, named_pairs.items(), strict=True):
+fig, axes = plt.subplots(2, 2, figsize=(6.4, 6))
+for ax, (name, (a, b)) in zip(axes.flat, named_pairs.items(), strict=False):
     ax.hexbin(chosen[a], chosen[b], gridsize=50, norm="log", vmin=0.3, cmap="Greys", mincnt=1)
     ax.set(xlabel=axis[a], ylabel=axis[b], title="no ranks" if value[name] is None else f"Spearman {value[name]:.2f}")
+axes[1, 1].remove()
 plots.save(fig, "15_correlations", profile);
 
 # %% [markdown]
@@ -347,13 +388,13 @@ velocity = {level: torch.stack([velocities(level, epoch) for epoch in velocity_e
 # One line for each epoch at which velocity is taken; the bands are over networks.
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4), sharey=True)
 place = np.linspace(0, 1, groups)
 for ax, level in zip(axes, levels, strict=True):
     for epoch, values, colour, marker in zip(velocity_epochs, velocity[level], plt.get_cmap("viridis")(np.linspace(0, 0.85, len(velocity_epochs))), "osD^v", strict=False):
         rows = pd.DataFrame(values.numpy(), index=place).melt(ignore_index=False, value_name="velocity").reset_index(names="place")
         plots.band(ax, rows, "place", "velocity", f"epoch {epoch}", color=colour, marker=marker)
-    ax.set(xlabel="EL2N, lowest to highest (rank)", title=named[level])
+    ax.set(xlabel="EL2N, lowest to highest", title=named[level])
 axes[0].set(ylabel="kernel velocity (1 epoch)")
 axes[1].legend(title="after")
 plots.save(fig, "15_velocity", profile);
@@ -452,7 +493,7 @@ selected = torch.zeros(n_memorization, dtype=torch.bool)
 selected[torch.tensor(sorted(set(found.train)), dtype=torch.long)] = True
 
 # %% [markdown]
-# Memorization against early EL2N for all examples; those in a high-influence pair are marked.
+# Memorization against early EL2N for all examples; those in a high-influence pair are marked, as the paper shows only these.
 
 # %%
 errors = el2n(whole.errors[4]).mean(0)
@@ -489,7 +530,7 @@ pd.DataFrame({name: statistics.apart(by)[0] for name, by in both.items()}).T.sty
 #
 # ## Other architectures
 #
-# The pruning of notebook 05 with a deeper network, all shares, and with a convolutional one on fewer rows at two shares (a step of it costs ten times one of the others on a CPU). Each is pruned by its own scores, and all are trained on the first draw of the rows.
+# The pruning of notebook 05 with a deeper network, and with a convolutional one on fewer rows and at two shares: its step costs ten times as much on a CPU. Each is pruned by its own scores, and all are trained on the first draw of the rows.
 
 # %%
 deep = models.by_name(deeper, shape=tuple(x.shape[1:]), classes=k)
@@ -535,7 +576,7 @@ convolved = pruning.retrain_pruned(cnn, fewer, plans_of(conv_scores, n_convoluti
 # The deeper network; the shallower one's figure is in [notebook 05](../05_data_diet.ipynb). Left: test accuracy. Right: gain over random choice.
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(12, 4))
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.6))
 pruning.draw_shares(axes, deeply, deep_scores)
 axes[0].legend(loc="lower right")
 axes[0].set(title=deeper)
