@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import plots, statistics
+from lib import plots
 from lib.data.datasets import Dataset, load
 from lib.rankings import ranks
 from lib.scores.craig import craig
-from lib.statistics import crossed_interval
+from lib.statistics import crossed_interval, t_interval
 from lib.training import ensemble
 from lib.training.parallel import beside, key_of, shard_size
 from lib.training.recipe import Data, Record, Run, Work
@@ -200,7 +200,7 @@ def draw_shares(axes, table: pd.DataFrame, names, *, lowest: float = 0.4) -> Non
         gained = 100 * gain(table, {"score": name}, {"score": "random"}, by="keep").query("keep >= @lowest")
         plots.band(axes[1], gained.melt(ignore_index=False, value_name="points").reset_index(), "keep", "points", name)
     whole = table[table.score == "full data"].accuracy.to_numpy()
-    plots.reference(axes[0], whole.mean(), "all rows", interval=statistics.t_interval(whole))
+    plots.reference(axes[0], whole.mean(), "all rows", interval=t_interval(whole))
     plots.reference(axes[1], 0, "random")
     axes[0].set(xlabel="share of the rows kept", ylabel="test accuracy")
     axes[1].set(xlabel="share of the rows kept", ylabel="gain over random (points)")
