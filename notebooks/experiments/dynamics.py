@@ -1,4 +1,4 @@
-"""Notebook 05: what do scores show while a network trains: does its tangent kernel turn, do paths part?
+"""Notebook 15: what do scores show while a network trains: does its tangent kernel turn, do paths part?
 
 Conventions of Paul et al. 2021 (section 5, appendix B.3) and Ki et al. 2023 (appendix I). Networks are in evaluation
 mode. Stacked parameters are name → ``(E, …)``, running statistics of batch normalization among them; the children

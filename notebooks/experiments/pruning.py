@@ -1,4 +1,4 @@
-"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07, 08 and 14).
+"""Which training examples to keep, and what a network learns from them (notebooks 03, 04, 05, 07, 08, 14 and 15).
 
 A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the n training
 rows, ``(n,)``, or one mask a seed, ``(S, n)``; True = kept. All plans of an experiment are trained in one call of the
@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lib import plots
 from lib.data.datasets import Dataset, load
 from lib.rankings import ranks
 from lib.scores.craig import craig
-from lib.statistics import crossed_interval
+from lib.statistics import crossed_interval, t_interval
 from lib.training import ensemble
 from lib.training.parallel import beside, key_of, shard_size
 from lib.training.recipe import Data, Record, Run, Work
@@ -186,6 +187,23 @@ def points_gained(table: pd.DataFrame, better: dict, than: dict) -> dict[str, tu
     """Share dropped, ``"drop 30%"``, → gain in percentage points and its 95% interval, over seeds and test rows."""
     gained = points(table, better, than, by="keep")
     return {f"drop {1 - share:.0%}": (each.mean(), crossed_interval(each)) for share, each in gained.items()}
+
+
+def draw_shares(axes, table: pd.DataFrame, names, *, lowest: float = 0.4) -> None:
+    """Two panels over the share kept: test accuracy, and from ``lowest`` on the gain over random choice in points.
+
+    ``table`` has the columns ``score`` and ``keep``, and beside the ``names`` rows for "random" and "full data".
+    """
+    for name in ["random", *names]:
+        plots.band(axes[0], table[table.score == name], "keep", "accuracy", name)
+    for name in names:
+        gained = 100 * gain(table, {"score": name}, {"score": "random"}, by="keep").query("keep >= @lowest")
+        plots.band(axes[1], gained.melt(ignore_index=False, value_name="points").reset_index(), "keep", "points", name)
+    whole = table[table.score == "full data"].accuracy.to_numpy()
+    plots.reference(axes[0], whole.mean(), "all rows", interval=t_interval(whole))
+    plots.reference(axes[1], 0, "random")
+    axes[0].set(xlabel="share of the rows kept", ylabel="test accuracy")
+    axes[1].set(xlabel="share of the rows kept", ylabel="gain over random (points)")
 
 
 def retrain_craig(
