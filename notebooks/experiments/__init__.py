@@ -8,7 +8,7 @@
 | ``long_tail`` | 03 | do two sets of estimates agree, and how many pairs are there by chance? |
 | ``pruning`` | 03, 04, 05, 07, 08, 14 | which examples can go, and what does training without them cost? |
 | ``dynamics`` | 05 | how do the tangent kernel and error barriers change while a network trains? |
-| ``fragility``, ``fragility_plots``, ``iris``, ``response`` | 06 | do influence functions foretell retraining? |
+| ``fragility``, ``fragility_plots``, ``iris``, ``response`` | 06, 16 | do influence functions foretell retraining? |
 | ``side_by_side`` | 05, 07 | how do scores rank, whom do they name, what do they find and cost? |
 | ``text`` | – | what is a review, as an average of word vectors? |
 | ``own_data`` | 08 | which scores have one's own examples, and how many can go? |

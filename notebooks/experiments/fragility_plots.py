@@ -1,4 +1,4 @@
-"""Notebook 06: how well does influence agree with retraining? Its figures: correlations, intervals, bands of chance."""
+"""Notebooks 06 and 16: how well does influence agree with retraining? Its figures: correlations, intervals, bands of chance."""
 
 import math
 from collections.abc import Mapping, Sequence
