@@ -1,4 +1,4 @@
-"""Notebooks 06 and 16: how well do influence functions foretell what retraining without an example does to a test loss?
+"""06 and 16: how well do influence functions foretell what retraining without an example does to a test loss?
 
 The procedure of Basu, Pope and Feizi (2021, section 5): take the test example at some percentile of the test losses
 (100 = the highest), the k training examples with the largest |influence| on it, retrain without each of them, and

@@ -1,4 +1,4 @@
-"""Notebooks 06 and 16: how well does influence agree with retraining? Its figures: correlations, intervals, bands of chance."""
+"""06 and 16: how well does influence agree with retraining? Figures of correlations, intervals, bands of chance."""
 
 import math
 from collections.abc import Mapping, Sequence

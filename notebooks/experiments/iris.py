@@ -1,4 +1,4 @@
-"""Notebooks 06 and 16: many tiny networks on the whole of Iris, trained as long as the paper trains them, and compared.
+"""06 and 16: many tiny networks on the whole of Iris, trained as long as the paper trains them, and compared.
 
 Gradient descent with momentum μ on ``(1/n) Σ_{seen} ℓ + ½λ‖w‖²``, full batch, float64: each layer of E networks is one
 batched product, ``v ← μv + ∇L``, ``w ← w − ηv``. With η = .02 and μ = .98 a step goes as far, η/(1 − μ), as ten plain
