@@ -462,7 +462,8 @@ print({f"λ = {lam:g}": f"{v.mean():.2f} ± {v.std():.2f}" for lam, v in strong.
 # Above: one mark for each initialization. Middle: one for each optimizer, with its interval. Below: decay; bars are 95% intervals.
 
 # %%
-fig = draw.choices(runs, by_optimizer, by_lambda, deep=strong, chance=by_optimizer["Adam"]["spearman_null"], title=deep)
+named_runs = {title: runs[name] for title, name in full.items() if name in runs}
+fig = draw.choices(named_runs, by_optimizer, by_lambda, deep=strong, chance=by_optimizer["Adam"]["spearman_null"], title="ResNet-18")
 plots.save(fig, "16_choices", profile)
 
 # %% [markdown]
