@@ -304,7 +304,7 @@ plots.save(fig, "06_iris_norms", profile)
 print({name.split("\n")[0]: f"median ratio {10 ** np.median(values):.2f}" for name, values in ratios.items()})
 
 # %% [markdown]
-# With λ = .005 the published .97 is reached, with .001 the agreement is .84. The failure *without* decay is not there: .79 and .84, not .508. Single initializations run from −.25 to 1.00, so one may well show .508. Predicted steps are a little too long in the median; some are ten times too long even with decay (ReLU).
+# With λ = .005 the published .97 is reached, with .001 the agreement is .84. The failure *without* decay is not there: .79 and .84, not .508. Single initializations run from −.25 to 1.00, so one may well show .508. Predicted steps are a little too long in the median; for ReLU with decay one in twenty is forty times too long.
 #
 # ### Depth and width
 #
