@@ -1,4 +1,4 @@
-"""Notebook 06: where does the optimum go when examples are removed? Leave-one-out and proximal Bregman responses.
+"""06 and 16: where does the optimum go when examples are removed? Leave-one-out and proximal Bregman responses.
 
 With n training examples, outputs f, decay λ towards w_ref and trained weights w₀, removing a set S means
 

@@ -1,5 +1,7 @@
 """Selection, agreement and the comparison itself, where the answer is known."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -53,3 +55,21 @@ def test_trend_and_ends():
     assert found["trend"][0] == -1 and found["ends"][0] == pytest.approx(-0.7)
     gap = {setting: np.append(values, np.nan if setting == 2 else 9.0) for setting, values in sweep.items()}
     assert fragility.trend_and_ends(gap) == found  # a network that lacks a setting is left out
+
+
+def test_an_interval_of_a_mean_correlation_stays_below_one_and_holds_it_no_less_often_than_students():
+    truth = np.tanh(np.random.default_rng(1).normal(2, 0.5, 10**6)).mean()
+    draws, inside = np.tanh(np.random.default_rng(0).normal(2, 0.5, (1000, 28))), {True: 0, False: 0}
+    for correlation, values in itertools.product(inside, draws):
+        mean, (low, high) = fragility.over_runs(values, correlation=correlation)
+        assert low < mean < high and (high < 1 or not correlation)
+        inside[correlation] += low < truth < high
+    assert 970 > inside[True] > max(900, inside[False])  # 95% of 1,000 for many runs, or values less skewed
+    near_one = [0.99] * 26 + [0.98, 0.62]
+    assert fragility.over_runs(near_one)[1][1] > 0.99 > fragility.over_runs(near_one, correlation=True)[1][1] - 0.01
+    small = np.array([0.01, -0.02, 0.03, np.nan])
+    assert fragility.over_runs(small, correlation=True) == (
+        pytest.approx(0.02 / 3),
+        pytest.approx(fragility.over_runs(small)[1], abs=1e-3),
+    )
+    assert fragility.over_runs([1.0, 1.0], correlation=True) == (1, (1, 1))

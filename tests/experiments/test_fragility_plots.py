@@ -10,11 +10,13 @@ import pytest
 
 from experiments import fragility_plots as draw
 
-ENTRY = {"spearman": 0.5, "spearman_interval": (0.2, 0.7), "spearman_null": (-0.3, 0.31)}
+ENTRY = {f"{kind}{part}": value for kind in ("spearman", "pearson")
+         for part, value in (("", 0.5), ("_interval", (0.2, 0.7)), ("_null", (-0.3, 0.31)))}  # fmt: skip
 
 
 def entry(value, half=0.1):
-    return ENTRY | {"spearman": value, "spearman_interval": (value - half, value + half)}
+    ends = (value - half, value + half)
+    return ENTRY | {"spearman": value, "spearman_interval": ends, "pearson": -value, "pearson_interval": (-value, 1)}
 
 
 @pytest.fixture(autouse=True)
@@ -54,11 +56,29 @@ def test_the_grid_has_a_mark_a_kind_and_its_chance_behind():
     results = {
         (n, w, k): entry(0.1 * i) for i, (n, w, k) in enumerate((n, w, k) for n in "xy" for w in "uv" for k in kinds)
     }
-    axes = draw.grid(results, "xy", "uv", kinds).axes
+    axes = draw.grid(results, {"x": "net x", "y": "net y"}, "uv", kinds).axes
     assert [ax.get_title() for ax in axes] == ["u", "v"]
-    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["x", "y"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["net x", "net y"]
     assert bands(axes[0]) == [(-0.3, 0.31)] * 6
-    assert (results["y", "v", "B"]["spearman"], 1.0) in points(axes[1])
+    assert (results["y", "v", "B"]["pearson"], 1.0) in points(axes[1])
+
+
+def test_sweeps_are_two_a_row_with_means_and_chance_where_it_is_a_correlation():
+    lines = {"tanh": {1: np.array([0.2, 0.4]), 8: np.array([0.9, np.nan])}}
+    panels = [("depth", "Spearman", lines), ("depth", "eigenvalue", lines), ("width", "Spearman", lines)]
+    axes = draw.sweeps(panels + panels[:1], (-0.4, 0.5)).axes
+    assert [ax.get_yscale() for ax in axes] == ["linear", "log", "linear", "linear"]
+    np.testing.assert_allclose(axes[0].lines[0].get_xydata(), [(1, 0.3), (8, 0.9)])
+    assert len(bands(axes[0])) == 1 and not bands(axes[1])
+
+
+def test_one_scale_has_a_row_for_each_question_and_each_answer():
+    groups = {"deep?": {"one": (0.9, (0.8, 0.95), (-0.3, 0.4)), "two": (0.3, (0.1, 0.5), (-0.3, 0.4))}}
+    (ax,) = draw.on_one_scale(groups).axes
+    assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [("deep?", 0), ("one", 1), ("two", 2)]
+    assert [tuple(line.get_xdata()) for line in ax.lines] == [(0.8, 0.95), (0.9,), (0.1, 0.5), (0.3,)]
+    assert [line.get_color() for line in ax.lines[1::2]] == [draw.BLUE, "0.6"]
+    assert len(bands(ax)) == 2
 
 
 def test_choices_and_group_sizes():

@@ -1,5 +1,10 @@
 """Tiny networks at rest: influence and retraining, against an implementation that shares nothing with the library."""
 
+import inspect
+import re
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -9,18 +14,15 @@ from torch.func import grad, hessian
 
 from experiments import iris
 from experiments.fragility import wide_start
-from lib.data import datasets
 from lib.networks.models import mlp
+from lib.scores.influence import Trust
 
 DECAY, TOP, SEEDS = 0.01, 20, (2001, 2003, 2006)  # of which other ways down lead to the same minima
 
 
 @pytest.fixture(scope="module")
 def flowers():
-    data = datasets.load("iris", seed=0)
-    centre, spread = data.x_train.mean(0), data.x_train.std(0)
-    x, x_test = (((v - centre) / spread).double() for v in (data.x_train, data.x_test))
-    return x, data.y_train, x_test, data.y_test
+    return iris.flowers()
 
 
 def plainly(flowers, first):
@@ -123,3 +125,10 @@ def test_only_chains_are_trained(flowers):
     weights = {name: p[None] for name, p in net.named_parameters()}
     with pytest.raises(ValueError, match="model must be a chain of linear layers, got Sequential"):
         iris.descend(net, *flowers[:2], weights, steps=[1], weight_decay=0.0)
+
+
+def test_what_trust_quotes_stands_in_the_notebook():
+    notebook = nbformat.read(Path(iris.__file__).parents[1] / "06_influence_fragility.ipynb", 4)
+    (table,) = [cell.outputs[-1].data["text/html"] for cell in notebook.cells if "what trust quotes" in cell.source]
+    found = re.findall(r">0(\.\d\d)</td>", table)
+    assert sorted(found) == sorted(re.findall(r"\.\d\d\b", inspect.getsource(Trust))) and len(found) == 7

@@ -31,7 +31,7 @@ SIZES = {
     "03_long_tail_memorization": (50, 1_780),
     "04_cg_score_pruning": (55, 1_800),
     "05_data_diet": (60, 1_900),
-    "06_influence_fragility": (131, 4_148),
+    "06_influence_fragility": (50, 1_600),
     "07_scores_side_by_side": (45, 1_780),
     "08_score_your_own_data": (43, 1_471),
     "09_scores_in_twenty_lines": (39, 1_079),
@@ -41,6 +41,7 @@ APPENDICES = (
     "13_long_tail_further",
     "14_cg_score_further",
     "15_data_diet_further",
+    "16_influence_further",
     "17_scores_side_by_side_further",
 )
 NAMES = (*SIZES, *APPENDICES)
