@@ -221,7 +221,7 @@ table = replicated(found)
 # On the CNN from scratch, whose weights move furthest. Decay holds them back.
 # </details>
 #
-# Predicted against true changes of the weights, without decay. A mark is one left-out example; on the line, the size is right too.
+# Changes of the weights, without decay. A mark is one left-out example; on the line, the size is right too.
 
 # %%
 plots.save(linearization.scatters({name: found[name, 0] for name in plan}, "weights"), "01_scatter_weights", profile)
@@ -319,7 +319,7 @@ plots.save(fig, "01_filters", profile)
 # %% [markdown]
 # Above the curve of the training, a method predicts changes that there was no time to make; below, it misses changes. The exact solve is far too high in the flat directions, which are most.
 #
-# Two checks: how far is the network from an optimum, which influence functions presume? And does LiSSA's random recursion, with the whole Hessian, give what its mean says?
+# Two checks: is this an optimum, as influence functions presume? And does LiSSA's random recursion, with the whole Hessian, give what its mean says?
 
 # %%
 for w in (0.0, decay):
@@ -352,7 +352,7 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Rank the rows by the linearization's change of predictions, without training, and look at both ends.
+# 1. Rank the rows by the linearization's change of predictions and look at both ends.
 #
 # <details><summary>Answer</summary>
 #

@@ -30,6 +30,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.ticker import NullFormatter
 from torch import Tensor, nn
 
 from lib.data.datasets import Dataset, load
@@ -424,13 +425,14 @@ def study(
 def scatters(found: dict[str, list[dict[str, Change]]], quantity: str):
     """Predicted against retrained changes, one panel for each network of ``found``, all its replicates in it."""
     symbol = {"weights": "‖w − w₋ᵢ‖²", "predictions": "‖f − f₋ᵢ‖²"}[quantity]
-    fig, axes = plt.subplots(math.ceil(len(found) / 2 + 0.5), 2, figsize=(7, 9.6), layout="constrained")
+    fig, axes = plt.subplots(math.ceil(len(found) / 2 + 0.5), 2, figsize=(6, 8.6), layout="constrained")
     for ax, (name, replicates) in zip(axes.flat, found.items(), strict=False):
         for method, (colour, marker) in LOOKS.items():
             guess, truth = np.concatenate([pair(one, method, quantity) for one in replicates], 1)
             ax.scatter(truth, guess, s=12, alpha=0.6, c=colour, marker=marker, label=method)
         ax.axline((truth.min(), truth.min()), (truth.max(), truth.max()), color="0.35", lw=0.9, zorder=0)
         ax.set(xscale="log", yscale="log", title=name, xlabel=f"{symbol}, retrained", ylabel=f"{symbol}, predicted")
+        ax.xaxis.set_minor_formatter(NullFormatter())  # where less than a decade is seen, the labels would overlap
     for ax in axes.flat[len(found) :]:
         ax.axis("off")
     axes.flat[-1].legend(*axes.flat[0].get_legend_handles_labels(), loc="center", title="predicted by")
@@ -441,7 +443,7 @@ def dots(table: pd.DataFrame):
     """Correlations by network, one panel for each quantity and penalty; the paper's as crosses."""
     names = list(table.network.unique())
     parts = table.groupby(["quantity", "λ"], sort=False)
-    fig, axes = plt.subplots(len(parts), 1, figsize=(6.4, 12), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(len(parts), 1, figsize=(6, 11), sharey=True, layout="constrained")
     for ax, ((quantity, penalty), part) in zip(axes, parts, strict=True):
         for shift, (method, (colour, marker)) in zip((-0.2, 0, 0.2), LOOKS.items(), strict=True):
             own = part[part.method == method]
