@@ -323,7 +323,8 @@ plots.save(fig, "01_filters", profile)
 
 # %%
 for w in (0.0, decay):
-    (changes, model, _), options = studies["MLP", w, 0], {"weight_decay": w, "loss": "mse", "reference": dict(start.model.named_parameters())}
+    changes, model, _ = studies["MLP", w, 0]
+    options = {"weight_decay": w, "loss": "mse", "reference": {key: p.detach() for key, p in start.model.named_parameters()}}
     lowest, highest = eigenvalue_range(model, start.x, start.y, **options)
     alone, truth = (float(changes[name].squared_weights.median().sqrt()) for name in ("influence", "retrained"))
     print(f"λ = {1000 * w:.0f}: gradient {gradient_norm(model, start.x, start.y, **options):.3f}; eigenvalues of H from {lowest:.3f} to "

@@ -301,7 +301,7 @@ def typical(r) -> tuple[float, tuple[float, float]]:
     Example:
         >>> value, (low, high) = typical([0.9, 0.95, 0.97])
         >>> round(value, 3), round(low, 2), round(high, 3)
-        (0.946, 0.72, 0.991)
+        (0.947, 0.77, 0.988)
     """
     z = _z(r)
     return float(np.tanh(z.mean())), tuple(float(np.tanh(end)) for end in t_interval(z))

@@ -89,7 +89,7 @@ def test_a_gap_of_what_goes_together_is_narrow():
     r = [0.5, 0.7, 0.8]
     value, (low, high) = gap(r, [0.48, 0.69, 0.79])
     wide = gap(r[::-1], [0.48, 0.69, 0.79])[1]
-    assert low < value < high and high - low < (wide[1] - wide[0]) / 3
+    assert low < value < high and high - low < (wide[1] - wide[0]) / 2
 
 
 def test_draws_share_no_row_and_have_the_classes_shares():
