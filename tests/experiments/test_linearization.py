@@ -138,6 +138,20 @@ def test_the_mean_of_lissa():
     torch.testing.assert_close(drawn.squared_weights, mean.squared_weights, rtol=0.1, atol=1e-6)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_study_is_of_the_same_examples_by_every_method(decay):
+    t, some = line(decay=decay, steps=40), torch.tensor([7, 2])
+    found, trained, end = linearization.study(t, kernels(t), some, depth=50)
+    assert set(found) == {"retrained", "linearization", "LiSSA in the mean", "influence"}
+    torch.testing.assert_close(
+        found["retrained"].squared_weights, linearized(t)[some].squared_weights, rtol=1e-3, atol=0
+    )
+    exact = influence_by_solver(t, trained, some, damping=0.0 if decay else 0.01, solver="exact")
+    torch.testing.assert_close(found["influence"].squared_weights, exact.squared_weights, rtol=1e-3, atol=1e-12)
+    mean = influence_in_closed_form(end, weight_decay=decay, damping=0.0 if decay else 10.0, scale=1000.0, depth=50)
+    torch.testing.assert_close(found["LiSSA in the mean"].squared_weights, mean.squared_weights[some])
+
+
 def test_what_was_retrained_is_kept(tmp_path, monkeypatch):
     t, store = line(), Store(tmp_path)
     first, trained = retrained(t, torch.tensor([1, 2]), store=store)

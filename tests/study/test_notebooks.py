@@ -26,7 +26,7 @@ from lib.study.notebooks import REPO, Notebook, find
 #: the main line, the most cells and words of text that it may have: what a reader takes in at a sitting.
 SIZES = {
     "00_start_here": (18, 1_050),
-    "01_linearization_accuracy": (85, 2_899),
+    "01_linearization_accuracy": (37, 1_500),
     "02_unique_information": (55, 1_700),
     "03_long_tail_memorization": (50, 1_780),
     "04_cg_score_pruning": (55, 1_800),
@@ -36,7 +36,7 @@ SIZES = {
     "08_score_your_own_data": (43, 1_471),
     "09_scores_in_twenty_lines": (39, 1_079),
 }
-APPENDICES = (
+APPENDICES = ("11_linearization_further", 
     "12_unique_information_further",
     "13_long_tail_further",
     "14_cg_score_further",
