@@ -269,7 +269,8 @@ def wrong_labels(p: Tensor, y: Tensor) -> Tensor:
 
     A row counts for class j if its out-of-sample probability ``p (n, k)`` of j reaches the mean of the rows that bear
     the label j, the likeliest such class where several do. Counted is what counts for another class than its label,
-    and has not its label as the likeliest of all. Right labels of odd examples are among them.
+    and has not its label as the likeliest of all. Right labels of odd examples are among them, but no row that is alone
+    in its class: who did not see it knew of no such class.
 
     Example:
         >>> p = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.9, 0.1]])
@@ -279,7 +280,7 @@ def wrong_labels(p: Tensor, y: Tensor) -> Tensor:
     own = functional.one_hot(y, p.shape[1]).to(p)
     level = (p * own).sum(0) / own.sum(0)  # NaN for a class without rows, which nothing reaches
     sure, call = torch.where(p >= level - 1e-6, p, -1.0).max(1)
-    return (sure >= 0) & (call != y) & (p.argmax(1) != y)
+    return (sure >= 0) & (call != y) & (p.argmax(1) != y) & (own.sum(0)[y] > 1)
 
 
 def find_copies(x: Tensor, x_test: Tensor | None = None, *, near: float = NEAR) -> pd.DataFrame:

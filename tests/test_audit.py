@@ -165,6 +165,12 @@ def test_confident_learning_by_hand():
     assert audit.wrong_labels(p, y).tolist() == [False, False, False, False, True, False]
 
 
+def test_a_row_alone_in_its_class_is_not_judged_by_those_who_never_saw_the_class():
+    p = torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.2, 0.8, 0.0], [0.1, 0.9, 0.0], [1.0, 0.0, 0.0]])
+    assert not audit.wrong_labels(p, torch.tensor([0, 0, 1, 1, 2])).any()
+    assert audit.wrong_labels(p, torch.tensor([0, 0, 1, 1, 1])).tolist() == [False] * 4 + [True]
+
+
 # --- copies ----------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-READERS = {".csv": pd.read_csv, ".tsv": lambda path: pd.read_csv(path, sep="\t"), ".parquet": pd.read_parquet}
+TABLES = (".csv", ".tsv", ".parquet")
 SIDE = 64  # pixels; pictures of several sizes, or larger ones, are resized to a square of at most this side
 BROKEN = (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
@@ -35,8 +35,8 @@ def source(data, label=None, *, index: str | None = None, categorical="refuse", 
     """Check what was brought.
 
     ======================== =======================================================================================
-    a path                   ``.csv``, ``.tsv``, ``.parquet`` (as a table), ``.npz`` (as a mapping; pickled objects are
-                             never read), or a folder ``class/name.png`` of pictures
+    a path                   ``.csv``, ``.tsv`` (also .gz), ``.parquet`` (as a table), ``.npz`` (as a mapping; pickled
+                             objects are never read), or a folder ``class/name.png`` of pictures
     a table                  a DataFrame; ``label`` names its column of labels (or is an array of them)
     a mapping                ``x_train, y_train[, x_test, y_test][, classes]``, or scikit-learn's Bunch
     a tuple                  ``(x, y)`` or ``(x, y, x_test, y_test)``; or x alone, with ``label`` an array
@@ -47,15 +47,18 @@ def source(data, label=None, *, index: str | None = None, categorical="refuse", 
     (bilinear, antialiased, aspect not kept) to a square of the median shorter side, at most 64. Labels are text, bool
     or whole numbers, gaps allowed. In a table, ``categorical`` columns are refused, or ``"one-hot"``, or ``"leave
     out"``; ``missing`` values are refused, or rows that have some are left out (``"drop"``), or they become the
-    column's ``"median"``. ``index`` names a column that names the rows.
+    column's ``"median"``. ``index`` names a column that names the rows. A .csv is UTF-8 with names in its first line;
+    what separates its columns is found out; pandas decides what is missing (nothing, NA, None, null, nan, …), in labels
+    too; a first column without a name, as pandas writes one, names the rows. Tables are matched by their columns.
 
     Raises: ValueError naming the array or column, what was expected and what came.
     """
     path = Path(data).expanduser() if isinstance(data, str | Path) else None
     try:
         data = data if path is None else _read(path)
-        if isinstance(data, pd.DataFrame):
-            data = _table(data, label, index=index, categorical=categorical, missing=missing)
+        options = {"index": index, "categorical": categorical, "missing": missing}
+        if isinstance(data, pd.DataFrame) and (label is None or np.ndim(label) == 0):
+            data = _table(data, label, **options)
         elif isinstance(data, Mapping):
             bunch = {"x_train": "data", "y_train": "target", "classes": "target_names", "columns": "feature_names"}
             data = {a: data[b] for a, b in bunch.items() if b in data} if "target" in data else dict(data)
@@ -64,7 +67,7 @@ def source(data, label=None, *, index: str | None = None, categorical="refuse", 
             if not isinstance(data, tuple | list) or len(data) not in (2, 4):
                 raise _wrong("data", "a path, table, mapping, (x, y) or (x, y, x_test, y_test)", f"{data!r:.80}")
             data = dict(zip(("x_train", "y_train", "x_test", "y_test"), data, strict=False))
-        return _checked(data)
+        return _checked(data, **options)
     except ValueError as error:
         raise ValueError(f"{error}" if path is None or str(path) in str(error) else f"{path}: {error}") from None
 
@@ -76,12 +79,17 @@ def _wrong(what: str, expected: str, got) -> ValueError:
 def _read(path: Path):
     if path.is_dir() and path.suffix != ".npz":
         return _folder(path)
-    if not path.is_file() or path.suffix not in (*READERS, ".npz"):
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
+    if not path.is_file() or kind not in (*TABLES, ".npz"):
         kinds = "an .npz file" if path.suffix == ".npz" else "a .csv, .tsv, .parquet or .npz file or a folder"
         state = "is a folder" if path.is_dir() else "is missing" if not path.is_file() else "is another file"
         raise ValueError(f"expected {kinds}, got {path}, which {state}")
-    if path.suffix in READERS:
-        return READERS[path.suffix](path)
+    if kind in TABLES:
+        try:
+            return pd.read_parquet(path) if kind == ".parquet" else _text(path)
+        except (ValueError, OSError) as error:  # UnicodeDecodeError is one
+            wanted = "a table" if kind == ".parquet" else "a table in UTF-8 with names in its first line"
+            raise _wrong(str(path), wanted, f"{type(error).__name__}: {' '.join(str(error).split())}") from None
     arrays = {}
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -94,6 +102,16 @@ def _read(path: Path):
         said = f"could not read it: {type(error).__name__}: {' '.join(str(error).split())}{cure}"
         raise ValueError(f"{path}:{which} expected an .npz file of plain arrays, {said}") from None
     return arrays
+
+
+def _text(path: Path) -> pd.DataFrame:
+    sep = max(",;\t|", key=pd.read_csv(path, sep="\x1f", nrows=0).columns[0].count)
+    marks = ".," if sep == ";" else "."  # 3,14 where columns end with a semicolon
+    tables = [pd.read_csv(path, sep=sep, decimal=mark, skipinitialspace=True) for mark in marks]
+    table = max(tables, key=lambda table: table.select_dtypes("number").shape[1])
+    table.columns = table.columns.str.strip()
+    unnamed = str(table.columns[0]).startswith("Unnamed: 0")
+    return table.set_index(table.columns[0]).rename_axis(None) if unnamed else table
 
 
 def _folder(path: Path) -> dict:
@@ -129,16 +147,23 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
             raise _wrong(name, f"one of {', '.join(fit)}", repr(value))
     if len(twice := frame.columns[frame.columns.duplicated()]):
         raise _wrong("columns", "different names", f"{twice[0]!r} twice")
-    for what, name in (("label", label), ("index", index)):
-        if (what == "label" and name is None) or (isinstance(name, str | int) and name not in frame):
-            raise _wrong(what, f"one of the columns {', '.join(map(str, frame.columns))}", repr(name))
+    named = np.ndim(label) == 0
+    for what, name in (("label", label),) * named + (("index", index),) * (index is not None):
+        if name is None or name not in frame or (what == "index" and named and name == label):
+            others = [str(c) for c in frame if what == "label" or not named or c != label]
+            raise _wrong(what, f"one of the columns {', '.join(others)}", repr(name))
     frame = frame if index is None else frame.set_index(index)
-    named = isinstance(label, str | int)
     y, x = (frame[label], frame.drop(columns=label)) if named else (pd.Series(plain(label), frame.index), frame)
-    words = [c for c in x if not pd.api.types.is_numeric_dtype(x[c])]
+    if 0 in x.shape:
+        raise _wrong("table", "rows, and columns of features beside the labels", f"{len(x)} and {x.shape[1]}")
+    x = x.infer_objects()
+    words = [c for c in x if not pd.api.types.is_numeric_dtype(x[c]) or x[c].dtype.kind == "c"]
     if words and categorical == "refuse":
-        some = ", ".join(f"{c!r} ({x[c].nunique()} values, {next(iter(x[c].dropna()), None)!r}, …)" for c in words)
+        some = ", ".join(f"{c!r} ({x[c].nunique()} values, {_strange(x[c])}, …)" for c in words)
         raise ValueError(f"columns that are not numbers: {some}; say categorical='one-hot' or 'leave out', or convert")
+    if counters := [c for c in x if c not in words and _counts(x[c])]:
+        name = counters[0]
+        raise ValueError(f"column {name!r} counts the rows and says nothing else: say index={name!r}, or take it out")
     x = x.drop(columns=words) if categorical == "leave out" else pd.get_dummies(x, columns=words, dtype=float)
     x = x.replace([np.inf, -np.inf], np.nan)
     if missing == "drop":
@@ -148,9 +173,25 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
     rows, columns = np.nonzero(x.isna().to_numpy())
     if len(rows):
         where = f"{len(set(rows))} rows, the first in row {x.index[rows[0]]!r}, column {x.columns[columns[0]]!r}"
+        empty = [c for c in x if x[c].isna().all()]
         cure = "missing='drop' (these rows) or 'median' (of the column)"
+        cure = f"take out {empty[0]!r}, which has no value at all" if empty else cure
         raise ValueError(f"missing or infinite values: {len(rows)} in {where}; say {cure}, or fill them in")
     return {"x_train": _exact(x), "y_train": y, "index": x.index, "columns": x.columns}
+
+
+def _strange(column: pd.Series) -> str:
+    """The first value that is no number, and in how many rows such stand, where the others are numbers."""
+    there = column.dropna()
+    odd = there[pd.to_numeric(there.astype(str), errors="coerce").isna()]
+    few = f" in {len(odd)} of {len(column)} rows" if 0 < len(odd) < len(there) else ""
+    return f"{next(iter(odd if len(odd) else there), None)!r}{few}"
+
+
+def _counts(column: pd.Series) -> bool:
+    """Whether it goes 0, 1, 2, … or 1, 2, 3, …, as numbers of rows do."""
+    whole = len(column) > 9 and column.notna().all() and float(column.iloc[0]) in (0, 1)
+    return whole and np.array_equal(column.to_numpy(float), float(column.iloc[0]) + np.arange(len(column)))
 
 
 def _exact(x: pd.DataFrame) -> np.ndarray:
@@ -159,9 +200,38 @@ def _exact(x: pd.DataFrame) -> np.ndarray:
     return x.apply(lambda c: c - c.min() if c.name in large else c).to_numpy(float) if large else x.to_numpy(float)
 
 
-def _checked(arrays: dict) -> Source:
+def _tables(x, y, x_test=None, y_test=None, **options) -> dict:
+    """Features in a table, with labels beside; those of a test part go by the names of the columns."""
+    for part, table, own in (("train", x, y), ("test", x_test, y_test)):
+        if table is None:
+            continue
+        if own is None or len(plain(own)) != len(table):
+            got = None if own is None else len(plain(own))
+            raise _wrong(f"y_{part}", f"a label for each of the {len(table)} rows of x_{part}", got)
+        if isinstance(own, pd.Series) and not own.index.equals(table.index) and set(own.index) == set(table.index):
+            raise _wrong(
+                f"y_{part}", f"the rows of x_{part} in their order", f"another order; say y.loc[x_{part}.index]"
+            )
+    if not isinstance(x_test, pd.DataFrame):
+        return _table(x, y, **options) | ({} if x_test is None else {"x_test": x_test, "y_test": y_test})
+    if odd := set(x) ^ set(x_test):
+        raise _wrong("x_test", "the columns of x_train", ", ".join(map(repr, odd)) + " in one of them alone")
+    if options["index"] is not None:
+        raise _wrong("index", "none where two tables come; set their index", repr(options["index"]))
+    both = _table(pd.concat({"train": x, "test": x_test[x.columns]}), [*plain(y), *plain(y_test)], **options)
+    train = both["index"].get_level_values(0) == "train"
+    parts = {
+        f"{key}_{part}": both[f"{key}_train"][rows]
+        for key in "xy"
+        for part, rows in (("train", train), ("test", ~train))
+    }
+    return both | parts | {"index": both["index"][train].droplevel(0)}
+
+
+def _checked(arrays: dict, **options) -> Source:
     if isinstance(arrays.get("x_train"), pd.DataFrame):
-        arrays |= _table(arrays["x_train"], arrays.get("y_train"))
+        parts = (arrays.get(key) for key in ("x_train", "y_train", "x_test", "y_test"))
+        arrays |= _tables(*parts, **options)
     index, columns = arrays.pop("index", None), tuple(map(str, arrays.pop("columns", ())))
     arrays = {key: plain(value) for key, value in arrays.items() if value is not None}
     known, pair = {"x_train", "y_train", "x_test", "y_test", "classes"}, {"x_test", "y_test"} & arrays.keys()
@@ -185,6 +255,8 @@ def _checked(arrays: dict) -> Source:
 def plain(values) -> np.ndarray:
     """Tensors, tables, sparse matrices and lists as a numpy array."""
     values = values.detach().cpu() if hasattr(values, "detach") else values
+    values = values.float() if str(getattr(values, "dtype", "")) == "torch.bfloat16" else values
+    values = values.astype(float).filled(np.nan) if np.ma.is_masked(values) else values
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
 
 
@@ -200,12 +272,13 @@ def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None
     if y.ndim == 2 and y.dtype.kind in "iufb" and (np.sort(y, 1) == np.eye(y.shape[1])[-1]).all():
         y = y.argmax(1)  # one-hot
     y = np.asarray(pd.Series(y).infer_objects()) if y.ndim == 1 and y.dtype.kind == "O" else y
+    y = y.astype(str) if y.dtype.kind == "S" else y
     if y.ndim != 1 or not len(y) or y.dtype.kind not in "iufbUO":
         raise _wrong(key, "labels (n,), n ≥ 1, as text, bool or whole numbers", _kind(y))
     if len(holes := np.flatnonzero(pd.isna(y))):
         raise _wrong(key, "a label in every row", f"none in rows {holes[:5].tolist()}; leave them out")
-    if y.dtype.kind == "f" and not (y == y.round()).all():
-        raise _wrong(key, "classes", f"fractions such as {y[y != y.round()][0]}; cut them (pandas.cut)")
+    if y.dtype.kind == "f" and (odd := [*y[y != y.round()], *y[abs(y) > 2**53]]):
+        raise _wrong(key, "classes", f"fractions such as {odd[0]}; cut them (pandas.cut)")
     codes, found = pd.factorize(
         y.astype({"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))), sort=True
     )
@@ -216,6 +289,9 @@ def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None
             raise _wrong(key, f"labels 0…{len(names) - 1} as in classes", f"{found[0]}…{found[-1]}")
         found = names[found]
     found = tuple(map(str, found))
+    alike = {name.strip(): name for name in found}
+    if twice := [name for name in found if alike[name.strip()] != name]:
+        raise _wrong(key, "labels that differ by more than spaces", f"{twice[0]!r} and {alike[twice[0].strip()]!r}")
     if among is None:
         return codes.astype(np.int64), found
     if strange := [name for name in found if name not in among]:

@@ -169,7 +169,7 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
     if values.get("profile") != profile:
         raise ValueError(f"{where.get('profile', path)}: expected `profile: {profile}`")
     for name, text in (given or {}).items():
-        values[name], where[name] = _value(text, declared[name].annotation if name in declared else ""), "-p"
+        values[name], where[name] = _value(name, text, declared[name].annotation if name in declared else ""), "-p"
     for name in values:
         if name not in declared:
             raise ValueError(f"{where[name]}: {notebook.name} has no parameter {name!r}; it has {', '.join(declared)}")
@@ -181,10 +181,11 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
     return values
 
 
-def _value(text: str, annotation: str) -> object:
-    if annotation == "str":
+def _value(name: str, text: str, annotation: str) -> object:
+    if annotation == "str":  # a word is a folder only where data are asked for: "" is none, and a label may be "data"
         path = Path(text).expanduser()
-        return str(path.resolve()) if (path.suffix or "/" in text or path.is_dir()) and path.exists() else text
+        named = path.suffix or "/" in text or (text and name.endswith("dataset"))
+        return str(path.resolve()) if named and path.exists() else text
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError:
@@ -225,8 +226,9 @@ def run(
 ) -> Run:
     """Execute a notebook in a new kernel, in its own folder, and check that each claim it owns was recorded.
 
-    Files: ``<results>/<profile>/notebooks/NN_name.ipynb`` and ``claims/NN.json``, written beside (``.partial``) and put
-    in place of an earlier run's once all went well. What failed is named ``.failed``, and the earlier run's stay.
+    Files: ``<results>/<profile>/notebooks/NN_name.ipynb`` and ``claims/NN.json``, written beside (``.partial``, pid)
+    and put in place of an earlier run's once all went well. What failed is named ``.failed``, and the earlier run's
+    stay. Of two runs at once the last to end stays.
 
     Args:
         values: the parameters to inject, see :func:`overrides`.
@@ -237,7 +239,8 @@ def run(
     results = Path(results).resolve()
     executed = results / profile / "notebooks" / f"{notebook.name}.ipynb"
     claims = results / profile / "claims" / f"{notebook.number}.json"
-    partial = {path: path.with_suffix(f".partial{path.suffix}") for path in (executed, claims)}
+    beside = f".partial{os.getpid()}"  # where the ledger writes, too
+    partial = {path: path.with_suffix(f"{beside}{path.suffix}") for path in (executed, claims)}
     failed = {path: path.with_suffix(f".failed{path.suffix}") for path in (executed, claims)}
     for path in (*partial.values(), *failed.values()):
         path.unlink(missing_ok=True)
@@ -247,7 +250,7 @@ def run(
     nbformat.write(cells, partial[executed])
     start = time.perf_counter()
     try:
-        failure = _execute(notebook, partial[executed], values, results, progress)
+        failure = _execute(notebook, partial[executed], values, results, progress, beside)
         failure = failure or _unrecorded(notebook, partial[claims])
     except BaseException:  # stopped from outside: leave nothing half-done
         for path in partial.values():
@@ -265,20 +268,21 @@ def told(executed: Path) -> list[str]:
     return [output.text for cell in cells for output in cell.outputs if output.output_type == "stream"]
 
 
-def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, progress: bool) -> str:
+def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, progress: bool, beside: str) -> str:
     """Run the file in place; the failure in words, or empty."""
     environment = {
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPO), str(REPO / "notebooks"), os.environ.get("PYTHONPATH")])),
         "STUDY_RESULTS": str(results),
-        "STUDY_PARTIAL": ".partial",  # where the ledger writes
+        "STUDY_PARTIAL": beside,
         "TQDM_DISABLE": "1",
     } | {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+    place = str(path).replace("{", "{{").replace("}", "}}")  # papermill fills in what stands in braces
     try:
         with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(
-                path,
-                path,
+                place,
+                place,
                 dict(values),
                 cwd=notebook.folder,
                 progress_bar=progress and {"leave": False, "bar_format": BAR},

@@ -131,3 +131,97 @@ def test_pictures_of_several_sizes_are_resized_by_the_stated_rule(tmp_path):
 def test_what_cannot_be_used_is_named(data, message):
     with pytest.raises(ValueError, match=message):
         load(data)
+
+
+# --- files and tables as people have them ----------------------------------------------------------------------------
+
+FRAME = pd.DataFrame(X.round(3), columns=["bill length", "b", "c", "d"]).assign(
+    **{"kind $ {x}": np.array(list("pqr"))[CODE]}
+)
+
+
+def written(path, text, encoding="utf8"):
+    path.write_bytes(text.encode(encoding))
+    return load(path, "kind $ {x}", split=False)
+
+
+@pytest.mark.parametrize(
+    ("how", "encoding"),
+    [
+        ({"sep": ";"}, "utf8"), ({"sep": ";", "decimal": ","}, "utf8"), ({"sep": "\t"}, "utf8"), ({"sep": "|"}, "utf8"),
+        ({"lineterminator": "\r\n"}, "utf-8-sig"), ({"lineterminator": "\r"}, "utf8"), ({"index": True}, "utf8"),
+    ],
+)  # fmt: skip
+def test_a_csv_is_read_whatever_separates_its_columns(tmp_path, how, encoding):
+    data = written(tmp_path / "{a} ü.CSV", FRAME.to_csv(**{"index": False} | how), encoding)
+    np.testing.assert_array_equal(data.x_train, X.round(3))
+    assert data.columns == ("bill length", "b", "c", "d") and data.classes == ("p", "q", "r")
+
+
+def test_spaces_around_commas_and_a_compressed_file(tmp_path):
+    spaced = written(tmp_path / "a.csv", FRAME.to_csv(index=False).replace(",", " , ").replace(" , ", ", "))
+    assert spaced.classes == ("p", "q", "r") and spaced.columns[1] == "b"
+    FRAME.to_csv(tmp_path / "a.csv.gz", index=False)
+    assert load(tmp_path / "a.csv.gz", "kind $ {x}", split=False).x_train.equal(spaced.x_train)
+
+
+def test_what_only_counts_the_rows_is_no_feature():
+    for first in (0, 1):
+        counted = FRAME.assign(Id=first + np.arange(N))
+        with pytest.raises(ValueError, match="column 'Id' counts the rows and says nothing else: say index='Id'"):
+            load(counted, "kind $ {x}")
+        data = load(counted, "kind $ {x}", index="Id", split=False)
+        assert data.x_train.shape == (N, 4) and data.index_train[0] == first
+
+
+def test_values_that_are_no_numbers_are_shown():
+    odd = FRAME.assign(b=["?" if i == 3 else str(i / 7) for i in range(N)], c=FRAME.c.astype(object))
+    with pytest.raises(
+        ValueError, match=r"^columns that are not numbers: 'b' \(60 values, '\?' in 1 of 60 rows, …\); say"
+    ):
+        load(odd, "kind $ {x}")  # c holds numbers, as objects
+
+
+def test_a_test_part_is_matched_by_its_columns():
+    x, y = FRAME.drop(columns="kind $ {x}").assign(isle=np.array(["x", "y"])[CODE % 2]), FRAME["kind $ {x}"]
+    data = load((x, y, x.iloc[:9, ::-1], y[:9]), categorical="one-hot", index=None)
+    assert data.x_test.equal(data.x_train[:9]) and data.columns[-1] == "isle_y" and len(data.x_train) == N
+    with pytest.raises(ValueError, match="x_test: expected the columns of x_train, got 'isle' in one of them alone"):
+        load((x, y, x.iloc[:9, :4], y[:9]))
+
+
+ODD = np.where(np.eye(N, 1, -2)[:, 0] > 0, np.inf, CODE)
+
+
+@pytest.mark.parametrize(
+    ("data", "label", "message"),
+    [
+        ((X, ODD), None, "y_train: expected classes, got fractions such as inf"),
+        ((X, np.array(["a", " a", "b "])[CODE]), None, "labels that differ by more than spaces, got ' a' and 'a'"),
+        ((FRAME[["b"]], FRAME.c[:5]), None, "y_train: expected a label for each of the 60 rows of x_train, got 5"),
+        ((FRAME[["b"]], FRAME.iloc[::-1, 4]), None, "y_train: expected the rows of x_train in their order"),
+        ((np.ma.masked_greater(X, 2), CODE), None, "x_train: expected finite values, got NaN or infinity in rows"),
+        (FRAME.assign(c=FRAME.c * 1j), "kind $ {x}", "not numbers: 'c'"),
+        (FRAME.assign(c=np.nan), "kind $ {x}", "say take out 'c', which has no value at all"),
+        (FRAME[["kind $ {x}"]], "kind $ {x}", "table: expected rows, and columns of features beside the labels"),
+        (FRAME.head(0), "kind $ {x}", "table: expected rows"),
+    ],
+)
+def test_what_would_be_wrong_without_an_error_is_refused(data, label, message):
+    with pytest.raises(ValueError, match=message):
+        load(data, label, split=False)
+
+
+def test_files_that_are_none_are_named(tmp_path):
+    for name, content in (("a.csv", "ü,y\n1,é\n".encode("latin-1")), ("b.csv", b""), ("c.parquet", b"PAR1")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: expected a table"):
+            load(tmp_path / name, "y")
+    FRAME.to_csv(tmp_path / "d.csv", index=False)
+    with pytest.raises(ValueError, match="index: expected one of the columns bill length, b, c, d, got 'kind"):
+        load(tmp_path / "d.csv", "kind $ {x}", index="kind $ {x}")
+
+
+def test_tensors_of_sixteen_bits_and_bytes_as_labels():
+    data = load((torch.tensor(X).bfloat16(), np.array([b"a", b"b", b"c"])[CODE]), split=False)
+    assert data.classes == ("a", "b", "c") and data.x_train.shape == (N, 4)

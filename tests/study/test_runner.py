@@ -105,6 +105,21 @@ def test_values_are_read_as_yaml_and_by_annotation(folder, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert overrides(first, "smoke", {"dataset": "mine.npz"})["dataset"] == str(tmp_path / "mine.npz")
     assert overrides(first, "smoke", {"dataset": "missing.npz"})["dataset"] == "missing.npz"
+    (tmp_path / "pictures").mkdir()
+    assert overrides(first, "smoke", {"dataset": "pictures"})["dataset"] == str(tmp_path / "pictures")
+    for name, text in (("dataset", ""), ("label", ""), ("label", "pictures")):  # none, and a column that is called so
+        assert notebooks._value(name, text, "str") == text
+
+
+def test_a_checkout_has_unix_line_ends_and_bears_others(folder):
+    """``bash`` cannot start a script with ``\\r`` after its first line; notebooks may be edited anywhere."""
+    command = ["git", "check-attr", "eol", "run_all.sh"]
+    if (REPO / ".git").exists():
+        assert "eol: lf" in subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
+    first, _ = find(folder)
+    known = parameters(first)
+    first.py.write_bytes(first.py.read_bytes().replace(b"\n", b"\r\n"))
+    assert parameters(first) == known and not notebooks.pair_difference(first)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +341,21 @@ def test_a_rerun_keeps_the_last_good_result_until_it_has_a_new_one(folder, tmp_p
     first.py.write_text(body.replace("1e-9", "2e-9") + f"\n# %%\n{look}")
     assert not notebooks.run(first, "smoke", {"profile": "smoke"}, results).failure
     assert json.loads(claims.read_text())["a.one"]["value"] == 2e-9
+    assert sorted(path.name for path in results.rglob("01*")) == ["01.json", "01_first.ipynb"]
+
+
+def test_two_runs_at_once_do_not_touch_each_other(folder, tmp_path):
+    """One runs in full between two cells of the other; results lie where papermill would fill in the braces."""
+    results = tmp_path / "{results} of {0}"
+    code = (
+        "from pathlib import Path; from lib.study.notebooks import find, run; "
+        f"print(run(find(Path({str(folder)!r}))[0], 'smoke', {{'profile': 'smoke'}}, Path({str(results)!r})).failure)"
+    )
+    first, _ = find(folder)
+    inner = f"import subprocess, sys\nif flip:\n    subprocess.run([sys.executable, '-c', {code!r}], check=True)\n"
+    first.py.write_text(first.py.read_text() + f"\n# %%\n{inner}")
+    run = notebooks.run(first, "smoke", {"profile": "smoke", "flip": True}, results)
+    assert not run.failure and run.executed.parent.parent.parent == results
     assert sorted(path.name for path in results.rglob("01*")) == ["01.json", "01_first.ipynb"]
 
 
