@@ -36,7 +36,8 @@ SIZES = {
     "08_score_your_own_data": (43, 1_471),
     "09_scores_in_twenty_lines": (39, 1_079),
 }
-APPENDICES = ("11_linearization_further", 
+APPENDICES = (
+    "11_linearization_further",
     "12_unique_information_further",
     "13_long_tail_further",
     "14_cg_score_further",
