@@ -140,10 +140,8 @@ class Optimizer:
     def rate(self, lr: float) -> tuple[float, float]:
         """For the next step: η, with Adam's correction of the first moment, and √ of that of the second."""
         self.t += 1
-        if self.recipe.optimizer != "adam":
-            return lr, 1.0
         first, second = (1 - beta**self.t for beta in self.recipe.betas)
-        return lr / first, math.sqrt(second)
+        return (lr / first, math.sqrt(second)) if self.recipe.optimizer == "adam" else (lr, 1.0)
 
     def step(self, add_gradient: Callable[[Flat, float], Tensor], rate: tuple | Tensor) -> Tensor:
         """One update, where ``add_gradient(into, β)`` does ``into ← β·into + g``; returns what that returns."""
@@ -300,14 +298,13 @@ class Stepper:
         self.work, self.size, device = work, len(members.seeds), work.run.device
         self.net = work.group(self.size)
         self.optimizer, self.graph = Optimizer(work.recipe, self.net), None
-        self.target = self.weight = None
-        self.own(members)
         self.block = torch.arange(self.size, device=device)[:, None] * work.n  # a member's rows in a stack of all
         if work.recipe.batch_size:
             shape = self.size, work.recipe.batch_size
             self.x = work.data.x_train.new_empty(*shape, *work.data.x_train.shape[1:])
-            self.y = self.target.new_empty(*shape, self.target.shape[-1])
+            self.y = self.net.w.buffer.new_empty(*shape, work.outputs)
         if captures(device):
+            self.own(members)
             inputs = next(Feed(work, members).take(1))
             rate = torch.zeros(2, dtype=self.net.w.buffer.dtype, device=device)
             self.graph = Captured(self._step, [part.clone() for part in (*inputs, rate) if part is not None])
@@ -323,16 +320,13 @@ class Stepper:
         if members.weights is not None:
             weight = weight * members.weights[..., None].to(device, dtype)
         self.labels = data.y_train[None] if members.labels is None else members.labels.to(device)
-        target = targets(self.labels, self.work.outputs, dtype)
-        if self.target is None:
-            self.target, self.weight = target, weight
-            return
-        self.target.copy_(target)
-        if isinstance(weight, Tensor):
-            self.weight.copy_(weight)
+        for name, new in {"target": targets(self.labels, self.work.outputs, dtype), "weight": weight}.items():
+            held = getattr(self, name, None)
+            setattr(self, name, held.copy_(new) if isinstance(held, Tensor) else new)
 
     def load(self, members: Members) -> None:
-        """Their weights, from their seeds or where they say, and the optimizer's state."""
+        """What they have of their own: data, weights from their seeds or where they say, the optimizer's state."""
+        self.own(members)
         for e, seed in enumerate(members.seeds):
             start = fresh(self.work.model, seed) | {name: v[e] for name, v in (members.parameters or {}).items()}
             for name, view in {**self.net.w.views, **self.net.buffers}.items():
@@ -370,23 +364,13 @@ class Stepper:
         return self.optimizer.step(add, rate), target
 
 
-def _stepper(work: Work, members: Members) -> Stepper:
-    """The one that has taken as many members, where steps are captured."""
-    kept = work.steppers if captures(work.run.device) else {}
-    size = len(members.seeds)
-    if size in kept:
-        kept[size].own(members)
-    else:
-        kept[size] = Stepper(work, members)
-    kept[size].load(members)
-    return kept[size]
-
-
 @torch.no_grad()
 def train_group(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Train members that take equally many steps side by side; ``tick(E)`` is called after each. Returns the record."""
     recipe, size, (after, until) = work.recipe, len(members.seeds), work.span()
-    stepper, feed = _stepper(work, members), Feed(work, members)
+    kept, feed = work.steppers if captures(work.run.device) else {}, Feed(work, members)
+    stepper = kept[size] = kept.get(size) or Stepper(work, members)
+    stepper.load(members)
     pool = len(feed.streams[0].rows)
     steps, per_epoch = step_counts(recipe, pool, work.n)
     recorder = Recorder(work, members, stepper.net, stepper.labels, pool)
