@@ -296,13 +296,9 @@ def _on_validation(task: Task, model, state: dict[str, Tensor], *, x: Tensor, y:
 
 
 GROUPS = {
-    "input": from_inputs,
-    "neighbours": from_neighbours,
-    "cg": from_cg,
-    "runs": from_runs,
-    "f_si": from_linearization,
-    "subsets": from_subsets,
-}
+    "input": from_inputs, "neighbours": from_neighbours, "cg": from_cg, "runs": from_runs,
+    "f_si": from_linearization, "subsets": from_subsets,
+}  # fmt: skip
 
 
 def _averaged(name: str, per_run: Tensor, **costs) -> Scored:

@@ -58,17 +58,10 @@ class Ledger:
         self.path = folder / "claims" / f"{self.notebook}{os.environ.get('STUDY_PARTIAL', '')}.json"
 
     def record(
-        self,
-        id: str,
-        value: float | Mapping[str, float | None] | None,
-        *,
-        interval: tuple | Mapping[str, tuple] | None = None,
-        n: int | None = None,
-        covers: Sequence[str] = (),
-        note: str = "",
-        moved: str = "",
-        null: float | tuple | Mapping | None = None,
-    ) -> None:
+        self, id: str, value: float | Mapping[str, float | None] | None, *,
+        interval: tuple | Mapping[str, tuple] | None = None, n: int | None = None, covers: Sequence[str] = (),
+        note: str = "", moved: str = "", null: float | tuple | Mapping | None = None,
+    ) -> None:  # fmt: skip
         """Judge a claim and write it down; a second record of the same claim replaces the first.
 
         ``value``, ``interval`` and ``null`` are dicts by setting where the claim has settings. Settings that the claim

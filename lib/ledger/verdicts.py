@@ -89,14 +89,9 @@ def qualify(verdict: str, lacks: Sequence[str], asked: bool) -> tuple[str, str]:
 
 
 def find(
-    value: float,
-    interval: Interval,
-    *,
-    side: int,
-    size: float | None,
-    effect: float | None = None,
+    value: float, interval: Interval, *, side: int, size: float | None, effect: float | None = None,
     band: Interval = (0.0, 0.0),
-) -> str:
+) -> str:  # fmt: skip
     """The finding on a difference, a correlation, a share, an AUROC or a ratio.
 
     ``band`` is where chance puts it, ``(t, t)`` for a plain threshold t. Beyond the band on the other side it is
@@ -175,20 +170,11 @@ def sweep(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[float
 
 
 def judge(
-    rule: str,
-    value: Mapping[str, float | None],
-    interval: Mapping[str, Interval],
-    null: Mapping[str, Interval] | None = None,
-    *,
-    settings: Sequence[str],
-    side: Mapping[str, int],
-    size: Mapping[str, float | None],
-    effect: Mapping[str, float | None],
-    threshold: Mapping[str, float],
-    every: bool = False,
-    lacks: Sequence[str] = (),
-    asked: bool = True,
-) -> Judgement:
+    rule: str, value: Mapping[str, float | None], interval: Mapping[str, Interval],
+    null: Mapping[str, Interval] | None = None, *, settings: Sequence[str], side: Mapping[str, int],
+    size: Mapping[str, float | None], effect: Mapping[str, float | None], threshold: Mapping[str, float],
+    every: bool = False, lacks: Sequence[str] = (), asked: bool = True,
+) -> Judgement:  # fmt: skip
     """The judgement of a claim; all mappings are by setting.
 
     A trend has one finding, for all its settings: from those named ``trend`` and ``ends`` where these are its

@@ -7,14 +7,17 @@ A group of networks keeps its members' parameters in one flat buffer, so that an
 one vector. A chain of linear layers is batched products (:class:`Layers`): that which makes the weights' gradient also
 adds the momentum (``v ← μv + xᵀδ``), and the gradient with respect to the inputs is never formed. Any other network is
 one member after another through autograd (:class:`Modules`), which beats ``vmap``; members run beside each other on the
-cores. If asked for, all are one of E times the channels, each convolution in groups: up to twice as fast where most of
-a narrow network's time passes before the first multiplication. Only then do last bits depend on how many there are.
+cores, or in streams of a GPU. If asked for, all are one of E times the channels, each convolution in groups: up to
+twice as fast where most of a narrow network's time passes before the first multiplication. Only then do last bits
+depend on how many there are.
 """
 
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import cycle, repeat
 from typing import NamedTuple
 
 import torch
@@ -23,6 +26,7 @@ from torch.func import functional_call
 
 LOSSES = ("cross_entropy", "mse")
 ROWS = 1024  # examples evaluated at a time
+LANES = 8  # streams of a GPU on which small networks take a step beside each other
 ACTIVATE = {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}
 SELU_SCALE, SELU_FLOOR = 1.0507009873554805, 1.7580993408473766  # λ and λα of Klambauer et al. 2017
 CHANNELWISE = (nn.ReLU, nn.Tanh, nn.SELU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
@@ -323,15 +327,31 @@ class Modules(Group):
     def gradient_(self, into: Flat, x: Tensor, target: Tensor, weight, loss: str, beta: float) -> Tensor:
         into.buffer.mul_(beta)
         outputs = []
-        for module, who, leaves in self.parts:
-            for name, p in leaves.items():
-                p.grad = _beside(into[name][who], p)
-            with torch.enable_grad():
-                logits = self._run(module.train(), x[who])
-            delta = loss_gradient(logits.detach(), target[who], loss)
-            logits.backward(delta.mul_(weight if isinstance(weight, float) else weight[who]))
-            outputs.append(logits.detach())
+        with side_by_side(x.device, len(self.parts)) as lanes:
+            for lane, (module, who, leaves) in zip(lanes, self.parts, strict=False):
+                with lane:
+                    for name, p in leaves.items():
+                        p.grad = _beside(into[name][who], p)
+                    with torch.enable_grad():
+                        logits = self._run(module.train(), x[who])
+                    delta = loss_gradient(logits.detach(), target[who], loss)
+                    logits.backward(delta.mul_(weight if isinstance(weight, float) else weight[who]))
+                    outputs.append(logits.detach())
         return torch.cat(outputs)
+
+
+@contextmanager
+def side_by_side(device, count: int):
+    """Contexts for ``count`` networks, over and over: on a GPU streams, which the rest waits for; else nothing."""
+    if device.type != "cuda" or count < 2:
+        yield repeat(nullcontext())
+        return
+    main, streams = torch.cuda.current_stream(device), [torch.cuda.Stream(device) for _ in range(min(count, LANES))]
+    for stream in streams:
+        stream.wait_stream(main)
+    yield cycle([torch.cuda.stream(stream) for stream in streams])
+    for stream in streams:
+        main.wait_stream(stream)
 
 
 def _widened(model: nn.Module, members: int) -> nn.Module:

@@ -311,17 +311,9 @@ def _lissa(o: Objective, damping: float, *, scale: float | None = None, batch_si
 
 
 def lissa(
-    product: Callable[[Tensor, Tensor], Tensor],
-    vectors: Tensor,
-    n: int,
-    *,
-    scale: float,
-    damping: float = 0.0,
-    depth: int = 1000,
-    repeats: int = 1,
-    batch_size: int = 1,
-    seed: int = 0,
-) -> Tensor:
+    product: Callable[[Tensor, Tensor], Tensor], vectors: Tensor, n: int, *, scale: float, damping: float = 0.0,
+    depth: int = 1000, repeats: int = 1, batch_size: int = 1, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """``(H + δI)⁻¹v`` for vectors that share their batches (Agarwal et al. 2017; Koh and Liang 2017, section 3).
 
         h₀ = v,    h_j = v + h_{j−1} − (H_j + δI) h_{j−1} / s,    E[h_J]/s → (H + δI)⁻¹v

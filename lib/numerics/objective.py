@@ -75,16 +75,9 @@ class Objective:
 
 
 def objective(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    weight_decay: float = 0.0,
-    loss: str = "cross_entropy",
-    reference: dict[str, Tensor] | None = None,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> Objective:
+    model: nn.Module, x: Tensor, y: Tensor, *, weight_decay: float = 0.0, loss: str = "cross_entropy",
+    reference: dict[str, Tensor] | None = None, device: str = "cpu", dtype: torch.dtype | None = None,
+) -> Objective:  # fmt: skip
     """The objective of a trained network, a copy of it in evaluation mode, so that an example's loss is its own.
 
     A model in training mode that has batch normalization or dropout gets a warning that says so.

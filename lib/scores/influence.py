@@ -40,7 +40,7 @@ from lib.numerics.objective import Objective, gradient, objective
 class Influence:
     """Changes of test losses upon removal, and what is needed to judge them."""
 
-    on_loss: Tensor  # (m, n), or (m, g) for groups: positive = helpful
+    on_loss: Tensor  # (m, n), or (m, g) for groups: positive = helpful; where the test examples were
     gradient_norm: float  # ‖∇L‖ at the weights: 0 at an optimum
     one_example: float  # what removing one example adds to it: root mean square of ‖∇ℓᵢ‖/n
     eigenvalues: Tensor | None  # of H (or G), ascending, penalty included, damping not; exact solvers alone
@@ -66,7 +66,7 @@ class InverseHessian:
         change = along(o, x, y, solved).T / o.n
         change = change if mix is None else change @ mix.T
         told = facts.get("iterations"), facts.get("residual")
-        return Influence(change, self.gradient_norm, self.one_example, self.eigenvalues, *told)
+        return Influence(change.to(x_test.device), self.gradient_norm, self.one_example, self.eigenvalues, *told)
 
     def on_parameters(self, *, examples=None, groups=None, norms: bool = False) -> Tensor:
         """Δw upon removal of each example or group: ``(n, p)``, or its norms ``(n,)`` without holding it whole.

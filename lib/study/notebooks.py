@@ -216,14 +216,9 @@ def owned(notebook: Notebook) -> list[str]:
 
 
 def run(
-    notebook: Notebook,
-    profile: str,
-    values: Mapping,
-    results: Path,
-    *,
-    progress: bool = False,
+    notebook: Notebook, profile: str, values: Mapping, results: Path, *, progress: bool = False,
     more: Sequence[str] = (),
-) -> Run:
+) -> Run:  # fmt: skip
     """Execute a notebook in a new kernel, in its own folder, and check that each claim it owns was recorded.
 
     Files: ``<results>/<profile>/notebooks/NN_name.ipynb`` and ``claims/NN.json``, written beside (``.partial``, pid)

@@ -5,6 +5,7 @@ failed.
 """
 
 import argparse
+import json
 import logging
 import shutil
 import signal
@@ -14,6 +15,8 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import yaml
 
 from lib.ledger.ledger import read_records, summary
 from lib.ledger.tables import LOOKS
@@ -27,7 +30,8 @@ examples:
   ./run_all.sh --all                                and their appendices
   ./run_all.sh --profile smoke                      every code path on few examples, in minutes
   ./run_all.sh --only 04 -p noise_levels '[0.1]'    one notebook, with a parameter of its own
-  ./run_all.sh --profile paper -p device cuda       the papers' sizes, on a GPU
+  ./run_all.sh --plan                               what the papers' sizes would cost on a GPU
+  ./run_all.sh --profile paper --minutes 9          them, for nine minutes; the next call goes on
   ./run_all.sh --test -- -k pruning                 some of the tests
 
 exit status: 0 all went well; 1 a notebook, a test or the installation failed; 2 refused, nothing was run; 130 stopped
@@ -48,12 +52,10 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     found = notebooks.find(folder)
     listing = "\n".join(f"  {notebook.name}{' (appendix)' if notebook.appendix else ''}" for notebook in found)
     parser = argparse.ArgumentParser(
-        prog="./run_all.sh",
+        prog="./run_all.sh", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         description="Run the study: make the environment where need be, execute the notebooks, show the verdicts.",
         epilog=f"notebooks:\n{listing}\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    )  # fmt: skip
     add = parser.add_argument
     add("--profile", choices=PROFILES, default=None, help="the size of the runs (default: laptop)")
     add("--only", action="append", default=[], metavar="NN", help="this notebook alone; repeat, or 03,04")
@@ -62,21 +64,28 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--save", action="store_true",
         help="write back what is committed: outputs, notebooks/verdicts/, figures/, RESULTS.md and the figures of "
              "README.md and REPRODUCIBILITY.md (laptop only)")  # fmt: skip
+    add("--minutes", type=float, metavar="M", help="stop after M minutes as if asked to; the next such call goes on")
+    add("--plan", action="store_true", help="say what the profile paper would cost on a GPU, and run nothing")
     add("--html", action="store_true", help="also make web pages of what is executed, in results/<profile>/html/")
     add("--pages", action="store_true", help="make web pages of the committed notebooks instead, in results/pages/")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
+    if asked.minutes is not None and not (asked.minutes > 0 and hasattr(signal, "SIGALRM")):
+        raise Refused(f"--minutes must be above 0, on a system with alarms; got {asked.minutes:g}")
     if asked.test or asked.pages:
-        if asked.profile or asked.only or asked.all or asked.p or asked.save or asked.html or asked.test == asked.pages:
+        others = asked.minutes, asked.plan, asked.profile, asked.only, asked.all, asked.p, asked.save, asked.html
+        if any(others) or asked.test == asked.pages:
             raise Refused("--test goes alone (pytest's own options after --), and so does --pages")
         return asked
     if asked.pytest:
         raise Refused(f"not an option: {' '.join(asked.pytest)}; see --help")
-    asked.profile = asked.profile or "laptop"
+    asked.profile = asked.profile or ("paper" if asked.plan else "laptop")
     if asked.save and (asked.profile != "laptop" or asked.p):
         raise Refused("--save commits what the profile laptop gives, so it goes with neither another profile nor -p")
+    if asked.plan and asked.profile != "paper":
+        raise Refused("--plan is of the profile paper: how long the others take stands in notebooks/README.md")
     asked.only = select(found, asked.only, asked.all)
     check_names(asked.only, asked.parameters)
     return asked
@@ -131,14 +140,54 @@ def plan_runs(chosen: Sequence[Notebook], profile: str, given: Mapping[str, str]
     return todo
 
 
-def run_all(todo: Mapping[Notebook, dict], profile: str, results: Path) -> list[Run]:
-    """Run the notebooks one after the other and say how each went; one that fails does not stop the others."""
-    runs = []
+def run_all(todo: Mapping[Notebook, dict], profile: str, results: Path, minutes: float | None = None) -> list[Run]:
+    """Run the notebooks one after the other and say how each went; one that fails does not stop the others.
+
+    With ``minutes`` it stops after these as if asked to, and leaves a list of what is left, with which the next call
+    begins that asks for the same.
+    """
+    runs, kept, asked = [], results / profile / "left.json", {other.number: values for other, values in todo.items()}
+    if minutes:
+        before = json.loads(kept.read_text("utf8")) if kept.exists() else {}
+        left = before["left"] if before.get("asked") == json.loads(json.dumps(asked)) else asked
+        todo = {notebook: values for notebook, values in todo.items() if notebook.number in left}
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
     for i, (notebook, values) in enumerate(todo.items(), 1):
         print(f"[{i}/{len(todo) + 1}] {notebook.name}, profile {profile} …", flush=True)
-        runs.append(run := notebooks.run(notebook, profile, values, results, progress=sys.stderr.isatty()))
+        try:
+            runs.append(run := notebooks.run(notebook, profile, values, results, progress=sys.stderr.isatty()))
+        except KeyboardInterrupt:
+            left = [other.number for other in todo][i - 1 :]
+            if minutes:
+                kept.write_text(json.dumps({"asked": asked, "left": left}), "utf8")
+            print(f"      stopped; left: {', '.join(left)}", flush=True)
+            raise
         print(f"      {duration(run.seconds)}: {f'FAILED at {run.failure}' if run.failure else 'done'}", flush=True)
+    if minutes:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        kept.unlink(missing_ok=True)
     return runs
+
+
+def plan(todo: Mapping[Notebook, dict], folder: Path) -> str:
+    """What the notebooks would cost at the rates in ``profiles/rates.yaml``, a line each; these are no measurements.
+
+    A notebook of the main line is charged with its appendix.
+    """
+    rates, lines, total = yaml.safe_load((folder / "profiles" / "rates.yaml").read_text("utf8")), [], 0.0
+    for notebook, values in todo.items():
+        appendix = [n for n in notebooks.find(folder) if n.appendix and n.number[1] == notebook.number[1]]
+        known = {p.name: p.default for n in (*appendix, notebook) for p in notebooks.parameters(n).values()}
+        known |= {name: v for n in appendix for name, v in notebooks.overrides(n, values["profile"]).items()} | values
+        seconds = 60.0 * rates["other_minutes"].get(notebook.number, 1)
+        for work in rates["trainings"].get(notebook.number, ()):
+            network = known.get(work["network"], work["network"])
+            pictures = eval(work["pictures"], {"__builtins__": {"len": len, "sum": sum, "min": min}}, known)
+            seconds += pictures / rates["pictures_a_second"][network]
+        lines.append(f"  {notebook.name:<32} {duration(seconds):>12}")
+        total += seconds
+    return "\n".join([f"Reckoned, not run: {rates['source']}", *lines, f"  {'in all':<32} {duration(total):>12}"])
 
 
 def duration(seconds: float) -> str:
@@ -210,11 +259,14 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         return 2
     if asked.test:
         return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
+    if asked.plan:
+        print(plan(todo, folder))
+        return 0
     if asked.pages:
         made = pages.write(folder, folder / "verdicts" / "laptop", results / "pages", home=folder)
         print(f"pages: {short(made)}")
         return 0
-    runs = run_all(todo, asked.profile, results)
+    runs = run_all(todo, asked.profile, results, asked.minutes)
     good = [run for run in runs if not run.failure]
     print(f"[{len(todo) + 1}/{len(todo) + 1}] verdicts")
     table = summary(read_records(results / asked.profile / "claims"), folder / "claims.yaml")

@@ -1,5 +1,9 @@
 """One group of networks trained side by side: their batches, the optimizer, what is recorded, and the loop over these.
 
+A step (gather, augmentation, forward, backward, update) reads and writes tensors that stay where they are: those of a
+``Stepper``. On a GPU its hundreds of kernels are captured as one graph, once for a shape, and launched by one call, for
+whatever members have been copied in. On a CPU the same function is called.
+
 Random numbers of a member with seed s, none of them shared: the order of its batches comes from
 ``numpy.random.default_rng([s, 0])``, augmentation from ``default_rng([s, 1])``. They are drawn on the CPU, so that they
 are the same on every device.
@@ -62,26 +66,18 @@ def augmented(x: Tensor, kind: str, shifts: Tensor) -> Tensor:
 
 
 class Feed:
-    """A group's batches: inputs ``(E, B, …)``, targets ``(E, B, k)``, weights ``(E, B, 1)`` or 1/B, rows ``(E, B)``.
+    """What a group meets: rows ``(E, B)`` and shifts ``(E·B, 3)`` (``None`` unless augmented), step after step.
 
-    Unseen rows are never drawn; only in masked and in full-batch training, which pass over all rows, do they get the
-    weight 0. The mean is over B in masked training, and over the seen rows in full-batch training. A member's own
-    weights of its rows multiply these.
+    Unseen rows are never drawn, except in masked and in full-batch training, which pass over all rows.
     """
 
-    def __init__(self, work: Work, members: Members, target: Tensor):
-        self.work, self.target, self.size, n, device = work, target, len(members.seeds), work.n, work.run.device
-        sees, batch = members.sees, work.recipe.batch_size
-        self.batch, self.weight = batch or n, 1 / (batch or n)
-        if sees is not None and (work.masked or batch is None):
-            counts = self.batch if work.masked else sees.sum(1)[:, None, None]
-            self.weight = (sees[..., None].to(target.dtype) / counts).to(device)
-        if members.weights is not None:
-            self.weight = self.weight * members.weights[..., None].to(device, target.dtype)
-        drawn = [np.arange(n)] * self.size if sees is None or work.masked else [np.flatnonzero(row) for row in sees]
+    def __init__(self, work: Work, members: Members):
+        self.work, n, sees = work, work.n, members.sees
+        self.batch, self.size = work.recipe.batch_size or n, len(members.seeds)
+        apart = sees is not None and not work.masked and work.recipe.batch_size is not None
+        drawn = [np.flatnonzero(row) for row in sees] if apart else [np.arange(n)] * self.size
         self.streams = [Stream(rows, self.batch, seed) for rows, seed in zip(drawn, members.seeds, strict=True)]
         self.shakers = [np.random.default_rng([seed, 1]) for seed in members.seeds]
-        self.block = torch.arange(self.size, device=device)[:, None] * n  # a member's rows in a stack of all
 
     def skip(self, steps: int) -> None:
         """Draw the next batches without looking at them: what follows is what would have followed."""
@@ -91,39 +87,18 @@ class Feed:
         if self.work.recipe.augment:
             self._shifts(steps)
 
-    def take(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
-        """The next batches. Inputs and targets are overwritten by those of the next step."""
-        batches = self._drawn(steps) if self.work.recipe.batch_size else self._everything(steps)
-        if not self.work.recipe.augment:
-            yield from batches
-            return
-        for shift, (x, *others) in zip(self._shifts(steps).flatten(1, 2), batches, strict=True):
-            yield augmented(x.flatten(0, 1), self.work.recipe.augment, shift).view(x.shape), *others
+    def take(self, steps: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The next steps' rows and shifts, on the device: one transfer for all of them."""
+        if self.work.recipe.batch_size:
+            rows = self._stack([stream.take(steps) for stream in self.streams])
+        else:
+            rows = torch.arange(self.batch, device=self.work.run.device).expand(steps, self.size, -1)
+        shifts = self._shifts(steps).flatten(1, 2) if self.work.recipe.augment else itertools.repeat(None)
+        yield from zip(rows, shifts, strict=False)
 
     def _shifts(self, steps: int) -> Tensor:
         size = (steps, self.batch, 3)
         return self._stack([rng.integers(0, [2 * PAD + 1, 2 * PAD + 1, 2], size) for rng in self.shakers])
-
-    def _everything(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
-        """Full batches: all members look at the same rows, which are not copied."""
-        x, target = self.work.data.x_train, self.target.expand(self.size, *self.target.shape[1:])
-        rows = torch.arange(len(x), device=x.device).expand(self.size, -1)
-        return itertools.repeat((x.expand(self.size, *x.shape), target, self.weight, rows), steps)
-
-    def _drawn(self, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor | float, Tensor]]:
-        order = self._stack([stream.take(steps) for stream in self.streams])  # (steps, E, B)
-        rows, stack_rows = order.flatten(1), (order + self.block).flatten(1)  # in the data; in E times the data
-        everything, targets_of_all = self.work.data.x_train, self.target.flatten(0, 1)
-        x = everything.new_empty(self.size, self.batch, *everything.shape[1:])
-        target = self.target.new_empty(self.size, self.batch, self.target.shape[-1])
-        flat_x, flat_target, weight = x.flatten(0, 1), target.flatten(0, 1), self.weight
-        target_rows = rows if len(self.target) == 1 else stack_rows
-        for i in range(steps):
-            torch.index_select(everything, 0, rows[i], out=flat_x)
-            torch.index_select(targets_of_all, 0, target_rows[i], out=flat_target)
-            if isinstance(self.weight, Tensor):
-                weight = self.weight.flatten(0, 1)[stack_rows[i]].view(self.size, self.batch, 1)
-            yield x, target, weight, order[i]
 
     def _stack(self, members: list[np.ndarray]) -> Tensor:
         """Per-member arrays ``(steps, …)`` as one tensor ``(steps, E, …)``."""
@@ -137,23 +112,23 @@ class Optimizer:
     """
 
     def __init__(self, recipe: Recipe, net):
-        self.recipe, self.t = recipe, 0
+        self.recipe, self.net, self.t = recipe, net, 0
         self.folded = recipe.optimizer == "sgd" and not recipe.nesterov
         self.state = {kind: net.w.like() for kind in state_kinds(recipe)}  # velocity: for Adam the first moment
         self.g = self.state["velocity"] if self.folded else net.w.like()  # plain SGD gathers gradients in its velocity
-        if "reference" in self.state:
-            self.state["reference"].buffer.copy_(net.w.buffer)
         flats = [net.w, self.state["velocity"], self.g, self.state.get("second"), self.state.get("reference")]
         lone = self.folded and not recipe.weight_decay  # one operation has nothing to find in the cache
         size = BLOCK if net.w.buffer.device.type == "cpu" and not lone else len(net.w.buffer)
         split = [itertools.repeat(None) if flat is None else flat.buffer.split(size) for flat in flats]
         self.blocks = list(zip(*split, strict=False))
 
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from where another optimizer was, as it said in ``export``."""
-        self.t = int(state["steps"][0])
+    def load(self, state: dict[str, Tensor] | None) -> None:
+        """Go on from where another optimizer was, as it said in ``export``; at rest if it is None."""
+        self.t = int(state["steps"][0]) if state else 0
+        self.g.buffer.zero_()
         for kind, flat in self.state.items():
-            for name, view in flat.views.items():
+            flat.buffer.copy_(self.net.w.buffer) if kind == "reference" else flat.buffer.zero_()
+            for name, view in flat.views.items() if state else ():
                 view.copy_(state[f"{kind}:{name}"])
 
     def export(self) -> dict[str, Tensor]:
@@ -162,31 +137,41 @@ class Optimizer:
         copies = {name: view.to("cpu", copy=True).contiguous() for name, view in vectors.items()}
         return copies | {"steps": torch.full((len(next(iter(copies.values()))),), self.t)}
 
-    def step(self, add_gradient: Callable[[Flat, float], Tensor], lr: float) -> Tensor:
-        """One update, where ``add_gradient(into, β)`` does ``into ← β·into + g``; returns what that returns."""
+    def rate(self, lr: float) -> tuple[float, float]:
+        """For the next step: η, with Adam's correction of the first moment, and √ of that of the second."""
         self.t += 1
+        first, second = (1 - beta**self.t for beta in self.recipe.betas)
+        return (lr / first, math.sqrt(second)) if self.recipe.optimizer == "adam" else (lr, 1.0)
+
+    def step(self, add_gradient: Callable[[Flat, float], Tensor], rate: tuple | Tensor) -> Tensor:
+        """One update, where ``add_gradient(into, β)`` does ``into ← β·into + g``; returns what that returns."""
         logits = add_gradient(self.g, self.recipe.momentum if self.folded else 0.0)
         for w, v, g, s, reference in self.blocks:
             if self.recipe.weight_decay:  # the difference first: it is 0, not a rounding error, before the first step
                 g.add_(w if reference is None else w - reference, alpha=self.recipe.weight_decay)
-            self._update(w, v, g, s, lr)
+            self._update(w, v, g, s, *rate)
         return logits
 
-    def _update(self, w: Tensor, v: Tensor, g: Tensor, s: Tensor | None, lr: float) -> None:
+    def _update(self, w: Tensor, v: Tensor, g: Tensor, s: Tensor | None, lr, correction) -> None:
         r = self.recipe
         if r.optimizer == "adam":
             v.lerp_(g, 1 - r.betas[0])
             s.mul_(r.betas[1]).addcmul_(g, g, value=1 - r.betas[1])
-            root = torch.sqrt(s).div_(math.sqrt(1 - r.betas[1] ** self.t)).add_(r.eps)
-            w.addcdiv_(v, root, value=-lr / (1 - r.betas[0] ** self.t))
+            root = torch.sqrt(s).div_(correction).add_(r.eps)
+            descend(w, v.div(root), lr) if isinstance(lr, Tensor) else w.addcdiv_(v, root, value=-lr)
         elif r.optimizer == "rmsprop":
             s.mul_(r.alpha).addcmul_(g, g, value=1 - r.alpha)
-            w.sub_(v.mul_(r.momentum).addcdiv_(g, torch.sqrt(s).add_(r.eps)), alpha=lr)
+            descend(w, v.mul_(r.momentum).addcdiv_(g, torch.sqrt(s).add_(r.eps)), lr)
         elif r.nesterov:
             v.mul_(r.momentum).add_(g)
-            w.sub_(g.add_(v, alpha=r.momentum), alpha=lr)
+            descend(w, g.add_(v, alpha=r.momentum), lr)
         else:
-            w.sub_(v, alpha=lr)
+            descend(w, v, lr)
+
+
+def descend(w: Tensor, direction: Tensor, lr: float | Tensor) -> None:
+    """``w ← w − lr · direction``; a rate on the device is read there, whenever a captured step is replayed."""
+    w.addcmul_(direction, lr, value=-1) if isinstance(lr, Tensor) else w.sub_(direction, alpha=lr)
 
 
 def correct(f: Tensor, y: Tensor, middle: Tensor) -> Tensor:
@@ -270,36 +255,140 @@ class Recorder:
         return self.once | {name: np.stack(parts, 1) for name, parts in self.moments.items()}
 
 
+class Captured:
+    """``step(*inputs)`` as one graph of a GPU's kernels. Each call copies its inputs to where the graph reads them.
+
+    The step runs three times first, on ``inputs``, so that libraries have chosen and allocated what they need. What it
+    returns is overwritten by the next call.
+    """
+
+    def __init__(self, step: Callable, inputs: list[Tensor]):
+        self.inputs, cudnn = inputs, torch.backends.cudnn
+        same_sums = cudnn.flags(enabled=True, deterministic=True, allow_tf32=cudnn.allow_tf32)
+        with torch.cuda.device(inputs[0].device), same_sums:
+            beside = torch.cuda.Stream()
+            beside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(beside):
+                for _ in range(3):
+                    step(*inputs)
+            torch.cuda.current_stream().wait_stream(beside)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.outputs = step(*inputs)
+
+    def __call__(self, *inputs: Tensor):
+        torch._foreach_copy_(self.inputs, list(inputs))
+        self.graph.replay()
+        return self.outputs
+
+
+def captures(device) -> bool:
+    """Whether steps are captured on this device."""
+    return torch.device(device).type == "cuda"
+
+
+class Stepper:
+    """E networks, their optimizer and the step that they take together.
+
+    Weights of rows are 1/B, or ``(E, n, 1)``: 0 for unseen rows of masked and full-batch training. The mean is over B
+    in masked training, over the seen rows in full-batch training. A member's own weights of its rows multiply these.
+    """
+
+    def __init__(self, work: Work, members: Members):
+        self.work, self.size, device = work, len(members.seeds), work.run.device
+        self.net = work.group(self.size)
+        self.optimizer, self.graph = Optimizer(work.recipe, self.net), None
+        self.block = torch.arange(self.size, device=device)[:, None] * work.n  # a member's rows in a stack of all
+        if work.recipe.batch_size:
+            shape = self.size, work.recipe.batch_size
+            self.x = work.data.x_train.new_empty(*shape, *work.data.x_train.shape[1:])
+            self.y = self.net.w.buffer.new_empty(*shape, work.outputs)
+        if captures(device):
+            self.own(members)
+            inputs = next(Feed(work, members).take(1))
+            rate = torch.zeros(2, dtype=self.net.w.buffer.dtype, device=device)
+            self.graph = Captured(self._step, [part.clone() for part in (*inputs, rate) if part is not None])
+
+    def own(self, members: Members) -> None:
+        """Labels, targets ``(E or 1, n, k)`` and weights of the rows, in the place of those of members before."""
+        data, device, dtype, masked = self.work.data, self.work.run.device, self.net.w.buffer.dtype, self.work.masked
+        sees, batch = members.sees, self.work.recipe.batch_size
+        weight = 1 / (batch or self.work.n)
+        if sees is not None and (masked or batch is None):
+            counts = (batch or self.work.n) if masked else sees.sum(1)[:, None, None]
+            weight = (sees[..., None].to(dtype) / counts).to(device)
+        if members.weights is not None:
+            weight = weight * members.weights[..., None].to(device, dtype)
+        self.labels = data.y_train[None] if members.labels is None else members.labels.to(device)
+        for name, new in {"target": targets(self.labels, self.work.outputs, dtype), "weight": weight}.items():
+            held = getattr(self, name, None)
+            setattr(self, name, held.copy_(new) if isinstance(held, Tensor) else new)
+
+    def load(self, members: Members) -> None:
+        """What they have of their own: data, weights from their seeds or where they say, the optimizer's state."""
+        self.own(members)
+        for e, seed in enumerate(members.seeds):
+            start = fresh(self.work.model, seed) | {name: v[e] for name, v in (members.parameters or {}).items()}
+            for name, view in {**self.net.w.views, **self.net.buffers}.items():
+                view[e].copy_(start[name])
+        self.optimizer.load(members.state)
+        self.net.logits(self.work.data.x_train[:1])  # which looks once whether the networks are apart
+
+    def rates(self, lrs: list[float]) -> list[tuple[float, float]] | Tensor:
+        """Of the next steps, as ``step`` takes them."""
+        rates = [self.optimizer.rate(lr) for lr in lrs]
+        w = self.net.w.buffer
+        return torch.tensor(rates, dtype=w.dtype, device=w.device) if self.graph else rates
+
+    def step(self, rows: Tensor, shift: Tensor | None, rate) -> tuple[Tensor, Tensor]:
+        """One step of all; the logits before it and their targets, ``(E, B, k)``, until the next."""
+        inputs = [rows, rate] if shift is None else [rows, shift, rate]
+        return self.graph(*inputs) if self.graph else self._step(*inputs)
+
+    def _step(self, rows: Tensor, *more) -> tuple[Tensor, Tensor]:
+        recipe, data, (*shift, rate) = self.work.recipe, self.work.data, more
+        weight, everything = self.weight, data.x_train
+        if recipe.batch_size:
+            stack_rows = (rows + self.block).flatten()  # in E times the data
+            torch.index_select(everything, 0, rows.flatten(), out=self.x.flatten(0, 1))
+            target_rows = rows.flatten() if len(self.target) == 1 else stack_rows
+            torch.index_select(self.target.flatten(0, 1), 0, target_rows, out=self.y.flatten(0, 1))
+            x, target = self.x, self.y
+            if isinstance(weight, Tensor):
+                weight = weight.flatten(0, 1).index_select(0, stack_rows).view(*rows.shape, 1)
+        else:  # all members look at the same rows, which are not copied
+            x, target = everything.expand(self.size, *everything.shape), self.target.expand(self.size, -1, -1)
+        if shift:
+            x = augmented(x.flatten(0, 1), recipe.augment, *shift).view(x.shape)
+        add = lambda into, beta: self.net.gradient_(into, x, target, weight, recipe.loss, beta)
+        return self.optimizer.step(add, rate), target
+
+
 @torch.no_grad()
 def train_group(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Train members that take equally many steps side by side; ``tick(E)`` is called after each. Returns the record."""
-    recipe, data, size, (after, until) = work.recipe, work.data, len(members.seeds), work.span()
-    net = work.group(size)
-    for e, seed in enumerate(members.seeds):
-        start = fresh(work.model, seed) | {name: value[e] for name, value in (members.parameters or {}).items()}
-        for name, view in {**net.w.views, **net.buffers}.items():
-            view[e].copy_(start[name])
-    y = data.y_train[None] if members.labels is None else members.labels.to(work.run.device)
-    feed = Feed(work, members, targets(y, net.logits(data.x_train[:1]).shape[-1], net.w.buffer.dtype))
-    pool = len(feed.streams[0].rows) if recipe.batch_size else work.n
+    recipe, size, (after, until) = work.recipe, len(members.seeds), work.span()
+    kept, feed = work.steppers if captures(work.run.device) else {}, Feed(work, members)
+    stepper = kept[size] = kept.get(size) or Stepper(work, members)
+    stepper.load(members)
+    pool = len(feed.streams[0].rows)
     steps, per_epoch = step_counts(recipe, pool, work.n)
-    optimizer, recorder = Optimizer(recipe, net), Recorder(work, members, net, y, pool)
-    if members.state is not None:
-        optimizer.load(members.state)
+    recorder = Recorder(work, members, stepper.net, stepper.labels, pool)
     for epoch in range(after):  # the batches of the epochs before belong to them
         feed.skip(min(per_epoch, steps - epoch * per_epoch))
     recorder.take(after)
     for epoch in range(after + 1, until + 1):
         first = (epoch - 1) * per_epoch
-        for t, (x, target, weight, rows) in enumerate(feed.take(min(per_epoch, steps - first)), start=first):
-            add = lambda into, beta: net.gradient_(into, x, target, weight, recipe.loss, beta)  # noqa: B023
-            logits = optimizer.step(add, recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch))
+        places = range(first, first + min(per_epoch, steps - first))
+        rates = stepper.rates([recipe.lr * recipe.factor(t, steps=steps, per_epoch=per_epoch) for t in places])
+        for t, (rows, shift), rate in zip(places, feed.take(len(places)), rates, strict=True):
+            logits, target = stepper.step(rows, shift, rate)
             if work.record.visits:
                 recorder.visit(t, rows, logits, target)
             tick(size)
         recorder.take(epoch)
-    state = {f"state.{name}": value.numpy() for name, value in optimizer.export().items()} if work.record.state else {}
-    return recorder.arrays() | state
+    state = stepper.optimizer.export() if work.record.state else {}
+    return recorder.arrays() | {f"state.{name}": value.numpy() for name, value in state.items()}
 
 
 _drawing = threading.Lock()  # torch's initializers draw from the process's one generator

@@ -34,7 +34,8 @@ FREE_SHARE = 0.5  # of the free memory that groups may take
 GROUP_WEIGHTS = 2**20  # of all networks in a group on a CPU, for its caches; but 8 networks at least, 64 at most
 WIDE = 8  # networks with convolutions that go as one
 VERSION = 1  # of what a shard holds: raise it when the same arguments give other numbers
-SHARD_WORK = 3e12  # floating-point operations
+SHARD_WORK = {"cpu": 3e12, "cuda": 3e14}  # floating-point operations
+BUSY = 2e10  # operations of a step that fill a GPU: networks of less go beside each other, 32 at most
 SHARD_MEMBERS = 64
 
 
@@ -113,19 +114,22 @@ def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
 def choose_chunk(work: Work, members: Members) -> int:
     """Size of a group, by rule: what fits in the caches and in half of the free memory; on a GPU, in memory.
 
-    Networks that go one after another anyway get 1, and 8 are enough for under 20,000 model-steps. For an
-    MLP 784–256–10 sizes from 1 to 64 lie within a fifth of each other; a thousand weights are fast thirty at a time.
+    Networks that go one after another anyway get 1 (on a GPU, small ones go beside each other, in streams), and 8 are
+    enough for under 20,000 model-steps. For an MLP 784–256–10 sizes from 1 to 64 lie within a fifth of each other; a
+    thousand weights are fast thirty at a time.
     """
     net = work.group(1)
+    on_cpu = torch.device(work.run.device).type == "cpu"
     if isinstance(net, Modules):
-        return WIDE if net.wide else 1
+        together = 1 if on_cpu else int(min(32, len(members.seeds), 1 + BUSY // step_operations(work)))
+        return WIDE if net.wide else together
     vectors = 5 * net.w.buffer.numel()  # weights, velocity, gradient, second moment, reference
     widths = sum(view.shape[1] for view in net.w.views.values() if view.ndim == 3) + work.data.x_train[0].numel()
     numbers = vectors + 3 * widths * max(work.recipe.batch_size or work.n, ROWS)  # activations
     bytes_each = net.w.buffer.element_size() * numbers
     fitting = int(FREE_SHARE * free_bytes(work.run.device) / _cores(work) / bytes_each)
     cached = min(64, max(8, GROUP_WEIGHTS // net.w.buffer.numel()))
-    if (short := total_steps(work, members) < 20_000) or torch.device(work.run.device).type == "cpu":
+    if (short := total_steps(work, members) < 20_000) or on_cpu:
         fitting = min(fitting, 8 if short else cached)
     return max(1, min(len(members.seeds), fitting))
 
@@ -135,13 +139,18 @@ def _cores(work: Work) -> int:
     return torch.get_num_threads() if torch.device(work.run.device).type == "cpu" else 1
 
 
-def shard_size(work: Work) -> int:
-    """Members in a shard: about ``SHARD_WORK`` operations, were all rows seen, 3 forward passes a step; 1 to 64."""
+def step_operations(work: Work) -> int:
+    """Floating-point operations of one network's step: three forward passes."""
     probe, x = copy.deepcopy(work.model).cpu().float().eval(), work.data.x_train[:1].cpu().float()
     with FlopCounterMode(display=False) as count, torch.no_grad():
         probe(x)
-    each = 3 * count.get_total_flops() * (work.recipe.batch_size or work.n) * len(step_range(work, work.n))
-    return int(min(SHARD_MEMBERS, max(1, SHARD_WORK // max(1, each))))
+    return max(1, 3 * count.get_total_flops() * (work.recipe.batch_size or work.n))
+
+
+def shard_size(work: Work) -> int:
+    """Members in a shard: about ``SHARD_WORK`` operations, were all rows seen; 1 to 64."""
+    each = step_operations(work) * len(step_range(work, work.n))
+    return int(min(SHARD_MEMBERS, max(1, SHARD_WORK[torch.device(work.run.device).type] // max(1, each))))
 
 
 def digest(*tensors: Tensor | None) -> str:
@@ -199,7 +208,8 @@ def train_shards(work: Work, members: Members, tick: Callable[[int], None]) -> t
         tick(sum(total_steps(work, shards[i]) for i in done))
     missing = [i for i in range(len(shards)) if i not in done]
     if scheduler is None:
-        results = ((i, train_members(work, shards[i], tick)) for i in missing)
+        placed = work.placed()  # once, so that what a GPU has captured serves all shards
+        results = ((i, train_members(placed, shards[i], tick)) for i in missing)
     else:
         results = _through_dask(work, {i: shards[i] for i in missing}, tick)
     for i, arrays in results:
@@ -224,7 +234,7 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             shared = client.submit(lambda same: same, alone, pure=False)
-        train = lambda work, shard: train_members(work, shard, lambda steps: None)
+        train = lambda work, shard: train_members(replace(work, steppers={}), shard, lambda steps: None)
         number = {client.submit(train, shared, shard, pure=False): i for i, shard in shards.items()}
         for future, arrays in as_completed(list(number), with_results=True):
             i = number.pop(future)

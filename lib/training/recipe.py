@@ -14,7 +14,7 @@ before the optimizer (as in ``torch.optim``, so λ here is its ``weight_decay``)
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -193,6 +193,14 @@ class Work:
     masked: bool = False
     after: int = 0  # as in Start
     until: int | None = None
+    steppers: dict = field(default_factory=dict, compare=False, repr=False)  # size → what a GPU has captured
+
+    @cached_property
+    def outputs(self) -> int:
+        """k of the model."""
+        with torch.no_grad():
+            probe = copy.deepcopy(self.model).cpu().float().eval()
+            return probe(self.data.x_train[:1].cpu().float()).shape[-1]
 
     @cached_property
     def layers(self) -> list | None:
@@ -348,8 +356,7 @@ def _check_labels(work: Work, members: Members) -> None:
             raise ValueError(f"y_{name} must be integer classes (or float values for 'mse'), got {y.dtype}")
     if work.recipe.augment and data.x_train.ndim != 4:
         raise ValueError(f"augment needs images (n, c, h, w), got x_train {tuple(data.x_train.shape)}")
-    with torch.no_grad():
-        outputs = copy.deepcopy(work.model).cpu().float().eval()(data.x_train[:1].cpu().float()).shape[-1]
+    outputs = work.outputs
     labels = data.y_train if members.labels is None else members.labels
     if labels.is_floating_point():
         if (data.y_train.shape[1] if data.y_train.ndim == 2 else 1) != outputs:

@@ -401,7 +401,7 @@ def influence_by_solver(
         )  # fmt: skip
         changes = inverse.on_parameters(examples=torch.as_tensor(left_out))
     shifts = along(inverse.objective, inverse.objective.place(training.x_val)[0], None, changes)  # (m·k, e)
-    return Change(changes.double().square().sum(1), shifts.double().square().sum(0))
+    return Change(changes.double().square().sum(1).cpu(), shifts.double().square().sum(0).cpu())
 
 
 def study(

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lib.networks import models
+from lib.training import Recipe, Run, train
 
 
 def parameters(model):
@@ -14,6 +15,7 @@ COUNTS = {
     "Koh and Liang 2017: 2,616": (lambda: models.small_cnn(1, 10), 2_616),
     "Basu et al. 2021: 44k": (lambda: models.lenet(1, 28, 10), 156 + 2_416 + 30_840 + 10_164 + 850),
     "Huang et al. 2017, k = 12: 0.8M": (lambda: models.densenet100(3, 10), 769_162),
+    "Page 2018: 6,573,120": (lambda: models.resnet9(), 6_573_120),
     "table A.3, one output": (
         lambda: models.cnn_unique_information(1, 28, 1),
         (16 + 1) * 32 + (512 + 1) * 32 + (288 + 1) * 64 + (576 + 1) * 256 + (2_304 + 1) * 256 + 257,
@@ -134,3 +136,18 @@ def test_activations_and_widths_are_checked():
         models.mlp(4, activation="gelu")
     with pytest.raises(ValueError, match=r"widths must be at least 1, got inputs 4, hidden \(0,\)"):
         models.mlp(4, (0,))
+
+
+def test_resnet9_learns_by_its_recipe_at_a_small_size():
+    """Which of four bands is bright, in 16 epochs of few rows by a narrow one; any square fits."""
+    assert models.resnet9().features(torch.rand(2, 3, 32, 32)).shape == (2, 512)
+    y, side = torch.arange(256) % 4, 16
+    x = 0.3 * torch.randn(256, 1, side, side, generator=torch.Generator().manual_seed(0))
+    x += torch.nn.functional.one_hot(y, 4).repeat_interleave(side // 4, 1)[:, None, :, None]
+    recipe = Recipe(
+        lr=0.4, epochs=16, batch_size=64, momentum=0.9, nesterov=True, weight_decay=5e-4, warmup=0.2,
+        schedule="warmup_linear", augment="flip",
+    )  # fmt: skip
+    narrow = models.by_name("resnet9-4", shape=(1, side, side), classes=4)
+    trained = train(narrow, (x[:192], y[:192], x[192:], y[192:]), recipe, [0], run=Run(progress=False))
+    assert trained.accuracy_test[0] > 0.9

@@ -15,6 +15,7 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
+import torch
 from expectations import FILE
 
 from lib.ledger.claims import Claim
@@ -252,6 +253,16 @@ def test_smoke(name, tmp_path, monkeypatch):
     assert wanted, f"nothing is expected of {name} yet: python tests/expectations.py --only {notebook.number}"
     changed = expectations.differences(wanted, found)
     assert not changed, "\n".join(["not as expected (python tests/expectations.py, if it is meant):", *changed])
+
+
+@pytest.mark.notebooks
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@each
+def test_smoke_on_a_gpu(name, tmp_path):
+    """Runs through; which numbers come out is for the tests of what it calls."""
+    notebook = Notebook(FOLDER, name)
+    run = notebooks.run(notebook, "smoke", notebooks.overrides(notebook, "smoke", {"device": "cuda"}), tmp_path)
+    assert not run.failure, f"{name}: {run.failure}"
 
 
 # --- how expectations work -------------------------------------------------------------------------------------------

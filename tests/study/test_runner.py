@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import exercises
 import nbformat
 import pytest
+import yaml
 from small_notebooks import HEAD, write
 
+from lib.networks.models import by_name
 from lib.study import notebooks, runner
 from lib.study.notebooks import REPO, Parameter, find, overrides, parameters
 from lib.study.pages import EXTRA
@@ -195,6 +198,9 @@ def test_appendices_run_when_asked_for(folder, tmp_path):
         (["--test", "--only", "01"], "--test goes alone"),
         (["--test", "--html"], "--test goes alone"),
         (["--pages", "--only", "01"], "so does --pages"),
+        (["--pages", "--minutes", "3"], "so does --pages"),
+        (["--minutes", "-1"], "--minutes must be above 0"),
+        (["--plan", "--profile", "smoke"], "--plan is of the profile paper"),
     ],
 )
 def test_refused_before_anything_runs(folder, tmp_path, capsys, argv, valid):
@@ -493,3 +499,35 @@ def test_stopped_cleanly(folder, tmp_path, how):
     with pytest.raises(ProcessLookupError):  # the kernel has gone too
         os.kill(int(pid.read_text()), 0)
     assert sorted(path for path in results.rglob("*") if path.is_file() and path != pid) == kept
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_minutes_stop_a_run_and_the_next_call_goes_on(folder, tmp_path, capsys, monkeypatch):
+    """The first is done when the alarm rings, the second is not; the next call has only the second left."""
+    left, set_to = tmp_path / "results" / "laptop" / "left.json", []
+    monkeypatch.setattr(signal, "setitimer", lambda which, seconds: set_to.append((which, seconds)))
+    ring = "    os.kill(os.getppid(), signal.SIGALRM)\n    time.sleep(60)\n"
+    ring = f"import signal, time\nif not Path('fast').exists():\n{ring}"
+    write(folder, "02_second", ring, ())
+    assert runner.main(["--minutes", "9"], folder) == 130
+    said = capsys.readouterr()
+    assert "stopped; left: 02" in said.out and "the next run goes on" in said.err and "[1/3] 01_first" in said.out
+    assert json.loads(left.read_text())["left"] == ["02"]
+    (folder / "fast").touch()
+    assert runner.main(["--minutes", "2"], folder) == 0
+    said = capsys.readouterr().out
+    assert "01_first, profile" not in said and "[1/2] 02_second" in said and not left.exists()
+    assert set_to == [(signal.ITIMER_REAL, seconds) for seconds in (540, 120, 0)]
+    assert runner.main(["--minutes", "0"], folder) == 2
+
+
+def test_the_plan_of_the_profile_paper():
+    """Rates are of networks that there are, each share is finite, and all together last about an hour."""
+    chosen = find(REPO / "notebooks")
+    todo = {notebook: notebooks.overrides(notebook, "paper") for notebook in chosen}
+    *_, total = runner.plan(todo, REPO / "notebooks").splitlines()
+    hours, minutes = re.search(r"(?:(\d+) h )?(\d+) min", total).groups()
+    assert 60 * int(hours or 0) + int(minutes) <= 75
+    rates = yaml.safe_load((REPO / "notebooks/profiles/rates.yaml").read_text("utf8"))
+    for name in rates["pictures_a_second"]:
+        assert by_name(name.removesuffix("-224"), shape=(3, 32, 32), classes=10)
