@@ -15,7 +15,7 @@ import pandas as pd
 
 READERS = {".csv": pd.read_csv, ".tsv": lambda path: pd.read_csv(path, sep="\t"), ".parquet": pd.read_parquet}
 SIDE = 64  # pixels; pictures of several sizes, or larger ones, are resized to a square of at most this side
-BROKEN = (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+BROKEN = (OSError, EOFError, MemoryError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 class Source(NamedTuple):
@@ -80,10 +80,10 @@ def _read(path: Path):
         kinds = "an .npz file" if path.suffix == ".npz" else "a .csv, .tsv, .parquet or .npz file or a folder"
         state = "is a folder" if path.is_dir() else "is missing" if not path.is_file() else "is another file"
         raise ValueError(f"expected {kinds}, got {path}, which {state}")
-    if path.suffix in READERS:
-        return READERS[path.suffix](path)
-    arrays = {}
+    kind, arrays = f"a {path.suffix} file" if path.suffix in READERS else "an .npz file of plain arrays", {}
     try:
+        if path.suffix in READERS:
+            return READERS[path.suffix](path)
         with np.load(path, allow_pickle=False) as file:
             for key in file.files:
                 arrays[key] = None
@@ -92,7 +92,7 @@ def _read(path: Path):
         which = "".join(f" {key}:" for key, array in arrays.items() if array is None)
         cure = "; store numbers, or text as numpy's str" if "pickle" in str(error) and which else ""
         said = f"could not read it: {type(error).__name__}: {' '.join(str(error).split())}{cure}"
-        raise ValueError(f"{path}:{which} expected an .npz file of plain arrays, {said}") from None
+        raise ValueError(f"{path}:{which} expected {kind}, {said}") from None
     return arrays
 
 
@@ -206,9 +206,8 @@ def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None
         raise _wrong(key, "a label in every row", f"none in rows {holes[:5].tolist()}; leave them out")
     if y.dtype.kind == "f" and not (y == y.round()).all():
         raise _wrong(key, "classes", f"fractions such as {y[y != y.round()][0]}; cut them (pandas.cut)")
-    codes, found = pd.factorize(
-        y.astype({"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))), sort=True
-    )
+    kind = {"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))
+    codes, found = pd.factorize(y.astype(kind), sort=True)
     if names is not None and y.dtype.kind in "iuf":
         if names.ndim != 1 or names.dtype.kind not in "UO" or len(set(names.tolist())) != len(names):
             raise _wrong("classes", "different names (k,)", _kind(names))

@@ -5,6 +5,7 @@ is the same.
 """
 
 import ast
+import fcntl
 import itertools
 import json
 import os
@@ -228,23 +229,27 @@ def run(
     claims = results / profile / "claims" / f"{notebook.number}.json"
     partial = {path: path.with_suffix(f".partial{path.suffix}") for path in (executed, claims)}
     failed = {path: path.with_suffix(f".failed{path.suffix}") for path in (executed, claims)}
-    for path in (*partial.values(), *failed.values()):
-        path.unlink(missing_ok=True)
-    executed.parent.mkdir(parents=True, exist_ok=True)
     cells = jupytext.read(notebook.py)
     cells.cells += map(nbformat.v4.new_code_cell, more)
-    nbformat.write(cells, partial[executed])
-    start = time.perf_counter()
-    try:
-        failure = _execute(notebook, partial[executed], values, results, progress)
-        failure = failure or _unrecorded(notebook, partial[claims])
-    except BaseException:  # stopped from outside: leave nothing half-done
-        for path in partial.values():
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial[executed], "a") as mine:  # whose lock goes with this process, however that ends
+        try:
+            fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Run(notebook, profile, 0.0, partial[executed], "its start: another run of it is still at work")
+        for path in (partial[claims], *failed.values()):
             path.unlink(missing_ok=True)
-        raise
-    for path, made in partial.items():
-        if made.exists():
-            made.replace(failed[path] if failure else path)
+        start = time.perf_counter()
+        try:
+            failure = _execute(notebook, cells, partial[executed], values, results, progress)
+            failure = failure or _unrecorded(notebook, partial[claims])
+        except BaseException:  # stopped from outside: leave nothing half-done
+            for path in partial.values():
+                path.unlink(missing_ok=True)
+            raise
+        for path, made in partial.items():
+            if made.exists():
+                made.replace(failed[path] if failure else path)
     return Run(notebook, profile, time.perf_counter() - start, failed[executed] if failure else executed, failure)
 
 
@@ -254,8 +259,8 @@ def told(executed: Path) -> list[str]:
     return [output.text for cell in cells for output in cell.outputs if output.output_type == "stream"]
 
 
-def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, progress: bool) -> str:
-    """Run the file in place; the failure in words, or empty."""
+def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Path, progress: bool) -> str:
+    """Write the cells and run the file in place; the failure in words, or empty."""
     environment = {
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPO), str(REPO / "notebooks"), os.environ.get("PYTHONPATH")])),
@@ -264,15 +269,13 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
         "TQDM_DISABLE": "1",
     } | {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     try:
+        nbformat.write(cells, path)
         with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(
-                path,
-                path,
-                dict(values),
-                cwd=notebook.folder,
+                path, path, dict(values), cwd=notebook.folder,
                 progress_bar=progress and {"leave": False, "bar_format": BAR},
                 extra_arguments=["--log-level=50"],  # of the kernel, which talks of its sockets on stderr
-            )
+            )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         return f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: {_first_line(error.evalue)}"
     except DeadKernelError:
@@ -280,6 +283,8 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
         begun = [cell for cell in cells if cell.metadata.papermill.start_time]
         return f"cell [{len(begun)}] `{_first_line(begun[-1].source)}`: the kernel died (was it out of memory?)"
     except Exception as error:  # such as a kernel that does not start: the other notebooks are still to run
+        if isinstance(error, OSError):  # a full disk, where half of it stands
+            path.unlink(missing_ok=True)
         return f"{type(error).__name__}: {error}"
     return ""
 
