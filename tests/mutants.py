@@ -14,6 +14,7 @@ exit status.
 
 import argparse
 import ast
+import contextlib
 import os
 import random
 import shutil
@@ -26,27 +27,27 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 SCORES, NUMERICS, LEDGER = "tests/scores/test_", "tests/numerics/test_", "tests/ledger/test_"
 #: Module: how many mutants, and the files of tests that are to see them.
-MODULES = {
-    "lib/scores/complexity_gap.py": (10, [f"{SCORES}complexity_gap.py", f"{SCORES}definitions.py"]),
-    "lib/scores/craig.py": (8, [f"{SCORES}craig.py"]),
-    "lib/scores/data_diet.py": (8, [f"{SCORES}data_diet.py", f"{SCORES}definitions.py"]),
-    "lib/scores/definitions.py": (10, [f"{SCORES}definitions.py"]),
-    "lib/scores/influence.py": (9, [f"{SCORES}influence.py", f"{SCORES}self_influence.py"]),
-    "lib/scores/memorization.py": (9, [f"{SCORES}memorization.py", f"{SCORES}c_scores.py"]),
-    "lib/scores/neighbours.py": (6, [f"{SCORES}neighbours.py"]),
-    "lib/scores/tracin.py": (8, [f"{SCORES}tracin.py"]),
-    "lib/scores/unique_information.py": (10, [f"{SCORES}linearized.py", f"{SCORES}information.py", f"{SCORES}f_si.py"]),
-    "lib/numerics/cholesky.py": (7, [f"{SCORES}complexity_gap.py"]),
-    "lib/numerics/curvature.py": (7, [f"{NUMERICS}curvature.py", f"{SCORES}influence.py"]),
-    "lib/numerics/gradients.py": (8, [f"{NUMERICS}gradients.py", f"{NUMERICS}jacobians.py"]),
-    "lib/numerics/inverse_hessian.py": (8, [f"{SCORES}influence.py", f"{SCORES}self_influence.py"]),
-    "lib/numerics/objective.py": (6, [f"{NUMERICS}curvature.py", f"{SCORES}influence.py"]),
-    "lib/numerics/spectral_filter.py": (7, [f"{SCORES}leave_one_out.py", f"{SCORES}linearized.py"]),
+MODULES = {  # those whose tests are quick first
+    "lib/ledger/verdicts.py": (12, [f"{LEDGER}verdicts.py"]),
     "lib/statistics.py": (12, ["tests/test_statistics.py", "tests/test_auroc_difference.py"]),
     "lib/ledger/claims.py": (5, [f"{LEDGER}ledger.py", f"{LEDGER}verdicts.py"]),
     "lib/ledger/ledger.py": (6, [f"{LEDGER}ledger.py"]),
     "lib/ledger/tables.py": (4, [f"{LEDGER}ledger.py"]),
-    "lib/ledger/verdicts.py": (12, [f"{LEDGER}verdicts.py"]),
+    "lib/scores/craig.py": (8, [f"{SCORES}craig.py"]),
+    "lib/scores/neighbours.py": (6, [f"{SCORES}neighbours.py"]),
+    "lib/scores/data_diet.py": (8, [f"{SCORES}data_diet.py", f"{SCORES}definitions.py"]),
+    "lib/scores/definitions.py": (10, [f"{SCORES}definitions.py"]),
+    "lib/scores/tracin.py": (8, [f"{SCORES}tracin.py"]),
+    "lib/scores/memorization.py": (9, [f"{SCORES}memorization.py", f"{SCORES}c_scores.py"]),
+    "lib/numerics/objective.py": (6, [f"{NUMERICS}curvature.py", f"{SCORES}influence.py"]),
+    "lib/numerics/curvature.py": (7, [f"{NUMERICS}curvature.py", f"{SCORES}influence.py"]),
+    "lib/numerics/gradients.py": (8, [f"{NUMERICS}gradients.py", f"{NUMERICS}jacobians.py"]),
+    "lib/numerics/spectral_filter.py": (7, [f"{SCORES}leave_one_out.py", f"{SCORES}linearized.py"]),
+    "lib/numerics/inverse_hessian.py": (8, [f"{SCORES}influence.py", f"{SCORES}self_influence.py"]),
+    "lib/scores/influence.py": (9, [f"{SCORES}influence.py", f"{SCORES}self_influence.py"]),
+    "lib/scores/unique_information.py": (10, [f"{SCORES}linearized.py", f"{SCORES}information.py", f"{SCORES}f_si.py"]),
+    "lib/numerics/cholesky.py": (7, [f"{SCORES}complexity_gap.py"]),
+    "lib/scores/complexity_gap.py": (10, [f"{SCORES}complexity_gap.py", f"{SCORES}definitions.py"]),
 }
 #: Mutants that change nothing which a test could see: ``module: line as mutated`` → why.
 SAME: dict[str, str] = {}
@@ -64,12 +65,7 @@ def mutants(source: str) -> list[tuple[str, int, str]]:
     end = lambda node: starts[node.end_lineno - 1] + node.end_col_offset
 
     def add(kind, node, lo, hi, text):
-        changed = (raw[:lo] + text.encode() + raw[hi:]).decode()
-        try:
-            ast.parse(changed)
-        except SyntaxError:
-            return
-        found.append((kind, node.lineno, changed))
+        found.append((kind, node.lineno, (raw[:lo] + text.encode() + raw[hi:]).decode()))
 
     def between(node, left, right, text, kind):  # the operator, and nothing else, stands between two operands
         gap = raw[end(left) : begin(right)].decode()
@@ -112,15 +108,21 @@ def drawn(module: str, count: int, seed: int, folder: Path = REPO) -> list[tuple
         kinds.setdefault(kind, []).append((kind, line, text))
     for some in kinds.values():
         rng.shuffle(some)
-    chosen, lines = [], source.splitlines()
+    chosen = []
     while len(chosen) < count and any(kinds.values()):
         for some in kinds.values():
             if some and len(chosen) < count:
                 kind, line, text = some.pop()
-                new = text.splitlines()
-                at = next(i for i, (a, b) in enumerate(zip(lines, new, strict=False)) if a != b)
-                chosen.append((kind, at + 1, new[at].strip(), text))
+                with contextlib.suppress(SyntaxError):
+                    ast.parse(text)
+                    chosen.append((kind, *where_it_differs(source, text), text))
     return chosen
+
+
+def where_it_differs(source: str, text: str) -> tuple[int, str]:
+    """The first line that is another, its number from 1 and its text."""
+    pairs = zip(source.splitlines(), text.splitlines(), strict=False)
+    return next((i, new.strip()) for i, (old, new) in enumerate(pairs, 1) if old != new)
 
 
 def survives(tests: list[str], folder: Path, seconds: float) -> tuple[bool, float]:
@@ -136,11 +138,15 @@ def survives(tests: list[str], folder: Path, seconds: float) -> tuple[bool, floa
         sys.path[:0] = [str(folder), str(folder / "notebooks"), str(folder / "tests")]
         status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests])
         os._exit(int(status) and 1)
-    while time.monotonic() - begun < seconds:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status == 0, time.monotonic() - begun
-        time.sleep(0.05)
+    try:
+        while time.monotonic() - begun < seconds:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return status == 0, time.monotonic() - begun
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        os.killpg(child, signal.SIGKILL)
+        raise
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False, time.monotonic() - begun
@@ -157,6 +163,7 @@ def main() -> int:
     os.environ["STUDY_RESULTS"] = tempfile.mkdtemp()
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (REPO, REPO / "tests")]
     sys.dont_write_bytecode = True
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     total, seen, same, left = 0, 0, 0, 0
     if not options.list:  # what each child would import anew; nothing of the project
         import curvlinops  # noqa: F401
