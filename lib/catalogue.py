@@ -377,9 +377,7 @@ def _check(names: list[str], x: Tensor, y: Tensor, *, classes: int | None, setti
 
 
 def _key(task: Task, group: str, names: list[str]) -> dict:
-    digest = lambda value: (
-        "" if value is None else hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
-    )
+    digest = lambda x: "" if x is None else hashlib.sha256(x.cpu().contiguous().numpy().tobytes()).hexdigest()
     return {
         "function": "all_scores", "version": VERSION.get(group, 3), "group": group, "names": names,
         "x": digest(task.x), "y": digest(task.y), "x_val": digest(task.x_val), "classes": task.k,

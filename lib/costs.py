@@ -16,14 +16,25 @@ from tqdm.auto import tqdm
 
 
 def free_bytes(device="cpu") -> int:
-    """Memory that can still be had on a device; on a CPU, within the limit of the container where there is one."""
+    """Memory that can still be had on a device; on a CPU, within the limits of this process and of its containers."""
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        free = min(free, int(text) - int(used.read_text()))
-    return free
+    free = [psutil.virtual_memory().available, *_left_in_groups()]
+    if hasattr(psutil, "RLIMIT_AS") and (limit := psutil.Process().rlimit(psutil.RLIMIT_AS)[0]) >= 0:  # -1: none
+        free.append(limit - psutil.Process().memory_info().vms)
+    return max(0, min(free))
+
+
+def _left_in_groups(own: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What the memory limits of this process's control groups leave, and those around them (versions 2 and 1)."""
+    names, left = {"": ("max", "current"), "memory": ("limit_in_bytes", "usage_in_bytes")}, []
+    for _, kind, path in (line.split(":", 2) for line in (own.read_text().splitlines() if own.exists() else ())):
+        group = mount / kind / path.lstrip("/")
+        for folder in (group, *group.parents) if kind in names else ():
+            with suppress(OSError, ValueError):  # no such group here, or no limit
+                limit, used = (int((folder / f"memory.{name}").read_text()) for name in names[kind])
+                left.append(limit - used)
+    return left
 
 
 def best_seconds(work: Callable[[], object], *, repeats: int = 1, device="cpu") -> float:

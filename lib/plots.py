@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lib.statistics import t_interval
-from lib.store import results_folder
+from lib.store import new_file, results_folder
 
 #: Colour (Okabe and Ito), dash and marker of each score, the same in every notebook and readable in grey.
 LOOK = {
@@ -62,7 +62,8 @@ def save(fig: Figure, name: str, profile: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     raw = io.BytesIO()
     fig.savefig(raw, format="png")
-    Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(folder / f"{name}.png", optimize=True)
+    with new_file(folder / f"{name}.png") as file:
+        Image.open(raw).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, score: str, **kwargs) -> None:
@@ -100,7 +101,7 @@ def pictures(images, captions=None, *, columns: int = 10, titles=None, size: flo
         if captions is not None:
             axes.flat[i].set_xlabel(captions[i], fontsize=7, labelpad=2)
     for row, title in enumerate(titles or []):
-        axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+        axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8, parse_math=False)
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     return fig
 

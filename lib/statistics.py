@@ -35,9 +35,7 @@ Interval = tuple[float, float]
 
 def pearson_r(a: NDArray, b: NDArray, axis: int = -1) -> NDArray:
     """Pearson correlation along ``axis``: the vectorized statistic for the bootstrap and the permutation band."""
-    a, b = (
-        c / np.maximum(abs(c).max(axis, keepdims=True), np.finfo(float).tiny) for c in (a, b)
-    )  # no over-, underflow
+    a, b = (c / np.maximum(abs(c).max(axis, keepdims=True), np.finfo(float).tiny) for c in (a, b))  # no overflow
     a, b = a - a.mean(axis, keepdims=True), b - b.mean(axis, keepdims=True)
     return (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
 

@@ -121,7 +121,7 @@ class Store:
         if arrays is not None and str(arrays.pop(KEY, "")) == canonical(key):
             return arrays
         fault = "its checksum does not match" if arrays is None else "it holds another key"
-        with suppress(FileNotFoundError):  # another process has set it aside
+        with suppress(OSError):  # another process has set it aside, or nobody may
             os.replace(path, f"{path}.damaged")
         warnings.warn(f"damaged shard {path} ({fault}): now {path.name}.damaged", RuntimeWarning, stacklevel=2)
         return None
@@ -148,8 +148,17 @@ class Store:
         arrays = self.get(key)
         if arrays is None:
             arrays = _plain(compute())
-            self.put(key, arrays)
+            self.keep(key, arrays)
         return arrays
+
+    def keep(self, key: Mapping, arrays: Mapping[str, np.ndarray]) -> None:
+        """``put``, with a ``RuntimeWarning`` where the disk does not take it: what was computed outlives that."""
+        try:
+            self.put(key, arrays)
+        except OSError as error:
+            warnings.warn(
+                f"a result is not kept ({error}): a later run computes it again", RuntimeWarning, stacklevel=3
+            )
 
 
 def _plain(arrays: Mapping) -> dict[str, np.ndarray]:

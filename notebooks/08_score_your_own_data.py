@@ -92,7 +92,7 @@ print(data, "·", "no test part of its own" if data.unsplit else "with its own t
 
 # %%
 sizes = pd.Series(data.classes)[y.numpy()].value_counts(ascending=True).rename_axis("class").rename("rows")
-sizes.head(12).to_frame().T.style.format(escape="html")
+own_data.shown(sizes.head(12).to_frame().T)
 
 # %% [markdown]
 # What the data look like: the first examples of each class, or the first two principal components of the standardized features. Features with one value in all rows are of no use; with many of them, look whether the file was read rightly.
@@ -134,7 +134,7 @@ pd.DataFrame({name: (value, *interval) for name, (value, interval) in report.fac
 # The most suspicious first, with the class that the judges suggest. Suspicion is not proof: odd examples that are labelled rightly are among them, and these are often the ones most worth keeping.
 
 # %%
-report.suspects.head(shown).style.format(escape="html").format("{:.3f}", subset=report.suspects.columns[2:])
+own_data.shown(report.suspects.head(shown)).format("{:.3f}", subset=report.suspects.columns[2:])
 
 # %% [markdown]
 # The same as pictures, or in the plane of the first two principal components. Under each its row, its label, and what the judges would call it.
@@ -163,7 +163,7 @@ show(worst, [f"{row}\n{r.label} → {r.suggested}"[:40] for row, r in zip(told.i
 # %%
 copies = pd.concat({"in training": report.copies, "in training and test": report.leaks}, names=["where"])
 print(f"{len(report.copies)} pairs in training ({int((~report.copies.same_label).sum())} with two labels), {len(report.leaks)} in training and test")
-copies.sort_values("same_label").head(shown).reset_index().style.hide().format({"distance": "{:.3g}"}, escape="html")
+own_data.shown(copies.sort_values("same_label").head(shown).reset_index()).hide().format({"distance": "{:.3g}"})
 
 # %% [markdown]
 # ## Which examples are redundant?
@@ -176,7 +176,8 @@ work = {"seed": seed, "device": device, "store": store, "shards": store}
 scored = own_data.score(names, data, choice, **work)
 print("; ".join(f"{name}: {SCORES[name].text}" for name in scored), *[f"({name} cannot be had here)" for name in names if name not in scored])
 lowest = {name: rankings.ranks(value, seed=seed).argsort()[:10] for name, value in scored.items()}
-pd.DataFrame({name: [f"{data.index_train[i]} ({data.classes[y[i]]})" for i in rows.tolist()] for name, rows in lowest.items()}).style.hide().format(escape="html").set_caption("rows of the lowest scores (class)")
+ends = {name: [f"{data.index_train[i]} ({data.classes[y[i]]})" for i in rows.tolist()] for name, rows in lowest.items()}
+own_data.shown(pd.DataFrame(ends)).hide().set_caption("rows of the lowest scores (class)")
 
 # %% [markdown]
 # The lowest of each score to look at, a line of pictures a score:

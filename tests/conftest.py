@@ -44,6 +44,7 @@ def pytest_addoption(parser):
         "--as", action="append", default=[], choices=["plain", "rounding"], dest="processor",
         help="run as another processor would: see tests/conftest.py",
     )  # fmt: skip
+    parser.addoption("--full", action="store_true", help="kill at ten moments in place of three (tests/faults)")
 
 
 def pytest_configure(config):
@@ -63,6 +64,12 @@ def pytest_runtest_protocol(item):
             yield
     else:
         yield
+
+
+@pytest.fixture(scope="session")
+def moments(pytestconfig) -> int:
+    """At how many random moments a run is killed."""
+    return 10 if pytestconfig.getoption("full") else 3
 
 
 def rounding():

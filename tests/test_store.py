@@ -1,30 +1,14 @@
 import os
 import pickle
 import random
-import signal
 import subprocess
 import sys
-import time
 import warnings
 
 import numpy as np
 import pytest
 
 from lib.store import Store, canonical, results_folder
-
-WRITER = """
-import sys, numpy as np
-from lib.store import Store
-store, first = Store(sys.argv[1]), int(sys.argv[2])
-print("ready", flush=True)
-for i in range(first, 10**6):
-    store.put({"function": "f", "shard": i}, {"a": np.full(200_000, i), "b": np.arange(i % 7)})
-    print(i, flush=True)
-"""
-
-
-def shard(i):
-    return {"function": "f", "shard": i}
 
 
 @pytest.fixture
@@ -184,31 +168,6 @@ def test_a_file_that_shrinks_while_it_is_read_is_damaged(store, monkeypatch):
         patch.setattr(os, "fstat", longer)
         with pytest.warns(RuntimeWarning, match="damaged shard"):
             assert store.get({"k": 1}) is None
-
-
-def test_a_killed_writer_loses_at_most_one_shard(store):
-    """SIGKILL at random moments, each time going on where the shards end."""
-    random_wait, done = random.Random(1), 0
-    for _ in range(6):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(store.folder), str(done)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(random_wait.uniform(0.01, 0.15))
-        writer.send_signal(signal.SIGKILL)
-        reported = [int(line) for line in writer.stdout.read().split()]
-        assert writer.wait() == -signal.SIGKILL
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a half-written shard would warn
-            while shard(done) in store:
-                back = store.get(shard(done))
-                np.testing.assert_array_equal(back["a"], np.full(200_000, done))
-                np.testing.assert_array_equal(back["b"], np.arange(done % 7))
-                done += 1
-        assert not reported or done > reported[-1]  # whatever put returned for is kept
-        assert len(list(store.folder.glob("*.npz"))) == done  # and nothing else has a shard's name
-    assert done > 6
-    assert len(list(store.folder.glob("*.tmp"))) <= 6
 
 
 def test_what_killed_writers_left_is_removed_a_day_later(store):

@@ -135,9 +135,8 @@ def load(
                 raise ValueError(f"{key}: expected {each} (one of each class) to {len(label)} rows of {name}, got {n}")
             chosen = _subset(label, n, (seed, stream))
             keep, label = keep[chosen], label[chosen]
-        pixels = torch.from_numpy(np.array(x[keep], np.float64 if x.dtype == np.float64 else np.float32)).div_(
-            source.scale
-        )
+        kind = np.float64 if x.dtype == np.float64 else np.float32
+        pixels = torch.from_numpy(np.array(x[keep], kind)).div_(source.scale)
         tensors.append((pixels, torch.from_numpy(label), torch.from_numpy(rows[keep])))
     (x_train, y_train, rows_train), (x_test, y_test, rows_test) = tensors
     names = tuple(source.classes[c] for c in wanted)
@@ -255,9 +254,9 @@ def _idx(path):
 
 def _kept(path, reader):
     try:
-        return reader(path)
+        return reader(path if path.is_file() else path / "missing")  # a named pipe would be waited for for ever
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error})"
+        reason = f"damaged ({error})" if path.is_file() else "missing"
         raise ValueError(f"{path} is {reason}; `python data/make_data.py` makes it again") from None
 
 

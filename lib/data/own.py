@@ -15,7 +15,7 @@ import pandas as pd
 
 TABLES = (".csv", ".tsv", ".parquet")
 SIDE = 64  # pixels; pictures of several sizes, or larger ones, are resized to a square of at most this side
-BROKEN = (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+BROKEN = (OSError, EOFError, MemoryError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 class Source(NamedTuple):
@@ -87,7 +87,7 @@ def _read(path: Path):
     if kind in TABLES:
         try:
             return pd.read_parquet(path) if kind == ".parquet" else _text(path)
-        except (ValueError, OSError) as error:  # UnicodeDecodeError is one
+        except BROKEN as error:  # UnicodeDecodeError is one
             wanted = "a table" if kind == ".parquet" else "a table in UTF-8 with names in its first line"
             raise _wrong(str(path), wanted, f"{type(error).__name__}: {' '.join(str(error).split())}") from None
     arrays = {}
@@ -279,9 +279,8 @@ def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None
         raise _wrong(key, "a label in every row", f"none in rows {holes[:5].tolist()}; leave them out")
     if y.dtype.kind == "f" and (odd := [*y[y != y.round()], *y[abs(y) > 2**53]]):
         raise _wrong(key, "classes", f"fractions such as {odd[0]}; cut them (pandas.cut)")
-    codes, found = pd.factorize(
-        y.astype({"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))), sort=True
-    )
+    kind = {"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))
+    codes, found = pd.factorize(y.astype(kind), sort=True)
     if names is not None and y.dtype.kind in "iuf":
         if names.ndim != 1 or names.dtype.kind not in "UO" or len(set(names.tolist())) != len(names):
             raise _wrong("classes", "different names (k,)", _kind(names))

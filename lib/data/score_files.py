@@ -5,6 +5,7 @@ A score file is one Parquet file a data set: a row an example, a column a score,
 others published is downloaded once and checked against the SHA-256 of what we read.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,7 @@ def fetch(file: str, *, url: str | None = None, folder: str | Path | None = None
         raise ValueError(f"file must be one of {', '.join(FILES)}; got {file!r}")
     (home, sha256), folder = FILES[file], DATA / "downloads" / "published" if folder is None else Path(folder)
     path, source = folder / file, f"{(url or home).rstrip('/')}/{file}"
-    if path.exists() and pooch.file_hash(path) != sha256:
+    if path.exists() and not (path.is_file() and pooch.file_hash(path) == sha256):
         raise ValueError(f"{file} in {folder.name}/ is not the published file: its SHA-256 is not {sha256}")
     if not path.exists():
         pooch.get_logger().setLevel("ERROR")  # what it would say names folders of this machine
@@ -93,7 +94,7 @@ def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd
     """
     folder = DATA / "scores" if folder is None else Path(folder)
     path = folder / f"{name}.parquet"
-    if not path.exists():
+    if path.parent != folder or not path.is_file():
         there = ", ".join(sorted(file.stem for file in folder.glob("*.parquet"))) or "none"
         raise ValueError(f"name must be a data set with stored scores ({there}), got {name!r}")
     table = _verified(path)
@@ -112,7 +113,7 @@ def provenance(path: str | Path) -> dict:
 def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, group: str, made: dict) -> pd.DataFrame:
     """Add columns to a score file by row, or start one, and return the whole table as written, by ascending ``row``.
 
-    Writers of one folder wait for each other; a file is replaced whole, and its line in ``SHA256SUMS`` after it.
+    Writers of one folder wait for each other; a file is replaced whole, and ``SHA256SUMS`` has its line at any moment.
 
     Args:
         columns: name → ``(n,)`` array; a column that the file already has is replaced.
@@ -137,6 +138,8 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.parent / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time in a folder
+        for left in path.parent.glob("*.tmp"):  # by one that was killed
+            left.unlink()
         old, origin = (_verified(path), provenance(path)) if path.exists() else (new[[]], {})
         if len(strange := new.index.difference(old.index)):
             raise ValueError(f"rows must be among the {len(old)} of {path.name}, got {strange[:5].tolist()} …")
@@ -153,22 +156,26 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
         with new_file(path) as file:
             metadata = {**arrow.schema.metadata, b"provenance": text}
             pq.write_table(arrow.replace_schema_metadata(metadata), file, compression="zstd")
-        sums = _sums(path.parent) | {path.name: pooch.file_hash(path)}
-        with new_file(path.with_name("SHA256SUMS")) as file:
-            file.write("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
+            file.seek(0)
+            sums, new = _sums(path.parent), (path.name, hashlib.file_digest(file, "sha256").hexdigest())
+            _vouch(path.parent, sums | {new})  # for both, as a run may be killed before the file has its name, or after
+        _vouch(path.parent, {one for one in sums if one[0] != path.name} | {new})
     return table
 
 
-def _sums(folder: Path) -> dict[str, str]:
-    """File name (it may hold spaces) → SHA-256."""
+def _sums(folder: Path) -> set[tuple[str, str]]:
+    """File names (they may hold spaces) with the SHA-256; two of one name while it is replaced."""
     path = folder / "SHA256SUMS"
-    lines = path.read_text("utf8").splitlines() if path.exists() else []
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    lines = path.read_text("utf8").splitlines() if path.is_file() else []
+    return {(name, digest) for digest, name in (line.split("  ", 1) for line in lines)}
+
+
+def _vouch(folder: Path, sums: set[tuple[str, str]]) -> None:
+    with new_file(folder / "SHA256SUMS") as file:
+        file.write("".join(f"{digest}  {name}\n" for name, digest in sorted(sums)).encode())
 
 
 def _verified(path: Path) -> pd.DataFrame:
-    if _sums(path.parent).get(path.name) != pooch.file_hash(path):
-        raise ValueError(
-            f"{path.name} is not what SHA256SUMS says: fetch it again, or make it anew with make_scores.py"
-        )
+    if not path.is_file() or (path.name, pooch.file_hash(path)) not in _sums(path.parent):
+        raise ValueError(f"{path.name} is not what SHA256SUMS says: fetch it again, or make it with make_scores.py")
     return pd.read_parquet(path).set_index("row")

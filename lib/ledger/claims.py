@@ -157,11 +157,8 @@ def criterion(claim: Claim) -> str:
     """When the claim counts as reproduced (or holds, or what of a cost is looked at), in words."""
     sides, threshold = set(claim.side.values()), _listed(claim.threshold)
     size, many = _listed(claim.size), len(claim.settings)
-    way = (
-        {1: "above", -1: "below"}.get(*sides)
-        if len(sides) == 1
-        else f"on the claimed side ({_listed(claim.side, '+d')}) of"
-    )
+    way = f"on the claimed side ({_listed(claim.side, '+d')}) of"
+    way = {1: "above", -1: "below"}.get(*sides) if len(sides) == 1 else way
     if claim.rule == "identity":
         where = f" for each of {'; '.join(claim.settings)}" if many else ""
         return f"{claim.measure}: largest relative error below {claim.threshold[claim.keys[0]]:g} in float64{where}"

@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from lib.ledger.claims import CLAIMS, Claim, criterion, digest, load_claims
 from lib.ledger.tables import criteria_table, in_words, verdict_table
 from lib.ledger.verdicts import COVERS, judge, runs_needed
-from lib.store import results_folder
+from lib.store import new_file, results_folder
 
 VERDICTS = CLAIMS.parent / "verdicts"  # the committed records, <profile>/NN.json
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
@@ -81,9 +81,8 @@ class Ledger:
             ValueError: naming the claim and what was expected; nothing is written then.
         """
         if id not in self.owned:
-            owner = (
-                f"belongs to notebook {self._owners[id]}, this is" if id in self._owners else "is no claim of notebook"
-            )
+            owner = f"belongs to notebook {self._owners.get(id)}, this is"
+            owner = owner if id in self._owners else "is no claim of notebook"
             raise ValueError(f"{id} {owner} {self.notebook}, which has {', '.join(self.owned)}")
         claim = self.owned[id]
         note = note or (claim.waits if value is None else "")
@@ -106,9 +105,8 @@ class Ledger:
             "profile": self.profile, "versions": versions(),
         })  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.found, indent=1, ensure_ascii=False, allow_nan=False), "utf8")
-        os.replace(temporary, self.path)
+        with new_file(self.path) as file:
+            file.write(json.dumps(self.found, indent=1, ensure_ascii=False, allow_nan=False).encode())
 
     def criteria(self) -> Styler:
         """What this notebook will judge, and how: for its head, before any run."""
@@ -148,7 +146,7 @@ def read_records(folder: str | Path) -> dict[str, dict]:
     for file in sorted(Path(folder).glob("[0-9][0-9].json")):
         try:
             records |= json.loads(file.read_text("utf8"))
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             warnings.warn(f"{file} is damaged ({error}): its notebook counts as not run", stacklevel=2)
     return records
 

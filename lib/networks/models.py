@@ -380,7 +380,7 @@ def torchvision_resnet(depth: int, *, weights: str | None = "IMAGENET1K_V1") -> 
         net = build()
         try:
             net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except RuntimeError as error:
+        except Exception as error:  # whatever a file that is something else makes torch say
             raise ValueError(f"weights {weights} do not fit ResNet-{depth}: {str(error).splitlines()[0]}") from None
     else:
         try:

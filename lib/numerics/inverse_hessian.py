@@ -179,9 +179,7 @@ def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 20
             except Indefinite:
                 raise ValueError(indefinite(extreme_eigenvalues(product, block[0])[0], damping)) from None
             if left > tol:
-                warnings.warn(
-                    f"cg stopped after {taken} iterations at a residual of {left:.2g} > {tol:.2g}", stacklevel=4
-                )
+                warnings.warn(f"cg stopped after {taken} iterations, residual {left:.2g} > {tol:.2g}", stacklevel=4)
             solutions.append(x)
             steps, residual = max(steps, taken), max(residual, left)
         x = torch.cat(solutions)

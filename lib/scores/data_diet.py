@@ -58,9 +58,8 @@ def grand(
             squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
         norms.append(torch.cat(squares).sqrt().cpu())
         if norms[-1].isinf().any():
-            raise ValueError(
-                f"x: the gradients of rows {norms[-1].isinf().nonzero()[:5, 0].tolist()} overflow; scale them"
-            )
+            rows = norms[-1].isinf().nonzero()[:5, 0].tolist()
+            raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
     return torch.stack(norms)
 
 

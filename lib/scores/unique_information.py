@@ -472,9 +472,8 @@ def _masked(x: Tensor, outputs: Tensor, along: Tensor, partial_fractions) -> Ten
         return torch.zeros(size, n, dtype=F64, device=x.device)
     resolvents = 1 / (z - x[:, None])  # (N, q)
     both = torch.view_as_real(resolvents).flatten(1)  # (N, 2q): a complex product as one real product
-    seen = torch.view_as_complex(
-        (outputs.reshape(n * k, size) @ (both * along[:, None])).view(n, k, -1, 2)
-    )  # E_iᵀR_j r, (n, k, q)
+    seen = (outputs.reshape(n * k, size) @ (both * along[:, None])).view(n, k, -1, 2)
+    seen = torch.view_as_complex(seen)  # E_iᵀR_j r, (n, k, q)
     blocks = torch.empty(n, k, k, len(z), dtype=z.dtype, device=z.device)  # E_iᵀR_jE_i
     for a in range(k):
         for b in range(a + 1):

@@ -237,15 +237,14 @@ def run(
     beside = f".partial{os.getpid()}"  # where the ledger writes, too
     partial = {path: path.with_suffix(f"{beside}{path.suffix}") for path in (executed, claims)}
     failed = {path: path.with_suffix(f".failed{path.suffix}") for path in (executed, claims)}
-    for path in (*partial.values(), *failed.values()):
-        path.unlink(missing_ok=True)
-    executed.parent.mkdir(parents=True, exist_ok=True)
     cells = jupytext.read(notebook.py)
     cells.cells += map(nbformat.v4.new_code_cell, more)
-    nbformat.write(cells, partial[executed])
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    for path in failed.values():
+        path.unlink(missing_ok=True)
     start = time.perf_counter()
     try:
-        failure = _execute(notebook, partial[executed], values, results, progress, beside)
+        failure = _execute(notebook, cells, partial[executed], values, results, progress, beside)
         failure = failure or _unrecorded(notebook, partial[claims])
     except BaseException:  # stopped from outside: leave nothing half-done
         for path in partial.values():
@@ -263,8 +262,8 @@ def told(executed: Path) -> list[str]:
     return [output.text for cell in cells for output in cell.outputs if output.output_type == "stream"]
 
 
-def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, progress: bool, beside: str) -> str:
-    """Run the file in place; the failure in words, or empty."""
+def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Path, progress: bool, beside: str) -> str:
+    """Write the cells and run the file in place; the failure in words, or empty."""
     environment = {
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPO), str(REPO / "notebooks"), os.environ.get("PYTHONPATH")])),
@@ -274,15 +273,13 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
     } | {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
     place = str(path).replace("{", "{{").replace("}", "}}")  # papermill fills in what stands in braces
     try:
+        nbformat.write(cells, path)
         with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(
-                place,
-                place,
-                dict(values),
-                cwd=notebook.folder,
+                place, place, dict(values), cwd=notebook.folder,
                 progress_bar=progress and {"leave": False, "bar_format": BAR},
                 extra_arguments=["--log-level=50"],  # of the kernel, which talks of its sockets on stderr
-            )
+            )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         return f"cell [{error.exec_count}] `{_first_line(error.source)}`: {error.ename}: {_first_line(error.evalue)}"
     except DeadKernelError:
@@ -290,6 +287,8 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
         begun = [cell for cell in cells if cell.metadata.papermill.start_time]
         return f"cell [{len(begun)}] `{_first_line(begun[-1].source)}`: the kernel died (was it out of memory?)"
     except Exception as error:  # such as a kernel that does not start: the other notebooks are still to run
+        if isinstance(error, OSError):  # a full disk, where half of it stands
+            path.unlink(missing_ok=True)
         return f"{type(error).__name__}: {error}"
     return ""
 

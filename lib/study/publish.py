@@ -127,9 +127,7 @@ def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
 
 def evidence(notebook: Notebook) -> dict[str, str]:
     """Claim → link to the section of the last cell that records it by name, else names it, else shows the table."""
-    slug = lambda title: re.sub(r"[^\w -]", "", title.lower()).replace(
-        " ", "-"
-    )  # an anchor as Sphinx and GitHub have it
+    slug = lambda title: re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")  # as Sphinx and GitHub have it
     link, claims, found = "", notebooks.owned(notebook), {}
     for cell in jupytext.read(notebook.py).cells:
         if cell.cell_type == "markdown":

@@ -219,7 +219,8 @@ def report(runs: Sequence[Run], table, profile: str, results: Path) -> None:
         print(f"{what}: {short(results / profile / where)}")
     for run in runs:
         if run.failure:
-            print(f"\nFAILED {run.notebook.name} at {run.failure}\n  its notebook so far: {short(run.executed)}")
+            so_far = f"\n  its notebook so far: {short(run.executed)}" if run.executed.exists() else ""
+            print(f"\nFAILED {run.notebook.name} at {run.failure}{so_far}")
 
 
 def short(path: Path) -> str:

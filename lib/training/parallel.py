@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,8 +108,19 @@ def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
     cores = min(torch.get_num_threads(), len(jobs))
     if cores < 2:
         return [call(*job) for job in jobs]
-    with parallel_config("loky", n_jobs=cores, inner_max_num_threads=1):
+    with parallel_config("loky", n_jobs=cores, inner_max_num_threads=1, initializer=_end_with, initargs=(os.getpid(),)):
         return Parallel(batch_size=1)(delayed(call)(*job) for job in jobs)
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone, however that ended, and whatever is being computed."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def choose_chunk(work: Work, members: Members) -> int:
@@ -215,7 +227,7 @@ def train_shards(work: Work, members: Members, tick: Callable[[int], None]) -> t
     for i, arrays in results:
         done[i] = arrays
         if store is not None:
-            store.put(keys[i], arrays)
+            store.keep(keys[i], arrays)
     return [done[i] for i in range(len(shards))], sum(total_steps(work, shards[i]) for i in missing)
 
 

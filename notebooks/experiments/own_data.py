@@ -4,6 +4,7 @@ Everything is scored by name, networks are trained again without the lowest, and
 twice: on the seeds by which it was chosen, and on new ones, with an interval that lies within the tolerance.
 """
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from pandas.io.formats.style import Styler
 from scipy.stats import norm
 from scipy.stats import t as student
 from torch import Tensor
@@ -183,6 +185,19 @@ def suggestion(again: pd.DataFrame, *, tolerance: float) -> str:
         return f"nothing is suggested: with new seeds dropping {1 - row.kept:.0%} costs {told}"
     how = "drawn by chance" if row.score == "random" else f"those with the lowest {row.score}"
     return f"drop {1 - row.kept:.0%}, {how}: loss {told} with new seeds"
+
+
+def shown(table: pd.DataFrame) -> Styler:
+    """The table to be shown, with the text of its cells, rows, columns and their names as text: none of it is HTML.
+
+    Example:
+        >>> "&lt;script&gt;" in shown(pd.DataFrame({"<script>": [1]})).to_html()
+        True
+    """
+    plain = lambda value: html.escape(value).replace("$", "&#36;") if isinstance(value, str) else value
+    axes = {"index": table.index, "columns": table.columns}
+    axes = {key: axis.map(plain).set_names([plain(name) for name in axis.names]) for key, axis in axes.items()}
+    return table.map(plain).set_axis(axes["index"]).set_axis(axes["columns"], axis=1).style
 
 
 def columns(report: audit.Report, scored: Mapping[str, Tensor], data: Dataset) -> dict[str, np.ndarray]:

@@ -247,7 +247,7 @@ def retrain_craig(
         for share, members in zip(group, np.arange(len(right)).reshape(len(group), -1), strict=True):
             results[share] = {"accuracy": accuracies[members], "correct": right[members]}
             if store is not None:
-                store.put(keys[share], results[share])
+                store.keep(keys[share], results[share])
     rows = [
         (share, round(share * len(y)), *member)
         for share in shares for member in zip(seeds, results[share]["accuracy"], results[share]["correct"], strict=True)
