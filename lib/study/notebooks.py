@@ -266,12 +266,11 @@ def _execute(notebook: Notebook, path: Path, values: Mapping, results: Path, pro
         "STUDY_PARTIAL": beside,
         "TQDM_DISABLE": "1",
     } | {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
-    place = str(path).replace("{", "{{").replace("}", "}}")  # papermill fills in what stands in braces
+    place = [str(path).replace("{", "{{").replace("}", "}}")] * 2  # papermill fills in what stands in braces
     try:
         with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(
-                place,
-                place,
+                *place,
                 dict(values),
                 cwd=notebook.folder,
                 progress_bar=progress and {"leave": False, "bar_format": BAR},
