@@ -19,6 +19,7 @@ TABLE = {
     "forgetting": "data_diet",  # times that a network was right about it and no longer is
     "memorization": "memorization",  # how much likelier its label is got right if it was seen
     "influence_of_seeing": "memorization",  # the same on test examples
+    "datamodel": "memorization",  # the same by least squares over all examples
     "c_scores": "memorization",  # how surely networks that never saw it get it right
     "cg_scores": "complexity_gap",  # what it adds to the complexity yᵀH⁻¹y of the labels
     "cg_prime": "complexity_gap",  # the same with H in place of its inverse

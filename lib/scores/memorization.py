@@ -86,34 +86,67 @@ def influence_of_seeing(member_sees: Tensor, correct_test: Tensor) -> Estimate:
 
         infl_m(i, j) = Pr_k[h_k(x′_j) = y′_j | i ∈ I_k] − Pr_k[h_k(x′_j) = y′_j | i ∉ I_k]
 
-    Pass some columns of either matrix for some of the pairs: ``influence_of_seeing(sees[:, rows], correct)``.
+    Of margins or losses it is the difference of their means, with ``√(s²/k + s′²/l)`` as its standard error; a positive
+    one raises them, so hand over minus the losses for positive = helpful. Pass some columns of either matrix for some
+    of the pairs: ``influence_of_seeing(sees[:, rows], correct)``.
 
     Args:
-        member_sees, correct_test: ``(t, n)`` and ``(t, n′)`` bool.
+        member_sees: ``(t, n)`` bool.
+        correct_test: ``(t, n′)`` bool, or a finite float for each network and test example.
 
     Returns:
         :class:`Estimate` with value and error ``(n, n′)``, on the device of the input.
 
-    Raises: ValueError if the two are not boolean matrices with one number of rows, or t ≥ 2²⁴ (counts in float32).
+    Raises: ValueError if they are not such matrices with one number of rows, or t ≥ 2²⁴ (counts in float32).
 
-    Cost: 2·t·n·n′ operations in float32 products of 256 training examples, 16·n·n′ bytes for the result.
+    Cost: 2·t·n·n′ operations in float32 products of 256 training examples (of floats twice, in float64), 16·n·n′ bytes.
 
     Example:
         >>> sees = torch.tensor([[True, False], [False, True]])
         >>> influence_of_seeing(sees, torch.tensor([[True], [False]])).value.flatten()
         tensor([ 1., -1.], dtype=torch.float64)
     """
-    _check(member_sees, correct_test)
+    outcome = _check(member_sees, correct_test, floats=True)
     trials, n = member_sees.shape
     seen = member_sees.sum(0)
-    total, right = correct_test.sum(0), correct_test.float()
+    total, kind = outcome.sum(0), torch.float32 if correct_test.dtype == torch.bool else torch.float64
+    right, squares = outcome.to(kind), None if kind == torch.float32 else outcome.square()
     value = torch.empty(n, correct_test.shape[1], dtype=torch.float64, device=member_sees.device)
     error = torch.empty_like(value)
     for start in range(0, n, BLOCK):
         rows = slice(start, start + BLOCK)
-        hits = member_sees[:, rows].T.float() @ right  # whole numbers below 2²⁴: exact
-        value[rows], error[rows], *_ = _estimate(hits, total, seen[rows, None], trials - seen[rows, None])
+        some = member_sees[:, rows].T.to(kind)
+        hits = some @ right  # of bits whole numbers below 2²⁴: exact
+        of_squares = () if squares is None else (some @ squares, squares.sum(0))
+        value[rows], error[rows], *_ = _estimate(hits, total, seen[rows, None], trials - seen[rows, None], *of_squares)
     return Estimate(value, error, seen, trials - seen)
+
+
+def datamodel(member_sees: Tensor, outcome: Tensor, *, ridge: float) -> Tensor:
+    """What seeing each example adds to each outcome, all examples at once by least squares, ``(n, n′)`` float64.
+
+        θ_j = argmin Σ_k (outcome_kj − a − Σᵢ θᵢⱼ [i ∈ I_k])² + λ ‖θ_j‖²
+
+    a linear datamodel (Ilyas et al. 2022, section 2, who take a lasso), λ = ``ridge`` > 0 in networks. Of one example
+    with λ → 0 it is :func:`influence_of_seeing`; of several it takes account of who else was seen. Sign and arguments
+    as there. Cost: m²·max(t, n) + m³/3 operations, m the less of t and n.
+
+    Raises: ValueError as :func:`influence_of_seeing`, and unless ridge > 0.
+
+    Example:
+        >>> sees = torch.tensor([[True, False], [False, True], [True, True], [False, False]])
+        >>> datamodel(sees, sees[:, :1].double(), ridge=1e-9).round(decimals=6).flatten()
+        tensor([1., 0.], dtype=torch.float64)
+    """
+    outcome = _check(member_sees, outcome, floats=True).double()
+    if not 0 < ridge < math.inf:
+        raise ValueError(f"ridge: expected a finite number above 0, got {ridge}")
+    centred = member_sees.double() - member_sees.double().mean(0)
+    wide = centred.shape[1] > len(centred)
+    gram = centred @ centred.T if wide else centred.T @ centred
+    gram.diagonal().add_(ridge)
+    solve = lambda b: torch.cholesky_solve(b, torch.linalg.cholesky(gram))
+    return centred.T @ solve(outcome) if wide else solve(centred.T @ outcome)
 
 
 def held_out_accuracy(member_sees: Tensor, correct_train: Tensor) -> Tensor:
@@ -211,15 +244,25 @@ def high_influence_pairs(
     return pairs[order].sort_values(["influence", "train", "test"], ascending=[False, True, True], ignore_index=True)
 
 
-def _estimate(hits: Tensor, total: Tensor, seen: Tensor, held_out: Tensor) -> Estimate:
+def _estimate(
+    hits: Tensor, total: Tensor, seen: Tensor, held_out: Tensor, squares: Tensor | None = None,
+    total_squares: Tensor | None = None,
+) -> Estimate:  # fmt: skip
+    """From sums over those that saw it and over all; of bits the squares are the same."""
+    squares, total_squares = (hits, total) if squares is None else (squares, total_squares)
     p, q = hits.double() / seen, (total - hits).double() / held_out  # 0/0 = NaN
-    return Estimate(p - q, (p * (1 - p) / (seen - 1) + q * (1 - q) / (held_out - 1)).sqrt(), seen, held_out)
+    spread = (squares.double() / seen - p**2).clamp_min(0) / (seen - 1)
+    spread = spread + ((total_squares - squares).double() / held_out - q**2).clamp_min(0) / (held_out - 1)
+    return Estimate(p - q, spread.sqrt(), seen, held_out)
 
 
-def _check(member_sees: Tensor, correct: Tensor, *, of_training_rows: bool = False) -> None:
+def _check(member_sees: Tensor, correct: Tensor, *, of_training_rows: bool = False, floats: bool = False) -> Tensor:
+    """The outcomes: bits as they came, floats less their means, which no difference needs, in float64."""
+    take, floats = floats, floats and correct.is_floating_point() and bool(correct.isfinite().all())
     for name, bits in (("member_sees", member_sees), ("correct", correct)):
-        if bits.dtype != torch.bool or bits.ndim != 2:
-            raise ValueError(f"{name} must be booleans (networks, examples), got {bits.dtype} {tuple(bits.shape)}")
+        if bits.ndim != 2 or not (bits.dtype == torch.bool or (floats and bits is correct)):
+            wanted = "booleans or finite floats" if take and bits is correct else "booleans"
+            raise ValueError(f"{name} must be {wanted} (networks, examples), got {bits.dtype} {tuple(bits.shape)}")
     if of_training_rows and member_sees.shape != correct.shape:
         shapes = f"{tuple(member_sees.shape)}, got {tuple(correct.shape)}"
         raise ValueError(f"correct_train must have the shape of member_sees, {shapes}")
@@ -227,6 +270,7 @@ def _check(member_sees: Tensor, correct: Tensor, *, of_training_rows: bool = Fal
         raise ValueError(f"one row a network in both: member_sees has {len(member_sees)}, correct has {len(correct)}")
     if len(correct) >= 2**24:
         raise ValueError(f"at most 2²⁴ networks can be counted in float32, got {len(correct)}")
+    return correct.double() - correct.double().mean(0) if floats else correct
 
 
 def _check_labels(member_sees: Tensor, correct_test: Tensor, y_train: Tensor, y_test: Tensor) -> None:

@@ -271,12 +271,12 @@ def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Pa
         "STUDY_PARTIAL": beside,
         "TQDM_DISABLE": "1",
     } | {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
-    place = str(path).replace("{", "{{").replace("}", "}}")  # papermill fills in what stands in braces
+    place = [str(path).replace("{", "{{").replace("}", "}}")] * 2  # papermill fills in what stands in braces
     try:
         nbformat.write(cells, path)
         with mock.patch.dict(os.environ, environment):
             papermill.execute_notebook(
-                place, place, dict(values), cwd=notebook.folder,
+                *place, dict(values), cwd=notebook.folder,
                 progress_bar=progress and {"leave": False, "bar_format": BAR},
                 extra_arguments=["--log-level=50"],  # of the kernel, which talks of its sockets on stderr
             )  # fmt: skip

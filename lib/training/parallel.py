@@ -235,14 +235,21 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
     """Shards and their arrays as the workers of a Dask scheduler finish them.
 
     What all shards share is itself a task, so that a worker that has lost it gets it again. A shard whose worker dies
-    is given to another; each is yielded once.
+    is given to another; each is yielded once. ValueError where no scheduler answers; a warning while it has no worker.
     """
     from distributed import Client, as_completed
 
     scheduler, alone = work.run.scheduler, replace(work, run=replace(work.run, store=None, scheduler=None))
     local = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
     to = local if scheduler == "local" else {"address": scheduler}
-    with contextlib.nullcontext(scheduler) if isinstance(scheduler, Client) else Client(**to) as client:
+    try:
+        connected = contextlib.nullcontext(scheduler) if isinstance(scheduler, Client) else Client(**to)
+    except (OSError, ValueError) as error:
+        wanted = "the address of a running Dask scheduler"
+        raise ValueError(f"scheduler: expected {wanted}, got {scheduler!r} ({str(error).splitlines()[0]})") from None
+    with connected as client:
+        if not client.scheduler_info()["workers"]:
+            warnings.warn(f"the scheduler {client.scheduler.address} has no worker yet: waiting for one", stacklevel=2)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             shared = client.submit(lambda same: same, alone, pure=False)

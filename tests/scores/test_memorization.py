@@ -8,6 +8,7 @@ from experiments.long_tail import pair_counts, permuted_pair_counts
 from lib.scores import definitions
 from lib.scores.memorization import (
     BLOCK,
+    datamodel,
     held_out_accuracy,
     high_influence_pairs,
     influence_of_seeing,
@@ -82,6 +83,62 @@ class TestDefinition:
         correct = sees | bits(30, 20, seed=2)
         expected = 1 - held_out_accuracy(sees, correct)
         torch.testing.assert_close(memorization(sees, correct).value, expected, rtol=0, atol=1e-15)
+
+
+class TestMarginsAndLosses:
+    @pytest.mark.parametrize("n", [7, BLOCK + 3])
+    def test_influence_is_the_difference_of_means(self, n):
+        sees, margins = (
+            bits(12, n, seed=1),
+            1e6 + torch.randn(12, 5, generator=torch.Generator().manual_seed(2)).double(),
+        )
+        sees[:, 3] = True
+        found = influence_of_seeing(sees, margins)
+        torch.testing.assert_close(found.value, definitions.influence_of_seeing(sees, margins), equal_nan=True)
+        saw, others = margins[sees[:, 0]], margins[~sees[:, 0]]
+        torch.testing.assert_close(found.error[0], (saw.var(0) / len(saw) + others.var(0) / len(others)).sqrt())
+        assert found.value[3].isnan().all()
+
+    def test_bits_as_floats_give_what_bits_give(self):
+        sees, correct = bits(40, 9, seed=1), bits(40, 5, seed=2)
+        for one, other in zip(
+            influence_of_seeing(sees, correct), influence_of_seeing(sees, correct.float()), strict=True
+        ):
+            torch.testing.assert_close(one, other)
+
+    @pytest.mark.parametrize(("t", "n"), [(40, 7), (12, 30)])
+    @pytest.mark.parametrize("ridge", [1e-3, 1.0, 100.0])
+    def test_a_datamodel_is_ridge_regression(self, t, n, ridge):
+        """By normal equations in numpy with an intercept that is not shrunk."""
+        sees, losses = bits(t, n, seed=1), 5 + torch.randn(t, 3, generator=torch.Generator().manual_seed(2)).double()
+        design = np.column_stack([sees.numpy().astype(float), np.ones(t)])
+        penalty = ridge * np.diag([1.0] * n + [0.0])
+        wanted = np.linalg.solve(design.T @ design + penalty, design.T @ losses.numpy())[:-1]
+        np.testing.assert_allclose(datamodel(sees, losses, ridge=ridge), wanted, rtol=1e-6, atol=1e-9)
+
+    def test_a_datamodel_of_one_example_is_the_difference_of_means(self):
+        sees, correct = bits(20, 1, seed=1), bits(20, 4, seed=2)
+        one = datamodel(sees, correct, ridge=1e-10)
+        torch.testing.assert_close(one, influence_of_seeing(sees, correct).value)
+
+    def test_a_datamodel_takes_account_of_who_else_was_seen(self):
+        """Two examples that go together: the first alone does something, the difference of means credits both."""
+        first = torch.arange(200) % 2 == 0
+        second = first ^ (torch.arange(200) % 20 < 2)
+        sees = torch.stack([first, second], 1)
+        margins = 3.0 * first[:, None].double()
+        assert influence_of_seeing(sees, margins).value[1] > 2
+        torch.testing.assert_close(datamodel(sees, margins, ridge=1e-9)[:, 0], torch.tensor([3.0, 0.0]).double())
+
+    def test_what_cannot_be_an_outcome(self):
+        sees = bits(12, 3, seed=1)
+        for outcome in (torch.full((12, 2), math.inf), torch.zeros(12, 2, dtype=torch.int64), torch.zeros(12)):
+            with pytest.raises(ValueError, match="correct must be booleans or finite floats"):
+                influence_of_seeing(sees, outcome)
+        with pytest.raises(ValueError, match="correct must be booleans "):
+            memorization(sees, sees.float())
+        with pytest.raises(ValueError, match="ridge: expected a finite number above 0, got 0"):
+            datamodel(sees, sees, ridge=0)
 
 
 class TestTruth:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -223,6 +224,20 @@ def test_a_worker_dies_and_nothing_is_lost_or_counted_twice(tmp_path, cluster, s
     assert len(kept) == len(set(kept)) == 6
     assert sum(steps) == parallel.total_steps(work, members)
     same(go(run=Run(scheduler=address)), undisturbed)
+
+
+def test_a_scheduler_that_is_none_is_refused_and_one_without_workers_is_spoken_of(undisturbed):
+    import dask
+    from distributed import LocalCluster
+
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        with pytest.raises(ValueError, match="scheduler: expected the address of a running Dask scheduler, got 'tcp:/"):
+            go(run=Run(scheduler="tcp://127.0.0.1:9"))
+    with LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None) as empty:
+        later = threading.Timer(1.0, empty.scale, [1])
+        later.start()
+        with pytest.warns(UserWarning, match="has no worker yet: waiting for one"):
+            same(go(run=Run(scheduler=empty.scheduler_address)), undisturbed)
 
 
 class Peak(TorchDispatchMode):
