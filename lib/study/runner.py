@@ -5,8 +5,10 @@ failed.
 """
 
 import argparse
+import ast
 import json
 import logging
+import operator
 import shutil
 import signal
 import subprocess
@@ -183,11 +185,26 @@ def plan(todo: Mapping[Notebook, dict], folder: Path) -> str:
         seconds = 60.0 * rates["other_minutes"].get(notebook.number, 1)
         for work in rates["trainings"].get(notebook.number, ()):
             network = known.get(work["network"], work["network"])
-            pictures = eval(work["pictures"], {"__builtins__": {"len": len, "sum": sum, "min": min}}, known)
+            pictures = _reckoned(ast.parse(work["pictures"], mode="eval").body, known)
             seconds += pictures / rates["pictures_a_second"][network]
         lines.append(f"  {notebook.name:<32} {duration(seconds):>12}")
         total += seconds
     return "\n".join([f"Reckoned, not run: {rates['source']}", *lines, f"  {'in all':<32} {duration(total):>12}"])
+
+
+def _reckoned(node: ast.expr, known: Mapping) -> float:
+    """The value of sums and products of numbers, parameters and the ``len`` of parameters."""
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            return known[name]
+        case ast.Call(func=ast.Name(id="len"), args=[ast.Name(id=name)]):
+            return len(known[name])
+        case ast.BinOp(left=left, op=op, right=right):
+            operations = {ast.Add: operator.add, ast.Mult: operator.mul, ast.Div: operator.truediv}
+            return operations[type(op)](_reckoned(left, known), _reckoned(right, known))
+    raise ValueError(f"rates.yaml: expected sums and products, got {ast.unparse(node)}")
 
 
 def duration(seconds: float) -> str:

@@ -130,7 +130,7 @@ def test_tags_of_yaml_make_nothing(tmp_path, trap, tag):
     (tmp_path / "claims.yaml").write_text(f"- id: {text}\n")
     with pytest.raises(yaml.YAMLError):
         load_claims(tmp_path / "claims.yaml")
-    assert isinstance(notebooks._value(text, "list"), str)  # which is no list, and refused
+    assert isinstance(notebooks._value("-p", text, "list"), str)  # which is no list, and refused
     (tmp_path / "notebooks/profiles/smoke/01.yaml").write_text(f"profile: smoke\nseed: {text}\n")
     with pytest.raises(yaml.YAMLError):
         overrides(notebook, "smoke")

@@ -32,7 +32,6 @@ DISTRIBUTION = {
 #: Direct dependencies that nothing imports, and what they are for.
 TOOLS = {
     "axe-core-python": "axe.min.js, which looks over the web pages",
-    "dask": "what distributed schedules",
     "ipykernel": "notebooks run in it",
     "jinja2": "pandas.Styler",
     "jupyterlab": "reading and editing the notebooks",
