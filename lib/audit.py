@@ -59,13 +59,15 @@ class Report:
     def __str__(self) -> str:
         f, shares = self.facts, lambda pair: f"{pair[0]:.0%} [{pair[1][0]:.0%}, {pair[1][1]:.0%}]"
         value, (low, high) = f["wrong"]
+        leaks = f"training rows that are in the test part too: {self.leaks.index.nunique():,}"
         return "\n".join([
             f"{f['rows']:,} rows, {f['classes']} classes; {f['networks']}",
-            f"labels that look wrong: {len(self.suspects):,}; wrong by estimate: {value:,} [{low:,}, {high:,}]",
-            f"of labels flipped on purpose, as many flags find {shares(f['found'])}; order: {f['order']}",
-            f"copies: {self.copies.index.nunique():,} rows ({(~self.copies.same_label).sum():,} pairs of two labels); "
-            f"training rows in the test part: {self.leaks.index.nunique():,}",
-            f"agreement of labels with judges who did not see them: {shares(f['accuracy'])}",
+            f"labels that look wrong: {len(self.suspects):,}, ordered by {f['order']}; "
+            f"wrong by estimate: {value:,} [{low:,}, {high:,}]",
+            f"of labels that were flipped on purpose, to see how many are found, {shares(f['found'])} were flagged",
+            f"rows that are copies of an earlier one: {self.copies.index.nunique():,} "
+            f"({(~self.copies.same_label).sum():,} pairs with two labels); {leaks if f['tested'] else 'no test part'}",
+            f"labels that judges who did not see them agree with: {shares(f['accuracy'])}",
         ])  # fmt: skip
 
     def to_html(self, path, *, rows: int = 200) -> None:
@@ -120,7 +122,8 @@ def audit(
         how = {"classes": k, "settings": settings, "seed": seed, "device": device, "shards": store, "progress": False}
         el2n = compute(["EL2N"], z, labels, **how)["EL2N"]
         order, errors = el2n.values, el2n.stderr  # noqa: PD011
-        said = f"{settings.architecture}: {blocks * BLOCK} judges and {settings.networks} networks for EL2N, twice"
+        said = f"networks {settings.architecture}, {blocks * BLOCK} judges and {settings.networks} for EL2N, "
+        said += "once more with flipped labels"
     else:
         fit = hasattr(probabilities, "fit")
         both = [_crossfit(probabilities, x, one, k, seed) for one in labels] if fit else None
@@ -154,7 +157,7 @@ def audit(
     lowest = pd.Series(f"among the lowest tenth by {by}", index[easy])
     redundant = pd.concat([same.kind + " copy of " + same.of.astype(str), lowest]).to_frame("why")
     facts = {
-        "rows": len(y), "classes": k, "networks": said, "order": by, "found": found,
+        "rows": len(y), "classes": k, "tested": len(d.y_test) > 0, "networks": said, "order": by, "found": found,
         "flips": {name: one[1:] for name, one in flips.items()}, "wrong": wrong, "choice": choice,
         "accuracy": statistics.share((best[0] == y).numpy()),
     }  # fmt: skip
@@ -328,7 +331,8 @@ def _near(x: Tensor, near: float) -> pd.DataFrame:
     few = min(NEIGHBOURS, len(x) - 1)
     tables, scale = [], None
     for kind, query, base in views:
-        w, z = space(query), space(base)
+        w = space(query)
+        z = w if base is query else space(base)
         axes = torch.eye(z.shape[1])
         if z.shape[1] > 64:
             with torch.random.fork_rng():

@@ -47,7 +47,9 @@ def test_three_lines_name_planted_labels_by_the_callers_index():
     assert report.scores[["el2n", "doubt", "p_label"]].notna().all(axis=None)  # every row has its score
     value, (low, high) = report.facts["wrong"]
     assert low <= value <= high and low <= 4 <= high
-    assert re.search(r"10 judges and 1 networks", str(report))  # in networks, not in seconds
+    assert re.search(r"10 judges and 1 for EL2N.*\n.*ordered by", str(report)) and "no test part" in str(
+        report
+    )  # in networks, not in seconds
     again = audit(table, label="species", minutes=1e-6)
     pd.testing.assert_frame_equal(report.scores, again.scores)
 
@@ -233,7 +235,7 @@ def test_large_numbers_that_differ_are_no_copies():
 def test_copies_with_another_label_and_leaks_by_row():
     iris = load("iris")
     report = audit(iris, probabilities=sure(iris.y_train, 3))
-    assert report.leaks.of.to_dict() == {142: 101}
+    assert report.leaks.of.to_dict() == {142: 101} and "in the test part too: 1" in str(report)
     x, y = clusters(60)
     x[31] = x[30]  # of another class
     report = audit((x, y), probabilities=sure(y, 3))

@@ -47,9 +47,9 @@ def source(data, label=None, *, index: str | None = None, categorical="refuse", 
     (bilinear, antialiased, aspect not kept) to a square of the median shorter side, at most 64. Labels are text, bool
     or whole numbers, gaps allowed. In a table, ``categorical`` columns are refused, or ``"one-hot"``, or ``"leave
     out"``; ``missing`` values are refused, or rows that have some are left out (``"drop"``), or they become the
-    column's ``"median"``. ``index`` names a column that names the rows. A .csv is UTF-8 with names in its first line;
-    what separates its columns is found out; pandas decides what is missing (nothing, NA, None, null, nan, …), in labels
-    too; a first column without a name, as pandas writes one, names the rows. Tables are matched by their columns.
+    column's ``"median"`` (of text: no category). ``index`` names a column that names the rows. A .csv is UTF-8 with
+    names in its first line; what separates its columns is found out; pandas decides what is missing (nothing, NA, None,
+    null, nan, …), in labels too; a first column without a name, as pandas writes one, names the rows.
 
     Raises: ValueError naming the array or column, what was expected and what came.
     """
@@ -164,19 +164,21 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
     if counters := [c for c in x if c not in words and _counts(x[c])]:
         name = counters[0]
         raise ValueError(f"column {name!r} counts the rows and says nothing else: say index={name!r}, or take it out")
-    x = x.drop(columns=words) if categorical == "leave out" else pd.get_dummies(x, columns=words, dtype=float)
+    x, words = (x.drop(columns=words), []) if categorical == "leave out" else (x, words)
     x = x.replace([np.inf, -np.inf], np.nan)
     if missing == "drop":
         keep = x.notna().all(axis=1) & y.notna()
         x, y = x[keep], y[keep]
-    x = x.fillna(x.median()) if missing == "median" else x
-    rows, columns = np.nonzero(x.isna().to_numpy())
+    if missing == "median":
+        x = x.fillna(x.drop(columns=words).median())
+    rows, columns = np.nonzero((x.drop(columns=words) if missing == "median" else x).isna().to_numpy())
     if len(rows):
         where = f"{len(set(rows))} rows, the first in row {x.index[rows[0]]!r}, column {x.columns[columns[0]]!r}"
         empty = [c for c in x if x[c].isna().all()]
         cure = "missing='drop' (these rows) or 'median' (of the column)"
         cure = f"take out {empty[0]!r}, which has no value at all" if empty else cure
         raise ValueError(f"missing or infinite values: {len(rows)} in {where}; say {cure}, or fill them in")
+    x = pd.get_dummies(x, columns=words, dtype=float)
     return {"x_train": _exact(x), "y_train": y, "index": x.index, "columns": x.columns}
 
 

@@ -182,6 +182,21 @@ def test_values_that_are_no_numbers_are_shown():
         load(odd, "kind $ {x}")  # c holds numbers, as objects
 
 
+def test_words_that_are_missing_are_missing():
+    """A table of penguins: islands and sexes as text, the sex of three unknown, two without any measure."""
+    table = FRAME.assign(isle=np.array(["x", "y"])[CODE % 2], sex=np.array(["f", "m"])[np.arange(N) % 2])
+    table.loc[[3, 5, 7], "sex"], table.loc[[9, 11], ["b", "c", "sex"]] = None, None
+    wish = {"categorical": "one-hot", "split": False}
+    with pytest.raises(ValueError, match="9 in 5 rows, the first in row 3, column 'sex'; say missing='drop'"):
+        load(table, "kind $ {x}", **wish)
+    kept = load(table, "kind $ {x}", missing="drop", **wish)
+    assert set(range(N)) - set(kept.index_train) == {3, 5, 7, 9, 11} and kept.columns[-2:] == ("sex_f", "sex_m")
+    filled = load(table, "kind $ {x}", missing="median", **wish)
+    assert filled.x_train[[3, 9], -2:].sum() == 0 and filled.x_train[9, 1] == table.b.median()
+    leaving = load(table, "kind $ {x}", missing="drop", categorical="leave out", split=False)
+    assert len(leaving.x_train) == N - 2  # what is left out need not be there
+
+
 def test_a_test_part_is_matched_by_its_columns():
     x, y = FRAME.drop(columns="kind $ {x}").assign(isle=np.array(["x", "y"])[CODE % 2]), FRAME["kind $ {x}"]
     data = load((x, y, x.iloc[:9, ::-1], y[:9]), categorical="one-hot", index=None)
