@@ -240,7 +240,7 @@ def run(
     cells = jupytext.read(notebook.py)
     cells.cells += map(nbformat.v4.new_code_cell, more)
     executed.parent.mkdir(parents=True, exist_ok=True)
-    for path in failed.values():
+    for path in (*failed.values(), *_orphans(executed), *_orphans(claims)):
         path.unlink(missing_ok=True)
     start = time.perf_counter()
     try:
@@ -254,6 +254,19 @@ def run(
         if made.exists():
             made.replace(failed[path] if failure else path)
     return Run(notebook, profile, time.perf_counter() - start, failed[executed] if failure else executed, failure)
+
+
+def _orphans(path: Path) -> list[Path]:
+    """What runs that were killed have left beside ``path``: its name has the number of their process."""
+    left = []
+    for old in path.parent.glob(f"{path.stem}.partial*{path.suffix}"):
+        try:
+            os.kill(int(old.stem.rpartition("partial")[2] or 0), 0)
+        except (ProcessLookupError, ValueError):
+            left.append(old)
+        except OSError:  # another user's
+            pass
+    return left
 
 
 def told(executed: Path) -> list[str]:
