@@ -25,7 +25,7 @@
 # 4. *It keeps up with scores that cost a training*, EL2N and forgetting, when the lowest go first.
 # 5. *The pictures that it ranks highest are not the ones a network needs most.* Losing EL2N's costs .7 to 3.0 points more. The paper reports the opposite.
 #
-# *Beside it:* [05](05_data_diet.ipynb) keeps half of such pictures by EL2N and *gains* 1.7 points on random choice, where we lose 2.7; [Pruning](#pruning) says what may be behind it. [07](07_scores_side_by_side.ipynb) has nine other scores, and [appendix 14](appendix/14_cg_score_further.ipynb) the rest of this paper.
+# *Beside it:* [05](05_data_diet.ipynb) keeps half of such pictures by EL2N and *gains* 1.6 points on random choice, where we lose three; [Pruning](#pruning) says what may be behind it. [07](07_scores_side_by_side.ipynb) has nine other scores, and [appendix 14](appendix/14_cg_score_further.ipynb) the rest of this paper.
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md).*
 
@@ -370,7 +370,7 @@ pd.DataFrame(means).iloc[::-1].style.format("{:+.1f}", na_rep="")
 #
 # *Highest first.* They are worth .8 to 2.6 points more than random ones. But EL2N's are worth more still at every share, and forgetting's at nearly every one. That accuracy falls fastest with CG does not hold here, nor at the published rate.
 #
-# *And 05?* Its EL2N gains 1.7 points on random halves where ours loses 2.7. The rate does not explain it: at .02 ours loses 2.5. The classes may. We keep half of each, as this paper does, and [exercise 4 of 05](05_data_diet.ipynb#exercises) finds that this costs EL2N three points.
+# *And 05?* Its EL2N gains 1.6 points on random halves where ours loses about three, at .1 and at .02 alike. The classes may. We keep half of each, as this paper does, and [exercise 3 of 05](05_data_diet.ipynb#exercises) finds that this costs EL2N three points.
 #
 # ## Wrong labels
 #
