@@ -62,8 +62,7 @@ class Report:
         leaks = f"training rows that are in the test part too: {self.leaks.index.nunique():,}"
         return "\n".join([
             f"{f['rows']:,} rows, {f['classes']} classes; {f['networks']}",
-            f"labels that look wrong: {len(self.suspects):,}, ordered by {f['order']}; "
-            f"wrong by estimate: {value:,} [{low:,}, {high:,}]",
+            f"labels that look wrong: {len(self.suspects):,}, by {f['order']}; estimate: {value:,} [{low:,}, {high:,}]",
             f"of labels that were flipped on purpose, to see how many are found, {shares(f['found'])} were flagged",
             f"rows that are copies of an earlier one: {self.copies.index.nunique():,} "
             f"({(~self.copies.same_label).sum():,} pairs with two labels); {leaks if f['tested'] else 'no test part'}",
@@ -122,8 +121,7 @@ def audit(
         how = {"classes": k, "settings": settings, "seed": seed, "device": device, "shards": store, "progress": False}
         el2n = compute(["EL2N"], z, labels, **how)["EL2N"]
         order, errors = el2n.values, el2n.stderr  # noqa: PD011
-        said = f"networks {settings.architecture}, {blocks * BLOCK} judges and {settings.networks} for EL2N, "
-        said += "once more with flipped labels"
+        said = f"{settings.architecture}, {blocks * BLOCK} judges, {settings.networks} for EL2N; again with flips"
     else:
         fit = hasattr(probabilities, "fit")
         both = [_crossfit(probabilities, x, one, k, seed) for one in labels] if fit else None
@@ -331,8 +329,8 @@ def _near(x: Tensor, near: float) -> pd.DataFrame:
     few = min(NEIGHBOURS, len(x) - 1)
     tables, scale = [], None
     for kind, query, base in views:
-        w = space(query)
-        z = w if base is query else space(base)
+        z = space(base)
+        w = z if query is base else space(query)
         axes = torch.eye(z.shape[1])
         if z.shape[1] > 64:
             with torch.random.fork_rng():

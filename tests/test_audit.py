@@ -47,7 +47,7 @@ def test_three_lines_name_planted_labels_by_the_callers_index():
     assert report.scores[["el2n", "doubt", "p_label"]].notna().all(axis=None)  # every row has its score
     value, (low, high) = report.facts["wrong"]
     assert low <= value <= high and low <= 4 <= high
-    assert re.search(r"10 judges and 1 for EL2N.*\n.*ordered by", str(report)) and "no test part" in str(
+    assert re.search(r"10 judges, 1 for EL2N; .*\n.*look wrong: .*, by ", str(report)) and "no test part" in str(
         report
     )  # in networks, not in seconds
     again = audit(table, label="species", minutes=1e-6)
