@@ -179,6 +179,8 @@ def plan(todo: Mapping[Notebook, dict], folder: Path) -> str:
     """
     rates, lines, total = yaml.safe_load((folder / "profiles" / "rates.yaml").read_text("utf8")), [], 0.0
     for notebook, values in todo.items():
+        if notebook.appendix and f"0{notebook.number[1]}" in {other.number for other in todo}:
+            continue
         appendix = [n for n in notebooks.find(folder) if n.appendix and n.number[1] == notebook.number[1]]
         known = {p.name: p.default for n in (*appendix, notebook) for p in notebooks.parameters(n).values()}
         known |= {name: v for n in appendix for name, v in notebooks.overrides(n, values["profile"]).items()} | values

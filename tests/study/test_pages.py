@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import re
 from html.parser import HTMLParser
 from importlib.util import find_spec
@@ -135,9 +136,10 @@ def test_a_claim_is_two_clicks_from_the_start_and_its_evidence_a_third(site, par
 
 @built
 def test_one_notebook_leads_to_the_next_and_its_claims_are_in_the_index(site, parsed):
-    names = [f"{notebook.name}.html" for notebook in notebooks.find(HOME)]
+    names = [notebook.ipynb.relative_to(HOME).with_suffix(".html").as_posix() for notebook in notebooks.find(HOME)]
     for before, after in itertools.pairwise(names):
-        assert after in parsed[site / "notebooks" / before].links()
+        link = os.path.relpath(after, Path(before).parent)
+        assert link in parsed[site / "notebooks" / before].links()
     assert {f"notebooks/{name}" for name in names} <= set(parsed[site / "index.html"].links())
     assert '"notebooks/GLOSSARY"' in (site / "searchindex.js").read_text("utf8")
 

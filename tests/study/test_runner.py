@@ -507,7 +507,7 @@ def test_minutes_stop_a_run_and_the_next_call_goes_on(folder, tmp_path, capsys, 
     left, set_to = tmp_path / "results" / "laptop" / "left.json", []
     monkeypatch.setattr(signal, "setitimer", lambda which, seconds: set_to.append((which, seconds)))
     ring = "    os.kill(os.getppid(), signal.SIGALRM)\n    time.sleep(60)\n"
-    ring = f"import signal, time\nif not Path('fast').exists():\n{ring}"
+    ring = f"import signal, time\nif not Path('fast').exists():\n{ring}ledger.record('a.two', 1e-9)\n"
     write(folder, "02_second", ring, ())
     assert runner.main(["--minutes", "9"], folder) == 130
     said = capsys.readouterr()
