@@ -64,6 +64,14 @@ def left_out(device):
     return linearization.pair({"guess": guess, "retrained": changes}, "guess", "weights")
 
 
+def studied(device):
+    training = linearization.Training(ONE, X, Y % 2, XV, lr=0.1, steps=3)
+    found, *_ = linearization.study(
+        training, linearization.kernels(training), torch.tensor([0, 3]), depth=3, device=device
+    )
+    return [linearization.pair(found, method, "weights") for method in found if method != "retrained"]
+
+
 def every_score(device):
     options = {"x_val": XV, "y_val": YV, "device": device, "progress": False, "settings": SETTINGS}
     return [scored.values for scored in catalogue.compute(list(catalogue.ALL), X, Y, **options).values()]
@@ -105,6 +113,7 @@ ASKED = {
         MLP, STATES[MLP], LATER, X, Y, device=d
     ),
     "experiments.linearization.retrained": left_out,
+    "experiments.linearization.study": studied,
     "experiments.linearization.pretrain": lambda d: linearization.pretrain(
         CNN, SimpleNamespace(x_train=X, y_train=Y, x_test=XV, y_test=YV), epochs=1, device=d
     )[1],
