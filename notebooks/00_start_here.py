@@ -22,8 +22,8 @@
 # - The linearized network foretells retraining well for wide and pretrained networks ([01](01_linearization_accuracy.ipynb)); what it calls informative is rare, odd or wrongly labelled ([02](02_unique_information.ipynb)).
 # - Networks memorize a tail of odd examples, and it pays: a few test pictures depend on each ([03](03_long_tail_memorization.ipynb)).
 # - The CG-score finds wrong labels without any training, and prunes less well than published ([04](04_cg_score_pruning.ipynb)).
-# - EL2N prunes where rows are many; GraNd at initialization is the length of the picture ([05](05_data_diet.ipynb)).
-# - Influence functions foretell retraining where the network stands at an optimum, and not elsewhere ([06](06_influence_fragility.ipynb)).
+# - EL2N prunes well where rows are many and the learning rate is small; GraNd at initialization is the length of the picture ([05](05_data_diet.ipynb)).
+# - Influence functions foretell retraining where a smooth network stands at an optimum; elsewhere they may not ([06](06_influence_fragility.ipynb)).
 #
 # This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST that come with the study, and takes a few seconds.
 
