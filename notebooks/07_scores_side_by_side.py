@@ -218,7 +218,7 @@ shares = pd.DataFrame({f"{share:.0%}": [gain(pruned, *one, share, share).mean() 
 shares.style.format("{:+.1f}").background_gradient("RdBu", vmin=-8, vmax=8).set_caption("points above random choices, by share kept")
 
 # %% [markdown]
-# With half of the rows, eight of the ten scores choose better than chance, by 1.2 to 2.1 points, where keeping all rows is worth 1.5. Two choose worse: GraNd by 5.6 points, just as the norm does, and F-SI by 1.9. F-SI's fault is at its top: without its highest tenth, the half below gains a point. With 30% no score's hardest rows are of use. With a tenth, the *easiest* rows by C-score, memorization and forgetting do about as well as random ones.
+# With half of the rows, eight of the ten scores choose better than chance, by 1.3 to 2.1 points, where keeping all rows is worth 1.5. Two choose worse: GraNd by 5.6 points, just as the norm does, and F-SI by 1.9. F-SI's fault is at its top: without its highest tenth, the half below gains a point. With 30% no score's hardest rows are of use. With a tenth, the *easiest* rows by C-score, memorization and forgetting do about as well as random ones.
 #
 # ## Who finds the wrong labels?
 #
@@ -369,7 +369,7 @@ plots.reference(axes[1], 0, "random half")
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
-# The CG-score is not the cheapest: GraNd before training costs an eighth of it. All others cost more, from EL2N (1.1 times as much) over loss and forgetting (3.3 times) to memorization and the C-score (29 times). CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
+# The CG-score is not the cheapest: GraNd before training costs an eighth of it. All others cost more, from EL2N (1.3 times as much) over loss and forgetting (3.8 times) to memorization and the C-score (33 times). CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
 #
 # To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough; three are, and so is the loss of a single network at the end.
 #
