@@ -439,7 +439,7 @@ ledger.table()
 # Shirts, by every score but GraNd, whose hardest rows are dark pullovers and coats. Memorization and influence spread over the classes most evenly.
 #
 # ```python
-# share = {name: torch.bincount(y[sides.extremes(hard[name], extreme)], minlength=k).numpy() for name in judged}
+# share = {name: torch.bincount(y[sides.extremes(hard[name], 0.05)], minlength=k).numpy() for name in judged}
 # print(pd.DataFrame(share, index=list(images.classes)).T)
 # ```
 # </details>
