@@ -155,7 +155,7 @@ pd.DataFrame({
 })
 
 # %% [markdown]
-# EL2N, loss, influence and TracIn are nearly one score (.95 to .99), although one of them asks what would change without the example. Memorization and C-score are another (.98): these networks are right about nearly every label that they have seen, and then the difference says no more than its second part. Forgetting lies between the groups, CG and F-SI beside them. GraNd at initialization agrees with none; it is the norm of the picture (1.00).
+# EL2N, loss, influence and TracIn are nearly one score (.95 to .99), although one of them asks what would change without the example. Memorization and C-score are another (.99): these networks are right about nearly every label that they have seen, and then the difference says no more than its second part. Forgetting lies between the groups, CG and F-SI beside them. GraNd at initialization agrees with none; it is the norm of the picture (1.00).
 #
 # ## Whose choice trains best?
 #

@@ -253,11 +253,13 @@ def _idx(path):
 
 
 def _kept(path, reader):
+    cure = "`python data/make_data.py` makes it again"
+    if not path.is_file():  # a named pipe would be waited for for ever
+        raise ValueError(f"{path} is missing; {cure}")
     try:
-        return reader(path if path.is_file() else path / "missing")  # a named pipe would be waited for for ever
+        return reader(path)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = f"damaged ({error})" if path.is_file() else "missing"
-        raise ValueError(f"{path} is {reason}; `python data/make_data.py` makes it again") from None
+        raise ValueError(f"{path} is damaged ({error}); {cure}") from None
 
 
 def downloaded(name: str, root: Path) -> Source:

@@ -35,7 +35,7 @@ FREE_SHARE = 0.5  # of the free memory that groups may take
 GROUP_WEIGHTS = 2**20  # of all networks in a group on a CPU, for its caches; but 8 networks at least, 64 at most
 WIDE = 8  # networks with convolutions that go as one
 VERSION = 1  # of what a shard holds: raise it when the same arguments give other numbers
-SHARD_WORK = {"cpu": 3e12, "cuda": 3e14}  # floating-point operations
+SHARD_WORK = {"cuda": 3e14}  # floating-point operations; on other devices a hundredth
 BUSY = 2e10  # operations of a step that fill a GPU: networks of less go beside each other, 32 at most
 SHARD_MEMBERS = 64
 
@@ -162,7 +162,7 @@ def step_operations(work: Work) -> int:
 def shard_size(work: Work) -> int:
     """Members in a shard: about ``SHARD_WORK`` operations, were all rows seen; 1 to 64."""
     each = step_operations(work) * len(step_range(work, work.n))
-    return int(min(SHARD_MEMBERS, max(1, SHARD_WORK[torch.device(work.run.device).type] // max(1, each))))
+    return int(min(SHARD_MEMBERS, max(1, SHARD_WORK.get(torch.device(work.run.device).type, 3e12) // max(1, each))))
 
 
 def digest(*tensors: Tensor | None) -> str:

@@ -21,7 +21,7 @@
 #
 # - Two scores with a Spearman of .99 share three quarters of their hardest twentieth; memorization and CG, at .75, share a tenth.
 # - EL2N and loss repeat themselves nearly perfectly. GraNd does too, which shows that repeating oneself is no proof of having something to say.
-# - Among fifteen times as many rows EL2N keeps its order (.93), memorization does not (.61).
+# - Among fifteen times as many rows EL2N keeps its order (.93), memorization does not (.62).
 #
 # *Symbols and scores: the [glossary](../GLOSSARY.md). No claim is judged here.*
 
@@ -159,7 +159,7 @@ else:
 pd.DataFrame({f"Spearman, among {n:,} and among 60,000 rows": in_words(company)})
 
 # %% [markdown]
-# The norm and GraNd at initialization keep their order (1.00): they look at one example at a time. EL2N comes next (.93), then loss, TracIn and influence (.90). CG, C-score and forgetting stay alike to about three quarters (.74 to .76), and memorization changes most (.61): what has to be learned by heart among 4,000 rows may have a near twin among 60,000. (With 60,000 rows the networks also train for more steps.) "The score of an example" means little without saying: among which others.
+# The norm and GraNd at initialization keep their order (1.00): they look at one example at a time. EL2N comes next (.93), then loss, TracIn and influence (.90 to .91). CG, C-score and forgetting stay alike to about three quarters (.74 to .76), and memorization changes most (.62): what has to be learned by heart among 4,000 rows may have a near twin among 60,000. (With 60,000 rows the networks also train for more steps.) "The score of an example" means little without saying: among which others.
 #
 # ## Do they name the same examples?
 #
@@ -189,19 +189,13 @@ print("rows that tie at the border of the easiest:", tied)
 print(f"{round(extreme * n)} rows at each end; two random choices have {low:.3f} to {high:.3f} in common (95%)")
 
 # %% [markdown]
-# Agreement at the ends is another matter. Of the hardest twentieth, EL2N and loss share .78 at a Spearman of .99, EL2N and CG .56 at .82, memorization and CG .10 at .75: memorization's hardest are those that networks *can* learn by heart, and the hardest of all, which they get wrong even when they have seen them, are not among them.
+# Agreement at the ends is another matter. Of the hardest twentieth, EL2N and loss share .78 at a Spearman of .99, EL2N and CG .56 at .83, memorization and CG .11 at .75: memorization's hardest are those that networks *can* learn by heart, and the hardest of all, which they get wrong even when they have seen them, are not among them.
 #
 # Among the easiest, EL2N, loss, influence and TracIn have nearly all in common (.78 to .96), CG and they only a fifth. C-score, memorization and forgetting agree with nobody, not even with each other: 2,500 of the 4,000 rows and more tie for the easiest place, and which of them are named is chance. By these scores one can find the rows that matter, but not rank those that do not.
 #
-# ### Would the same score say it twice?
-#
-# A score that changes from run to run cannot agree with another better than with itself. Each half of the runs gives a score; we compare the halves (for random, two draws). CG and the norm have nothing random in them.
-#
-# **Predict.** Ten networks or two hundred: whose halves agree better?
-#
 # ## Would the same score say it twice?
 #
-# Each half of the runs gives a score; we compare the halves. CG and the norm have nothing random in them.
+# A score that changes from run to run cannot agree with another better than with itself. Each half of the runs gives a score; we compare the halves. CG and the norm have nothing random in them.
 #
 # **Predict.** Ten networks or two hundred: whose halves agree better?
 
@@ -215,13 +209,13 @@ ax.barh(place, table["Spearman"].astype(float), color="0.75", label="Spearman of
 ax.plot(table["in common"].astype(float), place, "o", color="#d55e00", label=f"hardest {extreme:.0%} in common")
 ax.set_yticks(place, table.index)
 ax.set(xlabel="agreement of two halves of the runs", xlim=(min(0, ax.get_xlim()[0]), 1))
-ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
 plots.save(fig, "17_stability", profile)
 behind = pd.Series({name: scored[name].trainings / 2 for name in table.index}).round(1)
 table.assign(**{"95%": table["95%"].map(lambda i: f"[{i[0]:.2f}, {i[1]:.2f}]"), "trainings in each half": behind}).style.format({"Spearman": "{:.2f}", "in common": "{:.2f}", "trainings in each half": "{:g}"})
 
 # %% [markdown]
-# The halves of loss, influence, TracIn and EL2N agree nearly perfectly, those of EL2N after less than two trainings' worth of steps each. Two hundred networks are not better: .94 and .93 for C-score and memorization, whose single outcomes are yes or no. F-SI (.90) depends on the initial weights alone, and would agree better with more of them. Forgetting has the lowest rank correlation (.85), since most rows are hardly ever forgotten and tie; its hardest twentieth repeats as well as anybody's. And GraNd shows that repeating oneself (.97) is no proof of having something to say.
+# The halves of loss, influence, TracIn and EL2N agree nearly perfectly, those of EL2N after less than two trainings' worth of steps each. Two hundred networks are not better: .93 and .92 for C-score and memorization, whose single outcomes are yes or no. F-SI (.90) depends on the initial weights alone, and would agree better with more of them. Forgetting has the lowest rank correlation (.85), since most rows are hardly ever forgotten and tie; its hardest twentieth repeats as well as anybody's. And GraNd shows that repeating oneself (.97) is no proof of having something to say.
 #
 # ## Which classes are the easiest rows from?
 #
