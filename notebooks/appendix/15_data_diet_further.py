@@ -597,7 +597,7 @@ rows = {
 pd.DataFrame(rows).T.style.format("{:+.2f}").set_caption("gain over random, percentage points, by share kept")
 
 # %% [markdown]
-# Three hidden layers give the same picture as one: gains down to half of the rows, a fall below 40%, GraNd at initialization behind chance everywhere. The LeNet agrees when a fifth is dropped (+1.1 points), and at half it loses five points to random choice. It has fewer rows, but that is not the reason: at 4,000 rows the fully connected network gains (notebook 05). In four epochs a LeNet with this recipe has learned less. In dry runs on other rows, scores from its eighth epoch chose better, and still not as well as chance. Where the break comes depends on the network; before it, all agree.
+# Three hidden layers give the same picture as one: gains down to half of the rows, a fall below 40%, GraNd at initialization behind chance everywhere. The LeNet agrees when a fifth is dropped (+.8 points), and at half it loses seven points to random choice. It has fewer rows, but that is not the reason: at 4,000 rows the fully connected network gains (notebook 05). In four epochs a LeNet with this recipe has learned less. Where the break comes depends on the network; before it, all agree.
 #
 # ## Where we deviate, and why
 #
