@@ -230,9 +230,9 @@ def test_too_little_memory_is_told_before_the_work(tmp_path):
     vast(tmp_path / "vast.npz")
     workloads.finish(workloads.short_of_memory, tmp_path)
     told = json.loads((tmp_path / "told").read_text())
-    kind, words, seconds = told["cg_scores"]
-    assert kind == "MemoryError" and "GB are free" in words and seconds < 20
-    kind, words, _ = told["load"]
+    kind, words = told["cg_scores"]
+    assert kind == "MemoryError" and "GB are free" in words
+    kind, words = told["load"]
     assert kind == "ValueError" and "vast.npz: x_train: expected an .npz file of plain arrays" in words
 
 
