@@ -396,7 +396,7 @@ for ax, level in zip(axes, levels, strict=True):
         plots.band(ax, rows, "place", "velocity", f"epoch {epoch}", color=colour, marker=marker)
     ax.set(xlabel="EL2N, lowest to highest", title=named[level])
 axes[0].set(ylabel="kernel velocity (1 epoch)")
-axes[1].legend(title="after")
+axes[0].legend(title="after")
 plots.save(fig, "15_velocity", profile);
 
 # %% [markdown]
