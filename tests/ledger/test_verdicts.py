@@ -237,6 +237,7 @@ def reproduced(claim, truth, half, *, null=None, every=None):
 
 #: Claims with a printed size that our intervals are too wide to show, were it true: 200 studies of each say so.
 TOO_WIDE = {
+    "ui.toy",
     "ui.table1.influence",
     "if.multi_test.deep",
     "if.optimizer",
