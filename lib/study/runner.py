@@ -9,6 +9,7 @@ import ast
 import json
 import logging
 import operator
+import os
 import shutil
 import signal
 import subprocess
@@ -278,7 +279,8 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     if asked.test:
-        return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
+        workers = "-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"
+        return subprocess.run([sys.executable, "-m", "pytest", *workers, *asked.pytest], cwd=REPO).returncode
     if asked.plan:
         print(plan(todo, folder))
         return 0
