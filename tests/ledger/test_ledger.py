@@ -211,6 +211,8 @@ def test_settings_extra_missing_and_open(ledger):
     assert found["findings"] == {"10%": "as published", "20%": "open", "30%": "open"} and found["verdict"] == "partly"
     assert found["reasons"] == ["not measured: 30%", "not judged: 50%",
                                 "open at 20%: n of about 16, here 4, would decide"]  # fmt: skip
+    ledger.record("xx.plain", 0.2, interval=(-0.05, 0.45), n=4)  # 4 · (.5 / .375)², three quarters of .5 being enough
+    assert ledger.found["xx.plain"]["reasons"] == ["open: n of about 8, here 4, would decide"]
 
 
 def test_no_value_needs_a_reason(ledger):

@@ -114,6 +114,7 @@ def test_one_spectrum_serves_all_times():
     kernel, r = random(12, 30), random(12, seed=1)
     kernel = kernel @ kernel.T
     shared = spectrum(kernel)
+    assert spectrum(0 * kernel).values.count_nonzero() == 0
     for steps in (3, math.inf):
         torch.testing.assert_close(
             coefficients(shared, r, lr=0.01, steps=steps), coefficients(kernel, r, lr=0.01, steps=steps)
