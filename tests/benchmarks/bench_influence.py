@@ -256,8 +256,8 @@ def compare(n=500, m=20):
     o = objective(model, *arguments[:2])
     norm = float(torch.cat(list(gradient_rows(o, *o.place(*arguments[2:])))).norm(dim=1).median())
 
-    def again(whose=model):  # libraries may change the model they are given
-        return copy.deepcopy(whose)
+    def again():  # libraries may change the model they are given
+        return copy.deepcopy(model)
 
     def beside(question, name, answer, base, *, note="", scale=1.0):
         try:

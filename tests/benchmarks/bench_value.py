@@ -34,7 +34,7 @@ def opendataval(x, y, x_val, y_val, k):
     from opendataval.dataval import KNNShapley
 
     one_hot = lambda labels: torch.nn.functional.one_hot(labels, int(y.max()) + 1).float()
-    way = KNNShapley(k_neighbors=k).input_data(x.float(), one_hot(y), x_val.float(), one_hot(y_val))
+    way = KNNShapley(k_neighbors=k).input_data(x, one_hot(y), x_val, one_hot(y_val))
     with contextlib.redirect_stderr(io.StringIO()):
         return torch.from_numpy(way.train_data_values().evaluate_data_values()).double()
 

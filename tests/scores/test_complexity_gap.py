@@ -153,6 +153,7 @@ class TestSubsampled:
         monkeypatch.setattr(complexity_gap, "_plan", lambda *problem, **options: (0, keep))
         x, y = problem(n=90, d=20)
         result = cg_scores(x, y, negatives=1.5, runs=3, seed=4, block=16 if dense == 0 else None)
+        assert result.operations == {"solve": 3 * 3 * (75**3 + 30**3) / 3}  # to factor, and to invert the class alone
         for run in range(3):
             for label in range(3):
                 rows, expected = self.one_draw(x, y, label, negatives=1.5, seed=4, run=run)
