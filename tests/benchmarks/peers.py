@@ -1,12 +1,12 @@
 """Beside the ways that others use: one table, what is agreed first, then how long each takes.
 
     python tests/benchmarks/peers.py [--only cg] [--rows 60000] [--write]
-    # pip install cleanlab pyDVL opendataval, for all of it; about twelve minutes alone on two cores
+    # pip install cleanlab pyDVL opendataval, for all of it; meant to end within fifteen minutes alone on two cores
 
 Each part takes a ``bench_….py`` of this folder. A row has the difference between the two answers (over the largest
 entry, where nothing else is said), and a ratio only where they agree as far as they should; a library that is not
 installed has its name and no number. ``--rows`` adds exact CG-scores of so many (60,000: ten minutes more and 15 GB).
-``--write`` makes ``tests/benchmarks/peers.md`` of it; else the table is printed. Exit status: rows that disagree.
+``--write`` puts the table into this folder's README.md; else it is printed. Exit status: rows that disagree.
 """
 
 import argparse
@@ -32,6 +32,7 @@ from lib.data import load
 from lib.scores.complexity_gap import cg_scores
 
 HERE = Path(__file__).resolve().parent
+README, BEGIN, END = HERE / "README.md", "<!-- peers -->", "<!-- to here -->"
 LIBRARIES = "cleanlab pyDVL opendataval dattri kronfluence curvlinops-for-pytorch joblib numpy scikit-learn".split()
 
 
@@ -181,7 +182,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append", help="a part alone; may be repeated")
     parser.add_argument("--rows", type=int, help="exact CG-scores of so many rows too")
-    parser.add_argument("--write", action="store_true", help="write peers.md beside this file")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
     before, begun, rows = os.getloadavg()[0], time.perf_counter(), []
     for name in options.only or PARTS:
@@ -191,12 +192,11 @@ def main() -> int:
             print(" | ".join(row.cells()), file=sys.stderr, flush=True)
         print(f"  {name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     minutes = (time.perf_counter() - begun) / 60
-    head = f"# Beside other ways\n\n`python tests/benchmarks/peers.py`, {minutes:.0f} minutes: {machine(before)}"
-    text = table(rows, head)
+    text = table(rows, f"`python tests/benchmarks/peers.py`, {minutes:.0f} minutes: {machine(before)}")
+    print(text)
     if options.write:
-        (HERE / "peers.md").write_text(text, "utf8")
-    else:
-        print(text)
+        start, _, rest = README.read_text("utf8").partition(BEGIN)
+        README.write_text(f"{start}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", "utf8")
     return min(99, sum(not row.agrees for row in rows))
 
 
