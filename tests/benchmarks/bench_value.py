@@ -2,7 +2,8 @@
 
     python tests/benchmarks/bench_value.py [rows] [validation rows]        # pip install pyDVL opendataval first
 
-All three take the closed form of Jia et al. (2019) on the same rows of digits, and must agree.
+All three take the closed form of Jia et al. (2019) on the same rows of digits, and must agree: opendataval, which takes
+float32 alone, as far as distances in float32 have the order of those in float64.
 """
 
 import contextlib
@@ -34,12 +35,13 @@ def opendataval(x, y, x_val, y_val, k):
     from opendataval.dataval import KNNShapley
 
     one_hot = lambda labels: torch.nn.functional.one_hot(labels, int(y.max()) + 1).float()
-    way = KNNShapley(k_neighbors=k).input_data(x, one_hot(y), x_val, one_hot(y_val))
+    way = KNNShapley(k_neighbors=k).input_data(x.float(), one_hot(y), x_val.float(), one_hot(y_val))
     with contextlib.redirect_stderr(io.StringIO()):
         return torch.from_numpy(way.train_data_values().evaluate_data_values()).double()
 
 
 OTHERS = {"pyDVL": pydvl, "opendataval": opendataval}
+WITHIN = {"pyDVL": 1e-12, "opendataval": 1e-3}
 
 
 def clock(way, *arguments):
@@ -71,7 +73,7 @@ def knn_shapley_of(x, y, x_val, y_val):
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_same_values(name):
     pytest.importorskip(name.lower(), reason=f"{name} is not installed: pip install {name}")
-    assert compare(name, 100, 30)[0] < 1e-5
+    assert compare(name, 100, 30)[0] < WITHIN[name]
 
 
 def main(rows=1000, validation=300):

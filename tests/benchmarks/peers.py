@@ -144,7 +144,7 @@ def value():
         except (ImportError, AttributeError):  # of a library that opendataval needs in another version
             yield missing("KNN-Shapley, 1,000 × 300", name)
         else:
-            yield Row("KNN-Shapley, 1,000 × 300", name, apart, 1e-4, ours, theirs)
+            yield Row("KNN-Shapley, 1,000 × 300", name, apart, bench_value.WITHIN[name], ours, theirs)
 
 
 PARTS = {
