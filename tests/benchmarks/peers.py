@@ -184,6 +184,8 @@ def main() -> int:
     parser.add_argument("--rows", type=int, help="exact CG-scores of so many rows too")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
+    if options.only and options.write:
+        parser.error("--write is of the whole table")
     before, begun, rows = os.getloadavg()[0], time.perf_counter(), []
     for name in options.only or PARTS:
         start = time.perf_counter()
