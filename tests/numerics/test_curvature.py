@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lib.networks import models
-from lib.numerics import gradients
+from lib.numerics import curvature, gradients
 from lib.numerics.curvature import (
     ekfac_inverse,
     example_hessians,
@@ -137,6 +137,17 @@ def test_pieces_make_no_difference(case, monkeypatch):
     for one, other in zip(before, ask(), strict=True):
         torch.testing.assert_close(one, other)
     assert [len(x) for (x,) in o.batches(o.x, times=2, room=6 * o.activation_bytes)] == [3, 3, 1]
+
+
+def test_as_many_vectors_go_together_as_there_is_room_for(monkeypatch):
+    o = objective(models.mlp(6, (5,), 3, "tanh").double(), torch.randn(7, 6, dtype=F64), torch.arange(7) % 3)
+    calls, product = [], curvature._newton_product
+    monkeypatch.setattr(curvature, "_newton_product", lambda *a: calls.append(1) or product(*a))
+    for room, blocks in ((3, 2), (5, 1), (1, 5)):  # of five; eight examples' activations are held for each
+        monkeypatch.setattr(curvature, "WORKING", room * 8 * curvature.PASSES * o.activation_bytes)
+        hessian_product(o, torch.randn(5, o.p, dtype=F64))
+        assert len(calls) == blocks, room
+        calls.clear()
 
 
 def test_gradients_are_written_where_that_is_less_and_no_more_at_once_than_there_is_room_for(monkeypatch):
