@@ -217,7 +217,11 @@ def shown(name, found):
     number = lambda value: "–" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
     apart = f"{found['apart']:.0e}" if "apart" in found else "–"
     words = {None: "", True: "reached ", False: "not reached "}[found["reached"]] + found.get("note", "")
-    cells = [f"{number(found['value']):>10}", f"{number(target):>9}", f"{number(found['floor']):>13}"]
+    cells = [
+        f"{number(found['value']):>10}",
+        f"{number(None if found['reached'] is None else target):>9}",
+        f"{number(found['floor']):>13}",
+    ]
     return f"{title:42}{' '.join(cells)} {found['ratio']:7.1%} {apart:>6}  {unit}  {words}".rstrip()
 
 
