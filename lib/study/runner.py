@@ -71,12 +71,7 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--plan", action="store_true", help="say what the profile paper would cost on a GPU, and run nothing")
     add("--html", action="store_true", help="also make web pages of what is executed, in results/<profile>/html/")
     add("--pages", action="store_true", help="make web pages of the committed notebooks instead, in results/pages/")
-    add(
-        "--import",
-        dest="brought",
-        metavar="FOLDER",
-        help="merge what tests/benchmarks/gpu_run.sh has left there into notebooks/verdicts/paper/ and data/scores/",
-    )
+    add("--import", dest="brought", metavar="FOLDER", help="merge what tests/benchmarks/gpu_run.sh left in a folder")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)

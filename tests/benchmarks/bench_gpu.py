@@ -17,13 +17,10 @@ and says in how many seconds, capture included, and to which test accuracy. Writ
 """
 
 import argparse
-import datetime
 import json
 import math
 import multiprocessing
 import os
-import platform
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -42,7 +39,9 @@ from lib.training.loop import fresh
 from lib.training.parallel import step_operations
 from lib.training.recipe import Data, Work
 
-REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+from gpu_run import machine
+
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 HALF = {"precision": "bfloat16"}
 RESNET9 = Recipe(
@@ -189,15 +188,6 @@ def measure(name, device, small, cifar10, answers):
     answers.send(found)
 
 
-def machine(device):
-    """Where, with what and when: what must be known of a figure."""
-    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else platform.processor() or "CPU"
-    git = ["git", "-C", str(REPO), "rev-parse", "HEAD"]
-    commit = os.environ.get("COMMIT") or subprocess.run(git, capture_output=True, text=True).stdout.strip()
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda or "none"}
-    return {"device": name, "versions": versions, "commit": commit, "date": f"{datetime.date.today()}"}
-
-
 def _tell(device, answers):
     answers.send(machine(device))
 
@@ -227,7 +217,11 @@ def shown(name, found):
     number = lambda value: "–" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
     apart = f"{found['apart']:.0e}" if "apart" in found else "–"
     words = {None: "", True: "reached ", False: "not reached "}[found["reached"]] + found.get("note", "")
-    cells = [f"{number(found['value']):>10}", f"{number(target):>9}", f"{number(found['floor']):>13}"]
+    cells = [
+        f"{number(found['value']):>10}",
+        f"{number(None if found['reached'] is None else target):>9}",
+        f"{number(found['floor']):>13}",
+    ]
     return f"{title:42}{' '.join(cells)} {found['ratio']:7.1%} {apart:>6}  {unit}  {words}".rstrip()
 
 

@@ -6,10 +6,13 @@ most work for their bytes. ``provenance.json`` says by notebook where, when and 
 """
 
 import ast
+import datetime
+import importlib.metadata
 import importlib.util
 import json
 import linecache
 import os
+import platform
 import re
 import shutil
 import signal
@@ -28,6 +31,15 @@ ORDER = ("bench", "05", "04", "03", "01", "06")
 LEAST = 30  # seconds that must be left for a notebook to be begun
 GRACE = 20  # seconds for a stopped one to end
 SCORES = {"03": ("clothes", "mem", "trials")}  # a data set, an estimate of its rows, and how many networks gave it
+STAND_INS = {
+    "jsonschema": """class Draft202012Validator:
+    def __init__(self, schema): pass
+    def iter_errors(self, entry): return []
+""",
+    "pooch": """import hashlib, pathlib
+def file_hash(path): return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+""",
+}
 ENVIRONMENT = {"MPLBACKEND": "Agg", "TQDM_DISABLE": "1", "STUDY_PARTIAL": ".partial"}
 
 
@@ -49,17 +61,15 @@ def injected(notebook: Path, home: Path, profile: str, given: dict[str, str]) ->
     return {name: float(v) if kinds[name] == "float" and type(v) is int else v for name, v in values.items()}
 
 
-def do_without() -> None:
-    """Put something in the place of packages that only check or download, where they are not installed."""
-    nothing = types.SimpleNamespace(iter_errors=lambda entry: [])
-    if importlib.util.find_spec("jsonschema") is None:
-        sys.modules["jsonschema"] = types.SimpleNamespace(Draft202012Validator=lambda schema: nothing)
-    if importlib.util.find_spec("pooch") is None:
-        import hashlib
-
-        sys.modules["pooch"] = types.SimpleNamespace(
-            file_hash=lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        )
+def stand_ins(folder: Path) -> list[str]:
+    """Modules in the place of packages that only check or download, where they are not installed: their names."""
+    missing = [name for name in STAND_INS if importlib.util.find_spec(name) is None]
+    for name in missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.py").write_text(STAND_INS[name])
+    if missing:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(folder)]))
+    return missing
 
 
 def run_cells(notebook: Path, values: dict, until: float) -> dict:
@@ -83,17 +93,26 @@ def run_cells(notebook: Path, values: dict, until: float) -> dict:
     return vars(main)
 
 
+def machine(device: str) -> dict:
+    """Where, with what and when: what must be known of a figure."""
+    name, versions = platform.processor() or "CPU", {"python": platform.python_version()}
+    if device.startswith("cuda"):
+        import torch
+
+        name, versions["cuda"] = torch.cuda.get_device_name(device), torch.version.cuda
+    versions |= {package: importlib.metadata.version(package) for package in ("torch", "numpy", "scipy")}
+    git = ["git", "-C", str(REPO), "rev-parse", "HEAD"]
+    commit = os.environ.get("COMMIT") or subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    return {"device": name, "versions": versions, "commit": commit, "date": f"{datetime.date.today()}"}
+
+
 def cells(task: Path) -> int:
     """A process of its own: run the notebook of ``task.json``; ``told.json`` beside it says where and how it went."""
     asked, told = json.loads(task.read_text("utf8")), {}
     notebook, values, status = Path(asked["notebook"]), asked["values"], 0
-    do_without()
-    from bench_gpu import machine
-
     from lib.ledger.claims import load_claims
 
     try:
-        told |= machine(values.get("device", "cpu"))
         names = run_cells(notebook, values, asked["until"])
         found = task.parent / values["profile"] / "claims" / f"{notebook.name[:2]}.partial.json"
         owned = [claim.id for claim in load_claims(asked["claims"]).values() if claim.notebook == notebook.name[:2]]
@@ -102,6 +121,7 @@ def cells(task: Path) -> int:
             raise ValueError(f"claims not recorded: {', '.join(missing)}")
         if owned:
             found.replace(task.with_name("found.json"))
+        told |= machine(values.get("device", "cpu"))
         if notebook.name[:2] in SCORES and values["profile"] == "paper":
             told["scores"] = keep_scores(names, *SCORES[notebook.name[:2]], task.parent)
     except KeyboardInterrupt:
@@ -117,7 +137,7 @@ def keep_scores(names: dict, data: str, estimate: str, networks: str, folder: Pa
     """The estimate and its standard error as columns of the data set's rows, and how they were made."""
     import numpy as np
 
-    data, estimate, column = names[data], names[estimate], f"{'memorization'}_{names[networks]}"
+    data, estimate, column = names[data], names[estimate], f"memorization_{names[networks]}"
     columns = {column: estimate.value, f"{column}_stderr": estimate.error}
     columns = {name: np.asarray(values, "float32") for name, values in columns.items()}
     np.savez_compressed(folder / f"scores-{data.name}.npz", row=data.rows_train.numpy(), **columns)
@@ -250,8 +270,10 @@ def main(argv: list[str], home: Path = REPO / "notebooks") -> int:
         print(f"gpu_run.sh: {error}", file=sys.stderr)
         return 2
     folder.write()
-    failed_before = set(folder.told["failed"])
-    for number in sorted(folder.told["left"], key=lambda number: number in failed_before):
+    if missing := stand_ins(work / "stand_ins"):
+        print(f"not installed, and done without: {', '.join(missing)}", flush=True)
+    late = lambda number: (number in folder.told["failed"], folder.told["spent"].get(number, 0) > 120 * minutes)
+    for number in sorted(folder.told["left"], key=late):  # what failed, or would not end, does not hold up the others
         if (left := until - time.time()) < LEAST:
             break
         print(f"{number}, profile {profile}: {left / 60:.1f} minutes are left …", flush=True)
