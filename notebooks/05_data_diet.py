@@ -195,7 +195,7 @@ for ax, share in zip(axes, shares, strict=True):
     for rate, look in zip(rates, ({"linestyle": "-"}, {"linestyle": ":", "mfc": "white"}), strict=False):
         table = pd.DataFrame([(rows, own.mean()) for rows in sizes for own in gained[rows, rate][share]], columns=["rows", "points"])
         plots.band(ax, table, "rows", "points", "EL2N", label=f"learning rate {rate:g}", **look)
-    plots.reference(ax, 0, "random")
+    plots.reference(ax, 0, "random" if ax is axes[-1] else "")
     ax.set(xlabel="training rows", xscale="log", title=f"{share:.0%} kept")
     ax.set_xticks(sizes, [f"{rows:,}" for rows in sizes])
     ax.minorticks_off()
@@ -274,20 +274,20 @@ halved = on_draws(half_plans, ("score", "epoch"))
 # The three scores at six moments, and on the right without the initialization, where differences can be seen:
 
 # %%
-def half_figure(ax, table, names, epochs_shown):
+def half_figure(ax, table, names, epochs_shown, first):
     place = {epoch: i for i, epoch in enumerate(epochs_shown)}
     for name in names:
         part = table[table.score == name]
         plots.band(ax, part.assign(place=part.epoch.map(place)), "place", "accuracy", name)
     for name, text in (("full data", "all rows"), ("random", "random half")):
         level = table[table.score == name].accuracy
-        plots.reference(ax, level.mean(), text, interval=statistics.t_interval(level.to_numpy()))
+        plots.reference(ax, level.mean(), text if first else "", interval=statistics.t_interval(level.to_numpy()))
     ax.set_xticks(range(len(epochs_shown)), epochs_shown)
     ax.set(xlabel="epoch of the score")
 
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4))
 for ax, first in zip(axes, (0, 1), strict=True):
-    half_figure(ax, halved[(halved.epoch < 0) | (halved.epoch >= first)], per_run, [epoch for epoch in moments if epoch >= first])
+    half_figure(ax, halved[(halved.epoch < 0) | (halved.epoch >= first)], per_run, [epoch for epoch in moments if epoch >= first], first)
 axes[0].set(ylabel="test accuracy")
 axes[0].legend(loc="lower right")
 plots.save(fig, "05_epochs", profile);
@@ -464,7 +464,7 @@ def window_panel(ax, level):
         part = slid[(slid.level == level) & (slid.width == width) & (slid.score == "EL2N")]
         plots.band(ax, part, "out", "accuracy", "EL2N", label=f"EL2N, {width:.0%} kept", linestyle="-", mfc="white", alpha=0.6)
     chance = here[here.score == "random"].accuracy.to_numpy()
-    plots.reference(ax, chance.mean(), f"random {widths[0]:.0%}", interval=statistics.t_interval(chance))
+    plots.reference(ax, chance.mean(), f"random {widths[0]:.0%}" if ax is axes[-1] else "", interval=statistics.t_interval(chance))
     ax.axvline((labels[level] != y).float().mean(), lw=0.8, ls=":", color="0.3")
     ax.set(ylim=(chance.min() - 0.02, slid.accuracy.max() + 0.005), xlabel="share left out at the top", title=named[level])
 

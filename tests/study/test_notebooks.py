@@ -26,7 +26,7 @@ from lib.study.notebooks import REPO, Notebook, find
 #: The notebooks that there are; one that is added is added here, one that goes missing fails the suite. With each of
 #: the main line, the most cells and words of text that it may have: what a reader takes in at a sitting.
 SIZES = {
-    "00_start_here": (18, 1_060),
+    "00_start_here": (18, 900),
     "01_linearization_accuracy": (37, 1_500),
     "02_unique_information": (55, 1_700),
     "03_long_tail_memorization": (50, 1_780),
@@ -34,7 +34,7 @@ SIZES = {
     "05_data_diet": (60, 1_910),
     "06_influence_fragility": (50, 1_600),
     "07_scores_side_by_side": (45, 1_780),
-    "08_score_your_own_data": (43, 1_471),
+    "08_score_your_own_data": (30, 900),
     "09_scores_in_twenty_lines": (39, 1_079),
 }
 APPENDICES = (
@@ -45,6 +45,7 @@ APPENDICES = (
     "15_data_diet_further",
     "16_influence_further",
     "17_scores_side_by_side_further",
+    "18_own_data_examples",
 )
 NAMES = (*SIZES, *APPENDICES)
 FOLDER = REPO / "notebooks"
