@@ -81,8 +81,7 @@ def reference(ax: Axes, level: float, text: str, *, interval: tuple[float, float
     ax.axhline(level, lw=0.9, color="0.35", zorder=0)
     if interval is not None:
         ax.axhspan(*interval, color="0.5", alpha=0.15, lw=0, zorder=0)
-    words = {"va": "center", "fontsize": 10, "color": "0.3", "transform": ax.get_yaxis_transform()}
-    ax.text(1.01, level, text.replace(" ", "\n"), **words)
+    ax.text(1.01, level, text.replace(" ", "\n"), transform=ax.get_yaxis_transform(), va="center", size=10, color="0.3")
 
 
 def pictures(images, captions=None, *, columns: int = 10, titles=None, size: float = 0.8) -> Figure:

@@ -1,13 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -126,6 +120,7 @@ scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]].set_axis(
 # %%
 ranks = everyone[known].rank().corr()
 ranks[["CG", "EL2N", "memorization"]].round(2)
+
 
 # %% [markdown]
 # The scores read off a training rank the rows much alike, and so does the CG-score. Memorization is related to all of them and follows none ([07](07_scores_side_by_side.ipynb)).

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -158,6 +154,7 @@ settings = {"recipe": dataclasses.replace(recipe, epochs=None, iterations=steps)
 many = settings | {"seeds": range(200, 200 + networks)}
 over_both = lambda points: (points.mean(), statistics.crossed_interval(points))  # (repetitions, test rows)
 
+
 # %% [markdown]
 # ## What the diet depends on
 #
@@ -217,6 +214,7 @@ nearer = "half of the rows kept, " + ", ".join(f"learning rate {rate:g} {gained[
 means = {(f"learning rate {rate:g}", f"{share:.0%} kept"): {f"{rows:,} rows": gained[rows, rate][share].mean() for rows in sizes} for share in shares for rate in rates}
 pd.DataFrame(means).T.style.format("{:+.1f}").set_caption("points gained over random choice")
 
+
 # %% [markdown]
 # At .03 EL2N's halves of 4,000 and 8,000 rows are better than random ones, those of 2,000 level. At the paper's rate those of 8,000 are level, and smaller ones worse. With 80% kept, EL2N is ahead everywhere.
 #
@@ -248,6 +246,7 @@ def score_on(i, name, epoch):
     }  # fmt: skip
     return of_draw[name]().mean(0)
 
+
 # %% [markdown]
 # **Predict.** Before the first step a network knows nothing about clothes. Will the half with the largest gradients at that moment train a better network than a random half, or a worse one?
 #
@@ -269,6 +268,7 @@ def on_draws(plans, columns):
     return pd.concat(each, ignore_index=True)
 
 halved = on_draws(half_plans, ("score", "epoch"))
+
 
 # %% [markdown]
 # The three scores at six moments, and on the right without the initialization, where differences can be seen:
@@ -428,6 +428,7 @@ behind = pruning.points(convolved, {"score": "GraNd"}, {"score": "random"}, by="
 ledger.record("dd.grand_init", **recorded["dd.grand_init"], moved=f"half of the rows kept, convolutional network {behind:+.1f}")
 print(f"GraNd at initialization − random, half of the rows, {convolutional}: {behind:+.1f} points")
 
+
 # %% [markdown]
 # It loses there as well. This is what Kirsch found in *Does "Deep Learning on a Data Diet" reproduce?* ([arXiv 2303.14753](https://arxiv.org/abs/2303.14753)): on CIFAR-10 GraNd at initialization is below random choice (90.0 against 91.4 at half) and close to the norm of the input. He traces the published advantage to a bug in restoring checkpoints. We lose by more: the norm of a picture of clothing is how dark it is.
 #
@@ -452,6 +453,7 @@ def slide(level):
 
 slid = pd.concat([slide(level).assign(level=level) for level in labels], ignore_index=True)
 
+
 # %% [markdown]
 # From left (the hardest examples kept) to right (the easiest kept), as far as it is near random choice. Dotted: the share of wrong labels.
 
@@ -474,6 +476,7 @@ for ax, level in zip(axes, labels, strict=False):
 axes[0].set(ylabel="test accuracy")
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plots.save(fig, "05_window", profile);
+
 
 # %% [markdown]
 # The best window was found by looking, so its lead over the window at the top is too large by luck. Both train again, with new seeds:

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -211,6 +207,7 @@ if len(lost):
     ax.legend(loc="lower right")
 ax.set(xlabel="share of the examples kept", ylabel="test accuracy (%)")
 plots.save(fig, "08_pruning", profile)
+
 
 # %% [markdown]
 # The largest share that can be dropped within the tolerance: surely, as measured, at most. The best of several choices looks better than it is. So it is trained again with new seeds, and suggested only if the new interval lies within the tolerance.

@@ -4,6 +4,7 @@ import ast
 import itertools
 import json
 import re
+import shutil
 import socket
 import statistics
 from functools import cache, reduce
@@ -20,7 +21,7 @@ from expectations import FILE
 
 from lib.ledger.claims import Claim
 from lib.ledger.verdicts import judge
-from lib.study import notebooks
+from lib.study import notebooks, publish
 from lib.study.notebooks import REPO, Notebook, find
 
 #: The notebooks that there are; one that is added is added here, one that goes missing fails the suite. With each of
@@ -218,6 +219,19 @@ def test_committed_outputs(name):
     assert counts == list(range(1, len(counts) + 1))
     assert not [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert "profile laptop" in output_text(notebook).lower()
+
+
+@each
+def test_opening_it_changes_nothing(name, tmp_path):
+    """A pair as JupyterLab writes it, folds included, but for the version of Python."""
+    copy = Notebook(tmp_path, name)
+    shutil.copy(FOLDER / "jupytext.toml", tmp_path)
+    for half, there in ((pair(name).py, copy.py), (pair(name).ipynb, copy.ipynb)):
+        shutil.copy(half, there)
+    publish.settle(copy)
+    plain = lambda path: re.sub(r'"version": "3[.\d]+"', "", path.read_text("utf8"))
+    for half, there in ((pair(name).py, copy.py), (pair(name).ipynb, copy.ipynb)):
+        assert plain(half) == plain(there), "python -m lib.study.publish brings it up to date"
 
 
 @each
