@@ -30,11 +30,11 @@ SIZES = {
     "00_start_here": (18, 900),
     "01_linearization_accuracy": (37, 1_500),
     "02_unique_information": (55, 1_700),
-    "03_long_tail_memorization": (50, 1_780),
+    "03_long_tail_memorization": (50, 1_700),
     "04_cg_score_pruning": (55, 1_800),
     "05_data_diet": (60, 1_910),
     "06_influence_fragility": (50, 1_600),
-    "07_scores_side_by_side": (45, 1_780),
+    "07_scores_side_by_side": (45, 1_700),
     "08_score_your_own_data": (30, 900),
     "09_scores_in_twenty_lines": (39, 1_079),
 }
