@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -188,6 +184,7 @@ cg = complexity_gap.cg_scores(x, labels, device=device)
 cg_clean = cg.score[0]
 print(f"{len(y):,} rows, {len(labels)} labellings, one factorization")
 
+
 # %% [markdown]
 # **Predict.** Which class will have the lowest scores, and which the highest?
 #
@@ -218,6 +215,7 @@ ends = [regular[torch.cat(part)].numpy() for part in (lowest, highest)]
 apart = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 ledger.record("cg.pictures", apart(*ends), interval=statistics.bootstrap_interval(apart, *ends, seed=seed), n=len(ends[0]), covers=["rows"])
 print(f"neighbours with the same label: {ends[0].mean():.3f} of the lowest-scored, {ends[1].mean():.3f} of the highest")
+
 
 # %% [markdown]
 # Left: the cosines. Right: the scores of each class (boxes: quartiles; whiskers: 5% and 95%).
@@ -283,6 +281,7 @@ def scored_anew(part):
     }  # fmt: skip
 
 scores_of = [{name: score[0] for name, score in every_score.items()}, *map(scored_anew, redrawn[1:])]
+
 
 # %% [markdown]
 # **Predict.** With a tenth of the data left, which network is right more often, the one that keeps the highest scores or the one that keeps the lowest?

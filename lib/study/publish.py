@@ -17,12 +17,14 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from platform import python_version
 from typing import NamedTuple
 
 import jupytext
 import nbformat
 import numpy as np
 import pandas as pd
+from jupytext.config import load_jupytext_config
 from nbformat import NotebookNode
 
 from lib.ledger.claims import digest, load_claims
@@ -34,6 +36,13 @@ from lib.study.notebooks import REPO, Notebook, Run
 BEGIN, END = "<!-- verdicts of all papers -->", "<!-- end of verdicts of all papers -->"
 LIVE = "application/vnd.jupyter.widget-view+json"  # a slider, which is dead without its kernel
 OF_THE_RUN = ("profile", "versions")  # what a record says of its run and not of its result
+METADATA = {  # word for word what JupyterLab writes when a notebook is opened, which then changes nothing
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {
+        "codemirror_mode": {"name": "ipython", "version": 3}, "file_extension": ".py", "mimetype": "text/x-python",
+        "name": "python", "nbconvert_exporter": "python", "pygments_lexer": "ipython3", "version": python_version(),
+    },
+}  # fmt: skip
 _RUN = ("device", "versions", "commit", "date")
 ORIGIN = {"notebooks": _RUN, "scores": (*_RUN, "group", "dataset_sha256")}  # what must be known of what is brought in
 RESULTS = """# Results
@@ -81,6 +90,7 @@ def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
         texts[kept] = as_kept(new)
         texts |= pages_of_verdicts(repo, before | new)
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
+    settle(notebook)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf8")
@@ -89,6 +99,23 @@ def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
         old.unlink()
     drawn = sorted((results / run.profile / "figures").glob(f"{notebook.number}_*.png"))
     return [notebook.ipynb, *texts, *(Path(shutil.copy(new, figures)) for new in drawn)]
+
+
+def settle(notebook: Notebook) -> None:
+    """Write both halves of a pair as JupyterLab would, so that to open it changes nothing; not where they differ.
+
+    The code of parameters and figures is folded there.
+    """
+    if notebooks.pair_difference(notebook):
+        return
+    book = nbformat.read(notebook.ipynb, as_version=4)
+    book.metadata = nbformat.from_dict(METADATA)
+    for cell in (cell for cell in book.cells if cell.cell_type == "code"):
+        figure = any("image/png" in output.get("data", {}) for output in cell.outputs)
+        if figure or "parameters" in cell.metadata.get("tags", []):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+    nbformat.write(book, notebook.ipynb)
+    jupytext.write(book, notebook.py, fmt="py:percent", config=load_jupytext_config(str(notebook.py)))
 
 
 def as_kept(records: Mapping) -> str:
@@ -270,8 +297,7 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
     """The executed notebook as it is committed; the argument is left as it was.
 
     Without the cells that papermill injects, its metadata and live widgets; cells counted from 1 and named by their
-    text; the code of figures folded; in text outputs, paths of this machine by what they are (``<python>``, ``~``) and
-    memory addresses gone.
+    text; in text outputs, paths of this machine by what they are (``<python>``, ``~``) and memory addresses gone.
 
     Args:
         places: what a path becomes, longest first; default the repository, the environment, home and temporary folders.
@@ -291,11 +317,8 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
             count += 1
             kept = [output for output in old.outputs if LIVE not in output.get("data", {})]
             cell.execution_count, cell.outputs = count, [_tidy_output(output, count, places) for output in kept]
-            if any("image/png" in output.get("data", {}) for output in kept):
-                cell.metadata["jupyter"] = {"source_hidden": True}  # JupyterLab folds the code of a figure
         cells.append(cell)
-    metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
-    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    return nbformat.from_dict({"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5})
 
 
 def _tidy_output(output: NotebookNode, count: int, places: Mapping[str, str]) -> dict:
@@ -337,5 +360,7 @@ def _plain_styler(html: str) -> str:
 
 
 if __name__ == "__main__":
+    for pair in notebooks.find(REPO / "notebooks"):
+        settle(pair)
     for path, text in pages_of_verdicts().items():
         path.write_text(text, "utf8")

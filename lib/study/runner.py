@@ -62,7 +62,7 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add = parser.add_argument
     add("--profile", choices=PROFILES, default=None, help="the size of the runs (default: laptop)")
     add("--only", action="append", default=[], metavar="NN", help="this notebook alone; repeat, or 03,04")
-    add("--all", action="store_true", help="the appendices too, which are 11 to 17")
+    add("--all", action="store_true", help="the appendices too, which are 11 to 18")
     add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter; VALUE is YAML")
     add("--save", action="store_true",
         help="write back what is committed: outputs, notebooks/verdicts/, figures/, RESULTS.md and the figures of "

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -109,6 +105,7 @@ def over_seeds(values):
     values = np.array([float(value) for value in values])
     return float(values.mean()), statistics.t_interval(values)
 
+
 # %% [markdown]
 # ## Pretrained networks
 #
@@ -120,12 +117,14 @@ def pretrained(name, classes):
     run = Run(device=device, store=store)
     return unique_information.pretrained(name, d, width=body_width, epochs=epochs_pretrain, seed=seed, run=run)
 
+
 # %% [markdown]
 # The networks of the task, two garments, have seen all garments but these two:
 
 # %%
 others = [c for c in range(k) if c not in pair]
 body = {name: pretrained(name, others) for name in bodies}
+
 
 # %% [markdown]
 # Each run draws rows and last layers; of the first network we take a second last layer as well. Kernels come from 2,000 coordinates of each parameter tensor, as published.
@@ -135,6 +134,7 @@ def on_task(name, s, head):
     d = datasets.load(dataset, n_train=n_body, n_test=n_val_body, classes=pair, seed=seed + s)
     net = tangent(transferred(body[name], 1, seed=head), d.x_train, d.x_test, per_layer=per_layer, seed=seed)
     return net, d.y_train, d.x_train
+
 
 # %% [markdown]
 # All runs; the time of training is the paper's for cats and dogs.
@@ -170,6 +170,7 @@ for ax, (what, ticks) in zip(axes, {"architectures": bodies, "lengths": [f"t = {
         ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.5 else "white", fontsize=9)
 plots.save(fig, "12_dependence", profile)
 
+
 # %% [markdown]
 # Means over pairs, run by run. The finite lengths stand apart, since the infinite one is a different thing for us.
 
@@ -204,6 +205,7 @@ value, interval = over_seeds(map(shared, top))
 ledger.record("ui.top_overlap", value, interval=interval, n=runs, null=10 / n_body, covers=["initializations", "rows"])
 print(f"two architectures share {10 * value:.1f} of their ten most informative examples; by chance {100 / n_body:.1f}")
 
+
 # %% [markdown]
 # Two networks share about two of their ten most informative examples, ten times as many as by chance. The pictures repeat from row to row, but four fifths differ.
 #
@@ -217,6 +219,7 @@ def from_source(name, box):
     rows = drawn(y, {c: (n_source + n_val_source) // 10 for c in range(10)}, seed=seed)
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     return one_form(x[rows], box=box), y[rows]
+
 
 # %% [markdown]
 # Training rows of both, then validation rows of both:
@@ -253,6 +256,7 @@ for ax, (setting, score) in zip(axes, by_source.items(), strict=True):
     ax.set(title=f"{setting}: AUROC of {sources[harder]} {value[setting]:.2f}")
 plots.save(fig, "12_sources", profile)
 
+
 # %% [markdown]
 # MNIST's digits are more informative than the coarse ones, for both networks. Their histograms overlap more than those of MNIST and SVHN in the paper: the AUROC is .76 for the residual network and .69 for the other, where we asked for .70. Both of our sources are digits in grey.
 #
@@ -270,6 +274,7 @@ def merged(s):
     score = f_si(tangent(network(x, 1, s), x, whole.x_test[val]), (kind == against).long(), lr=lr, steps=steps)
     classes = [whole.classes[c] for c in (common, rare, against)]
     return {"score": score, "kinds": [kind == c for c in (common, rare, against)], "classes": classes}
+
 
 # %% [markdown]
 # Rare against common, both within the merged class:
@@ -297,6 +302,7 @@ axes[1].tick_params(axis="y", labelsize=8)
 axes[1].set(xlabel="AUROC, rare against common (dashed: chance)")
 plots.save(fig, "12_subclass", profile)
 
+
 # %% [markdown]
 # The rare subclass is more informative in nine of ten triples, in several of them almost all of its examples. The exception, sneakers among bags against trousers, has an AUROC of .52.
 #
@@ -315,6 +321,7 @@ def fine_tuned(d, s):
     )  # fmt: skip
     start.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return start
+
 
 # %% [markdown]
 # Only the attacked rows of the Jacobian change with $\epsilon$:
@@ -342,6 +349,7 @@ def attacked(s):
         after = score(j, outputs)
         yield {"ε": epsilon, "seed": seed + s, "attacked": len(rows), "adversarial": auc(after, flags), "the same before": auc(plain, flags),
                "ratio": float((after[flags] / plain[flags]).median()), "scores": (after, flags)}  # fmt: skip
+
 
 # %% [markdown]
 # AUROC of attacked against all other examples, after and before the attack:
@@ -371,6 +379,7 @@ axes[1].minorticks_off()
 axes[1].legend()
 plots.save(fig, "12_adversarial", profile)
 
+
 # %% [markdown]
 # Adversarial examples are more informative, as published: the AUROC is .82. But the same examples had .76 before anything was done to them. At $\epsilon=.01$ the attack succeeds on examples near the boundary, and these are informative anyway; the attack itself adds .06. The paper did not score them before, and so cannot tell the two apart. Stronger attacks flip most examples, so the choice among them matters less, and the attack itself shows: at $\epsilon=.1$ the AUROC is .54 before and .74 after.
 #
@@ -387,6 +396,7 @@ def read(s):
     else:
         texts, y, vectors = text.generated(many, seed=seed + s)
     return texts, y, *text.averaged(texts, vectors)
+
 
 # %% [markdown]
 # Scores, and the correlation with length:
@@ -430,6 +440,7 @@ ax.set_xticks([30, 100, 300, 1000], [30, 100, 300, 1000])
 ax.minorticks_off()
 plots.save(fig, "12_text", profile)
 
+
 # %% [markdown]
 # So averaging alone makes a correlation twice as strong as the published one: the explanation is sufficient. Something in real reviews must work against it, which the stand-in cannot show; perhaps long ones say more. Whether the −16% itself comes out is not decided here.
 #
@@ -446,6 +457,7 @@ def toy(spread, many):
     place, sgd = (fresh_x[pick], fresh_y[pick]), {"runs": toy_runs, "epochs": toy_epochs}
     one = lambda i: unique_information.information_of(points_x, points_y, i, place, seed=seed + i, **sgd)
     return np.array(each_in_a_process(one, [(i,) for i in some]))
+
 
 # %% [markdown]
 # The bound minus the information, example by example:
@@ -507,6 +519,7 @@ some, rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed
 j = torch.cat([features / features.std(0), torch.ones(len(x), 1).double()], 1)[some]
 goal, decay, batch = 2.0 * y[some].double() - 1, 0.01, 5
 
+
 # %% [markdown]
 # The minimum on some rows, and SGD's covariance around it:
 
@@ -516,6 +529,7 @@ def steady(keep, rate):
     best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
     spread = unique_information.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
     return best, unique_information.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+
 
 # %% [markdown]
 # First SGD:
@@ -545,6 +559,7 @@ langevin_error = float((langevin / cook - 1).abs().max())
 assert max(sgd_error, langevin_error) < 1e-6
 ledger.record("ui.sgd", {"SGD": sgd_error, "Langevin": langevin_error}, n=200)
 
+
 # %% [markdown]
 # Identities are only as good as their assumptions. Does SGD wander as the equation says? We simulate it and take the information with the covariance that it really has.
 
@@ -556,6 +571,7 @@ def simulated_ratio(r):
     moved = torch.stack([best - w for w, _ in without])
     by = [si.sample_information(moved, covariance=c) for c in (cloud.T.cov(), steady(rows >= 0, r)[1])]
     return by[0] / by[1]
+
 
 # %% [markdown]
 # By learning rate, the mean over examples:

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -113,6 +109,7 @@ ratios = [1, 2, 3, 4]
 drawn = {
     ratio: complexity_gap.cg_scores(x_small, y_small, negatives=ratio, runs=draws, seed=seed, device=device) for ratio in ratios
 }
+
 
 # %% [markdown]
 # Rank correlation of the running mean with the exact score, after 1, 2, … draws; a line for each number of others:
@@ -246,6 +243,7 @@ table = pd.DataFrame(found, index=["CG", "CG′"]).T
 table[["CG, published", "CG′, published"]] = [[0.557, 0.115], [0.365, 0.136], [0.432, 0.110]]
 table.style.format("{:.3f}").set_caption(f"Spearman, {len(cifar):,} rows of CIFAR-10")
 
+
 # %% [markdown]
 # And the order of the terms, and wrong labels, on all rows of both data sets, from the stored scores:
 
@@ -327,6 +325,7 @@ value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) f
 ledger.record("cg.features.epochs", value, interval=interval, n=watchers, note="interval over networks", covers=["initializations"])
 lines.T.groupby("score").mean().style.format("{:.3f}").set_caption("Spearman with the feature score, by epoch")
 
+
 # %% [markdown]
 # ## Pruning by features, TracIn and CRAIG
 #
@@ -393,6 +392,7 @@ def retrained(shares, recipe):
     )
     beside = again("CG features", of_features, highest_from=1.0), again("TracIn", of_tracin, highest_from=0.4)
     return pd.concat([again("CG", of_cg, references=True), *beside], ignore_index=True)
+
 
 # %% [markdown]
 # CRAIG and its control train on what they choose on the way, so they take shares in place of scores:
@@ -491,6 +491,7 @@ def few_plans(i):
         plans["CG", share] = pruning.prune(score, share, drop="lowest", y=own)
     return plans
 
+
 # %% [markdown]
 # Ten passes of batch size 50, so that a small set gets enough steps, and mean and spread of the accuracies:
 
@@ -550,6 +551,7 @@ columns = {
     f"exact, {n:,} rows": (cg.partial[1].numpy(), wrong[1].numpy()),
     "exact, all of Fashion-MNIST": (stored.cg_partial_noise20.to_numpy(), (stored.label_noise20 != stored.label).to_numpy()),
 }
+
 
 # %% [markdown]
 # The table has the sign's share in both groups, and the share of wrong labels among the highest-scored fifth. The last column is the paper's Table 2.
@@ -619,6 +621,7 @@ tracked = ensemble.train(
 )
 members = [torch.nonzero(group == g).flatten() for g in range(10)]
 beginning = [rows[cg_clean[rows].argsort()[:125]] for rows in members]
+
 
 # %% [markdown]
 # The kernels of each group at the end of every epoch, and how far each turns until the next:

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -91,6 +87,7 @@ warnings.filterwarnings("ignore", message="H \\+ δI is indefinite")  # likewise
 ledger = Ledger("16", profile)
 ledger.criteria()
 
+
 # %% [markdown]
 # ## Data
 #
@@ -168,6 +165,7 @@ study = fragility.Setting(learn, share, again, damping=damping, top=top, store=s
 def fit(name, images, lam=decay, s=seed, **changes):
     changes = {"epochs": architectures[name]} | changes
     return fragility.train_net(name, images, study, weight_decay=lam, seed=s, **changes)
+
 
 # %% [markdown]
 # Every image left out once. How far from an optimum the network is, the last line says:
@@ -248,6 +246,7 @@ ax.set(xlabel="training images compared", ylabel="Spearman with retraining")
 ax.legend()
 plots.save(fig, "16_small_cnn_number", profile)
 
+
 # %% [markdown]
 # Top points agree better than those of the 30th percentile, .47 against .17 on average, as published; their true effects are larger than the noise of a short retraining and span a wider range. Decay makes no difference here: the top points agree at .45 without it. And the test images, .35 to .60, differ no more than samples of 60 points differ anyway.
 #
@@ -299,6 +298,7 @@ pbrf["small CNN"] = statistics.spearman_difference(moved_by, small_truth[rows, t
 value, interval = statistics.apart(pbrf)
 ledger.record("if.pbrf", value, interval=interval, n=iris_shown, note=f"small CNN: interval over {top} training points", covers=["initializations"])
 print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['spearman']:.2f}, with retraining {to_loo['spearman']:.2f}")
+
 
 # %% [markdown]
 # From this initialization agreement is best at λ = 0.01 (.53) and low below .001; over twelve, .01 and .1 do not differ (.51 and .50). And the network that was trained on at λ = 0.001 reaches only .19 where the first one, at the same λ, reaches .44 in the line above: more training alone moves the correlation as much as a factor of ten in decay. On the same points influence agrees with the proximal response at .61.
@@ -360,6 +360,7 @@ for (kind, *key), net in cells.items():
         results[name, where, HIGHEST if decays_it else BARE] = fragility.agreed(net)
         if decays_it:
             results[name, where, MEDIAN] = fragility.agreed(net, 50)
+
 
 # %% [markdown]
 # As a table, in the published order; ▲ where the interval of Pearson lies above the band of chance:

@@ -19,7 +19,7 @@ ROOMS = {
     "training": 1375,  # with steps that a GPU captures and replays
     "data": 955,  # with what people bring: tables, folders, arrays (own.py)
     "ledger": 815,
-    "study": 1034,  # with runs that stop after so many minutes, what paper would cost, and bringing it in
+    "study": 1065,  # with pairs that open unchanged, runs that stop, what paper would cost, and bringing it in
 }
 #: What a room may import: those below it. The modules that lie in ``lib`` itself count as rooms of their own.
 BELOW = {
@@ -74,7 +74,7 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 42
-    assert lines(modules(LIB)) <= 10_680  # with audit, data/own, neighbours, steps on a GPU, runs brought in
+    assert lines(modules(LIB)) <= 10_686  # with audit, data/own, neighbours, steps on a GPU, runs brought in
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
     assert lines(modules(EXPERIMENTS)) <= 3000

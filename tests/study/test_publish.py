@@ -3,6 +3,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jupytext
 import nbformat
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from small_notebooks import write
 
 from lib.data.score_files import merge_scores, provenance, read_scores
 from lib.ledger.ledger import Ledger
-from lib.study import publish, runner
+from lib.study import notebooks, publish, runner
 from lib.study.notebooks import Run
 from lib.study.publish import bring_in, pages_of_verdicts, put_counts, quote, scrub, tidy, write_back
 
@@ -44,14 +45,30 @@ def test_tidy_leaves_the_results_and_nothing_of_the_run():
     notebook = tidy(executed(), PLACES)
     assert [cell.source for cell in notebook.cells] == ["# Title", "seed: int = 0", "show()"]
     assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
-    folded = {"jupyter": {"source_hidden": True}}  # the code of a figure
-    assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, folded]
+    assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, {}]
     assert len(notebook.cells[2].outputs) == 2  # a slider without its kernel is dead
     assert notebook.cells[2].outputs[0]["text"] == "read data/a.npz"
     assert notebook.cells[2].outputs[1]["data"] == {"text/plain": "<f at 0x…>", "image/png": "aa"}
     assert notebook.cells[2].outputs[1]["execution_count"] == 2
-    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata == publish.METADATA
     nbformat.validate(notebook)
+
+
+def test_a_settled_pair_is_folded_and_stays(tmp_path):
+    book = tidy(executed(), PLACES)
+    pair = notebooks.Notebook(tmp_path, "04_small")
+    shutil.copy(notebooks.REPO / "notebooks/jupytext.toml", tmp_path)
+    jupytext.write(book, pair.py, fmt="py:percent")
+    nbformat.write(book, pair.ipynb)
+    publish.settle(pair)
+    folded = [cell.metadata.get("jupyter") for cell in nbformat.read(pair.ipynb, as_version=4).cells]
+    assert folded == [None, {"source_hidden": True}, {"source_hidden": True}]  # parameters, a figure
+    before = pair.py.read_bytes(), pair.ipynb.read_bytes()
+    publish.settle(pair)
+    assert before == (pair.py.read_bytes(), pair.ipynb.read_bytes())
+    pair.py.write_text(pair.py.read_text("utf8").replace("Title", "Other"), "utf8")
+    publish.settle(pair)  # which half counts is for the author to say
+    assert "Other" in pair.py.read_text("utf8") and before[1] == pair.ipynb.read_bytes()
 
 
 def test_two_runs_with_the_same_results_are_the_same_file():
