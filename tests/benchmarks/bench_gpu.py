@@ -21,6 +21,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -287,5 +288,6 @@ def test_a_row_that_dies_or_fails_stops_no_other(tmp_path, monkeypatch, capsys):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     CONTEXT.set_forkserver_preload(["__main__"])
     main()

@@ -193,10 +193,12 @@ def bench(folder: Folder, profile: str, device: str, seconds: float) -> int:
     command = [sys.executable, Path(__file__).with_name("bench_gpu.py"), "--device", device, "--out", out]
     command += ["--seconds", f"{min(235, seconds - GRACE):.0f}", *(["--small"] if profile == "smoke" else [])]
     command += ["--cifar10", os.environ["CIFAR10"]] if os.environ.get("CIFAR10") else []
+    process = subprocess.Popen(list(map(str, command)))
     try:
-        status = subprocess.run(list(map(str, command)), timeout=seconds).returncode
+        status = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        status = 1
+        process.terminate()  # which ends the row under way, too
+        status = f"{process.wait()}, no time was left"
     if status or not out.exists():
         folder.told["failed"]["bench"] = f"status {status}"
         return 1

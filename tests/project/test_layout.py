@@ -16,7 +16,7 @@ ROOMS = {
     "scores": 2310,  # with the closed forms over neighbours, datamodels, and edges that are refused by name
     "numerics": 1600,
     "networks": 800,  # with networks beside each other in streams, and the fast one for CIFAR-10
-    "training": 1375,  # with steps that a GPU captures and replays
+    "training": 1383,  # with steps that a GPU captures and replays, or takes one by one where it cannot
     "data": 955,  # with what people bring: tables, folders, arrays (own.py)
     "ledger": 815,
     "study": 1065,  # with pairs that open unchanged, runs that stop, what paper would cost, and bringing it in
