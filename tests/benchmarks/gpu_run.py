@@ -1,8 +1,8 @@
 """Behind ``gpu_run.sh``, which says what it is for: notebooks cell by cell, stopped in time, and what has to travel.
 
 Each notebook has a process and a folder of results of its own. Between calls, where the machine may be another one,
-travel: what was found; and of the store of a notebook that was stopped its shards, smallest first, since these hold the
-most work for their bytes. ``provenance.json`` says by notebook where, when and with what it ran, and what is left.
+travel: what was found; and of the store of a notebook that was stopped the shards that hold the most work for a byte.
+``provenance.json`` says by notebook where, when and with what it ran, and what is left.
 """
 
 import ast
@@ -167,11 +167,16 @@ class Folder:
             with tarfile.open(self.shards(number)) as archive:
                 archive.extractall(cache, filter="data")
 
-    def pack(self, number: str, cache: Path, most: float) -> str:
-        """Finished shards, smallest first, up to so many bytes before compression; what was taken, in words."""
-        files = sorted((file for file in cache.glob("*.npz")), key=lambda file: file.stat().st_size)
+    def pack(self, number: str, cache: Path, most: float, begun: float) -> str:
+        """Finished shards, first those that took longest for a byte, up to so many bytes; what was taken, in words.
+
+        A shard took as long as it is younger than the one before it (the first: than ``begun``), ten minutes at most.
+        """
+        files = sorted(cache.glob("*.npz"), key=lambda file: file.stat().st_mtime)
+        times = [begun, *(file.stat().st_mtime for file in files)]
+        took = {file: min(600, abs(after - t)) for file, t, after in zip(files, times, times[1:], strict=False)}
         taken, bytes_ = [], 0
-        for file in files:
+        for file in sorted(files, key=lambda file: -took[file] / file.stat().st_size):
             if bytes_ + file.stat().st_size <= most:
                 taken, bytes_ = [*taken, file], bytes_ + file.stat().st_size
         if taken:
@@ -236,7 +241,7 @@ def notebook(number: str, folder: Folder, home: Path, values: dict, work: Path, 
         folder.finish(number)
         print(f"{number}: done, {spent:.0f} s in all", flush=True)
         return 0
-    kept = folder.pack(number, cache, most)
+    kept = folder.pack(number, cache, most, begun)
     if status != 130:
         folder.told["failed"][number] = found.get("failed", f"ended with status {status}")
     print(f"{number}: {'stopped' if status == 130 else folder.told['failed'][number]}; {kept}", flush=True)

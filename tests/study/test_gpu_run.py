@@ -126,14 +126,16 @@ def test_what_fails_is_named_and_holds_up_no_other(place, tmp_path, monkeypatch,
     assert "claims not recorded: a.one" in capfd.readouterr().out
 
 
-def test_shards_go_along_smallest_first(tmp_path):
+def test_the_shards_that_took_longest_for_a_byte_go_along(tmp_path):
     folder, cache = gpu_run.Folder(tmp_path, "paper"), tmp_path / "cache"
     cache.mkdir()
-    for size in (500, 30, 200):
+    for size, finished in ((500, 1001), (30, 1002), (200, 1100), (201, 1101)):  # seconds: 1, 1, 98, 1
         (cache / f"{size}.npz").write_bytes(np.random.default_rng(0).bytes(size))
-    assert folder.pack("05", cache, 300).startswith("2 of 3 shards")
-    folder.unpack("05", tmp_path / "there")
-    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["200.npz", "30.npz"]
+        os.utime(cache / f"{size}.npz", (finished, finished))
+    for _ in range(2):  # what went along keeps its time
+        assert folder.pack("05", cache, 300, 1000).startswith("2 of 4 shards")
+        folder.unpack("05", there := tmp_path / "there")
+        assert {path.name: path.stat().st_mtime for path in there.iterdir()} == {"200.npz": 1100, "30.npz": 1002}
 
 
 def test_refusals(place, tmp_path, monkeypatch, capsys):
