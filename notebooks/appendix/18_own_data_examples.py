@@ -104,7 +104,7 @@ wrong = draw.choice(len(table), len(table) // 20, replace=False)
 table.loc[wrong, "kind"] = table.kind[wrong].map({"benign": "malignant", "malignant": "benign"})
 copied = table.iloc[draw.choice(len(table), 10, replace=False)].assign(patient=[f"copy {i}" for i in range(10)])
 copied.iloc[:3, copied.columns.get_loc("kind")] = copied.kind.iloc[:3].map({"benign": "malignant", "malignant": "benign"})
-found = audit(pd.concat([table, copied], ignore_index=True), label="kind", index="patient", minutes=1, seed=seed, device=device, progress=True)
+found = audit(pd.concat([table, copied], ignore_index=True), label="kind", index="patient", minutes=min(1, minutes), seed=seed, device=device, progress=True)
 print(found)
 named = [f"no. {i}" for i in wrong]
 print(f"of {len(wrong)} wrong labels, {found.suspects.index.isin(named).sum()} are among the {len(found.suspects)} that look wrong")
@@ -143,7 +143,7 @@ print(f"{len(embeddings):,} pictures as {embeddings.shape[1]} numbers each, by a
 
 # %%
 pictures = (x[mine].numpy(), y[mine].numpy())
-how = {"minutes": 1, "seed": seed, "device": device, "progress": True}
+how = {"minutes": min(1, minutes), "seed": seed, "device": device, "progress": True}
 by = {"pixels": audit(pictures, **how), "embeddings": audit(pictures, embeddings=embeddings, **how)}
 share = lambda pair: f"{pair[0]:.0%} [{pair[1][0]:.0%}, {pair[1][1]:.0%}]"
 lines = {"flips that were flagged": "found", "labels that judges agree with": "accuracy"}
