@@ -112,7 +112,7 @@ plots.save(fig, "08_data", profile)
 # **Predict.** Which share of the flips will be flagged? How many labels were wrong before?
 
 # %%
-report = audit(data, minutes=minutes / 2, seed=seed, device=device, architecture=architecture, epochs=epochs, store=store)
+report = audit(data, minutes=minutes / 2, seed=seed, device=device, architecture=architecture, epochs=epochs, store=store, progress=True)
 print(report, f"\n{report.facts['choice'].why}")
 print("AUROC of the flips:", *[f"{name} {value:.3f} [{low:.3f}, {high:.3f}]" for name, (value, (low, high)) in report.facts["flips"].items()])
 
@@ -160,7 +160,7 @@ own_data.shown(copies.sort_values("same_label").head(shown).reset_index()).hide(
 
 # %%
 choice = replace(report.facts["choice"], settings=replace(report.facts["choice"].settings, networks=10))
-work = {"seed": seed, "device": device, "store": store, "shards": store}
+work = {"seed": seed, "device": device, "store": store, "shards": store, "progress": True}
 scored = own_data.score(names, data, choice, **work)
 print("; ".join(f"{name}: {SCORES[name].text}" for name in scored), *[f"({name} cannot be had here)" for name in names if name not in scored])
 lowest = {name: rankings.ranks(value, seed=seed).argsort()[:10].tolist() for name, value in scored.items()}
@@ -186,7 +186,7 @@ z = audit.prepared(parts.x_train, choice.side)
 ready = replace(parts, x_train=z, x_test=audit.prepared(parts.x_test, choice.side, like=parts.x_train))
 model = models.by_name(choice.settings.architecture, shape=tuple(z.shape[1:]), classes=k)
 steps = choice.settings.trial_epochs * -(-len(z) // choice.settings.batch_size)
-fixed = {"recipe": replace(trial_recipe(choice.settings), epochs=None, iterations=steps), "run": Run(device=device, store=store, progress=False)}
+fixed = {"recipe": replace(trial_recipe(choice.settings), epochs=None, iterations=steps), "run": Run(device=device, store=store)}
 fit = own_data.seeds_that_fit(choice.settings, z, k, plans=len(cuts), minutes=minutes / 2, most=seeds) if len(ready.y_test) > 1 else 0
 print(f"{len(cuts)} plans, {fit} seeds each, {len(ready.y_test)} test examples" + ("" if fit > 1 else ": too little to tell; give more minutes, rows or fewer shares"))
 marks = own_data.retrain_and_mark(model, ready, cuts, seeds=range(fit), **fixed) if fit > 1 else {}

@@ -53,7 +53,7 @@ def in_sign(record: Mapping) -> str:
 
 def in_words(claim: Claim, found: Mapping, *, judged_only: bool = False) -> list[str]:
     """What was found, a line a setting (the claim's first, then, if wanted, those not judged), with n on the last."""
-    value, findings = found["value"], found["findings"]
+    value, findings = found["value"], found.get("findings")
     if value is None:
         return ["–"]
     if not claim.settings:

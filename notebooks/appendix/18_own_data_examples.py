@@ -45,10 +45,10 @@ from lib.store import Store
 from lib.training import Recipe, Run, train
 
 plots.style()
-store, quiet = Store(profile=profile), Run(device=device, progress=False)
+store, run = Store(profile=profile), Run(device=device)
 print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
 digits = own_data.bring("mnist-5k", n=n, seed=seed)
-report = audit(digits, minutes=minutes, seed=seed, device=device, store=store)
+report = audit(digits, minutes=minutes, seed=seed, device=device, store=store, progress=True)
 print(report)
 
 # %% [markdown]
@@ -70,7 +70,7 @@ print("rank correlation of the two:", round(pd.Series(scored["EL2N"].numpy()).co
 # %%
 choice, y, k = report.facts["choice"], digits.y_train, len(digits.classes)
 z = audit.prepared(digits.x_train, choice.side)
-judge = lambda labels: audit.judge(z, labels[None], choice.settings, blocks=1, k=k, seed=seed, run=quiet)[0]
+judge = lambda labels: audit.judge(z, labels[None], choice.settings, blocks=1, k=k, seed=seed, run=run)[0]
 judged = judge(y)
 changed = torch.rand(len(y), generator=torch.Generator().manual_seed(seed)) < confused
 mistaken = torch.where(changed, judged.scatter(1, y[:, None], -1.0).argmax(1), y)
@@ -104,7 +104,7 @@ wrong = draw.choice(len(table), len(table) // 20, replace=False)
 table.loc[wrong, "kind"] = table.kind[wrong].map({"benign": "malignant", "malignant": "benign"})
 copied = table.iloc[draw.choice(len(table), 10, replace=False)].assign(patient=[f"copy {i}" for i in range(10)])
 copied.iloc[:3, copied.columns.get_loc("kind")] = copied.kind.iloc[:3].map({"benign": "malignant", "malignant": "benign"})
-found = audit(pd.concat([table, copied], ignore_index=True), label="kind", index="patient", minutes=1, seed=seed, device=device)
+found = audit(pd.concat([table, copied], ignore_index=True), label="kind", index="patient", minutes=min(1, minutes), seed=seed, device=device, progress=True)
 print(found)
 named = [f"no. {i}" for i in wrong]
 print(f"of {len(wrong)} wrong labels, {found.suspects.index.isin(named).sum()} are among the {len(found.suspects)} that look wrong")
@@ -132,7 +132,7 @@ clothes = load("fashion-mnist", n_train=n_body + n_pictures, n_test=10, seed=see
 mine = torch.randperm(n_body + n_pictures, generator=torch.Generator().manual_seed(seed)) < n_pictures
 x, y = clothes.x_train, clothes.y_train
 body = models.by_name("lenet", shape=(1, 28, 28), classes=10)
-trained = train(body, (x[~mine], y[~mine]), Recipe(epochs=15, batch_size=100, lr=0.05, momentum=0.9), [seed], run=quiet)
+trained = train(body, (x[~mine], y[~mine]), Recipe(epochs=15, batch_size=100, lr=0.05, momentum=0.9), [seed], run=run)
 body.load_state_dict({name: value[0] for name, value in trained.parameters.items()})
 with torch.no_grad():
     embeddings, right = body.eval().features(x[mine]), body(x[mine]).argmax(1) == y[mine]
@@ -143,7 +143,8 @@ print(f"{len(embeddings):,} pictures as {embeddings.shape[1]} numbers each, by a
 
 # %%
 pictures = (x[mine].numpy(), y[mine].numpy())
-by = {"pixels": audit(pictures, minutes=1, seed=seed, device=device), "embeddings": audit(pictures, embeddings=embeddings, minutes=1, seed=seed, device=device)}
+how = {"minutes": min(1, minutes), "seed": seed, "device": device, "progress": True}
+by = {"pixels": audit(pictures, **how), "embeddings": audit(pictures, embeddings=embeddings, **how)}
 share = lambda pair: f"{pair[0]:.0%} [{pair[1][0]:.0%}, {pair[1][1]:.0%}]"
 lines = {"flips that were flagged": "found", "labels that judges agree with": "accuracy"}
 own_data.shown(pd.DataFrame({name: {line: share(one.facts[key]) for line, key in lines.items()} | {"labels that look wrong": str(len(one.suspects))} for name, one in by.items()}))

@@ -32,5 +32,5 @@ if "GITHUB_REPOSITORY" in os.environ:  # in a workflow, which knows the address:
         "repository_url": f"https://github.com/{os.environ['GITHUB_REPOSITORY']}",
         "repository_branch": os.environ.get("GITHUB_REF_NAME", "main"),
         "use_repository_button": True,
-        "launch_buttons": {"binderhub_url": "https://mybinder.org"},
+        "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
     }

@@ -302,8 +302,11 @@ def record_all(ledger):
     ledger.record("xx.waits", None)
 
 
-def test_the_table_needs_every_claim(ledger):
+def test_the_table_needs_every_claim_where_a_whole_notebook_runs(ledger, monkeypatch):
     ledger.record("xx.plain", 0.4, interval=(0.2, 0.6))
+    monkeypatch.delenv("STUDY_PARTIAL", raising=False)
+    assert ledger.table().to_html().count("· not run") == 3
+    monkeypatch.setenv("STUDY_PARTIAL", ".partial1")
     with pytest.raises(
         ValueError, match="notebook 41 owns claims that were not recorded: xx.swept, xx.exact, xx.waits"
     ):

@@ -202,7 +202,11 @@ def test_it_asks_its_reader(name):
 def clean(notebook: nbformat.NotebookNode) -> None:
     kinds = [output.output_type for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "error" not in kinds
+    assert publish.LIVE not in {
+        kind for cell in notebook.cells for one in cell.get("outputs", []) for kind in one.get("data", {})
+    }
     said = output_text(notebook)
+    assert not re.search(r"\d%\|", said)  # a bar that stood still
     found = MACHINE.search(said)
     assert not found, said[max(0, found.start() - 80) : found.end() + 80]
     host = socket.gethostname()
