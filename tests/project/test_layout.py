@@ -15,7 +15,7 @@ LIB, EXPERIMENTS = REPO / "lib", REPO / "notebooks" / "experiments"
 ROOMS = {
     "scores": 2310,  # with the closed forms over neighbours, datamodels, and edges that are refused by name
     "numerics": 1600,
-    "networks": 800,  # with networks beside each other in streams, and the fast one for CIFAR-10
+    "networks": 840,  # with networks beside each other in streams, the fast one for CIFAR-10, and EfficientNet-Lite0
     "training": 1375,  # with steps that a GPU captures and replays
     "data": 955,  # with what people bring: tables, folders, arrays (own.py)
     "ledger": 815,
