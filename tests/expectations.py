@@ -65,7 +65,8 @@ from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook
 
 FILE = Path(__file__).parent / "expected" / "smoke.json"
-DOWNLOADED = {"lt.pairs.published", "ui.text", "cg.noise.human", "cg.pictures.features"}  # decided only where the data are
+#: Decided only where the data are.
+DOWNLOADED = {"lt.pairs.published", "ui.text", "cg.noise.human", "cg.pictures.features"}
 SEEDS = 5
 ALARM, NUMBERS = 0.003, 1300  # of all numbers together; at least as many as there are (a test counts)
 PRIOR_DF, RATIO = 2.0, 1.0  # see ``fit``
