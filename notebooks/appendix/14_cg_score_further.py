@@ -528,7 +528,8 @@ if weights.exists():
 
 # %%
 value, interval = statistics.apart(ends_alike)
-ledger.record("cg.pictures.features", value or None, interval=interval or None, n=k if value else None, covers=["rows"])
+missing = "" if value else "the weights are not in data/downloads"
+ledger.record("cg.pictures.features", value or None, interval=interval or None, n=k if value else None, note=missing, covers=["rows"])
 {name: f"{v:+.3f}" for name, v in value.items()} or "No weights in data/downloads: not decided here."
 
 # %% [markdown]
