@@ -379,7 +379,6 @@ axes[1].minorticks_off()
 axes[1].legend()
 plots.save(fig, "12_adversarial", profile)
 
-
 # %% [markdown]
 # Adversarial examples are more informative, as published: the AUROC is .82. But the same examples had .76 before anything was done to them. At $\epsilon=.01$ the attack succeeds on examples near the boundary, and these are informative anyway; the attack itself adds .06. The paper did not score them before, and so cannot tell the two apart. Stronger attacks flip most examples, so the choice among them matters less, and the attack itself shows: at $\epsilon=.1$ the AUROC is .54 before and .74 after.
 #

@@ -136,6 +136,7 @@ for claim, correlation in [("cg.stochastic", statistics.spearman), ("cg.stochast
     ledger.record(claim, value, interval=interval, n=n_small, note=f"{draws} draws", covers=["rows"])
     print(claim, {ratio: round(v, 3) for ratio, v in value.items()})
 
+
 # %% [markdown]
 # The appendix recommends as many runs as meet half of the data, "only 2–3" for Fashion-MNIST at 1:3, where the paper itself takes ten. How far is the mean of two or three behind the mean of ten? All groups of draws that do not overlap, and beside it all rows of the other experiments:
 
@@ -284,7 +285,6 @@ table = pd.DataFrame(table, index=["CG", "CG′"]).T
 table[["CG, published", "CG′, published"]] = [[0.557, 0.115], [0.365, 0.136], [0.432, 0.110]]
 table.style.format("{:.3f}").set_caption(f"Spearman, {len(cifar):,} rows of CIFAR-10")
 
-
 # %% [markdown]
 # *Is it us?* The paper averages ten subsamples at 1:4. Where pictures of CIFAR-10 lie in `data/downloads` (official ones, which `datasets.load("cifar10")` fetches, or `cifar10.npz`), the same is done on a part of the rows:
 
@@ -303,6 +303,7 @@ value, interval = statistics.apart(direct)
 ledger.record("cg.cifar10", value, interval=interval, n=len(cifar), note="pixels of a JPEG copy", covers=["rows"], moved=nearer)
 nearer or "No pictures of CIFAR-10 in data/downloads: not asked."
 
+
 # %% [markdown]
 # And the order of the terms, and wrong labels, on all rows of both data sets, from the stored scores:
 
@@ -317,6 +318,7 @@ def in_brief(scores):
 
 both = pd.DataFrame({"Fashion-MNIST": in_brief(stored), "CIFAR-10": in_brief(cifar)})
 both.style.format("{:.2f}").set_caption("Spearman of each term with the score, and more: exact scores of all training rows")
+
 
 # %% [markdown]
 # The paper sees wrong labels separate better on easier data. On record: all rows of both, at 20% noise. Beside it, not judged: the other levels, and digits against clothes, as many rows of each.
@@ -453,7 +455,6 @@ value, interval = statistics.apart({name: (v.mean(), statistics.t_interval(v)) f
 ledger.record("cg.features.epochs", value, interval=interval, n=watchers, note="interval over networks", covers=["initializations"])
 lines.T.groupby("score").mean().style.format("{:.3f}").set_caption("Spearman with the feature score, by epoch")
 
-
 # %% [markdown]
 # The paper's curves rise, and then fall or stay level (its Fig. 18). On record: what becomes of the agreement from the first epoch to a quarter of the training, and from there to the end.
 
@@ -474,6 +475,7 @@ def changes(trace, targets):
             half = spread(statistics.t_interval(each), rows)
             found[f"{name}, {span}"] = each.mean(), (each.mean() - half, each.mean() + half)
     return found
+
 
 # %% [markdown]
 # *Is it us?* The paper's network is convolutional. So the same with a LeNet, on a quarter of the rows, beside its own EL2N and forgetting:
@@ -531,6 +533,7 @@ value, interval = statistics.apart(ends_alike)
 missing = "" if value else "the weights are not in data/downloads"
 ledger.record("cg.pictures.features", value or None, interval=interval or None, n=k if value else None, note=missing, covers=["rows"])
 {name: f"{v:+.3f}" for name, v in value.items()} or "No weights in data/downloads: not decided here."
+
 
 # %% [markdown]
 # To this network low scores do look alike, on all three data sets, by .05 to .10 more than high ones: what the eye sees in the paper's pictures, and the cosine of pixels does not.
