@@ -15,7 +15,7 @@ LIB, EXPERIMENTS = REPO / "lib", REPO / "notebooks" / "experiments"
 ROOMS = {
     "scores": 2310,  # with the closed forms over neighbours, datamodels, and edges that are refused by name
     "numerics": 1600,
-    "networks": 800,  # with networks beside each other in streams, and the fast one for CIFAR-10
+    "networks": 840,  # with networks beside each other in streams, the fast one for CIFAR-10, and EfficientNet-Lite0
     "training": 1383,  # with steps that a GPU captures and replays, or takes one by one where it cannot
     "data": 955,  # with what people bring: tables, folders, arrays (own.py)
     "ledger": 815,
@@ -74,7 +74,7 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 42
-    assert lines(modules(LIB)) <= 10_691  # with audit, data/own, neighbours, steps on a GPU, runs brought in
+    assert lines(modules(LIB)) <= 10_735  # with audit, data/own, neighbours, steps on a GPU, runs brought in
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
     assert lines(modules(EXPERIMENTS)) <= 3000
