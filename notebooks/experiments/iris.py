@@ -94,8 +94,9 @@ class Case:
     """r networks of one kind, k flowers removed from each, m test flowers: what was foretold and what happened.
 
     ``changes``: name → ``(r, k, m)`` of test losses, predicted (``Hessian``, …) or true (``retrained``, …); ``norms``:
-    name → ``(r, k)``, ‖Δw‖. The flowers are in descending order of |influence| on the test flower of highest loss,
-    ``hardest (r,)``. ``facts``: name → ``(r,)``: loss; gradient, and its mean over the last steps, in units of one
+    name → ``(r, k)``, ‖Δw‖; with both retrainings also the distance ``between`` them, and ``weights``, ‖w‖. The flowers
+    are in descending order of |influence| on the test flower of highest loss, ``hardest (r,)``.
+    ``facts``: name → ``(r,)``: loss; gradient, and its mean over the last steps, in units of one
     flower's share; lowest and highest eigenvalue of the Hessian. A network that learned nothing has NaN for agreement.
     """
 
@@ -143,8 +144,10 @@ def case(
         solvers: beside the whole Hessian's, ``gauss_newton`` and ``lissa``.
     """
     sizes = {"steps": steps, "again": again, "top": top, "rest": rest, "truths": list(truths), "solvers": list(solvers)}
-    key = {"function": "experiments.iris.case", "version": 1, "hidden": list(hidden), "activation": activation} | sizes
-    key |= {"lam": float(lam), "seeds": list(seeds), "data": float(data[0].sum() + data[2].std()), "n": len(data[0])}
+    both = {"retrained", "from scratch"} <= set(truths)  # then version 2, with how far apart the two ended
+    key = {"function": "experiments.iris.case", "version": 1 + both, "hidden": list(hidden)} | sizes
+    key |= {"activation": activation, "lam": float(lam), "seeds": list(seeds), "n": len(data[0])}
+    key["data"] = float(data[0].sum() + data[2].std())
     cached = (lambda key, compute: compute()) if store is None else store.cached
     arrays = cached(key, lambda: _case(data, hidden, activation, lam, seeds, **sizes))
     part = lambda start: {name[len(start) :]: value for name, value in arrays.items() if name.startswith(start)}
@@ -193,8 +196,14 @@ def _case(data, hidden, activation, lam, seeds, *, steps, again, top, rest, trut
         "retrained": lambda: anew(weights, again), "from scratch": lambda: anew(first, steps),
         "to convergence": lambda: respond(leave_out), "proximal": lambda: respond(proximal_bregman),
     }  # fmt: skip
+    flat = lambda after: torch.cat([value.flatten(2) for value in after.parameters.values()], 2)  # (r, k, p)
+    ends = {}
     for name in truths:
         retrained = ways[name]()
+        ends[name] = flat(retrained)
         found[f"change {name}"] = list(loss_changes(model, retrained, *tests))
         found[f"norm {name}"] = list(parameter_changes(model, retrained))
+    if {"retrained", "from scratch"} <= set(truths):
+        found["norm between"] = list((ends["retrained"] - ends["from scratch"]).norm(dim=2))
+        found["norm weights"] = list(ends["from scratch"].norm(dim=2))
     return {name: torch.stack(each).numpy() for name, each in found.items()} | {"hardest": losses.argmax(1).numpy()}
