@@ -51,6 +51,9 @@ RESNET9 = Recipe(
 )  # fmt: skip
 
 
+LATE = "no time was left"
+
+
 class Skipped(Exception):
     """What the row needs is not here."""
 
@@ -214,7 +217,7 @@ def shown(name, found):
     """A line of the table."""
     title, unit, target, *_ = ROWS[name]
     if not {"value", "ratio"} <= found.keys():
-        return f"{title:42} {'; '.join(f'{what}: {why}' for what, why in found.items())}"
+        return f"{title:42} {'; '.join(f'{what}: {why}' for what, why in found.items() if what != 'device')}"
     number = lambda value: "–" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
     apart = f"{found['apart']:.0e}" if "apart" in found else "–"
     words = {None: "", True: "reached ", False: "not reached "}[found["reached"]] + found.get("note", "")
@@ -231,6 +234,7 @@ def main(argv=None):
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--only", default=",".join(ROWS))
+    parser.add_argument("--rest", action="store_true", help="only rows that FILE has no figures of, beside those there")
     parser.add_argument("--cifar10")
     parser.add_argument("--limit", type=float, default=60, help="seconds of a row, at most")
     parser.add_argument("--seconds", type=float, default=235, help="of all: rows that have no time left are not begun")
@@ -240,14 +244,17 @@ def main(argv=None):
         parser.error(f"--only takes {', '.join(ROWS)}; got {', '.join(unknown)}")
     if torch.device(asked.device).type == "cuda" and not torch.cuda.is_available():
         parser.error("no GPU is visible here; --device cpu --small runs every row at tiny size")
-    begun, rows = time.monotonic(), {}
+    begun, there = time.monotonic(), asked.out.exists() and asked.rest
+    rows = json.loads(asked.out.read_text())["rows"] if there else {}
+    rows = {name: found for name, found in rows.items() if found.get("skipped") != LATE}
     told = in_a_process(_tell, asked.device, seconds=asked.limit)
     print(f"{told}{', tiny sizes: no figures' if asked.small else ''}")
     print(f"{'':42}{'value':>10} {'aimed at':>9} {'floor':>13} {'ratio':>7} {'apart':>6}")
-    for name in asked.only.split(","):
+    for name in [name for name in asked.only.split(",") if name not in rows]:
         left = asked.seconds - (time.monotonic() - begun)
         work = (measure, name, asked.device, asked.small, asked.cifar10)
-        found = in_a_process(*work, seconds=min(asked.limit, left)) if left > 10 else {"skipped": "no time was left"}
+        found = in_a_process(*work, seconds=min(asked.limit, left)) if left > 10 else {"skipped": LATE}
+        found["device"] = told.get("device", "unknown")
         rows[name] = {
             key: value for key, value in found.items() if not isinstance(value, float) or math.isfinite(value)
         }
@@ -256,6 +263,7 @@ def main(argv=None):
         record = {"machine": told, "small": asked.small, "seconds": round(time.monotonic() - begun, 1), "rows": rows}
         asked.out.write_text(json.dumps(record, indent=1, ensure_ascii=False))
     print(f"{time.monotonic() - begun:.0f} s; {asked.out}")
+    return 130 if any(found.get("skipped") == LATE for found in rows.values()) else 0
 
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -282,12 +290,16 @@ def test_a_row_that_dies_or_fails_stops_no_other(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ROWS, "lenet", (*ROWS["lenet"][:4], ("none such", GREY), MANY))
     main(["--device", "cpu", "--small", "--out", str(out), "--only", "small-cnn,lenet"])
     record, said = json.loads(out.read_text()), capsys.readouterr().out
-    assert record["rows"]["small-cnn"] == {"failed": "the process ended with status 3"}
+    assert record["rows"]["small-cnn"]["failed"] == "the process ended with status 3"
     assert record["rows"]["lenet"]["failed"].startswith("ValueError: name must be one of linear")
+    how = ["--device", "cpu", "--small", "--out", str(out), "--only", "small-cnn,lenet,mlps", "--rest", "--seconds"]
+    assert [main([*how, "9"]), main([*how, "9"])] == [130, 130]  # 10 s are the least that a row is begun with
+    rows = json.loads(out.read_text())["rows"]
+    assert rows["mlps"]["skipped"] == LATE and {n: rows[n] for n in ("lenet", "small-cnn")} == record["rows"]
     assert record["machine"]["commit"] == "abc" and "ended with status 3" in said and "ValueError" in said
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     CONTEXT.set_forkserver_preload(["__main__"])
-    main()
+    sys.exit(main())
