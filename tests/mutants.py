@@ -66,9 +66,6 @@ SAME: dict[str, str] = {
     "lib/numerics/spectral_filter.py: half = max(math.ceil((math.log(1 / tol) + 5) / 11 * steps), steps // 2 + 1)": (
         "a rule with fewer nodes, which keeps its tolerance too"
     ),
-    "lib/numerics/spectral_filter.py: if not continuous and lr * top >= 2 * (1 + 1e-12):": "a bound with room to round",
-    "lib/scores/influence.py: lowest = float((exact() if o.p < SPECTRUM else "
-    "eigenvalue_range(model, x, y, **options))[0])": "two ways to one number, at the size where they meet",
     "lib/numerics/cholesky.py: bad = ~(chol.diagonal(dim1=-2, dim2=-1).square() >= "
     "16 * torch.finfo(chol.dtype).eps)": "a pivot that is the limit itself, to the bit",
 }

@@ -302,6 +302,10 @@ def test_trust_is_three_numbers_with_a_warning_each(saddle, monkeypatch):
     with pytest.warns(UserWarning, match="no optimum") as said:
         assert trust(model, x, y, damping=5.0).lowest == pytest.approx(float(inverse.eigenvalues[0]) + 5)
     assert not [w for w in said if "indefinite" in str(w.message)]
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="no optimum"):
+        patch.setattr(sys.modules["lib.scores.influence"], "SPECTRUM", 87)  # all eigenvalues up to so many parameters
+        patch.setattr(sys.modules["lib.scores.influence"], "eigenvalue_range", lambda *a, **k: pytest.fail("Lanczos"))
+        trust(model, x, y)
     monkeypatch.setattr(sys.modules["lib.scores.influence"], "SPECTRUM", 0)
     with pytest.warns(UserWarning, match="no optimum"):
         assert trust(model, x, y).lowest == pytest.approx(float(inverse.eigenvalues[0]), abs=1e-3)
