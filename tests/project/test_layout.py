@@ -74,7 +74,7 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 42
-    assert lines(modules(LIB)) <= 10_686  # with audit, data/own, neighbours, steps on a GPU, runs brought in
+    assert lines(modules(LIB)) <= 10_722  # with audit, data/own, neighbours, steps on a GPU, runs brought in, Lite0
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
     assert lines(modules(EXPERIMENTS)) <= 3000
