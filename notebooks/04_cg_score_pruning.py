@@ -235,7 +235,7 @@ plots.spread(axes[1], {name: cg_clean[y == c] for c, name in enumerate(images.cl
 plots.save(fig, "04_classes", profile)
 
 # %% [markdown]
-# Regular they are, as published: 93% against 21%. Whether they are alike is open: over the ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. A low score means *far from other classes*, not *in the middle of one's own*.
+# Regular they are, as published: 93% against 21%. Whether they are alike is open: over ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*, not *in the middle of one's own*.
 #
 # ## Pruning
 #
