@@ -7,11 +7,10 @@ from pathlib import Path
 from nbconvert.preprocessors import Preprocessor
 from nbformat.v4 import new_code_cell
 
-FIRST = """# On Colab: the study, and the packages that are not there (torch for the processor); some minutes.
+FIRST = """# On Colab: the study, and the packages that are not there; torch is Colab's own. Some minutes.
 !git clone --depth 1 {address} study
-!grep -E "^torch(vision)?==" study/requirements.txt > torch.txt
-!pip install --quiet -r torch.txt --index-url https://download.pytorch.org/whl/cpu
-!pip install --quiet -e study
+!grep -vE "^(torch|torchvision|triton|nvidia-.*|cuda-.*)==" study/requirements.txt > pins.txt
+!pip install --quiet --no-deps -r pins.txt -e study
 %cd study/notebooks{folder}
 import sys
 sys.path[:0] = ["{up}..", "{up}."]"""
