@@ -100,12 +100,12 @@ def test_pretrained_weights_from_a_file(tmp_path):
         torchvision_resnet(34, weights=str(tmp_path / "weights.pth"))
 
 
-def test_a_download_that_fails_says_what_to_do(monkeypatch):
+def test_a_download_that_fails_says_what_to_do(monkeypatch, tmp_path):
     def refuse(*arguments, **options):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: "nowhere")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(RuntimeError, match="could not download IMAGENET1K_V1 for ResNet-18: no network. Give the path"):
         torchvision_resnet(18)
 
