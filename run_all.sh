@@ -19,7 +19,10 @@ except ModuleNotFoundError:
     sys.exit("packaging (not there)")
 pins = [Requirement(line.split(" #")[0].strip()) for line in open(sys.argv[1]) if line[0].isalnum()]
 unmet = []
+cpu = any(torch.version.endswith("+cpu") for torch in importlib.metadata.distributions(name="torch"))
 for pin in [pin for pin in pins if not pin.marker or pin.marker.evaluate()]:
+    if cpu and pin.name.startswith(("cuda-", "nvidia-", "triton")):
+        continue
     try:
         found = importlib.metadata.version(pin.name)
         met = pin.specifier.contains(found, prereleases=True)

@@ -80,7 +80,7 @@ class Report:
 
 def audit(
     data, label=None, *, probabilities=None, embeddings=None, minutes: float = 2.0, seed: int = 0, device: str = "cpu",
-    architecture: str = "", epochs: int = 0, store=None, **options,
+    architecture: str = "", epochs: int = 0, store=None, progress: bool = False, **options,
 ) -> Report:  # fmt: skip
     """Look a data set over: every row is scored, by networks that did not see it where these judge.
 
@@ -92,7 +92,7 @@ def audit(
         embeddings: ``(n, d)`` in place of pictures or features.
         minutes: decides how many networks are trained, at a presumed speed: at least 10 judges of each labelling.
         architecture, epochs: of the networks; chosen by :func:`choose` if not given.
-        store: of ``lib.store.Store``, for work that can be continued.
+        store: of ``lib.store.Store``, for work that can be continued. progress: show bars while networks train.
 
     Raises:
         ValueError: for data that cannot be used (``lib.data.own.source``), fewer than 20 rows, a single class.
@@ -115,11 +115,11 @@ def audit(
     labels, errors = torch.stack([y, noisy]), None
     choice = choose(tuple(x.shape[1:]), len(y), k, architecture=architecture, epochs=epochs)
     if probabilities is None:
-        z, run = prepared(x, choice.side), Run(device=device, store=store, progress=False)
+        z, run = prepared(x, choice.side), Run(device=device, store=store, progress=progress)
         settings, blocks = plan(choice.settings, z, k, minutes=minutes)
         p = judge(z, labels, settings, blocks=blocks, k=k, seed=seed, run=run)
-        how = {"classes": k, "settings": settings, "seed": seed, "device": device, "shards": store, "progress": False}
-        el2n = compute(["EL2N"], z, labels, **how)["EL2N"]
+        how = {"classes": k, "settings": settings, "seed": seed, "device": device, "shards": store}
+        el2n = compute(["EL2N"], z, labels, progress=progress, **how)["EL2N"]
         order, errors = el2n.values, el2n.stderr  # noqa: PD011
         said = f"{settings.architecture}, {blocks * BLOCK} judges, {settings.networks} for EL2N; again with flips"
     else:

@@ -77,11 +77,11 @@ def band(ax: Axes, table: pd.DataFrame, x: str, y: str, score: str, **kwargs) ->
 
 
 def reference(ax: Axes, level: float, text: str, *, interval: tuple[float, float] | None = None) -> None:
-    """A grey horizontal line (chance, full data) with its name and, where given, its interval."""
+    """A grey horizontal line (chance, full data), its name right of the axes, and its interval where given."""
     ax.axhline(level, lw=0.9, color="0.35", zorder=0)
     if interval is not None:
         ax.axhspan(*interval, color="0.5", alpha=0.15, lw=0, zorder=0)
-    ax.annotate(text, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=10, color="0.3")
+    ax.text(1.01, level, text.replace(" ", "\n"), transform=ax.get_yaxis_transform(), va="center", size=10, color="0.3")
 
 
 def pictures(images, captions=None, *, columns: int = 10, titles=None, size: float = 0.8) -> Figure:
@@ -100,7 +100,7 @@ def pictures(images, captions=None, *, columns: int = 10, titles=None, size: flo
         picture = np.moveaxis(np.asarray(image), 0, -1)
         axes.flat[i].imshow(picture if picture.shape[-1] == 3 else picture[..., 0], vmin=0, vmax=1)
         if captions is not None:
-            axes.flat[i].set_xlabel(captions[i], fontsize=7, labelpad=2)
+            axes.flat[i].set_xlabel(captions[i], fontsize=max(7, 8 * size), labelpad=2)
     for row, title in enumerate(titles or []):
         axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8, parse_math=False)
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -104,7 +104,6 @@ fig = plots.pictures(torch.cat(shown), titles=task.classes + hard.classes, size=
 plots.save(fig, "01_data", profile)
 task, hard
 
-
 # %% [markdown]
 # ## Method
 #
@@ -116,7 +115,6 @@ task, hard
 
 # %%
 print(inspect.getsource(definitions.coefficients), inspect.getsource(definitions.leave_one_out), sep="\n")
-
 
 # %% [markdown]
 # **One example less is a change of rank one.** Take the end of training first, $t=\infty$. That is ridge regression: $\alpha=Gr$ with $G=(\Theta+\lambda I)^{-1}$. Without example $i$ the other equations still hold, and the coefficient of $i$ is zero. Equation $i$ no longer matters, so we may change its right side by any $s$, and choose the $s$ at which that coefficient vanishes:
@@ -200,6 +198,7 @@ def begin(name, run):
 
 starts = {(name, run): begin(name, run) for name in plan for run in range(replicates)}
 
+
 # %% [markdown]
 # The truth is **retrained**: once with all rows, and once without each left-out one, everything else equal. Three predictions:
 #
@@ -261,6 +260,7 @@ words.style.apply(shade, axis=None).set_caption("Pearson [95%], and the publishe
 # %%
 right = lambda name, w: np.mean([float((studies[name, w, run][2].residual.abs() < 0.5).double().mean()) for run in range(replicates)])
 pd.DataFrame({name: [right(name, w) for w in (0.0, decay)] for name in plan}, index=["λ = 0", f"λ = {1000 * decay:.0f}"]).style.format("{:.0%}").set_caption("training rows on the right side")
+
 
 # %% [markdown]
 # The residual networks decide least: one large change can carry a correlation. *Is it us?* The CNN from scratch with more rows:

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -92,6 +88,7 @@ run = Run(device=device, store=Store(profile=profile))
 ledger = Ledger("02", profile)
 ledger.criteria()
 
+
 # %% [markdown]
 # ## Data
 #
@@ -113,6 +110,7 @@ def split(task, s):
     _, y, train, val = tasks[task]
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed + s))
     return order[:train], order[train : train + val], order[train + val :]
+
 
 # %% [markdown]
 # Six pictures of each class of the binary tasks:
@@ -161,6 +159,7 @@ error = max(float((other / slow - 1).abs().max()) for other in (fast, by_weights
 assert error < 1e-6, error
 print(f"40 trainings against one eigendecomposition, predictions against weights: largest relative difference {error:.0e}")
 
+
 # %% [markdown]
 # ## Which examples are informative?
 #
@@ -205,6 +204,7 @@ axes[0].set(ylabel="examples")
 axes[0].legend()
 plots.save(fig, "02_histograms", profile)
 
+
 # %% [markdown]
 # F-SI is roughly log-normal and spans two orders of magnitude and more. The least and the most informative pictures of the first seed:
 
@@ -223,6 +223,7 @@ fig = plots.pictures(pictures, captions, columns=6, titles=titles, size=0.8)
 for ax in fig.axes:
     ax.xaxis.label.set_size(9.5), ax.yaxis.label.set_size(10)
 plots.save(fig, "02_extremes", profile)
+
 
 # %% [markdown]
 # Informative 4s lean and close at the top, informative 9s are wide open circles. Informative garments are pullovers worn like coats, and dark: the kernel of a dense network grows with the length of its input. In numbers, how many of the ten nearest neighbours share an example's label, for the least informative twentieth against the most informative:
@@ -243,6 +244,7 @@ for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps
     ledger.record(claim, value, interval=interval, n=seeds, note=f"ten classes: {seeds_ten} seeds", covers=["initializations", "rows"])
     print(claim, {task: round(v, 2) for task, v in value.items()})
 
+
 # %% [markdown]
 # The least informative twentieth has more such neighbours, by 34 to 56 points: they are typical, the others are not.
 #
@@ -258,6 +260,7 @@ even = {task: over_seeds(auc(f["score"], f["y"] == 1) for f in every[task]) for 
 value, interval = statistics.apart(even)
 ledger.record("ui.rare_class.even", value, interval=interval, n=seeds, covers=["initializations", "rows"])
 print({task: round(v, 3) for task, v in value.items()})
+
 
 # %% [markdown]
 # Nearly even; whether within the .10 that we allowed is open, as the interval of the digits reaches .61. Next, ten classes, of which each pair is rare once.
@@ -317,6 +320,7 @@ others = [c for c in range(k) if c not in pair]
 on_others = datasets.load(dataset, n_train=n_pretrain, n_test=1000, classes=others, seed=seed)
 resnet = pretrained(body, on_others, width=body_width, epochs=epochs_pretrain, seed=seed, run=run)
 
+
 # %% [markdown]
 # How often a wrong label is more informative than a right one; the ResNet has five draws and 1,000 steps:
 
@@ -347,6 +351,7 @@ axes[1].plot([0, 1], [0, 1], color="0.5", lw=0.9)
 axes[1].set(xlabel="share examined, most informative first", ylabel="share of wrong labels found")
 axes[1].legend()
 plots.save(fig, "02_mislabelled", profile)
+
 
 # %% [markdown]
 # A wrong label is more informative in all four, as published. Among the digits, a tenth of the examples holds more than half of the wrong labels. Among pullovers and coats, right labels that look wrong get in between.
@@ -419,6 +424,7 @@ for ax, (task, table) in zip(axes, curves.items(), strict=True):
 axes[1].legend(*axes[0].get_legend_handles_labels(), loc="lower left")
 plots.save(fig, "02_summarization", profile)
 
+
 # %% [markdown]
 # The upper half is the paper's Fig. 2c. Dropping the *least* informative digits costs nothing up to 60%; scoring anew moves the break to 80%. *Top* hurts from the start, but past 80% it beats *bottom*, which has only outliers left.
 #
@@ -447,6 +453,7 @@ questions = {
 for claim, question in questions.items():
     value, interval = statistics.apart(compared(*question))
     ledger.record(claim, value, interval=interval, n=seeds, covers=["initializations", "rows", "test rows"])
+
 
 # %% [markdown]
 # The paper's claims hold on its own task, which decides them, and not on the harder one. What is left of the first seed with 95% dropped:

@@ -1,13 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -21,11 +15,11 @@
 #
 # **What was found**
 #
-# - On 2,000 pictures of clothes, a quarter of the labels (23.5%) are right only if the network has seen them. Of as many digits it is a tenth.
+# - On 2,000 pictures of clothes, a quarter of the labels (23.5%) are right only if the network has seen them. Of digits it is a tenth.
 # - Memorized pictures are odd. Three of their ten nearest neighbours share their label; of the others' it is eight.
-# - They pay. Single memorized pictures lift single test pictures: 2,183 pairs, where luck would give none. Without their training side the networks lose 1.8 points, and all of that loss falls on the test side.
+# - They pay. Single memorized pictures lift single test pictures: 2,183 pairs, where luck would give none. Without their training side the networks lose 1.8 points, all of it on the test side.
 # - The number does not tell the useful from the useless. The quarter above .25 is worth 1.2 points more than as many others, the top above .9 no more than they.
-# - It is the dearest score of this study: 4,000 trainings. [07](07_scores_side_by_side.ipynb) asks which cheaper score ranks alike, [05](05_data_diet.ipynb) whether EL2N does.
+# - It is the dearest score here: 4,000 trainings. [07](07_scores_side_by_side.ipynb) asks which cheaper score ranks alike, [05](05_data_diet.ipynb) whether EL2N does.
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md). Repeatability, other architectures, the last layer and later work: the [appendix](appendix/13_long_tail_further.ipynb).*
 
@@ -57,7 +51,7 @@ device: str = "cpu"  # where to train: "cpu" or "cuda"
 # %% [markdown]
 # ## What we test
 #
-# The paper's thesis: data have a long tail of rare kinds of examples, and the training set holds one or two specimens of each. A network can only get these right by memorizing their labels. It pays, because each carries a few test examples of its kind. The claims, written before the run:
+# The paper's thesis: data have a long tail of rare kinds, with one or two specimens of each in the training set. A network gets these right only by memorizing their labels. It pays, because each carries a few test examples of its kind. The claims, written before the run:
 
 # %%
 import inspect
@@ -88,7 +82,7 @@ ledger.criteria()
 # %% [markdown]
 # ## Data
 #
-# Two sets of ten classes and the same number of training rows: clothes, which vary, and digits, which vary little.
+# Two sets of ten classes and as many rows: clothes, which vary, and digits, which vary little.
 
 # %%
 clothes = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
@@ -107,11 +101,11 @@ for d in (clothes, digits):
 #
 # $$ \mathrm{mem}(i) = \Pr_{h\leftarrow A(S)}[h(x_i)=y_i]-\Pr_{h\leftarrow A(S\setminus i)}[h(x_i)=y_i], \qquad \mathrm{infl}(i,j) = \Pr_{h\leftarrow A(S)}[h(x'_j)=y'_j]-\Pr_{h\leftarrow A(S\setminus i)}[h(x'_j)=y'_j]. $$
 #
-# Leaving out each example in turn costs too much. Algorithm 1 trains $t$ networks on random subsets $I_k$ of $m = 0.7n$ examples. Every network speaks about every example, as one that saw it or as one that did not:
+# Leaving out each in turn costs too much. Algorithm 1 trains $t$ networks on random subsets $I_k$ of $m = 0.7n$ examples. Every network speaks about every example, as one that saw it or as one that did not:
 #
 # $$ \mathrm{infl}_m(i,j) = \Pr_k[h_k(x'_j)=y'_j \mid i\in I_k]-\Pr_k[h_k(x'_j)=y'_j \mid i\notin I_k]. $$
 #
-# In code it is a loop over examples. We try it on made-up answers with a known truth: test example $j$ is right with probability ½ + ½τⱼ if training example $j$ was seen, and with ½ − ½τⱼ if not. Then $\mathrm{infl}(j,j) = \tau_j$.
+# A loop over examples, tried on made-up answers with a known truth: test example $j$ is right with probability ½ + ½τⱼ if training example $j$ was seen, and with ½ − ½τⱼ if not. Then $\mathrm{infl}(j,j) = \tau_j$.
 
 # %%
 def made_up(t, seed, examples=100):
@@ -124,7 +118,7 @@ def made_up(t, seed, examples=100):
 print(inspect.getsource(definitions.influence_of_seeing))
 
 # %% [markdown]
-# The library's version is one product of two bit matrices, who saw what and who is right about what.  Memorization is the diagonal, with the training set as its own test set. Both must agree:
+# The library's version is one product of two bit matrices: who saw what, and who is right about what. Memorization is the diagonal, with the training set as its own test set. Both must agree:
 
 # %%
 saw, right, truth = made_up(60, seed)
@@ -138,7 +132,7 @@ print(f"{slow.numel():,} influences by loop and by one product: largest differen
 # %% [markdown]
 # ### Training the networks
 #
-# Each network sees its own random 70% of the rows, by the paper's recipe (momentum .9, a rate that rises and falls). We keep one bit for each network and example. Networks that memorize must fit what they see: the second column should be near 1.
+# Each network sees its own random 70% of the rows, by the paper's recipe (momentum .9, a rate that rises and falls). We keep one bit for each network and example. Networks that memorize must fit what they see: the second column.
 
 # %%
 schedule = {"momentum": 0.9, "schedule": "warmup_linear"}
@@ -158,7 +152,7 @@ right_by_role(varied=(sees, right, right_test), easy=(sees_plain, right_plain, r
 #
 # <details><summary>Answer</summary>
 #
-# About a quarter of the clothes and a tenth of the digits.
+# A quarter of the clothes, a tenth of the digits.
 # </details>
 
 # %%
@@ -179,7 +173,7 @@ axes[0].legend()
 plots.save(fig, "03_memorization", profile);
 
 # %% [markdown]
-# The distribution has two ends and little between. About six in ten clothes need not be seen at all, and some five in a hundred are got right only if they are. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000.
+# The distribution has two ends and little between. About six in ten clothes need not be seen at all; some five in a hundred must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000.
 
 # %%
 memorized, memorized_plain = (mem.value >= 0.25).numpy(), (mem_plain.value >= 0.25).numpy()
@@ -197,9 +191,9 @@ print(f"≥ 0.25: {share:.1%} of {clothes.name}, {memorized_plain.mean():.1%} of
 # %% [markdown]
 # ### What do they look like?
 #
-# The paper's Figure 1: examples of one class with memorization near 0, near ½ and near 1. We draw those whose estimate is closest to the value, so nobody chose them.
+# The paper's Figure 1: examples with memorization closest to 0, to ½ and to 1, so nobody chose them.
 #
-# **Predict.** What will a shirt look like whose label the networks get right if and only if they have seen it?
+# **Predict.** What will a shirt look like whose label networks get right only if they have seen it?
 #
 # <details><summary>Answer</summary>
 #
@@ -222,7 +216,7 @@ for d, estimate, label in shown:
     plots.save(fig, f"03_examples_{d.name}", profile)
 
 # %% [markdown]
-# Near 0 stand plain shirts, photographed flat. Whether such an example is a rare kind or a mistake of the catalogue cannot be seen from the number; that is the paper's point. In numbers: of an example's ten nearest neighbours in the training set, by the angle between their pixels, how many share its label?
+# Near 0 stand plain shirts, photographed flat. The number does not tell a rare kind from a mistake of the catalogue; that is the paper's point. In numbers: of an example's ten nearest neighbours, by the angle between their pixels, how many share its label?
 
 # %%
 typical = label_agreement(clothes.x_train, clothes.y_train).numpy()
@@ -235,7 +229,7 @@ print(note, f"({len(groups[0])} and {len(groups[1])} examples)")
 # %% [markdown]
 # ## What are memorized examples worth together?
 #
-# Remove all examples above a threshold and train on the rest; beside it, remove as many at random, drawn anew for each network.
+# Remove all examples above a threshold, or as many at random, and train on the rest.
 #
 # **Predict.** Will the network miss the memorized more than as many others? And will the answer be the same above .25 and above .9?
 #
@@ -255,7 +249,7 @@ options = {"recipe": recipe, "seeds": range(retrainings), "run": run}
 reduced = pruning.retrain_pruned(model, images, plans, columns=("removed", "threshold"), **options)
 
 # %% [markdown]
-# Test accuracy with 95% bands over trainings alone, and what is left of the training set:
+# Test accuracy, with 95% bands over trainings alone; below, the share of rows that is left:
 
 # %%
 fig, (ax, left) = plt.subplots(2, 1, figsize=(6, 4.6), sharex=True, height_ratios=[3, 1])
@@ -270,7 +264,7 @@ ax.legend(loc="lower right")
 plots.save(fig, "03_marginal", profile);
 
 # %% [markdown]
-# Without the quarter above .25 the networks lose 1.2 points more than without a random quarter. The advantage shrinks as the threshold rises, and above .9 it is gone. All networks are judged on the same test rows, so the intervals below are over trainings and test rows at once; over trainings alone they would be four times too narrow. The training rows are one draw: each costs 4,000 networks.
+# Without the quarter above .25 the networks lose 1.2 points more than without a random quarter. The advantage shrinks as the threshold rises, and above .9 it is gone. The intervals below are over trainings and test rows at once; over trainings alone they would be four times too narrow. The training rows are one draw.
 
 # %%
 lost = pruning.points(reduced, {"removed": "random"}, {"removed": "memorized"}, by="threshold")  # (trainings, test rows) each
@@ -317,7 +311,7 @@ table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 table.style.format("{:,.0f}", na_rep="–").format("{:,.1f}", subset=["pairs by luck"], na_rep="–")
 
 # %% [markdown]
-# The paper's Figure 3, with a logarithmic axis:
+# The paper's Figure 3, with a logarithmic axis: how strong the pairs are, from the threshold on.
 
 # %%
 fig, ax = plt.subplots(figsize=(6, 3.4))
@@ -331,7 +325,7 @@ ax.legend()
 plots.save(fig, "03_pairs_histogram", profile);
 
 # %% [markdown]
-# One test example in eight is in a pair, more than on CIFAR-100, although the data are easier. Barely more than half of these have a *single* influencer, where the paper finds nearly nine in ten. The digits have fewer pairs, and still far more than the paper's 33 in 10,000: with 200 examples a class even digits have a tail.
+# One test example in eight is in a pair, more than on CIFAR-100, although the data are easier. Barely more than half of these have a *single* influencer, where the paper finds nearly nine in ten. The digits have fewer pairs, and far more than the paper's 33 in 10,000: with 200 examples of each class even digits have a tail.
 
 # %%
 in_pair = np.isin(np.arange(n_test), pairs.test)
@@ -355,7 +349,7 @@ print(f"single influencer: {single.mean():.0%}; below .4: {share_of(below, all_p
 # %% [markdown]
 # ### Do the two sides of a pair look alike?
 #
-# Appendix C of the paper fixes which pairs to show: training examples sorted by their highest influence, five evenly spaced ones from top to bottom, and twice more their next in line. A framed training example, with its memorization, stands before the four test examples that it influences most. A ≈ marks near duplicates: one is among the other's five nearest neighbours.
+# Appendix C of the paper fixes which pairs to show: training examples sorted by their highest influence, five evenly spaced ones from top to bottom, and twice more their next in line. A framed training example, with its memorization, stands before the four test examples that it influences most. A ≈ marks near duplicates, one among the other's five nearest neighbours.
 
 # %%
 drawn, captions = [], []
@@ -372,7 +366,7 @@ for ax in fig.axes[::5]:  # a frame round the training examples
 plots.save(fig, "03_pairs", profile);
 
 # %% [markdown]
-# Strong pairs are twins; in the last rows the likeness is of silhouettes. In numbers: how much closer is a pair, in cosine, than its training example is to its class, and how many of the strongest pairs are near neighbours?
+# Strong pairs are twins; in the last rows the likeness is of silhouettes. In numbers: how much closer is a pair, in cosine, than its training example to its class? How many of the strongest are near neighbours?
 
 # %%
 i, j = torch.tensor(pairs.train.tolist()), torch.tensor(pairs.test.tolist())
@@ -446,7 +440,7 @@ print(f"S′ₕ holds {in_pair.mean():.1%} of the test examples and {ratio:.0%} 
 # %% [markdown]
 # ## Where we deviate, and why
 #
-# - **Data and network.** The paper trains ResNet-50 on CIFAR-100 and ImageNet and an Inception on MNIST. We train one hidden layer of 128 units on 2,000 rows, without augmentation, with the same optimizer, schedule, share of rows and number of networks. *Is it us?* Effects are smaller here than on the paper's harder data; those claims stay 'partly'.
+# - **Data and network.** The paper trains ResNet-50 on CIFAR-100 and ImageNet and an Inception on MNIST. We train one hidden layer of 128 units on 2,000 rows, without augmentation; optimizer, schedule, share of rows and number of networks are the same. *Is it us?* Effects are smaller here than on the paper's harder data; those claims stay 'partly'.
 # - **A second look.** After a first judged run the test rows were raised to 10,000. The criteria stayed.
 # - **The estimator** trains on subsets of size $m$ only, as the paper's own code does. An example that was always or never seen has no estimate here; the lemma sets ½.
 #

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -188,6 +184,7 @@ cg = complexity_gap.cg_scores(x, labels, device=device)
 cg_clean = cg.score[0]
 print(f"{len(y):,} rows, {len(labels)} labellings, one factorization")
 
+
 # %% [markdown]
 # **Predict.** Which class will have the lowest scores, and which the highest?
 #
@@ -219,6 +216,7 @@ apart = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 ledger.record("cg.pictures", apart(*ends), interval=statistics.bootstrap_interval(apart, *ends, seed=seed), n=len(ends[0]), covers=["rows"])
 print(f"neighbours with the same label: {ends[0].mean():.3f} of the lowest-scored, {ends[1].mean():.3f} of the highest")
 
+
 # %% [markdown]
 # Left: the cosines. Right: the scores of each class (boxes: quartiles; whiskers: 5% and 95%).
 
@@ -237,7 +235,7 @@ plots.spread(axes[1], {name: cg_clean[y == c] for c, name in enumerate(images.cl
 plots.save(fig, "04_classes", profile)
 
 # %% [markdown]
-# Regular they are, as published: 93% against 21%. Whether they are alike is open: over the ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. A low score means *far from other classes*, not *in the middle of one's own*.
+# Regular they are, as published: 93% against 21%. Whether they are alike is open: over ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*, not *in the middle of one's own*.
 #
 # ## Pruning
 #
@@ -283,6 +281,7 @@ def scored_anew(part):
     }  # fmt: skip
 
 scores_of = [{name: score[0] for name, score in every_score.items()}, *map(scored_anew, redrawn[1:])]
+
 
 # %% [markdown]
 # **Predict.** With a tenth of the data left, which network is right more often, the one that keeps the highest scores or the one that keeps the lowest?

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -156,6 +152,7 @@ again = pd.DataFrame({"spread": spread, "Spearman": case.agreement(truth="from s
 quoted = ((every, "gradient", [0, 0.1, 1, np.inf]), (every, "lowest", [-np.inf, 0, np.inf]), (again, "spread", [0, 0.3, np.inf]))
 means = {what: frame.groupby(pd.cut(frame[what], edges, right=False), observed=True).Spearman.agg(networks="size", mean="mean") for frame, what, edges in quoted}
 pd.concat(means).style.format({"mean": "{:.2f}"}).set_caption("what trust quotes: mean Spearman")
+
 
 # %% [markdown]
 # One `tanh` network of each depth, after few steps and after all; the spread is that of two ways of retraining:

@@ -1,13 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -57,7 +51,7 @@ device: str = "cpu"  # where to compute: "cpu" or "cuda"
 # %% [markdown]
 # ## What we test
 #
-# Notebooks 01 to 06 take each score on its own ground. Here all of them get the same rows. Four statements that one would like to be true, with what counts as success, written before the run:
+# Here all scores get the same rows. Four statements that one would like to be true, with what counts as success, written before the run:
 
 # %%
 import dataclasses
@@ -87,7 +81,7 @@ ledger.criteria()
 # %% [markdown]
 # ## Data
 #
-# A class-balanced sample of the training set, small enough for the scores that need an $n\times n$ matrix. Networks get pictures that are standardized over the training rows; the CG-score gets them as they are, since it takes their directions only.
+# A class-balanced sample, small enough for the scores that need an $n\times n$ matrix. Networks get pictures standardized over the training rows; the CG-score gets them as they are, since it takes their directions only.
 
 # %%
 images = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
@@ -110,7 +104,7 @@ about = {name: (works[one.group], "turned" if one.sign < 0 else "", one.text) fo
 pd.DataFrame(about, index=["from", "", "what it is"]).T.style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
-# All scores of all rows, with the network and recipe of notebook 05. What is finished is kept in the store, with what it cost.
+# All scores of all rows, with the network and recipe of [05](05_data_diet.ipynb). What is finished is kept, with what it cost.
 
 # %%
 settings = catalogue.Settings(
@@ -155,7 +149,7 @@ pd.DataFrame({
 })
 
 # %% [markdown]
-# EL2N, loss, influence and TracIn are nearly one score (.95 to .99), although one of them asks what would change without the example. Memorization and C-score are another (.99): these networks are right about nearly every label that they have seen, and then the difference says no more than its second part. Forgetting lies between the groups, CG and F-SI beside them. GraNd at initialization agrees with none; it is the norm of the picture (1.00).
+# EL2N, loss, influence and TracIn are nearly one score (.95 to .99), although one of them asks what would change without the example. Memorization and C-score are another (.99): these networks are right about nearly every label that they have seen, so the difference says no more than its second part. Forgetting lies between the groups, CG and F-SI beside them. GraNd at initialization agrees with none; it is the norm of the picture (1.00).
 #
 # ## Whose choice trains best?
 #
@@ -187,7 +181,7 @@ for name in contest:
 pruned = pruning.retrain_pruned(model, normal, plans, **retraining)
 
 # %% [markdown]
-# Percentage points above random halves: from the hardest half on the left, over windows that leave out more and more of the hardest rows, to the easiest half.
+# Percentage points above random halves: from the hardest half (left), over windows that leave out more of the hardest rows, to the easiest half.
 
 # %%
 chance = lambda share: {"score": "random", "choice": "random", "share": share}
@@ -222,7 +216,7 @@ shares.style.format("{:+.1f}").background_gradient("RdBu", vmin=-8, vmax=8).set_
 #
 # ## Who finds the wrong labels?
 #
-# The same rows with wrong labels: some shares at random, and one where a label becomes that of the most similar class, as a tired person would mislabel. The scores are computed anew from the noisy labels, which is all that they get.
+# The same rows with wrong labels: some shares at random, and one where a label becomes that of the most similar class, as a tired person would mislabel. The scores get the noisy labels only.
 #
 # **Predict.** Where will wrong labels be harder to find: when many are wrong, or when they are wrong in a plausible way? And is there a score that cannot find them at all?
 #
@@ -261,7 +255,7 @@ axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, col
 plots.save(fig, "07_noise", profile)
 
 # %% [markdown]
-# The judged column is 20% uniform:
+# The judged column is 20% uniform. Guessing gives .5; 1 ranks every wrong label first.
 
 # %%
 main = f"{0.2:.0%} uniform"
@@ -270,9 +264,9 @@ ledger.record("all.noise", rows.auroc[judged].to_dict(), interval={name: (rows.l
 found.pivot_table(index="score", columns="labels", values="auroc", sort=False).loc[ranked[::-1]].style.format("{:.2f}").set_caption("AUROC")
 
 # %% [markdown]
-# Eight of the ten scores find wrong labels far better than chance, EL2N and loss best (.98), CG without any training (.94). GraNd is blind (.51). The surprise is memorization (.61), the score that was made for labels which nothing but memory explains. These short trainings do not memorize enough for it ([appendix](appendix/17_scores_side_by_side_further.ipynb)). The C-score does not need this: nobody guesses a wrong label.
+# Eight of the ten scores find wrong labels far better than chance, EL2N and loss best (.98), CG without any training (.94). GraNd is blind (.51). The surprise is memorization (.61), made for labels which nothing but memory explains. These short trainings do not memorize enough for it ([appendix](appendix/17_scores_side_by_side_further.ipynb)). The C-score does not need this: nobody guesses a wrong label.
 #
-# **And what does finding them buy?** Train on what is left of the labels with 20% noise when as many of the most suspicious rows are dropped as there are wrong labels. The reference drops as many at random, the oracle just the wrong ones.
+# **And what does finding them buy?** With 20% noise, drop as many of the most suspicious rows as there are wrong labels, and train on the rest. The reference drops as many at random, the oracle just the wrong ones.
 
 # %%
 clean_up = {("random", "random", 0.8): pruning.random_subsets(n, 0.8, range(seeds)), ("oracle", "easiest", 0.8): ~wrong[main], ("nothing dropped", "all", 0.8): torch.ones(n, dtype=torch.bool)}
@@ -288,7 +282,7 @@ pd.DataFrame({"points above dropping at random": in_words(bought, "{:+.1f} [{:+.
 #
 # ## What does it cost?
 #
-# Seconds by the wall clock, all trainings included that the score needs; the most memory that was taken on the way; and how many trainings of the network. The scores of a group are charged as if each were the only one wanted.
+# Seconds by the wall clock with all trainings that the score needs, the most memory taken, and the number of trainings. The scores of a group are charged as if each were the only one wanted.
 #
 # **Predict.** The CG-score needs no training at all. Is it the cheapest?
 #
@@ -308,7 +302,7 @@ costs.loc[[*controls, *judged]].sort_values("seconds").style.format({"seconds": 
 
 
 # %% [markdown]
-# Fewer runs cost less. The same scores with fewer trainings (or starting points), for both uses: how well do they find the wrong labels, and what is their hardest half worth?
+# Fewer runs cost less. With fewer trainings (or starting points), how well do the scores find wrong labels, and what is their hardest half worth?
 
 # %%
 def cheaper(share):
@@ -329,7 +323,7 @@ retrained = [pruning.retrain_pruned(model, normal, plans, **retraining)] if plan
 halved = pd.concat([*retrained, pruned[pruned.score == "random"]])
 
 # %% [markdown]
-# What each version offers: purpose, score, seconds, and what one gets for them.
+# What each version offers: its purpose, the score, the seconds that it takes, and what one gets for them.
 
 # %%
 FIND, KEEP = "find wrong labels, 20% (AUROC)", "keep the hardest half (points)"
@@ -365,7 +359,8 @@ for ax, (purpose, part) in zip(axes, bought_for.groupby("purpose", sort=False), 
     ax.step(best.seconds, best.value, where="post", color="0.6", lw=5, alpha=0.4, zorder=0)
     ax.axvline(unit, lw=0.8, ls=":", color="0.3")
     ax.set(xscale="log", xlabel="seconds (dotted: one training)", ylabel=purpose, ylim=(bottom, top))
-plots.reference(axes[1], 0, "random half")
+plots.reference(axes[1], 0, "")
+axes[1].text(0.02, 0.1, "random half", transform=axes[1].get_yaxis_transform(), fontsize=10, color="0.3")
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
@@ -375,7 +370,7 @@ plots.save(fig, "07_frontier", profile)
 #
 # ## Which score, then?
 #
-# For each purpose and budget, in the time of one training of this network on these rows: the score that does best within it, and after "or" those that the intervals cannot tell from it, the cheapest first. "–": nothing within the budget is better than chance.
+# For each purpose and budget, in times of one training: the score that does best within it, and after "or" those that the intervals cannot tell from it, the cheapest first. "–": nothing within the budget is better than chance.
 
 # %%
 areas = {f"find wrong labels, {noise_levels[-1]:.0%} (AUROC)": f"{noise_levels[-1]:.0%} uniform", f"find labels of a similar class, {paired_level:.0%} (AUROC)": list(wrong)[-1]}
@@ -410,7 +405,7 @@ ledger.table()
 #
 # <details><summary>Answer</summary>
 #
-# No: the committee has an AUROC of .96, the best member .985. It dilutes the good scores, and most of the others are one opinion.
+# No: the committee has an AUROC of .96, the best member .985. It dilutes the good scores.
 #
 # ```python
 # place = lambda values: torch.tensor(pd.Series(values.numpy()).rank().to_numpy())

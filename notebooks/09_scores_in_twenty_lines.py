@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -68,6 +64,7 @@ y = torch.where(wrong, other, right)
 score = {}
 print(f"{n} digits, {int(wrong.sum())} with a wrong label; {len(y_test)} to test on")
 
+
 # %% [markdown]
 # ## Networks
 #
@@ -104,6 +101,7 @@ def fit(seeds, sees, x, y, *, epochs=20, batch=20, lr=0.1, decay=0.0):
 
 runs = fit(range(5), torch.ones(5, n), x, y)
 outs = torch.stack([outputs(w, x) for w in runs], 1)  # (E, epochs + 1, n, k)
+
 
 # %% [markdown]
 # Scores need a network as a function of all its weights, a loss for each example, and its gradient. (`lib.numerics.gradients` takes all gradients at once, from the layers' factors.)
@@ -145,6 +143,7 @@ def run_gradients(model, parameters, x, y, **options):
     own = zip(states, y.expand(len(states), -1), strict=True)
     return torch.stack([gradients(model, state, x, labels, **options) for state, labels in own])
 
+
 # %% [markdown]
 # ## Read off a training
 #
@@ -181,6 +180,7 @@ score["EL2N"] = el2n(outs[:, 4].softmax(2) - F.one_hot(y, k)).mean(0)
 score["margin"] = margin(outs[:, 4], y).mean(0)
 score["forgetting"] = forgetting(outs.argmax(3) == y).mean(0)
 
+
 # %% [markdown]
 # *GraNd* is the length of the whole gradient: how far a step on this digit would move the network. (`lib.scores.data_diet.grand` never writes it out: two short vectors for each layer give its length.)
 
@@ -191,6 +191,7 @@ def grand(model, parameters, x, y, *, loss="cross_entropy", layers="all"):
 
 
 score["GraNd"] = grand(new(0), runs[4], x, y).mean(0)
+
 
 # %% [markdown]
 # ## Seen or not
@@ -217,6 +218,7 @@ good, good_test = outputs(trained, x).argmax(2) == y, outputs(trained, x_test).a
 score["memorization"] = memorization(sees, good)
 score["influence of seeing"] = influence_of_seeing(sees, good_test).mean(1)
 
+
 # %% [markdown]
 # *C-score*: how often networks that did *not* see the digit get its label right. (`lib.scores.memorization.c_scores`.)
 
@@ -228,6 +230,7 @@ def c_scores(member_sees, correct_train):
 
 
 score["C-score"] = c_scores(sees, good)
+
 
 # %% [markdown]
 # ## Without training
@@ -265,6 +268,7 @@ def cg_prime(x, y):
 
 
 score["CG"], score["CG′"] = cg_scores(x, y), cg_prime(x, y)
+
 
 # %% [markdown]
 # ## Leaving one out of a linearized network
@@ -306,6 +310,7 @@ start = new(0).double()
 j, (f, w) = jacobian(start, start.state_dict(), x), network(start, start.state_dict())
 alpha = leave_one_out(j @ j.T, targets(y, k) - f(w, x), lr=1.0, steps=math.inf, weight_decay=0.01 * n)
 
+
 # %% [markdown]
 # *Sample information*: how far the weights move. *F-SI*: how far the predictions for other digits move. (`lib.scores.unique_information.sample_information` and `f_si`.)
 
@@ -328,6 +333,7 @@ def f_si(model, x, y, x_val, *, lr, steps, weight_decay=0.0, sigma=1.0):
 
 score["sample information"] = sample_information(alpha.T @ j, precision=torch.eye(len(w)).double())
 score["F-SI"] = f_si(start, x, y, x_test[:100], lr=1.0, steps=math.inf, weight_decay=0.01)
+
 
 # %% [markdown]
 # ## Influence functions
@@ -363,6 +369,7 @@ curved = {"weight_decay": 0.01, "damping": 0.01}
 score["influence on itself"] = influence(net, x, y, x, y, **curved).diagonal()
 score["influence on tests"] = influence(net, x, y, x_test[:100], y_test[:100], **curved).mean(0)
 
+
 # %% [markdown]
 # ## Along a training
 #
@@ -378,6 +385,7 @@ def tracin(model, checkpoints, rates, x, y, x_val, y_val, *, layers="last", loss
 checkpoints = {epoch: {name: part[:1] for name, part in runs[epoch].items()} for epoch in (2, 6, 10, 14, 18)}
 rates = dict.fromkeys(checkpoints, 0.1)
 score["TracIn"] = tracin(new(0), checkpoints, rates, x, y, x_test[:100], y_test[:100])[0].mean(1)
+
 
 # %% [markdown]
 # *CRAIG's weight*: for how many digits a chosen one can stand. (`lib.scores.craig.craig` recomputes only candidates that may still win.)
@@ -401,6 +409,7 @@ def craig(errors, keep, *, y=None):
 
 
 score["CRAIG's weight"] = craig(outs[:1, 4].softmax(2) - F.one_hot(y, k), 0.2, y=y)[0]
+
 
 # %% [markdown]
 # ## All of them
@@ -467,6 +476,7 @@ save(fig, "09_ranks")
 print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
 above = (table.rank()[wrong.numpy()].mean() - (wrong.sum().item() + 1) / 2) / (n - wrong.sum().item())
 pd.DataFrame({"wrong labels": above, "with EL2N": ranks["EL2N"], "with influence on tests": ranks["influence on tests"]}).round(2)
+
 
 # %% [markdown]
 # ## Try it

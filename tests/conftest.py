@@ -44,13 +44,15 @@ def pytest_addoption(parser):
         "--as", action="append", default=[], choices=["plain", "rounding"], dest="processor",
         help="run as another processor would: see tests/conftest.py",
     )  # fmt: skip
-    parser.addoption("--full", action="store_true", help="kill at ten moments in place of three (tests/faults)")
+    parser.addoption("--full", action="store_true", help="ten kills for three (faults/), whole sizes (benchmarks/)")
 
 
 def pytest_configure(config):
     # Threads that wait for one another give the core away: where others use the cores too, those that spin instead make
     # small tests ten times as slow. Notebooks and other children inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a core each
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if "plain" in config.getoption("processor"):
         assert "torch" not in sys.modules and "numpy" not in sys.modules, "they read the environment when imported"
         os.environ.update(PLAIN)

@@ -146,6 +146,7 @@ class Calls(TorchFunctionMode):
 @contextmanager
 def pretend_gpu():
     """``torch.cuda`` says that there is a GPU; see above."""
+    from lib.networks.stacked import _lanes
     from lib.training import loop, parallel
 
     marks, make = Marks(), torch.Generator
@@ -164,6 +165,7 @@ def pretend_gpu():
     }  # fmt: skip
     one_thread = lambda call, jobs, cores, *, one_core, tick=lambda steps: None: [call(job, tick) for job in jobs]
     with ExitStack() as stack:
+        stack.callback(_lanes.cache_clear)
         for name, value in cuda.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "Generator", generator))

@@ -1,6 +1,7 @@
 """What holds for every small problem, drawn by hypothesis: ties, copies, constant columns, rare classes among them."""
 
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -9,13 +10,17 @@ from hypothesis import strategies as st
 
 from lib.data import load
 from lib.ledger import verdicts
+from lib.networks import models
+from lib.networks.stacked import LOSSES
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores
 from lib.scores.craig import craig
-from lib.scores.data_diet import forgetting
+from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.influence import influence
 from lib.scores.memorization import c_scores, influence_of_seeing, memorization
 from lib.scores.neighbours import knn_agreement, knn_shapley
-from lib.scores.unique_information import coefficients, leave_one_out
+from lib.scores.tracin import LAYERS, tracin, tracin_mean, tracin_self
+from lib.scores.unique_information import coefficients, f_si, leave_one_out, tangent
 
 often = settings(max_examples=20, deadline=None, derandomize=True, database=None)
 whole = st.integers(-2, 2)
@@ -29,6 +34,19 @@ def problems(draw, least: int = 5, most: int = 12, each: int = 1):
     x = torch.tensor(draw(st.lists(st.lists(whole, min_size=d, max_size=d), min_size=n, max_size=n)))
     rest = draw(st.lists(st.integers(0, k - 1), min_size=n - each * k, max_size=n - each * k))
     return torch.cat([torch.ones(n, 1), x], 1).double(), torch.tensor([*range(k)] * each + rest), k
+
+
+@st.composite
+def networks(draw, count: int = 2):
+    """A small problem, an architecture for it, and the random weights of some such networks, stacked."""
+    x, y, k = draw(problems())
+    hidden, activation = draw(st.sampled_from([(), (3,), (2, 2)])), draw(st.sampled_from(["tanh", "relu"]))
+    model = models.mlp(x.shape[1], hidden, k, activation).double()
+    chance = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    alike = lambda p: 0.5 * torch.randn(count, *p.shape, dtype=p.dtype, generator=chance)
+    stack = {name: alike(value) for name, value in model.state_dict().items()}
+    model.load_state_dict({name: value[0] for name, value in stack.items()})
+    return x, y, model, stack
 
 
 def truths(*shape):
@@ -103,6 +121,63 @@ def test_neighbours(problem, k):
     accuracy = (y[nearest] == y[:, None]).double().mean()
     close(knn_shapley(apart, y, apart, y, k=k).sum(), accuracy)
     assert classes > 1
+
+
+@often
+@given(networks(), st.sampled_from(LOSSES), st.sampled_from(LAYERS), st.booleans())
+def test_gradients(problem, loss, layers, own):
+    """GraNd and TracIn, with labels of all networks or each network's own, examples that are among both sets."""
+    x, y, model, stack = problem
+    if own:
+        y = torch.stack([y, y.flip(0)])
+    norm, options = grand if layers == "all" else grand_last_layer, {"layers": layers, "loss": loss}
+    close(norm(model, stack, x, y, loss=loss), definitions.grand(model, stack, x, y, **options))
+    at = {1: stack, 3: {name: -2 * value for name, value in stack.items()}}, {1: 0.5, 3: 0.125}
+    wanted = definitions.tracin(model, *at, x, y, x, y, **options)
+    close(tracin(model, *at, x, y, x, y, **options), wanted)
+    close(tracin_mean(model, *at, x, y, x, y, **options), wanted.mean(2))
+    close(tracin_self(model, *at, x, y, **options), wanted.diagonal(dim1=1, dim2=2))
+
+
+@often
+@given(networks())
+def test_outputs(problem):
+    """EL2N and margin, where outputs may be equal."""
+    x, y, model, stack = problem
+    f = torch.stack([torch.func.functional_call(model, {k: v[e].round() for k, v in stack.items()}, x) for e in (0, 1)])
+    errors = f.detach().softmax(2) - torch.nn.functional.one_hot(y, f.shape[2])
+    close(el2n(errors), definitions.el2n(errors))
+    close(margin(f.detach(), y), definitions.margin(f.detach(), y))
+
+
+@often
+@given(
+    networks(), st.sampled_from(LOSSES), st.sampled_from(["exact", "cg", "gauss_newton"]), st.sampled_from([0.0, 0.25])
+)
+def test_influence(problem, loss, solver, decay):
+    """Far from an optimum, on test examples that are among the others; copies of a row have the same influence."""
+    x, y, model, _ = problem
+    rows = (torch.cat([x, x[:1]]), torch.cat([y, y[:1]]), x[:4], y[:4])
+    known = {"loss": loss, "weight_decay": decay}
+    lowest = float(torch.linalg.eigvalsh(definitions.hessian(model, *rows[:2], **known))[0])
+    known["damping"] = 0.5 + max(0.0, -lowest)
+    wanted = definitions.influence(model, *rows, gauss_newton=solver == "gauss_newton", **known)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the weights are no optimum")
+        found = influence(model, *rows, solver=solver, **known, **({"tol": 1e-12} if solver == "cg" else {})).on_loss
+    close(found, wanted, rtol=1e-8)
+    close(found[:, 0], found[:, -1], rtol=1e-8)
+
+
+@often
+@given(networks(), st.sampled_from([1, 7, 40]), st.sampled_from([0.0, 0.1]))
+def test_functional_information(problem, steps, decay):
+    x, y, model, _ = problem
+    net = tangent(model, x, x[::2])
+    training = {"lr": len(x) / float(torch.linalg.matrix_norm(net.kernel, 2)), "steps": steps, "weight_decay": decay}
+    found = f_si(net, y, sigma=0.5, **training)
+    close(found, definitions.f_si(model, x, y, x[::2], sigma=0.5, **training), rtol=1e-8)
+    assert (found >= 0).all()
 
 
 # --- the loader ------------------------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ def test_what_only_rounding_varies_is_constant():
     tenths = torch.tensor([[0.1 + 0.2], [0.3]], dtype=torch.float64)
     assert statistics.standardized(tenths).tolist() == [[0], [0]]
     assert statistics.standardized(torch.full((7, 1), 0.1)).count_nonzero() == 0
+    assert statistics.standardized(torch.zeros(7, 1)).tolist() == [[0]] * 7
 
 
 # Values
@@ -339,6 +340,20 @@ def test_bootstrap_follows_the_seed_and_pairs(rng):
     assert statistics.bootstrap_interval(np.mean, a, seed=1) != statistics.bootstrap_interval(np.mean, a, seed=2)
     paired, unpaired = statistics.bootstrap_interval(gap, a, b, paired=True), statistics.bootstrap_interval(apart, a, b)
     assert np.ptp(unpaired) > 2 * np.ptp(paired)
+    assert statistics.spearman(a, b) == statistics.spearman(a, b, seed=0)  # what is printed does not say its seed
+
+
+@pytest.mark.parametrize(("row", "share"), [(2, 0.13), (4, 0.02)])
+def test_bootstrap_bears_one_resample_in_twenty_that_is_not_finite(row, share):
+    """Of n examples all resamples but (1 − 1/n)ⁿ hold a given one: here those with none of the first few."""
+    x = np.arange(10.0)
+    mean = lambda x, axis: np.where((x < row).any(axis), x.mean(axis), np.nan)  # without: (1 − row/10)¹⁰
+    assert (1 - row / 10) ** 10 == pytest.approx(share, abs=0.03)
+    if share > 0.05:
+        with pytest.raises(ValueError, match="not finite on over 5% of the resamples"):
+            statistics.bootstrap_interval(mean, x)
+    else:
+        assert statistics.bootstrap_interval(mean, x)[0] < 4.5
 
 
 def test_bootstrap_of_what_cannot_vary_is_a_point():

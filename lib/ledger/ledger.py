@@ -18,6 +18,7 @@ from lib.ledger.verdicts import COVERS, judge, runs_needed
 from lib.store import new_file, results_folder
 
 VERDICTS = CLAIMS.parent / "verdicts"  # the committed records, <profile>/NN.json
+NOTHING = {"value": None, "verdict": "not run", "word": "", "note": "", "reasons": [], "moved": "", "n": None}
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
@@ -115,13 +116,13 @@ class Ledger:
     def table(self) -> Styler:
         """Claim, published, ours ± interval, criterion, verdict and later finding of every claim of the notebook.
 
-        Raises:
-            ValueError: naming the claims that were not recorded.
+        Where a part of a notebook was run by hand, the other claims are "not run"; where all of it runs, ValueError.
         """
         missing = [name for name in self.owned if name not in self.found]
-        if missing:
+        if missing and "STUDY_PARTIAL" in os.environ:
             raise ValueError(f"notebook {self.notebook} owns claims that were not recorded: {', '.join(missing)}")
-        return verdict_table(self.owned.values(), self.found, self.profile)
+        found = dict.fromkeys(missing, NOTHING) | self.found
+        return verdict_table(self.owned.values(), found, self.profile)
 
 
 def judged(claim: Claim, record: Mapping) -> dict:
@@ -163,9 +164,8 @@ def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) ->
     if stray := sorted(set(records) - set(every)):
         warnings.warn(f"the records hold claims that claims.yaml does not: {', '.join(stray)}", stacklevel=2)
     rows = []
-    nothing = {"verdict": "not run", "word": "", "note": "", "reasons": [], "moved": "", "n": None}
     for name, claim in every.items():
-        record = nothing | {"criterion": digest(claim)} | records.get(name, {})
+        record = NOTHING | {"criterion": digest(claim)} | records.get(name, {})
         changed = "judged by an earlier criterion" if record["criterion"] != digest(claim) else ""
         rows.append({
             "id": name, "notebook": claim.notebook, "paper": claim.paper, "claim": claim.claim,

@@ -53,7 +53,7 @@ def in_sign(record: Mapping) -> str:
 
 def in_words(claim: Claim, found: Mapping, *, judged_only: bool = False) -> list[str]:
     """What was found, a line a setting (the claim's first, then, if wanted, those not judged), with n on the last."""
-    value, findings = found["value"], found["findings"]
+    value, findings = found["value"], found.get("findings")
     if value is None:
         return ["–"]
     if not claim.settings:
@@ -104,5 +104,7 @@ def _styled(frame: pd.DataFrame, name: str, caption: str) -> Styler:
         {"selector": "td", "props": "max-width: 22em"},
         {"selector": "caption", "props": "caption-side: bottom; text-align: left; font-size: 85%"},
     ]
+    left = lambda text: text and f'<div style="text-align: left">{text}</div>'  # stays where sheets are not trusted
+    frame = frame.assign(**{column: frame[column].map(left) for column in frame if column != "verdict"})
     styled = frame.style.hide(axis="index").set_uuid(name).set_table_styles(look)
     return styled.set_caption(caption) if caption else styled

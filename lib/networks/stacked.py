@@ -16,7 +16,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, repeat
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from torch.func import functional_call
 LOSSES = ("cross_entropy", "mse")
 ROWS = 1024  # examples evaluated at a time
 LANES = 8  # streams of a GPU on which small networks take a step beside each other
+_lanes = cache(lambda device: [torch.cuda.Stream(device) for _ in range(LANES)])  # kept: libraries keep memory for each
 ACTIVATE = {nn.ReLU: torch.relu_, nn.Tanh: torch.tanh_, nn.SELU: torch.selu_}
 SELU_SCALE, SELU_FLOOR = 1.0507009873554805, 1.7580993408473766  # λ and λα of Klambauer et al. 2017
 CHANNELWISE = (nn.ReLU, nn.Tanh, nn.SELU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
@@ -346,7 +347,7 @@ def side_by_side(device, count: int):
     if device.type != "cuda" or count < 2:
         yield repeat(nullcontext())
         return
-    main, streams = torch.cuda.current_stream(device), [torch.cuda.Stream(device) for _ in range(min(count, LANES))]
+    main, streams = torch.cuda.current_stream(device), _lanes(device)[:count]
     for stream in streams:
         stream.wait_stream(main)
     yield cycle([torch.cuda.stream(stream) for stream in streams])

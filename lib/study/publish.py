@@ -3,7 +3,8 @@
 The verdicts are kept once, in ``notebooks/verdicts/<profile>/NN.json``; ``RESULTS.md``, the counts in the README and
 what ``REPRODUCIBILITY.md`` quotes are rendered from there, by ``./run_all.sh --save`` and ``python -m
 lib.study.publish``. What differs from machine to machine and from day to day (times, paths, counters, random ids) is
-taken out, so that a change in the repository is a change in the results.
+taken out, so that a change in the repository is a change in the results. What another machine found at the profile
+``paper`` is brought in by ``./run_all.sh --import`` and stands beside.
 """
 
 import hashlib
@@ -13,16 +14,21 @@ import re
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from platform import python_version
 from typing import NamedTuple
 
 import jupytext
 import nbformat
+import numpy as np
 import pandas as pd
+from jupytext.config import load_jupytext_config
 from nbformat import NotebookNode
 
-from lib.ledger.ledger import read_records, summary
+from lib.ledger.claims import digest, load_claims
+from lib.ledger.ledger import judged, read_records, summary
 from lib.ledger.tables import LEGEND, LOOKS, in_digits, in_sign
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook, Run
@@ -30,6 +36,15 @@ from lib.study.notebooks import REPO, Notebook, Run
 BEGIN, END = "<!-- verdicts of all papers -->", "<!-- end of verdicts of all papers -->"
 LIVE = "application/vnd.jupyter.widget-view+json"  # a slider, which is dead without its kernel
 OF_THE_RUN = ("profile", "versions")  # what a record says of its run and not of its result
+METADATA = {  # word for word what JupyterLab writes when a notebook is opened, which then changes nothing
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {
+        "codemirror_mode": {"name": "ipython", "version": 3}, "file_extension": ".py", "mimetype": "text/x-python",
+        "name": "python", "nbconvert_exporter": "python", "pygments_lexer": "ipython3", "version": python_version(),
+    },
+}  # fmt: skip
+_RUN = ("device", "versions", "commit", "date")
+ORIGIN = {"notebooks": _RUN, "scores": (*_RUN, "group", "dataset_sha256")}  # what must be known of what is brought in
 RESULTS = """# Results
 
 Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. *Holds* is for \
@@ -39,6 +54,10 @@ claim and its criterion, `lib/ledger/verdicts.py` the rules; the intervals are 9
 `notebooks/verdicts/laptop`.
 
 {counts}
+"""
+BESIDE = """
+In brackets: of these, at the sizes of the profile `paper` (`notebooks/verdicts/paper`; `provenance.json` there says \
+where and when). Where a claim was run at both, both verdicts stand.
 """
 CHANGED = """## Verdicts that changed
 
@@ -68,10 +87,10 @@ def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
             name: before.get(name, {}) | {key: value for key, value in record.items() if key not in OF_THE_RUN}
             for name, record in found.items()
         }
-        text = json.dumps(new, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        texts[kept] = re.sub(r"\[\s+(\S+),\s+(\S+)\s+\]", r"[\1, \2]", text) + "\n"  # an interval a line
+        texts[kept] = as_kept(new)
         texts |= pages_of_verdicts(repo, before | new)
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)
+    settle(notebook)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf8")
@@ -82,17 +101,109 @@ def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
     return [notebook.ipynb, *texts, *(Path(shutil.copy(new, figures)) for new in drawn)]
 
 
-def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None = None) -> dict[Path, str]:
-    """The pages that show verdicts, as the records (default: the committed ones) have them: path → text."""
-    records = read_records(repo / "notebooks" / "verdicts" / "laptop") if records is None else records
-    table = summary(records, repo / "notebooks" / "claims.yaml")
-    counts = count_by_paper(table)
+def settle(notebook: Notebook) -> None:
+    """Write both halves of a pair as JupyterLab would, so that to open it changes nothing; not where they differ.
+
+    The code of parameters and figures is folded there.
+    """
+    if notebooks.pair_difference(notebook):
+        return
+    book = nbformat.read(notebook.ipynb, as_version=4)
+    book.metadata = nbformat.from_dict(METADATA)
+    for cell in (cell for cell in book.cells if cell.cell_type == "code"):
+        figure = any("image/png" in output.get("data", {}) for output in cell.outputs)
+        if figure or "parameters" in cell.metadata.get("tags", []):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+    nbformat.write(book, notebook.ipynb)
+    jupytext.write(book, notebook.py, fmt="py:percent", config=load_jupytext_config(str(notebook.py)))
+
+
+def as_kept(records: Mapping) -> str:
+    """Records or their provenance as they are committed."""
+    text = json.dumps(records, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"\[\s+(\S+),\s+(\S+)\s+\]", r"[\1, \2]", text) + "\n"  # an interval a line
+
+
+def bring_in(folder: str | Path, repo: Path = REPO) -> list[Path]:
+    """Merge what another machine found at the profile paper, all of it checked before, and return what was written.
+
+    ``tests/benchmarks/gpu_run.sh`` leaves such a folder: the ledger's ``NN.json``, in place of earlier records of this
+    notebook; ``scores-NAME.npz``, ``row`` and columns for ``data/scores/NAME.parquet``; and ``provenance.json``, which
+    says by notebook and by NAME how they were made. ValueError names the file and what is wrong with it.
+    """
+    from lib.data.score_files import merge_scores  # with torch, which takes seconds
+
+    folder, kept, scores = Path(folder), repo / "notebooks" / "verdicts" / "paper", repo / "data" / "scores"
+    origin, claims = _read(folder / "provenance.json"), load_claims(repo / "notebooks" / "claims.yaml")
+    if origin.get("profile") != "paper":
+        raise ValueError(f"provenance.json: expected the profile 'paper', got {origin.get('profile')!r}")
+    records, texts, runs, merges, whence = read_records(kept), {}, {}, [], kept / "provenance.json"
+    for path in sorted([*folder.glob("[0-9][0-9].json"), *folder.glob("scores-*.npz")]):
+        kind, name = ("scores", path.stem[7:]) if path.suffix == ".npz" else ("notebooks", path.stem)
+        entries, run = _read(path), origin.get(kind, {}).get(name, {})
+        if lacks := [one for one in ORIGIN[kind] if not run.get(one)]:
+            raise ValueError(f"provenance.json does not say of {path.name}: {', '.join(lacks)}")
+        if kind == "scores":
+            if not (scores / f"{name}.parquet").exists() or (rows := entries.pop("row", None)) is None:
+                raise ValueError(f"{path.name}: expected rows of data/scores/{name}.parquet, with columns")
+            merges.append({"name": name, "columns": entries, "rows": rows, "group": run["group"], "made": run})
+            continue
+        if wrong := sorted(entries.keys() ^ {claim.id for claim in claims.values() if claim.notebook == name}):
+            raise ValueError(f"{path.name}: these are unknown there, or lacking: {', '.join(wrong)}")
+        for one, record in entries.items():
+            _check_record(f"{path.name}: {one}", claims[one], record)
+            entries[one] = {key: value for key, value in record.items() if key not in OF_THE_RUN}
+        records, texts[kept / path.name], runs[name] = records | entries, as_kept(entries), run
+    if not texts and not merges:
+        raise ValueError(f"{folder} holds neither records (NN.json) nor score columns (scores-NAME.npz)")
+    if texts:
+        texts[whence] = as_kept((_read(whence) if whence.exists() else {}) | runs)
+        texts |= pages_of_verdicts(repo, larger=records)
+    with tempfile.TemporaryDirectory() as trial:  # scores are merged into a copy first
+        for place in (shutil.copytree(scores, Path(trial, "scores")), scores) if merges else ():
+            for merge in merges:
+                merge_scores(place / f"{merge['name']}.parquet", **{k: v for k, v in merge.items() if k != "name"})
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf8")
+    return [*texts, *(scores / f"{merge['name']}.parquet" for merge in merges)]
+
+
+def _read(path: Path) -> dict:
+    try:
+        return dict(np.load(path) if path.suffix == ".npz" else json.loads(path.read_text("utf8")))
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        what = f"{path.parent} has no {path.name}" if not path.exists() else f"{path.name} is damaged: {error}"
+        raise ValueError(what) from None
+
+
+def _check_record(where: str, claim, record: Mapping) -> None:
+    """ValueError unless the record is of the profile paper and today's criterion makes of it what it says."""
+    try:
+        same = json.loads(json.dumps(judged(claim, record))) == record
+        profile, stale = record["profile"], record["criterion"] != digest(claim)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{where} is damaged: {type(error).__name__}: {error}") from None
+    if profile != "paper" or stale or not same:
+        wrong = "its verdict is not what its values give" if profile == "paper" else f"it is of the profile {profile}"
+        raise ValueError(f"{where}: {'it is stale: claims.yaml has another criterion' if stale else wrong}")
+
+
+def pages_of_verdicts(repo: Path = REPO, records: Mapping | None = None, larger: Mapping | None = None):
+    """Path → text of the pages that show verdicts, by the records of laptop and, ``larger``, of paper, as committed."""
+    kept, claims_file = repo / "notebooks" / "verdicts", repo / "notebooks" / "claims.yaml"
+    records = read_records(kept / "laptop") if records is None else records
+    table = summary(records, claims_file)
+    beside = summary(read_records(kept / "paper") if larger is None else larger, claims_file)
+    counts, both = count_by_paper(table), (beside.verdict != "not run").any()
     signs = " · ".join(f"{sign} {verdict}" for verdict, (sign, _) in LOOKS.items() if verdict in counts)
-    results = [RESULTS.format(signs=signs, counts=counts, legend=LEGEND)]
+    shown = f"{count_by_paper(table, beside)}\n{BESIDE}" if both else counts
+    results = [RESULTS.format(signs=signs, counts=shown, legend=LEGEND)]
     for notebook in notebooks.find(repo / "notebooks"):
-        claims, place = table[table.notebook == notebook.number], evidence(notebook)
-        results += [f"## {notebook.title}\n"] if len(claims) else []
-        results += [claim_entry(row, place.get(row.id, "")) for row in claims.itertuples()]
+        own, place = table.notebook == notebook.number, evidence(notebook)
+        results += [f"## {notebook.title}\n"] if own.any() else []
+        pairs = zip(table[own].itertuples(), beside[own].itertuples(), strict=True)
+        results += [claim_entry(row, place.get(row.id, ""), at_paper) for row, at_paper in pairs]
     if (earlier := repo / "notebooks" / "verdicts" / "earlier.json").exists():
         results.append(CHANGED.format(table=changed(table, json.loads(earlier.read_text("utf8")))))
     texts = {repo / "RESULTS.md": "\n".join(results)}
@@ -104,13 +215,17 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping[str, Mapping] | None =
     return texts
 
 
-def claim_entry(row: NamedTuple, evidence: str) -> str:
-    """A row of ``summary`` as a section of RESULTS.md; for what is not plainly reproduced also: is it us?"""
-    us = row.verdict in ("partly", "not reproduced", "not decided here")
-    facts = {"Published": row.published, "Ours": row.ours.replace("; ", "<br>"), "Evidence": evidence}
+def claim_entry(row: NamedTuple, evidence: str, larger=None) -> str:
+    """A row of ``summary``, and that of the profile paper, as a section of RESULTS.md; where it failed: is it us?"""
+    us, verdict = row.verdict in ("partly", "not reproduced", "not decided here"), f"**{in_sign(row._asdict())}**"
+    facts = {"Published": row.published, "Ours": row.ours.replace("; ", "<br>")}
+    if larger and larger.verdict != "not run":
+        verdict += f" at `laptop`, **{in_sign(larger._asdict())}** at `paper`"
+        facts["At `paper`"] = "<br>".join(filter(None, [*larger.ours.split("; "), larger.note, larger.reasons]))
+    facts |= {"Evidence": evidence}
     facts |= {"Is it us?": "; ".join(filter(None, [row.departs, row.moved, row.note, row.reasons])) if us else ""}
     lines = [f"- {name}: {' '.join(text.split())}".replace("?:", "?") for name, text in facts.items() if text]
-    return "\n".join([f"### {row.id}\n\n**{in_sign(row._asdict())}** · {row.claim}\n", *lines, ""])
+    return "\n".join([f"### {row.id}\n\n{verdict} · {row.claim}\n", *lines, ""])
 
 
 def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
@@ -142,13 +257,15 @@ def evidence(notebook: Notebook) -> dict[str, str]:
     return {name: link for name, (_, link) in found.items()}
 
 
-def count_by_paper(table: pd.DataFrame) -> str:
-    """How many claims of each paper came to which verdict: a ``summary`` as a table of counts."""
+def count_by_paper(table: pd.DataFrame, larger: pd.DataFrame | None = None) -> str:
+    """How many claims of each paper came to which verdict: a ``summary`` as a table of counts, a ``larger`` beside."""
     names = [name for name in LOOKS if name != "not run" or (table.verdict == name).any()]
     lines = [["paper", "notebooks", "claims", *names], ["---"] * (3 + len(names))]
     for paper, claims in [*table.groupby("paper", sort=False), ("all", table)]:
         where = "" if paper == "all" else ", ".join(sorted(set(claims.notebook)))
-        lines.append([paper, where, str(len(claims)), *(str((claims.verdict == name).sum()) for name in names)])
+        both = [claims] if larger is None else [claims, larger.loc[claims.index]]
+        cells = [[(rows.verdict == name).sum() for rows in both] for name in names]
+        lines.append([paper, where, str(len(claims)), *(f"{a}{f' ({b[0]})' if any(b) else ''}" for a, *b in cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -180,8 +297,7 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
     """The executed notebook as it is committed; the argument is left as it was.
 
     Without the cells that papermill injects, its metadata and live widgets; cells counted from 1 and named by their
-    text; the code of figures folded; in text outputs, paths of this machine by what they are (``<python>``, ``~``) and
-    memory addresses gone.
+    text; in text outputs, paths of this machine by what they are (``<python>``, ``~``) and memory addresses gone.
 
     Args:
         places: what a path becomes, longest first; default the repository, the environment, home and temporary folders.
@@ -201,11 +317,8 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
             count += 1
             kept = [output for output in old.outputs if LIVE not in output.get("data", {})]
             cell.execution_count, cell.outputs = count, [_tidy_output(output, count, places) for output in kept]
-            if any("image/png" in output.get("data", {}) for output in kept):
-                cell.metadata["jupyter"] = {"source_hidden": True}  # JupyterLab folds the code of a figure
         cells.append(cell)
-    metadata = {"kernelspec": notebook.metadata["kernelspec"], "language_info": {"name": "python"}}
-    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+    return nbformat.from_dict({"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5})
 
 
 def _tidy_output(output: NotebookNode, count: int, places: Mapping[str, str]) -> dict:
@@ -247,5 +360,7 @@ def _plain_styler(html: str) -> str:
 
 
 if __name__ == "__main__":
+    for pair in notebooks.find(REPO / "notebooks"):
+        settle(pair)
     for path, text in pages_of_verdicts().items():
         path.write_text(text, "utf8")

@@ -9,6 +9,7 @@ import ast
 import json
 import logging
 import operator
+import os
 import shutil
 import signal
 import subprocess
@@ -61,7 +62,7 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add = parser.add_argument
     add("--profile", choices=PROFILES, default=None, help="the size of the runs (default: laptop)")
     add("--only", action="append", default=[], metavar="NN", help="this notebook alone; repeat, or 03,04")
-    add("--all", action="store_true", help="the appendices too, which are 11 to 17")
+    add("--all", action="store_true", help="the appendices too, which are 11 to 18")
     add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a parameter; VALUE is YAML")
     add("--save", action="store_true",
         help="write back what is committed: outputs, notebooks/verdicts/, figures/, RESULTS.md and the figures of "
@@ -70,16 +71,18 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--plan", action="store_true", help="say what the profile paper would cost on a GPU, and run nothing")
     add("--html", action="store_true", help="also make web pages of what is executed, in results/<profile>/html/")
     add("--pages", action="store_true", help="make web pages of the committed notebooks instead, in results/pages/")
+    add("--import", dest="brought", metavar="FOLDER", help="merge what tests/benchmarks/gpu_run.sh left in a folder")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
     if asked.minutes is not None and not (asked.minutes > 0 and hasattr(signal, "SIGALRM")):
         raise Refused(f"--minutes must be above 0, on a system with alarms; got {asked.minutes:g}")
-    if asked.test or asked.pages:
+    asked.alone = [one for one in (asked.test, asked.pages, asked.brought) if one]
+    if asked.alone:
         others = asked.minutes, asked.plan, asked.profile, asked.only, asked.all, asked.p, asked.save, asked.html
-        if any(others) or asked.test == asked.pages:
-            raise Refused("--test goes alone (pytest's own options after --), and so does --pages")
+        if any(others) or len(asked.alone) > 1:
+            raise Refused("--test goes alone (pytest's own options after --), and so do --pages and --import")
         return asked
     if asked.pytest:
         raise Refused(f"not an option: {' '.join(asked.pytest)}; see --help")
@@ -267,7 +270,10 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         asked = options(sys.argv[1:] if argv is None else argv, folder)
         if asked.html or asked.pages:
             pages.check()
-        todo = {} if asked.test or asked.pages else plan_runs(asked.only, asked.profile, asked.parameters)
+        if asked.brought:
+            print(*(f"written: {short(path)}" for path in publish.bring_in(asked.brought, folder.parent)), sep="\n")
+            return 0
+        todo = {} if asked.alone else plan_runs(asked.only, asked.profile, asked.parameters)
         if todo:
             (results / asked.profile).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=results / asked.profile).close()  # can it be written to, before hours of work?
@@ -278,7 +284,8 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     if asked.test:
-        return subprocess.run([sys.executable, "-m", "pytest", *asked.pytest], cwd=REPO).returncode
+        workers = "-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"
+        return subprocess.run([sys.executable, "-m", "pytest", *workers, *asked.pytest], cwd=REPO).returncode
     if asked.plan:
         print(plan(todo, folder))
         return 0

@@ -109,6 +109,7 @@ def train(
     silent = not run.progress or "TQDM_DISABLE" in os.environ  # which tqdm's notebook bar does not look at itself
     with tqdm(total=total_steps(work, members), unit="step", unit_scale=True, disable=silent) as bar:
         shards, steps = train_shards(work, members, bar.update)
+    work.steppers.clear()  # which hold this work in turn: the memory of what a GPU has captured is free at once
     return _assemble(shards, work, steps / (time.perf_counter() - begun))
 
 

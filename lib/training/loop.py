@@ -13,6 +13,7 @@ import copy
 import itertools
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -265,15 +266,16 @@ class Captured:
     def __init__(self, step: Callable, inputs: list[Tensor]):
         self.inputs, cudnn = inputs, torch.backends.cudnn
         same_sums = cudnn.flags(enabled=True, deterministic=True, allow_tf32=cudnn.allow_tf32)
-        with torch.cuda.device(inputs[0].device), same_sums:
+        here = torch.cuda.current_stream(inputs[0].device)
+        with torch.cuda.device(inputs[0].device), torch.cuda.stream(here), same_sums:  # also where it fails
             beside = torch.cuda.Stream()
-            beside.wait_stream(torch.cuda.current_stream())
+            beside.wait_stream(here)
             with torch.cuda.stream(beside):
                 for _ in range(3):
                     step(*inputs)
-            torch.cuda.current_stream().wait_stream(beside)
+            here.wait_stream(beside)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, stream=beside):
                 self.outputs = step(*inputs)
 
     def __call__(self, *inputs: Tensor):
@@ -307,7 +309,12 @@ class Stepper:
             self.own(members)
             inputs = next(Feed(work, members).take(1))
             rate = torch.zeros(2, dtype=self.net.w.buffer.dtype, device=device)
-            self.graph = Captured(self._step, [part.clone() for part in (*inputs, rate) if part is not None])
+            try:
+                self.graph = Captured(self._step, [part.clone() for part in (*inputs, rate) if part is not None])
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                warnings.warn(f"a step cannot be captured ({error}): each kernel is launched by itself", stacklevel=2)
 
     def own(self, members: Members) -> None:
         """Labels, targets ``(E or 1, n, k)`` and weights of the rows, in the place of those of members before."""

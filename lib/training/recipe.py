@@ -125,7 +125,8 @@ class Record:
 class Run:
     """Where and by what means a training is computed: changes how long it takes, and the result by rounding at most.
 
-    ``bfloat16``, on a GPU, rounds the factors of products and convolutions; what is kept is float32. ``wide`` trains
+    ``bfloat16``, on a GPU, rounds the factors of products and convolutions; what is kept is float32. ``float32`` there
+    rounds those of convolutions to TF32, unless ``torch.backends.cudnn.allow_tf32`` is switched off. ``wide`` trains
     networks with convolutions as one of many channels: up to twice as fast for narrow ones on a CPU; members then
     depend on their company by rounding.
     """

@@ -1,7 +1,7 @@
 # ---
 # jupyter:
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -92,7 +92,6 @@ cnn = lambda outputs: models.cnn_unique_information(shape[0], shape[1], outputs)
 body, right = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=pretraining_epochs, seed=seed, store=store)
 mlp = lambda width: models.initialize(models.mlp(task.x_train[0].numel(), (width,), 1), seed)
 print(f"CNN pretrained on {letters.name}, {len(letters.classes)} classes: {right:.0%} right")
-
 
 # %% [markdown]
 # The residual network is torchvision's with its ImageNet weights if `resnet_weights` says so; else a narrow one of the same layout.

@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -25,7 +21,7 @@ dataset: str = "fashion-mnist"  # a name that lib.data.datasets.load knows, or t
 pair: list = [2, 4]  # two of its classes, for the task of the pretrained networks
 bodies: list = ["ResNet-18", "ResNet-34", "ResNet-50", "DenseNet"]  # pretrained networks
 sources: list = ["mnist-5k", "digits"]  # two sets for one task, such as mnist and svhn
-reviews: str = "generated"  # "imdb" downloads IMDB and GloVe (950 MB); "generated" is a stand-in without meaning
+reviews: str = "generated"  # "imdb" downloads IMDB and GloVe (950 MB); else real ones are read only where they are
 body_width: int = 16  # channels of the first stage of the residual networks (64 is the usual)
 n_pretrain: int = 6000  # rows on which they are pretrained
 epochs_pretrain: int = 3  # passes over these
@@ -46,7 +42,7 @@ epsilons: list = [0.005, 0.01, 0.02, 0.05, 0.1]  # largest change of a pixel; th
 n_attacked: int = 1000  # training rows of the adversarial experiment
 seeds_attacked: int = 5  # draws there
 n_reviews: int = 2000  # reviews that are scored; a quarter as many more to compare predictions on
-seeds_reviews: int = 3  # draws of reviews and networks
+seeds_reviews: int = 5  # draws of reviews and networks
 toy_examples: int = 80  # examples of the two-dimensional toy that are looked at, of its 80
 toy_draws: int = 30  # draws that stand in an example's place
 toy_runs: int = 200  # trainings on each data set
@@ -109,6 +105,7 @@ def over_seeds(values):
     values = np.array([float(value) for value in values])
     return float(values.mean()), statistics.t_interval(values)
 
+
 # %% [markdown]
 # ## Pretrained networks
 #
@@ -120,12 +117,14 @@ def pretrained(name, classes):
     run = Run(device=device, store=store)
     return unique_information.pretrained(name, d, width=body_width, epochs=epochs_pretrain, seed=seed, run=run)
 
+
 # %% [markdown]
 # The networks of the task, two garments, have seen all garments but these two:
 
 # %%
 others = [c for c in range(k) if c not in pair]
 body = {name: pretrained(name, others) for name in bodies}
+
 
 # %% [markdown]
 # Each run draws rows and last layers; of the first network we take a second last layer as well. Kernels come from 2,000 coordinates of each parameter tensor, as published.
@@ -135,6 +134,7 @@ def on_task(name, s, head):
     d = datasets.load(dataset, n_train=n_body, n_test=n_val_body, classes=pair, seed=seed + s)
     net = tangent(transferred(body[name], 1, seed=head), d.x_train, d.x_test, per_layer=per_layer, seed=seed)
     return net, d.y_train, d.x_train
+
 
 # %% [markdown]
 # All runs; the time of training is the paper's for cats and dogs.
@@ -169,6 +169,7 @@ for ax, (what, ticks) in zip(axes, {"architectures": bodies, "lengths": [f"t = {
     for (i, j), value in np.ndenumerate(mean):
         ax.text(j, i, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.5 else "white", fontsize=9)
 plots.save(fig, "12_dependence", profile)
+
 
 # %% [markdown]
 # Means over pairs, run by run. The finite lengths stand apart, since the infinite one is a different thing for us.
@@ -215,6 +216,7 @@ value, interval = over_seeds(map(shared, top))
 ledger.record("ui.top_overlap", value, interval=interval, n=runs, null=10 / n_body, covers=["initializations", "rows"])
 print(f"two architectures share {10 * value:.1f} of their ten most informative examples; by chance {100 / n_body:.1f}")
 
+
 # %% [markdown]
 # Two networks share about two of their ten most informative examples, ten times as many as by chance. The pictures repeat from row to row, but four fifths differ.
 #
@@ -228,6 +230,7 @@ def from_source(name, box):
     rows = drawn(y, {c: (n_source + n_val_source) // 10 for c in range(10)}, seed=seed)
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     return one_form(x[rows], box=box), y[rows]
+
 
 # %% [markdown]
 # Training rows of both, then validation rows of both:
@@ -264,6 +267,7 @@ for ax, (setting, score) in zip(axes, by_source.items(), strict=True):
     ax.set(title=f"{setting}: AUROC of {sources[harder]} {value[setting]:.2f}")
 plots.save(fig, "12_sources", profile)
 
+
 # %% [markdown]
 # MNIST's digits are more informative than the coarse ones, for both networks. Their histograms overlap more than those of MNIST and SVHN in the paper: the AUROC is .70 for both networks, where we asked for .70, and its interval goes from .65 to .75. Both of our sources are digits in grey.
 #
@@ -281,6 +285,7 @@ def merged(s):
     score = f_si(tangent(network(x, 1, s), x, whole.x_test[val]), (kind == against).long(), lr=lr, steps=steps)
     classes = [whole.classes[c] for c in (common, rare, against)]
     return {"score": score, "kinds": [kind == c for c in (common, rare, against)], "classes": classes}
+
 
 # %% [markdown]
 # Rare against common, both within the merged class:
@@ -308,6 +313,7 @@ axes[1].tick_params(axis="y", labelsize=8)
 axes[1].set(xlabel="AUROC, rare against common (dashed: chance)")
 plots.save(fig, "12_subclass", profile)
 
+
 # %% [markdown]
 # The rare subclass is more informative in nine of ten triples, in several of them almost all of its examples. The exception, sneakers among bags against trousers, has an AUROC of .52.
 #
@@ -326,6 +332,7 @@ def fine_tuned(d, s):
     )  # fmt: skip
     start.load_state_dict({name: value[0] for name, value in run.parameters.items()})
     return start
+
 
 # %% [markdown]
 # Only the attacked rows of the Jacobian change with $\epsilon$:
@@ -353,6 +360,7 @@ def attacked(s):
         after = score(j, outputs)
         yield {"ε": epsilon, "seed": seed + s, "attacked": len(rows), "adversarial": auc(after, flags), "the same before": auc(plain, flags),
                "ratio": float((after[flags] / plain[flags]).median()), "scores": (after, flags)}  # fmt: skip
+
 
 # %% [markdown]
 # AUROC of attacked against all other examples, after and before the attack:
@@ -387,62 +395,74 @@ plots.save(fig, "12_adversarial", profile)
 #
 # ## Text
 #
-# Reviews are averages of word vectors, for a network with 2,000 hidden units ($t=10000$, $\eta=.003$). The paper finds a correlation of −16% between informativeness and length in words, "possibly because averaging many word vectors makes long reviews similar to each other". With `reviews="imdb"` this cell downloads IMDB and GloVe. The stand-in is generated: lengths as in IMDB, words drawn at random, some of which lean to praise or blame. It says nothing of reviews, but it tests the explanation, since nothing in it but averaging depends on length.
+# Reviews are averages of word vectors, for a network with 2,000 hidden units ($t=10000$, $\eta=.003$). The paper finds a correlation of −16% between informativeness and length in words, "possibly because averaging many word vectors makes long reviews similar to each other".
+#
+# Two controls test the explanation. Generated reviews have lengths as in IMDB and words drawn at random, some of which lean to praise or blame: nothing but averaging depends on length. And real reviews can be read with the vectors shuffled among the words, which leaves lengths and frequencies and takes the meaning. Real reviews are read where they lie in `data/downloads/text`, with the 50-d vectors of `python data/make_data.py --extra glove`. With `reviews="imdb"` they are downloaded, with those of 300 dimensions.
 
 # %%
-def read(s):
+here = None if reviews == "imdb" else text.local_files()
+kinds = ["generated", *(["real", "shuffled"] if here or reviews == "imdb" else [])]
+
+def read(s, kind):
     many = n_reviews + n_reviews // 4
-    if reviews == "imdb":
-        texts, y = text.imdb(many, seed=seed + s)
-        vectors = text.glove({word for review in texts for word in text.words(review)})
-    else:
+    if kind == "generated":
         texts, y, vectors = text.generated(many, seed=seed + s)
+    else:
+        texts, y = text.imdb(many, seed=seed + s, source=here and here[0])
+        words = sorted({word for review in texts for word in text.words(review)})
+        vectors = text.small_glove(words, here[1]) if here else text.glove(words)
+    if kind == "shuffled":
+        order = np.random.default_rng(seed + s).permutation(list(vectors))
+        vectors = {word: vectors[other] for word, other in zip(vectors, order, strict=True)}
     return texts, y, *text.averaged(texts, vectors)
+
 
 # %% [markdown]
 # Scores, and the correlation with length:
 
 # %%
-def read_and_scored(s):
-    texts, y, x, length = read(s)
+def read_and_scored(s, kind):
+    _, y, x, length = read(s, kind)
     net = tangent(network(x, 1, s, (2000,)), x[:n_reviews], x[n_reviews:])
-    return f_si(net, y[:n_reviews], lr=0.003, steps=10000), length[:n_reviews], texts
+    return f_si(net, y[:n_reviews], lr=0.003, steps=10000), length[:n_reviews]
 
-read_runs = [read_and_scored(s) for s in range(seeds_reviews)]
-value, interval = over_seeds(np.corrcoef(score, length)[0, 1] for score, length, _ in read_runs)
+read_runs = {kind: [read_and_scored(s, kind) for s in range(seeds_reviews)] for kind in kinds}
+measured = {kind: over_seeds(np.corrcoef(*run)[0, 1] for run in runs) for kind, runs in read_runs.items()}
 
 # %% [markdown]
 # Real reviews decide the claim, generated ones the explanation:
 
 # %%
-measured = f"on {reviews} reviews the correlation is {value:.2f}"
-if reviews == "imdb":
-    ledger.record("ui.text", value, interval=interval, n=seeds_reviews, covers=["initializations", "rows"])
-    ledger.record("ui.text.averaging", None, note="measured on generated reviews; these are real")
-else:
-    ledger.record("ui.text", None, note=f"IMDB and the 300-d GloVe vectors have to be downloaded; {measured}")
-    ledger.record("ui.text.averaging", value, interval=interval, n=seeds_reviews, covers=["initializations", "rows"])
-print(measured)
+of_draws = {"n": seeds_reviews, "covers": ["initializations", "rows"]}
+for claim, kind in [("ui.text", "real"), ("ui.text.averaging", "generated")]:
+    if kind in kinds:
+        value, interval = measured[kind]
+        ledger.record(claim, value, interval=interval, note="50-d GloVe" if here and kind == "real" else "", **of_draws)
+    else:
+        ledger.record(claim, None, note="no reviews and word vectors in data/downloads")
+pd.DataFrame(measured, index=["Pearson", "95%"]).T.rename_axis("reviews")
 
 # %% [markdown]
 # F-SI against length, first draw; the line joins means of tenths by length.
 
 # %%
-score, length, texts = read_runs[0]
+kind = "real" if "real" in kinds else "generated"
+score, length = read_runs[kind][0]
 tenth = torch.arange(len(score)) * 10 // len(score)
 by_rank = length.argsort()
 middles = [(float(length[by_rank][tenth == t].double().mean()), float(score[by_rank][tenth == t].mean())) for t in range(10)]
 fig, ax = plt.subplots(figsize=(6, 3.4))
 ax.scatter(length, score, s=5, color="#0072b2", alpha=0.4)
 ax.plot(*zip(*middles, strict=True), color="black", marker="o")
-ax.set(xscale="log", yscale="log", xlabel="words in the review", ylabel="F-SI (nats)", title=f"{reviews} reviews, Pearson {value:.2f}")
+ax.set(xscale="log", yscale="log", xlabel="words in the review", ylabel="F-SI (nats)", title=f"{kind} reviews, Pearson {measured[kind][0]:.2f}")
 ax.set_ylim(bottom=float(score.quantile(0.01)))
 ax.set_xticks([30, 100, 300, 1000], [30, 100, 300, 1000])
 ax.minorticks_off()
 plots.save(fig, "12_text", profile)
 
+
 # %% [markdown]
-# So averaging alone makes a correlation twice as strong as the published one: the explanation is sufficient. Something in real reviews must work against it, which the stand-in cannot show; perhaps long ones say more. Whether the −16% itself comes out is not decided here.
+# On real reviews the published correlation comes out, −.16, with word vectors of 50 dimensions. Averaging alone makes a stronger one: −.31 on generated reviews, and −.44 on the real ones once each word has the vector of another. So the paper's explanation suffices, and meaning works against it: long reviews say more than their length lets one expect.
 #
 # ## The toy: how much of the bound is information?
 #
@@ -457,6 +477,7 @@ def toy(spread, many):
     place, sgd = (fresh_x[pick], fresh_y[pick]), {"runs": toy_runs, "epochs": toy_epochs}
     one = lambda i: unique_information.information_of(points_x, points_y, i, place, seed=seed + i, **sgd)
     return np.array(each_in_a_process(one, [(i,) for i in some]))
+
 
 # %% [markdown]
 # The bound minus the information, example by example:
@@ -518,6 +539,7 @@ some, rows = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed
 j = torch.cat([features / features.std(0), torch.ones(len(x), 1).double()], 1)[some]
 goal, decay, batch = 2.0 * y[some].double() - 1, 0.01, 5
 
+
 # %% [markdown]
 # The minimum on some rows, and SGD's covariance around it:
 
@@ -527,6 +549,7 @@ def steady(keep, rate):
     best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
     spread = unique_information.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
     return best, unique_information.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+
 
 # %% [markdown]
 # First SGD:
@@ -556,6 +579,7 @@ langevin_error = float((langevin / cook - 1).abs().max())
 assert max(sgd_error, langevin_error) < 1e-6
 ledger.record("ui.sgd", {"SGD": sgd_error, "Langevin": langevin_error}, n=200)
 
+
 # %% [markdown]
 # Identities are only as good as their assumptions. Does SGD wander as the equation says? We simulate it and take the information with the covariance that it really has.
 
@@ -567,6 +591,7 @@ def simulated_ratio(r):
     moved = torch.stack([best - w for w, _ in without])
     by = [si.sample_information(moved, covariance=c) for c in (cloud.T.cov(), steady(rows >= 0, r)[1])]
     return by[0] / by[1]
+
 
 # %% [markdown]
 # By learning rate, the mean over examples:
@@ -626,6 +651,7 @@ def descended(stay, lam):
         w = w - pace["lr"] * (jac[stay].T @ (jac[stay] @ w - r0[stay, 0]) + lam * w)
     return w
 
+
 # %% [markdown]
 # Prop. 3.2 and 4.2 against the KL divergence of two Gaussians, with its traces and determinants, and eq. 16 against eq. 17 with the Hessian of the validation loss:
 
@@ -666,7 +692,7 @@ print({name: f"{error:.0e}" for name, error in errors.items()})
 #
 # ## Where we deviate, and why
 #
-# - **Data.** The paper has Kaggle's cats and dogs, MNIST with SVHN, CIFAR-10 and IMDB. Here: Fashion-MNIST, with a hard pair of garments for cats and dogs; scikit-learn's digits for SVHN; generated reviews. With `sources=[mnist, svhn]` and `boxes=[28, 28]` the published pair is downloaded.
+# - **Data.** The paper has Kaggle's cats and dogs, MNIST with SVHN, CIFAR-10 and IMDB. Here: Fashion-MNIST, with a hard pair of garments for cats and dogs; scikit-learn's digits for SVHN; generated reviews beside those of IMDB. With `sources=[mnist, svhn]` and `boxes=[28, 28]` the published pair is downloaded.
 # - **Pretraining** is on the classes that the task leaves out, for three epochs, with residual networks of the published depth and a quarter of the width. torchvision's ImageNet weights would have to be downloaded.
 # - **Kernels** of the networks with dense layers are exact; those of pretrained ones use 2,000 coordinates of each parameter tensor, as published.
 # - **The toy** has our Gaussians, since the paper does not give its own.

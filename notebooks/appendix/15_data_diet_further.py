@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -119,6 +115,7 @@ fitted = {named[level]: [f"{float(part[own].mean()):.3f}" for part in (watched.a
 print(f"{len(given)} networks of {steps:,} steps")
 pd.DataFrame(fitted, index=["fits of its labels", "right on test"])
 
+
 # %% [markdown]
 # Their scores, one for each run, and the means that rank examples: GraNd at initialization, EL2N early, forgetting at the end.
 
@@ -139,6 +136,7 @@ fixed = dataclasses.replace(recipe, epochs=None, iterations=steps)
 settings = {"recipe": fixed, "seeds": range(100, 100 + seeds), "run": engine}
 many = settings | {"seeds": range(200, 200 + networks)}
 over_both = lambda points: (points.mean(), statistics.crossed_interval(points))  # (repetitions, test rows)
+
 
 # %% [markdown]
 # ## The bound behind GraNd
@@ -163,6 +161,7 @@ def one_step(e, epoch):
     change = torch.stack([after(own.sum(0) - gradient) for gradient in own]) - after(own.sum(0))
     reach = rate / bound
     return max(0.0, float(reach.max()) - 1), float((change.abs() <= bound).double().mean()), float(reach.median())
+
 
 # %% [markdown]
 # Recorded, the second with the interval over networks, each with its own rows; and how far the bound is reached:
@@ -295,6 +294,7 @@ rows = {
 }
 pd.DataFrame(rows).T.unstack(0).style.format("{:.3f}", na_rep="–").set_caption("AUROC of wrong against right labels, by epoch")
 
+
 # %% [markdown]
 # A wrong label raises EL2N for 97% of the examples that get one. EL2N tells wrong from right labels almost perfectly from the first epoch on (AUROC .98): long before the networks could have learned the wrong ones, which is why it works. GraNd at initialization is at .50, chance: all errors have the same length then, whatever the label. Forgetting, which must wait, does slightly less well.
 #
@@ -328,6 +328,7 @@ for name in ("GraNd", "EL2N"):
 value, interval = statistics.apart(found)
 ledger.record("dd.examples", value, interval=interval, n=2 * len(ends[0]), covers=["rows"])
 pd.DataFrame(shares, index=["lowest-scored", "highest-scored"]).style.format("{:.2f}").set_caption("neighbours with the same label")
+
 
 # %% [markdown]
 # EL2N's lowest are plain specimens. Its highest are T-shirts cut like dresses, dungarees among the trousers, a pullover with the sleeves of a T-shirt, a dressing gown among the coats, a boot among the sneakers. 96% and 25% of the neighbours share the label. GraNd at initialization sorts by darkness, light clothes first and black ones last, and neither end is more typical than the other.
@@ -365,6 +366,7 @@ plots.save(fig, "15_correlations", profile);
 every = chosen | {f"GraNd@{early}": score("GraNd", early), "forgetting, ends of epochs": forgetting(watched.correct_train[runs[0.0], 1:]).mean(0)}
 pd.DataFrame({name: value.numpy() for name, value in every.items()}).corr("spearman").style.format("{:.2f}").set_caption("Spearman")
 
+
 # %% [markdown]
 # EL2N and forgetting rank alike (.81). GraNd at initialization has nothing to do with either (within .05 of zero), and everything with the norm of the input: again the later paper's finding ([arXiv 2303.14753](https://arxiv.org/abs/2303.14753)). Counting forgetting at visits or at the ends of epochs makes a small difference (.90).
 #
@@ -398,6 +400,7 @@ for ax, level in zip(axes, levels, strict=True):
 axes[0].set(ylabel="kernel velocity (1 epoch)")
 axes[0].legend(title="after")
 plots.save(fig, "15_velocity", profile);
+
 
 # %% [markdown]
 # Averaged over these epochs, network by network: the trend along the score axis, and the drop at the top, with wrong labels and without. The fastest group is chosen on the other networks, since a maximum over noisy values is too high.
@@ -542,6 +545,7 @@ deep_scores = {
     "EL2N": el2n(seen.errors[early]).mean(0), "forgetting": forgetting(seen.correct_visits).mean(0),
     "GraNd": grand(deep, seen.checkpoints[0], x, y, device=device).mean(0),
 }
+
 
 # %% [markdown]
 # Which rows are kept, by each network's own scores; and the retrainings of the two fully connected networks:

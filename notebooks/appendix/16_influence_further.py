@@ -1,11 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -97,6 +93,7 @@ warnings.filterwarnings("ignore", message="the weights are no optimum")  # shown
 warnings.filterwarnings("ignore", message="H \\+ δI is indefinite")  # likewise
 ledger = Ledger("16", profile)
 ledger.criteria()
+
 
 # %% [markdown]
 # ## Data
@@ -240,6 +237,7 @@ runs_of = lambda case: [(r, int(test)) for r, test in enumerate(case.hardest)]
 by_part = {part: np.array([over_part(whole[depths[0]], *at, part)["spearman"] for at in runs_of(whole[depths[0]])]) for part in quarter}
 top_flowers, hardest_eight = by_part["most influential"], range(min(8, len(data[3])))
 
+
 # %% [markdown]
 # The range over the eight test flowers of largest true changes, several test flowers at once, and groups:
 
@@ -266,6 +264,7 @@ def of_flowers(depth):
         ends = leave_out(net, *data[:2], gone, weight_decay=lam, tolerance=1e-7).parameters
         by_group[size] = float(statistics.spearman_r((gone.double() @ score).numpy(), losses_on(net, ends, *data[2:]).sum(1).numpy()))
     return by_group
+
 
 # %% [markdown]
 # What becomes of each question at rest:
@@ -303,6 +302,7 @@ study = fragility.Setting(learn, share, again, damping=damping, top=top, store=s
 def fit(name, images, lam=decay, s=seed, **changes):
     changes = {"epochs": architectures[name]} | changes
     return fragility.train_net(name, images, study, weight_decay=lam, seed=s, **changes)
+
 
 # %% [markdown]
 # Every image left out once. How far from an optimum the network is, the last line says:
@@ -350,6 +350,7 @@ selected = {name: pd.DataFrame(rows) for name, rows in found.items()}
 # %%
 fig = draw.by_test_point(selected)
 plots.save(fig, "16_small_cnn_points", profile)
+
 
 # %% [markdown]
 # One network says little. The claims are judged on further ones, from initializations that no run had looked at before, each with decay and without, and each image left out of all of them. The test images are those of highest mean loss.
@@ -420,6 +421,7 @@ ax.set(xlabel="training images compared", ylabel="Spearman with retraining")
 ax.legend()
 plots.save(fig, "16_small_cnn_number", profile)
 
+
 # %% [markdown]
 # Top points agree better than those of the 30th percentile, by .36 [.24, .48], and than the least influential, by .45 [.32, .58], as published; their true effects are larger than the noise of a short retraining and span a wider range. Decay makes no difference here, .00 [−.12, .12]. And the test images differ by .10 [−.12, .31] more than samples of 60 points differ anyway, where the paper has a range of .54.
 #
@@ -471,6 +473,7 @@ pbrf["small CNN"] = statistics.spearman_difference(moved_by, small_truth[rows, t
 value, interval = statistics.apart(pbrf)
 ledger.record("if.pbrf", value, interval=interval, n=iris_shown, note=f"small CNN: interval over {top} training points", covers=["initializations"])
 print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['spearman']:.2f}, with retraining {to_loo['spearman']:.2f}")
+
 
 # %% [markdown]
 # From this initialization agreement is best at λ = 0.01 (.53) and low below .001; over twelve, .01 and .1 do not differ (.51 and .50). And the network that was trained on at λ = 0.001 reaches only .19 where the first one, at the same λ, reaches .44 in the line above: more training alone moves the correlation as much as a factor of ten in decay. On the same points influence agrees with the proximal response at .61.
@@ -532,6 +535,7 @@ for (kind, *key), net in cells.items():
         results[name, where, HIGHEST if decays_it else BARE] = fragility.agreed(net)
         if decays_it:
             results[name, where, MEDIAN] = fragility.agreed(net, 50)
+
 
 # %% [markdown]
 # As a table, in the published order; ▲ where the interval of Pearson lies above the band of chance:

@@ -11,7 +11,7 @@
 | ``fragility``, ``fragility_plots``, ``iris``, ``response`` | 06, 16 | do influence functions foretell retraining? |
 | ``side_by_side`` | 07, 15, 17 | how do scores rank, whom do they name, what do they find and cost? |
 | ``text`` | 12 | what is a review, as an average of word vectors? |
-| ``own_data`` | 08 | which scores have one's own examples, and how many can go? |
+| ``own_data`` | 08, 18 | which scores have one's own examples, and how many can go? |
 
 Bad input raises ``ValueError``, which names the argument, what was expected and what came; a training that diverges
 raises ``RuntimeError``.

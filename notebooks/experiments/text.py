@@ -1,8 +1,8 @@
 """Reviews as averages of word vectors (Harutyunyan et al. 2021, appendix A.8): IMDB with GloVe, or a stand-in.
 
 The large movie review data set (Maas et al., ACL 2011) and GloVe 6B (Pennington et al., EMNLP 2014) are downloaded once
-(``where`` and errors: `lib.data.score_files.fetch`; they are kept in ``data/downloads/text``). What is generated has no
-meaning: it has lengths, frequencies of words and a sentiment, which is what an average of word vectors sees.
+(``where``, errors: `lib.data.score_files.fetch`; kept in ``data/downloads/text``), or are what `local_files` finds.
+What is generated has lengths, frequencies of words and a sentiment: what an average of word vectors sees, no meaning.
 """
 
 import re
@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from lib.data.score_files import fetch
 
 FOLDER = DATA / "downloads" / "text"
 VECTORS = "glove.6B.300d.txt"  # in the archive
+ARCHIVES = "aclImdb_v1.tar.gz", "imdb_train.tar.gz"  # the whole data set, or its training part
 REVIEW = re.compile(r"(?:^|/)train/(neg|pos)/[^/]+\.txt$")
 WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[!?]")
 
@@ -33,10 +35,16 @@ def words(text: str) -> list[str]:
     return WORD.findall(text.lower().replace("<br />", " "))
 
 
-def imdb(n: int, *, seed: int = 0, **where):
-    """n random reviews of IMDB's training part, half of them positive: texts (a list) and labels ``(n,)``."""
+def local_files(folder=FOLDER.parent):
+    """The archive of reviews and the folder of 50-d vectors (``make_data.py --extra glove``); None without either."""
+    reviews = [folder / "text" / name for name in ARCHIVES if (folder / "text" / name).is_file()]
+    return (reviews[0], folder / "glove") if reviews and (folder / "glove").is_dir() else None
+
+
+def imdb(n: int, *, seed: int = 0, source=None, **where):
+    """n random reviews of IMDB's training part, half positive, and labels ``(n,)``; ``source``: an archive here."""
     texts: dict[str, list[str]] = {"neg": [], "pos": []}
-    with tarfile.open(fetch("aclImdb_v1.tar.gz", **{"folder": FOLDER} | where), "r:gz") as archive:
+    with tarfile.open(source or fetch(ARCHIVES[0], **{"folder": FOLDER} | where), "r:gz") as archive:
         for member in archive:
             if review := REVIEW.search(member.name):
                 texts[review[1]].append(archive.extractfile(member).read().decode("utf8"))
@@ -63,6 +71,13 @@ def glove(vocabulary: Iterable[str], *, file: str = VECTORS, **where) -> dict[st
     return vectors
 
 
+def small_glove(vocabulary: Iterable[str], folder) -> dict[str, np.ndarray]:
+    """As `glove`, of 50 dimensions, from the extra's ``vectors.npy`` and ``words.parquet``."""
+    row = {word: i for i, word in enumerate(pd.read_parquet(folder / "words.parquet")["index"])}
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    return {word: np.array(vectors[row[word]]) for word in sorted(set(vocabulary)) if word in row}
+
+
 def averaged(texts: list[str], vectors: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
     """The mean of each text's word vectors ``(n, d)``, and its length in words that have one, ``(n,)``.
 
@@ -73,14 +88,12 @@ def averaged(texts: list[str], vectors: Mapping[str, np.ndarray]) -> tuple[Tenso
         >>> averaged(["good good bad"], {"good": np.ones(1), "bad": -np.ones(1)})
         (tensor([[0.3333]]), tensor([3]))
     """
-    means, lengths = [], []
-    for i, text in enumerate(texts):
-        known = [vectors[word] for word in words(text) if word in vectors]
-        if not known:
-            raise ValueError(f"texts[{i}] holds no word that has a vector: {text[:60]!r}")
-        means.append(np.mean(known, axis=0))
-        lengths.append(len(known))
-    return torch.from_numpy(np.stack(means)).float(), torch.tensor(lengths)
+    known = [[vectors[word] for word in words(text) if word in vectors] for text in texts]
+    if [] in known:
+        i = known.index([])
+        raise ValueError(f"texts[{i}] holds no word that has a vector: {texts[i][:60]!r}")
+    means = np.stack([np.mean(each, axis=0) for each in known])
+    return torch.from_numpy(means).float(), torch.tensor([len(each) for each in known])
 
 
 def generated(n: int, *, seed: int = 0, vocabulary: int = 2000, width: int = 300, sentiment: float = 0.15):

@@ -1,5 +1,6 @@
 """Sphinx makes the web pages with this; `lib/study/pages.py` lays out what it reads. No page loads from a network."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,3 +26,11 @@ html_theme_options = {
     "use_download_button": False,
 }
 html_copy_source = html_show_sourcelink = html_use_index = False
+
+if "GITHUB_REPOSITORY" in os.environ:  # in a workflow, which knows the address: buttons to the repository and to Binder
+    html_theme_options |= {
+        "repository_url": f"https://github.com/{os.environ['GITHUB_REPOSITORY']}",
+        "repository_branch": os.environ.get("GITHUB_REF_NAME", "main"),
+        "use_repository_button": True,
+        "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+    }

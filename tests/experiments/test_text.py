@@ -7,6 +7,7 @@ import threading
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -65,6 +66,21 @@ def test_from_the_archives_to_vectors(site, tmp_path):
     again, _ = text.imdb(6, url=url, folder=tmp_path / "kept")
     assert again == texts
     assert text.imdb(6, seed=1, url=url, folder=tmp_path / "kept")[0] != texts
+
+
+def test_from_local_files_to_vectors(tmp_path):
+    assert text.local_files(tmp_path) is None
+    (tmp_path / "text").mkdir()
+    (tmp_path / "glove").mkdir()
+    reviews = {f"train/{kind}/{i}_7.txt": f"{kind} film {i}" for kind in ("pos", "neg") for i in range(5)}
+    archive_of_reviews(tmp_path / "text" / "imdb_train.tar.gz", reviews)
+    pd.DataFrame({"index": ["film", "pos", "neg"]}).to_parquet(tmp_path / "glove" / "words.parquet")
+    np.save(tmp_path / "glove" / "vectors.npy", np.float32([[0, 1], [1, 0], [-1, 0]]))
+    archive, vectors = text.local_files(tmp_path)
+    texts, y = text.imdb(6, source=archive)
+    x, lengths = text.averaged(texts, text.small_glove(["pos", "film", "neg", "none"], vectors))
+    torch.testing.assert_close(x, torch.stack([2.0 * y - 1, torch.ones(6)], 1) / 2)
+    assert lengths.tolist() == [2] * 6 and list(text.small_glove(["none"], vectors)) == []
 
 
 def test_a_wrong_checksum_is_refused(site, tmp_path, monkeypatch):

@@ -211,6 +211,8 @@ def test_settings_extra_missing_and_open(ledger):
     assert found["findings"] == {"10%": "as published", "20%": "open", "30%": "open"} and found["verdict"] == "partly"
     assert found["reasons"] == ["not measured: 30%", "not judged: 50%",
                                 "open at 20%: n of about 16, here 4, would decide"]  # fmt: skip
+    ledger.record("xx.plain", 0.2, interval=(-0.05, 0.45), n=4)  # 4 · (.5 / .375)², three quarters of .5 being enough
+    assert ledger.found["xx.plain"]["reasons"] == ["open: n of about 8, here 4, would decide"]
 
 
 def test_no_value_needs_a_reason(ledger):
@@ -300,8 +302,11 @@ def record_all(ledger):
     ledger.record("xx.waits", None)
 
 
-def test_the_table_needs_every_claim(ledger):
+def test_the_table_needs_every_claim_where_a_whole_notebook_runs(ledger, monkeypatch):
     ledger.record("xx.plain", 0.4, interval=(0.2, 0.6))
+    monkeypatch.delenv("STUDY_PARTIAL", raising=False)
+    assert ledger.table().to_html().count("· not run") == 3
+    monkeypatch.setenv("STUDY_PARTIAL", ".partial1")
     with pytest.raises(
         ValueError, match="notebook 41 owns claims that were not recorded: xx.swept, xx.exact, xx.waits"
     ):

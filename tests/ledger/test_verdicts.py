@@ -43,7 +43,13 @@ def test_a_finding(value, interval, size, effect, band, finding):
 
 @pytest.mark.parametrize(
     ("interval", "finding"),
-    [((-0.4, 0.4), "as published"), ((0.1, 0.4), "as published"), ((-0.6, 0.1), "open"), ((-2, -1), "reversed")],
+    [
+        ((-0.4, 0.4), "as published"),
+        ((0.1, 0.4), "as published"),
+        ((-0.6, 0.1), "open"),
+        ((0.5, 1), "open"),  # touching is neither within nor outside
+        ((-2, -1), "reversed"),
+    ],
 )
 def test_a_claim_of_smallness(interval, finding):
     for ends in (interval, turned(interval)):
@@ -202,6 +208,7 @@ def test_a_trend_by_sweep_and_by_its_own_spearman():
     assert judged("trend", rising, settings=settings, size=3).verdict == "reproduced"
     assert judged("trend", rising, settings=settings, size=4).verdict == "partly"
     assert judged("trend", rising, settings=settings, side=-1).verdict == "not reproduced"
+    assert judged("trend", {"1": 0.0, "4": 2.0, "8": 3.0}, settings=settings, size=3).verdict == "reproduced"
     assert judged("trend", {"1": 0.0, "8": 3.0}, settings=settings).verdict == "not decided here"
     direct = {"trend": 0.9, "ends": 0.4}
     assert judged("trend", direct, settings=DIRECT).verdict == "reproduced"

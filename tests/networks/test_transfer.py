@@ -6,10 +6,13 @@ import torchvision
 from torch import nn
 
 from experiments.linearization import other_classes, pretrain
+from lib.data.datasets import DATA
 from lib.networks.models import (
     Classifier,
     FixedBatchNorm2d,
+    _Same,
     as_imagenet,
+    efficientnet_lite0,
     fixed_statistics,
     initialize,
     mlp,
@@ -97,12 +100,12 @@ def test_pretrained_weights_from_a_file(tmp_path):
         torchvision_resnet(34, weights=str(tmp_path / "weights.pth"))
 
 
-def test_a_download_that_fails_says_what_to_do(monkeypatch):
+def test_a_download_that_fails_says_what_to_do(monkeypatch, tmp_path):
     def refuse(*arguments, **options):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: "nowhere")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(RuntimeError, match="could not download IMAGENET1K_V1 for ResNet-18: no network. Give the path"):
         torchvision_resnet(18)
 
@@ -120,3 +123,44 @@ def test_bad_depths():
         narrow_resnet(19)
     with pytest.raises(ValueError, match="depth must be one of 18, 34, 50, got 20"):
         torchvision_resnet(20)
+
+
+# --- a body trained on ImageNet --------------------------------------------------------------------------------------
+
+
+def test_lite0_has_the_published_size(tmp_path):
+    net = efficientnet_lite0()
+    assert sum(p.numel() for p in net.parameters()) == 4_652_008
+    assert net.features(torch.zeros(2, 3, 33, 64)).shape == (2, 1280) and not net.training
+    torch.save(dict(net.state_dict()), tmp_path / "right.pth")
+    torch.save(dict([*net.state_dict().items()][:-1]), tmp_path / "short.pth")
+    again = efficientnet_lite0(str(tmp_path / "right.pth"))
+    assert all(map(torch.equal, again.state_dict().values(), net.state_dict().values()))
+    with pytest.raises(ValueError, match=r"short.pth do not fit Lite0: zip"):
+        efficientnet_lite0(str(tmp_path / "short.pth"))
+
+
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(5, 3, 2), (6, 3, 2), (8, 5, 2), (7, 5, 1), (4, 1, 1)])
+def test_padding_is_tensorflows(size, kernel, stride):
+    """Of output o, the window starts at o·stride − floor(missing / 2)."""
+    layer, x = _Same(1, 1, kernel, stride, bias=False).requires_grad_(False), torch.rand(1, 1, size, size)
+    out = -(-size // stride)
+    before = max((out - 1) * stride + kernel - size, 0) // 2
+    big = torch.zeros(size + 2 * kernel, size + 2 * kernel)
+    big[kernel : kernel + size, kernel : kernel + size] = x[0, 0]
+    starts = [kernel - before + o * stride for o in range(out)]
+    slow = [[(big[i : i + kernel, j : j + kernel] * layer.weight[0, 0]).sum() for j in starts] for i in starts]
+    torch.testing.assert_close(layer(x)[0, 0], torch.tensor(slow))
+
+
+def test_lite0_is_the_reference_implementation():
+    """Where efficientnet-lite-pytorch and the weights are."""
+    reference = pytest.importorskip("efficientnet_lite_pytorch", reason="pip install efficientnet-lite-pytorch")
+    weights = DATA / "downloads" / "lite0" / "efficientnet-lite0.pth"
+    if not weights.exists():
+        pytest.skip("python data/make_data.py --extra lite0")
+    theirs = reference.EfficientNet.from_name("efficientnet-lite0").eval()
+    theirs.load_state_dict(torch.load(weights, weights_only=True))
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(efficientnet_lite0(str(weights))(x), theirs(x), rtol=1e-4, atol=1e-4)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lib.networks import models
+from lib.numerics import curvature, gradients
 from lib.numerics.curvature import (
     ekfac_inverse,
     example_hessians,
@@ -135,6 +136,29 @@ def test_pieces_make_no_difference(case, monkeypatch):
         monkeypatch.setattr(f"lib.numerics.{module}.WORKING", 1)
     for one, other in zip(before, ask(), strict=True):
         torch.testing.assert_close(one, other)
+    assert [len(x) for (x,) in o.batches(o.x, times=2, room=6 * o.activation_bytes)] == [3, 3, 1]
+
+
+def test_as_many_vectors_go_together_as_there_is_room_for(monkeypatch):
+    o = objective(models.mlp(6, (5,), 3, "tanh").double(), torch.randn(7, 6, dtype=F64), torch.arange(7) % 3)
+    calls, product = [], curvature._newton_product
+    monkeypatch.setattr(curvature, "_newton_product", lambda *a: calls.append(1) or product(*a))
+    for room, blocks in ((3, 2), (5, 1), (1, 5)):  # of five; eight examples' activations are held for each
+        monkeypatch.setattr(curvature, "WORKING", room * 8 * curvature.PASSES * o.activation_bytes)
+        hessian_product(o, torch.randn(5, o.p, dtype=F64))
+        assert len(calls) == blocks, room
+        calls.clear()
+
+
+def test_gradients_are_written_where_that_is_less_and_no_more_at_once_than_there_is_room_for(monkeypatch):
+    o = objective(models.mlp(60, (40, 4), 3, "tanh").double(), torch.randn(7, 60, dtype=F64), torch.arange(7) % 3)
+    sizes, write = [], gradients.written
+    monkeypatch.setattr(gradients, "written", lambda signal: sizes.append(write(signal).nbytes) or write(signal))
+    along(o, o.x, o.y, torch.randn(3, o.p, dtype=F64))  # fewer directions than any layer has inputs
+    assert not sizes
+    monkeypatch.setattr(gradients, "WORKING", 3 * (60 + 1) * 40 * 8)  # of three examples, in the widest layer
+    along(o, o.x, o.y, torch.randn(60, o.p, dtype=F64))
+    assert max(sizes) == gradients.WORKING
 
 
 @pytest.mark.parametrize("name", ["dense", "convolutions"])
@@ -211,8 +235,9 @@ def test_block_conjugate_gradient():
         block_conjugate_gradient(lambda d: d @ a, many, tol=1e-10)[0].T, torch.linalg.solve(a, many.T)
     )
     assert block_conjugate_gradient(lambda d: d @ a, v, tol=1e-10, iterations=1)[1] == 1
-    with pytest.raises(Indefinite, match="dᵀAd = -"):
-        block_conjugate_gradient(lambda d: -d @ a, v)
+    assert block_conjugate_gradient(lambda d: 2 * d, v)[1] == 1
+    with pytest.raises(Indefinite, match="dᵀAd = -2 for"):
+        block_conjugate_gradient(lambda d: -2 * d, v)
 
 
 @pytest.mark.parametrize("shape", [(20,), (1, 4, 5)])

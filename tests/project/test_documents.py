@@ -29,6 +29,7 @@ DISTRIBUTION = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
+PEERS = {"cleanlab", "opendataval", "pydvl"}  # that benchmarks compare with where they are installed
 #: Direct dependencies that nothing imports, and what they are for.
 TOOLS = {
     "axe-core-python": "axe.min.js, which looks over the web pages",
@@ -37,6 +38,7 @@ TOOLS = {
     "jupyterlab": "reading and editing the notebooks",
     "myst-nb": "notebooks/site/conf.py names it",
     "pre-commit": "the hooks",
+    "pytest-xdist": "the tests on all cores",
     "ruff": "the hooks",
     "sphinx-book-theme": "notebooks/site/conf.py names it",
     "sphinx-mathjax-offline": "notebooks/site/conf.py takes MathJax from it",
@@ -90,7 +92,7 @@ def imported(files) -> set[str]:
 def test_what_is_imported_is_a_direct_dependency():
     files = [file for room in ("lib", "notebooks", "data") for file in (REPO / room).rglob("*.py")]
     assert imported(files) - DIRECT - SITE == set()
-    assert imported((REPO / "tests").rglob("*.py")) - DIRECT - TEST - SITE == set()
+    assert imported((REPO / "tests").rglob("*.py")) - DIRECT - TEST - SITE == PEERS
 
 
 def test_a_direct_dependency_is_imported_or_has_a_reason():

@@ -55,7 +55,7 @@ class TestExact:
             torch.testing.assert_close(ours, terms, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(result.quadratic + result.partial + result.diagonal, result.score)
 
-    @pytest.mark.parametrize("block", [16, 48, 64, 100])
+    @pytest.mark.parametrize("block", [1, 16, 48, 64, 100])
     def test_does_not_depend_on_the_block(self, block):
         x, y = problem(n=150, d=30)
         whole, tiled = cg_scores(x, y, block=150), cg_scores(x, y, block=block)
@@ -128,6 +128,15 @@ class TestExact:
         assert set(result.seconds) == {"gram", "factor", "solve", "invert"} == set(result.gflops)
         assert result.operations["factor"] == result.operations["invert"] == 3000**3 / 3
         assert result.planned_bytes > 3000**2 * 4 / 2
+        columns = 10 + complexity_gap.PROBES  # solved for in float32, then twice over in the refinement, on a new H
+        assert result.operations["solve"] == 3000**2 * (2 * columns + 784 + 4 * columns)
+
+    @pytest.mark.parametrize("most", [0, 2048])
+    def test_a_draw_needs_room_for_its_rows(self, most, monkeypatch):
+        monkeypatch.setattr(complexity_gap, "DENSE", most)
+        wide, labels = 1_000_000, torch.arange(40)[None] % 2
+        planned = complexity_gap._draw_bytes(labels, 1.0, wide, runs=1, itemsize=4, block=8)
+        assert planned >= 40 * wide * 8
 
 
 class TestSubsampled:
@@ -144,6 +153,7 @@ class TestSubsampled:
         monkeypatch.setattr(complexity_gap, "_plan", lambda *problem, **options: (0, keep))
         x, y = problem(n=90, d=20)
         result = cg_scores(x, y, negatives=1.5, runs=3, seed=4, block=16 if dense == 0 else None)
+        assert result.operations == {"solve": 3 * 3 * (75**3 + 30**3) / 3}  # to factor, and to invert the class alone
         for run in range(3):
             for label in range(3):
                 rows, expected = self.one_draw(x, y, label, negatives=1.5, seed=4, run=run)

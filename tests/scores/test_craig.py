@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from lib.scores import definitions
 from lib.scores.craig import craig
 
 
@@ -51,6 +52,16 @@ def test_stochastic_is_near_greedy_and_better_than_chance():
     assert lazy <= some < 1.1 * lazy < chance
     a, b = (craig(g, 0.1, method="stochastic", seed=s).kept for s in (0, 1))
     assert not torch.equal(a, b) and torch.equal(a, craig(g, 0.1, method="stochastic", seed=0).kept)
+
+
+@pytest.mark.parametrize("method", ["lazy", "stochastic"])
+def test_an_example_between_two_goes_to_the_one_that_was_chosen_first(method):
+    """A centre with its ring, three further out, and one as far from the centre as from the middle of the three."""
+    ring = torch.tensor([[math.cos(a), math.sin(a)] for a in torch.arange(12) * math.tau / 12]) / 8
+    g = torch.cat([ring, torch.tensor([[0.0, 0], [2, 0], [2, 0.5], [2, -0.5], [1, 0]])])[None]
+    some = [craig(g, 2 / 17, method=method, epsilon=1e-9, seed=seed) for seed in range(10)]
+    both = [found.weights[0, 12:14].tolist() for found in some if found.kept[0, 12:14].all()]
+    assert both and both == [[14, 3]] * len(both) and definitions.craig(g, 2 / 17)[0, 12:14].tolist() == [14, 3]
 
 
 @pytest.mark.parametrize("method", ["lazy", "stochastic"])

@@ -33,6 +33,15 @@ def test_grand_of_a_linear_model_is_el2n_times_the_length_of_the_input():
     torch.testing.assert_close(grand_last_layer(model, parameters, x, y), closed)
 
 
+def test_gradients_that_overflow_in_one_run_are_named():
+    model, x, y = models.mlp(3, (), classes=2), torch.ones(5, 3), torch.tensor([0, 1, 0, 1, 0])
+    runs = {"head.weight": torch.zeros(4, 2, 3), "head.bias": torch.zeros(4, 2)}
+    x[3], runs["head.weight"][3, 0] = 1e19, 1  # ‖error‖ is √2 there, elsewhere √½
+    assert grand(model, {name: value[:3] for name, value in runs.items()}, x, y).isfinite().all()
+    with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
+        grand(model, runs, x, y)
+
+
 def test_grand_leaves_the_model_as_it_was_and_does_not_see_the_other_examples():
     model = models.densenet_small(classes=3).train()
     parameters, x, y = initial(model, [4]), torch.rand(4, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0])

@@ -187,5 +187,10 @@ def test_changes_of_predictions_alone(time):
     torch.testing.assert_close(prediction_changes(kernel, residual, cross, **time), wanted)
     known = spectrum(kernel)
     torch.testing.assert_close(prediction_changes(known, residual, cross @ known.vectors, turned=True, **time), wanted)
+    steep = torch.diag(torch.tensor([0.1, 0.5, 1.8]).double() / time["lr"])  # steps overshoot along one
+    three = {"cross_kernel": torch.ones(2, 3, dtype=torch.float64)}
+    three |= time | {"steps": 20}
+    wanted = leave_one_out(steep, residual[:3], **three).predictions[..., 0]
+    torch.testing.assert_close(prediction_changes(steep, residual[:3], **three), wanted)
     with pytest.raises(ValueError, match=r"expected residual \(n,\) and cross_kernel \(m, n\) for n = 8"):
         prediction_changes(kernel, residual, cross.T, **time)

@@ -71,6 +71,7 @@ def test_partial_fractions_keep_their_tolerance_at_any_time(continuous, tol):
 def test_the_number_of_poles_does_not_grow_with_time():
     assert len({len(poles(1.0, lr=1.0, steps=t)[0]) for t in (16, 1000, 10**5, 10**8)}) == 1
     assert [len(poles(1.0, lr=1.0, steps=t)[0]) for t in (0, math.inf)] == [0, 1]
+    assert len(poles(2 * (1 + 1e-12), lr=1.0, steps=1000)[0])  # 2, but for its rounding
 
 
 # --- weights and predictions -----------------------------------------------------------------------------------------
@@ -114,6 +115,7 @@ def test_one_spectrum_serves_all_times():
     kernel, r = random(12, 30), random(12, seed=1)
     kernel = kernel @ kernel.T
     shared = spectrum(kernel)
+    assert spectrum(0 * kernel).values.count_nonzero() == 0
     for steps in (3, math.inf):
         torch.testing.assert_close(
             coefficients(shared, r, lr=0.01, steps=steps), coefficients(kernel, r, lr=0.01, steps=steps)

@@ -34,6 +34,12 @@ def test_shapley_by_all_coalitions(k):
     torch.testing.assert_close(knn_shapley(x, y, x_val, y_val, k=k), value)
 
 
+def test_shapley_of_many_is_the_mean_of_their_own():
+    x, y, x_val, y_val = torch.randn(9, 2), torch.arange(9) % 3, torch.randn(300, 2), torch.arange(300) % 3
+    halves = [knn_shapley(x, y, a, b) for a, b in zip(x_val.split(150), y_val.split(150), strict=True)]
+    torch.testing.assert_close(knn_shapley(x, y, x_val, y_val), (halves[0] + halves[1]) / 2)
+
+
 def test_agreement_by_sorting():
     x, y = torch.randn(40, 3, generator=G), torch.arange(40) % 3
     near = torch.cdist(x, x).fill_diagonal_(torch.inf).argsort(1)[:, :7]

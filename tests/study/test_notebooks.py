@@ -4,6 +4,7 @@ import ast
 import itertools
 import json
 import re
+import shutil
 import socket
 import statistics
 from functools import cache, reduce
@@ -20,21 +21,21 @@ from expectations import FILE
 
 from lib.ledger.claims import Claim
 from lib.ledger.verdicts import judge
-from lib.study import notebooks
+from lib.study import notebooks, publish
 from lib.study.notebooks import REPO, Notebook, find
 
 #: The notebooks that there are; one that is added is added here, one that goes missing fails the suite. With each of
 #: the main line, the most cells and words of text that it may have: what a reader takes in at a sitting.
 SIZES = {
-    "00_start_here": (18, 1_060),
+    "00_start_here": (18, 900),
     "01_linearization_accuracy": (37, 1_500),
     "02_unique_information": (55, 1_700),
-    "03_long_tail_memorization": (50, 1_780),
+    "03_long_tail_memorization": (50, 1_700),
     "04_cg_score_pruning": (55, 1_800),
     "05_data_diet": (60, 1_910),
     "06_influence_fragility": (50, 1_600),
-    "07_scores_side_by_side": (45, 1_780),
-    "08_score_your_own_data": (43, 1_471),
+    "07_scores_side_by_side": (45, 1_700),
+    "08_score_your_own_data": (30, 900),
     "09_scores_in_twenty_lines": (39, 1_079),
 }
 APPENDICES = (
@@ -45,6 +46,7 @@ APPENDICES = (
     "15_data_diet_further",
     "16_influence_further",
     "17_scores_side_by_side_further",
+    "18_own_data_examples",
 )
 NAMES = (*SIZES, *APPENDICES)
 FOLDER = REPO / "notebooks"
@@ -200,7 +202,11 @@ def test_it_asks_its_reader(name):
 def clean(notebook: nbformat.NotebookNode) -> None:
     kinds = [output.output_type for cell in notebook.cells for output in cell.get("outputs", [])]
     assert "error" not in kinds
+    assert publish.LIVE not in {
+        kind for cell in notebook.cells for one in cell.get("outputs", []) for kind in one.get("data", {})
+    }
     said = output_text(notebook)
+    assert not re.search(r"\d%\|", said)  # a bar that stood still
     found = MACHINE.search(said)
     assert not found, said[max(0, found.start() - 80) : found.end() + 80]
     host = socket.gethostname()
@@ -217,6 +223,19 @@ def test_committed_outputs(name):
     assert counts == list(range(1, len(counts) + 1))
     assert not [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert "profile laptop" in output_text(notebook).lower()
+
+
+@each
+def test_opening_it_changes_nothing(name, tmp_path):
+    """A pair as JupyterLab writes it, folds included, but for the version of Python."""
+    copy = Notebook(tmp_path, name)
+    shutil.copy(FOLDER / "jupytext.toml", tmp_path)
+    for half, there in ((pair(name).py, copy.py), (pair(name).ipynb, copy.ipynb)):
+        shutil.copy(half, there)
+    publish.settle(copy)
+    plain = lambda path: re.sub(r'"version": "3[.\d]+"', "", path.read_text("utf8"))
+    for half, there in ((pair(name).py, copy.py), (pair(name).ipynb, copy.ipynb)):
+        assert plain(half) == plain(there), "python -m lib.study.publish brings it up to date"
 
 
 @each

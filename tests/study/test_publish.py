@@ -1,14 +1,20 @@
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import jupytext
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from small_notebooks import write
 
-from lib.study import publish
+from lib.data.score_files import merge_scores, provenance, read_scores
+from lib.ledger.ledger import Ledger
+from lib.study import notebooks, publish, runner
 from lib.study.notebooks import Run
-from lib.study.publish import pages_of_verdicts, put_counts, quote, scrub, tidy, write_back
+from lib.study.publish import bring_in, pages_of_verdicts, put_counts, quote, scrub, tidy, write_back
 
 PLACES = {"/data/me/study/": "", "/data/me/env/": "<python>/"}
 
@@ -39,14 +45,30 @@ def test_tidy_leaves_the_results_and_nothing_of_the_run():
     notebook = tidy(executed(), PLACES)
     assert [cell.source for cell in notebook.cells] == ["# Title", "seed: int = 0", "show()"]
     assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2]
-    folded = {"jupyter": {"source_hidden": True}}  # the code of a figure
-    assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, folded]
+    assert [dict(cell.metadata) for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, {}]
     assert len(notebook.cells[2].outputs) == 2  # a slider without its kernel is dead
     assert notebook.cells[2].outputs[0]["text"] == "read data/a.npz"
     assert notebook.cells[2].outputs[1]["data"] == {"text/plain": "<f at 0x…>", "image/png": "aa"}
     assert notebook.cells[2].outputs[1]["execution_count"] == 2
-    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata == publish.METADATA
     nbformat.validate(notebook)
+
+
+def test_a_settled_pair_is_folded_and_stays(tmp_path):
+    book = tidy(executed(), PLACES)
+    pair = notebooks.Notebook(tmp_path, "04_small")
+    shutil.copy(notebooks.REPO / "notebooks/jupytext.toml", tmp_path)
+    jupytext.write(book, pair.py, fmt="py:percent")
+    nbformat.write(book, pair.ipynb)
+    publish.settle(pair)
+    folded = [cell.metadata.get("jupyter") for cell in nbformat.read(pair.ipynb, as_version=4).cells]
+    assert folded == [None, {"source_hidden": True}, {"source_hidden": True}]  # parameters, a figure
+    before = pair.py.read_bytes(), pair.ipynb.read_bytes()
+    publish.settle(pair)
+    assert before == (pair.py.read_bytes(), pair.ipynb.read_bytes())
+    pair.py.write_text(pair.py.read_text("utf8").replace("Title", "Other"), "utf8")
+    publish.settle(pair)  # which half counts is for the author to say
+    assert "Other" in pair.py.read_text("utf8") and before[1] == pair.ipynb.read_bytes()
 
 
 def test_two_runs_with_the_same_results_are_the_same_file():
@@ -90,8 +112,6 @@ def test_put_counts():
 @pytest.fixture
 def run(tmp_path):
     """A run with one claim recorded and one figure, and a repository to save it to."""
-    from lib.ledger.ledger import Ledger
-
     notebook = write(tmp_path / "notebooks", "04_small", "", ("a.one",))
     results = tmp_path / "results"
     path = results / "laptop/notebooks/04_small.ipynb"
@@ -180,3 +200,113 @@ def test_nothing_is_written_where_a_page_has_no_place_for_it(run, tmp_path):
     with pytest.raises(ValueError, match="expected <!-- verdicts of all papers -->"):
         write_back(run, tmp_path / "results", tmp_path)
     assert not run.notebook.ipynb.exists() and (tmp_path / "figures/04_old.png").exists()
+
+
+# --- what another machine found --------------------------------------------------------------------------------------
+
+
+MADE = {"device": "a GPU", "versions": {"torch": "2"}, "commit": "0123abc", "date": "2026-01-01"}
+
+
+@pytest.fixture
+def brought(run, tmp_path):
+    """The repository after a run at laptop size, with stored scores; a folder with what was found at paper size."""
+    write_back(run, tmp_path / "results", tmp_path)
+    merge_scores(tmp_path / "data/scores/set.parquet", {"a": np.arange(4.0)}, rows=np.arange(4), group="a", made={})
+    folder = tmp_path / "brought"
+    ledger = Ledger("04", "paper", tmp_path / "larger", tmp_path / "notebooks/claims.yaml")
+    ledger.record("a.one", 0.5, note="made up")
+    folder.mkdir()
+    shutil.copy(ledger.path, folder)
+    np.savez(folder / "scores-set.npz", row=np.array([2, 0]), b=np.array([0.2, 0.0]))
+    scores = {"set": MADE | {"group": "b", "dataset_sha256": "ab"}}
+    origin = {"profile": "paper", "notebooks": {"04": MADE}, "scores": scores}
+    (folder / "provenance.json").write_text(json.dumps(origin))
+    return folder
+
+
+def files(folder: Path) -> dict:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"}
+
+
+def test_a_folder_is_brought_in_with_where_it_comes_from(brought, tmp_path, capsys):
+    before = (tmp_path / "README.md").read_text()
+    assert runner.main(["--import", str(brought)], tmp_path / "notebooks") == 0
+    assert "written: " in capsys.readouterr().out
+    kept = tmp_path / "notebooks/verdicts/paper"
+    record = json.loads((kept / "04.json").read_text())["a.one"]
+    assert record["value"] == 0.5 and record["verdict"] == "fails" and not {"profile", "versions"} & set(record)
+    assert json.loads((kept / "provenance.json").read_text()) == {"04": MADE}
+    results = (tmp_path / "RESULTS.md").read_text()
+    heading = "### a.one\n\n**= holds** at `laptop`, **≠ fails** at `paper` · words\n\n"
+    assert f"{heading}- Published: words\n- Ours: 1e-09\n- At `paper`: 0.5<br>made up\n" in results
+    assert "| words | 04 | 1 | 0 | 0 | 0 | 0 | 1 | 0 (1) | 0 |" in results and "In brackets" in results
+    assert (tmp_path / "README.md").read_text() == before
+    table = read_scores("set", folder=tmp_path / "data/scores")
+    assert table.a.tolist() == [0, 1, 2, 3] and table.b.dropna().to_dict() == {0: 0.0, 2: 0.2}
+    assert provenance(tmp_path / "data/scores/set.parquet")["b"]["device"] == "a GPU"
+    pages = {path: text for path, text in pages_of_verdicts(tmp_path).items()}
+    assert pages[tmp_path / "RESULTS.md"] == results
+    once = files(tmp_path)
+    bring_in(brought, tmp_path)
+    assert {path for path, old in files(tmp_path).items() if old != once.get(path)} == set()
+
+
+def test_without_it_the_page_has_one_column(brought, tmp_path):
+    assert "paper`" not in pages_of_verdicts(tmp_path)[tmp_path / "RESULTS.md"]
+
+
+def change(path: Path, how) -> None:
+    entries = json.loads(path.read_text())
+    how(entries)
+    path.write_text(json.dumps(entries))
+
+
+WRONG = {
+    "has no provenance.json": lambda f: (f / "provenance.json").unlink(),
+    "provenance.json is damaged": lambda f: (f / "provenance.json").write_text("{"),
+    "expected the profile 'paper', got 'smoke'": lambda f: change(
+        f / "provenance.json", lambda origin: origin.update(profile="smoke")
+    ),
+    "provenance.json does not say of 04.json: device, commit": lambda f: change(
+        f / "provenance.json", lambda origin: origin["notebooks"].update({"04": {"versions": "2", "date": "today"}})
+    ),
+    "provenance.json does not say of scores-set.npz: group": lambda f: change(
+        f / "provenance.json", lambda origin: origin["scores"]["set"].pop("group")
+    ),
+    "04.json is damaged": lambda f: (f / "04.json").write_text((f / "04.json").read_text()[:-9]),
+    "04.json: these are unknown there, or lacking: a.two": lambda f: change(
+        f / "04.json", lambda records: records.update({"a.two": records["a.one"]})
+    ),
+    "04.json: a.one: it is stale": lambda f: change(
+        f / "04.json", lambda records: records["a.one"].update(criterion="0123456789")
+    ),
+    "04.json: a.one: it is of the profile laptop": lambda f: change(
+        f / "04.json", lambda records: records["a.one"].update(profile="laptop")
+    ),
+    "04.json: a.one: its verdict is not what": lambda f: change(
+        f / "04.json", lambda records: records["a.one"].update(verdict="holds")
+    ),
+    "04.json: a.one is damaged": lambda f: change(f / "04.json", lambda records: records["a.one"].pop("value")),
+    "scores-set.npz is damaged": lambda f: (f / "scores-set.npz").write_bytes(b"PK"),
+    "scores-other.npz": lambda f: (f / "scores-set.npz").rename(f / "scores-other.npz"),
+    "rows must be among the 4": lambda f: np.savez(f / "scores-set.npz", row=np.array([9]), b=np.array([1.0])),
+    "holds neither records": lambda f: [path.unlink() for path in f.iterdir() if path.name != "provenance.json"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_what_is_wrong_with_a_folder_is_named_and_nothing_is_written(brought, tmp_path, message, capsys):
+    WRONG[message](brought)
+    before = files(tmp_path)
+    assert runner.main(["--import", str(brought)], tmp_path / "notebooks") == 2
+    assert message in capsys.readouterr().err
+    assert files(tmp_path) == before
+
+
+def test_a_page_without_its_place_leaves_everything(brought, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("no markers")
+    before = files(tmp_path)
+    assert runner.main(["--import", str(brought)], tmp_path / "notebooks") == 2
+    assert "expected <!-- verdicts" in capsys.readouterr().err and files(tmp_path) == before
+    assert runner.main(["--import", str(brought), "--only", "04"], tmp_path / "notebooks") == 2

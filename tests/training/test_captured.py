@@ -5,6 +5,8 @@ does them again. What the step leaves to Python (a learning rate that is a numbe
 value read back) would stay as it was, and the networks would come out otherwise.
 """
 
+import gc
+import weakref
 from typing import ClassVar
 
 import pytest
@@ -163,6 +165,39 @@ def test_resuming_gives_the_same(data, taped):
     whole, first = (go(data, normalized(), recipe, record=record, start=start) for start in (None, Start(until=2)))
     rest = go(data, normalized(), recipe, record=record, start=Start(first.parameters, first.state, after=2))
     same(rest, whole, rtol=0, atol=0)
+
+
+def test_what_was_captured_does_not_outlive_the_training(data, taped, monkeypatch):
+    made, known = [], loop.Stepper.__init__
+    monkeypatch.setattr(loop.Stepper, "__init__", lambda self, *a: (known(self, *a), made.append(weakref.ref(self)))[0])
+    gc.disable()
+    try:
+        go(data, conv(), Recipe(lr=0.1, epochs=1, batch_size=8))
+        assert made and not [one for one in made if one() is not None]
+    finally:
+        gc.enable()
+
+
+def test_a_step_that_cannot_be_captured_is_taken_all_the_same(data, monkeypatch):
+    """On a GPU with a network that reads a value back, say; but where memory is short that is said."""
+    recipe = Recipe(lr=0.01, optimizer="adam", epochs=2, batch_size=8, schedule="cosine")
+    wanted = go(data, normalized(), recipe)
+
+    def refuse(error):
+        def captured(step, inputs):
+            step(*inputs)  # as far as it came
+            raise error
+
+        monkeypatch.setattr(loop, "Captured", captured)
+        monkeypatch.setattr(loop, "captures", lambda device: True)
+        monkeypatch.setattr(parallel, "_cores", lambda work: 1)
+
+    refuse(RuntimeError("operation not permitted when stream is capturing"))
+    with pytest.warns(UserWarning, match="cannot be captured .operation not permitted"):
+        same(go(data, normalized(), recipe), wanted)
+    refuse(torch.OutOfMemoryError("no memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        go(data, normalized(), recipe)
 
 
 def test_small_networks_go_beside_each_other_and_large_ones_alone(monkeypatch):
