@@ -649,7 +649,7 @@ ledger.record("if.cifar100", None)
 ledger.record("if.imagenet", None)
 
 # %% [markdown]
-# Over five networks each, Pearson on the digits is .40 for the small CNN (published .95), .33 for LeNet (.83), .30 and .21 for the VGGs (.34 and .32), .45 for ResNet-18 (.49): hardly one cell is decided, since networks of one kind differ by as much as the table spans. Of the 66 published cells 32 lie outside our interval, 14 of them by more than .2. The median test image is no worse than the one of highest loss, nor is training without decay. *Is it us?* For LeNet yes: trained four times as long it reaches .86. Of the 36 Spearman correlations in the grid 44% lie within their band of chance.
+# Over five networks each, Pearson on the digits is .40 for the small CNN (published .95), .33 for LeNet (.83), .30 and .21 for the VGGs (.34 and .32), .45 for ResNet-18 (.49): hardly one cell is decided, since networks of one kind differ by as much as the table spans. Of the 66 published cells 32 lie outside our interval, 14 of them by more than .2. Whether the median test image is worse than the one of highest loss, and training without decay than with, five networks leave open. *Is it us?* For LeNet yes: trained four times as long it reaches .86. Of the 36 Spearman correlations in the grid 44% lie within their band of chance.
 #
 # The gradient at the trained weights, in units of one image's share (influence presumes less than 1), the share of labels it fits, and the seconds that the influences took (Table 2; one core each):
 

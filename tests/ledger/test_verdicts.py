@@ -246,6 +246,7 @@ def reproduced(claim, truth, half, *, null=None, every=None):
 TOO_WIDE = {
     "ui.toy",
     "ui.table1.influence",
+    "if.mnist.selection.spread",
     "if.multi_test.deep",
     "if.optimizer",
     "if.table1",
