@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from lib.data.datasets import Dataset
 from lib.ledger.ledger import VERDICTS, read_records, summary
@@ -37,17 +38,17 @@ def verdict_counts(records: str | Path = VERDICTS / "laptop") -> pd.DataFrame:
 def chart(counts: pd.DataFrame) -> Figure:
     """The counts as bars, a notebook a bar, in the colours and order of the verdicts."""
     fig, ax = plt.subplots(figsize=(8, 0.45 * len(counts) + 1))
-    left = np.zeros(len(counts))
+    left, clear = np.zeros(len(counts)), withStroke(linewidth=4, foreground="white")  # of the hatching
     for verdict, hatch in zip(counts.columns, HATCHES, strict=False):
         width = counts[verdict].to_numpy()
         ax.barh(counts.index, width, left=left, color=LOOKS[verdict][1], edgecolor="0.3", hatch=hatch, label=verdict)
         for y, (start, one) in enumerate(zip(left, width, strict=True)):
             if one:
-                ax.text(start + one / 2, y, one, ha="center", va="center", fontsize=8, backgroundcolor="white")
+                ax.text(start + one / 2, y, one, ha="center", va="center", fontsize=9, path_effects=[clear])
         left += width
     ax.invert_yaxis()
     ax.set(xlabel="claims")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, 1.3), ncols=4)
+    fig.legend(loc="outside upper center", ncols=4)
     return fig
 
 
