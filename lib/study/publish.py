@@ -35,6 +35,7 @@ from lib.study.notebooks import REPO, Notebook, Run
 
 BEGIN, END = "<!-- verdicts of all papers -->", "<!-- end of verdicts of all papers -->"
 LIVE = "application/vnd.jupyter.widget-view+json"  # a slider, which is dead without its kernel
+WARNED = r"^.*\.py:\d+: \w*Warning: .*\n(?:  .*\n?)?"  # by a library, of itself: with the line where it stands
 OF_THE_RUN = ("profile", "versions")  # what a record says of its run and not of its result
 METADATA = {  # word for word what JupyterLab writes when a notebook is opened, which then changes nothing
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -316,7 +317,8 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
         if old.cell_type == "code":
             count += 1
             kept = [output for output in old.outputs if LIVE not in output.get("data", {})]
-            cell.execution_count, cell.outputs = count, [_tidy_output(output, count, places) for output in kept]
+            cell.execution_count, tidied = count, [_tidy_output(output, count, places) for output in kept]
+            cell.outputs = [output for output in tidied if output.get("text") != ""]
         cells.append(cell)
     return nbformat.from_dict({"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5})
 
@@ -325,7 +327,7 @@ def _tidy_output(output: NotebookNode, count: int, places: Mapping[str, str]) ->
     fresh = {"metadata": {}, "execution_count": count}
     new = {key: fresh.get(key, value) for key, value in output.items() if key != "transient"}
     if "text" in new:
-        new["text"] = scrub(new["text"], places)
+        new["text"] = re.sub(WARNED, "", scrub(new["text"], places), flags=re.M)
     if "data" in new:
         data = {kind: scrub(one, places) if kind.startswith("text/") else one for kind, one in new["data"].items()}
         if "text/html" in data:

@@ -108,12 +108,14 @@ def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
     cores = min(torch.get_num_threads(), len(jobs))
     if cores < 2:
         return [call(*job) for job in jobs]
-    with parallel_config("loky", n_jobs=cores, inner_max_num_threads=1, initializer=_end_with, initargs=(os.getpid(),)):
+    begun = {"initializer": _begin, "initargs": (os.getpid(), warnings.filters[:])}
+    with parallel_config("loky", n_jobs=cores, inner_max_num_threads=1, **begun):
         return Parallel(batch_size=1)(delayed(call)(*job) for job in jobs)
 
 
-def _end_with(parent: int) -> None:
-    """End this process once its parent is gone, however that ended, and whatever is being computed."""
+def _begin(parent: int, filters: list) -> None:
+    """Warn of what the parent warns of; end once it is gone, however that ended, and whatever is being computed."""
+    warnings.filters[:] = filters
 
     def watch():
         while os.getppid() == parent:

@@ -13,7 +13,7 @@
 #
 # **Question.** [06](../06_influence_fragility.ipynb) finds influence good for smooth networks at an optimum. What is left of it for image networks from LeNet to ResNet-50, other optimizers, groups of examples, and an estimated Hessian?
 #
-# - None of the image networks is at an optimum: their gradients are 4 to 49 times one image's share.
+# - None of the image networks is at an optimum: in Table 1 their gradients are 4 to 49 times one image's share.
 # - There the most influential examples still agree with a short retraining, by .36 [.24, .48] better than those of middling influence, and by .45 better than the least influential.
 # - Length of training decides: LeNet's five networks agree at .33 (Pearson), and at .86 when trained four times as long, where .83 was published.
 # - LeNet's influence foretells training on from where it is (.79), not training anew (.15).

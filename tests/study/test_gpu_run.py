@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import numpy as np
 import pytest
+import torch
 from small_notebooks import write
 
 from lib.study import notebooks
@@ -163,6 +165,19 @@ def test_what_is_not_installed_is_stood_in_for(tmp_path, monkeypatch):
         text=True, check=True,
     )  # fmt: skip
     assert [Path(word).parent for word in went.stdout.split()] == [tmp_path] * 2
+
+
+def test_scores_come_home_with_how_they_were_made(tmp_path):
+    data = SimpleNamespace(name="clothes", rows_train=torch.tensor([7, 3]), sha256="abc")
+    value, error = torch.tensor([0.5, 0.25], dtype=torch.float64), torch.tensor([0.1, 0.2])
+    left = {"d": data, "m": SimpleNamespace(value=value, error=error), "t": 400, "architecture": "mlp-128"}
+    made = gpu_run.keep_scores(left, "d", "m", "t", tmp_path)
+    assert made == {"clothes": {"group": "memorization_400", "dataset_sha256": "abc", "architecture": "mlp-128"}}
+    kept = np.load(tmp_path / "scores-clothes.npz")
+    assert kept["row"].tolist() == [7, 3] and kept["memorization_400"].tolist() == [0.5, 0.25]
+    assert kept["memorization_400_stderr"].dtype == np.float32
+    source = next(notebook for notebook in ALL if notebook.number == "03").py.read_text("utf8")
+    assert all(f"{name}" in source for name in (*gpu_run.SCORES["03"], "architecture"))
 
 
 def test_the_script_is_a_script():

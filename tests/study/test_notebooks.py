@@ -223,6 +223,7 @@ def test_committed_outputs(name):
     assert counts == list(range(1, len(counts) + 1))
     assert not [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     assert "profile laptop" in output_text(notebook).lower()
+    assert not re.findall(r"^.*\bsite-packages\b.*|^.*\.py:\d+: \w*Warning.*", output_text(notebook), re.M)
 
 
 @each

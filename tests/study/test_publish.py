@@ -310,3 +310,12 @@ def test_a_page_without_its_place_leaves_everything(brought, tmp_path, capsys):
     assert runner.main(["--import", str(brought)], tmp_path / "notebooks") == 2
     assert "expected <!-- verdicts" in capsys.readouterr().err and files(tmp_path) == before
     assert runner.main(["--import", str(brought), "--only", "04"], tmp_path / "notebooks") == 2
+
+
+def test_warnings_of_libraries_are_of_the_run():
+    one = "<python>/torch/_script.py:14: FutureWarning: it is old\n  warnings.warn(\n"
+    cells = [
+        new_code_cell("1", outputs=[new_output("stream", name="stderr", text=text)]) for text in (one, one + "kept\n")
+    ]
+    book = tidy(new_notebook(cells=cells), {})
+    assert [[output.text for output in cell.outputs] for cell in book.cells] == [[], ["kept\n"]]

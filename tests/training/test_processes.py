@@ -1,6 +1,7 @@
 """Jobs in processes: what a notebook defines goes over, results come back in order, one core each."""
 
 import os
+import warnings
 
 import pytest
 import torch
@@ -21,5 +22,23 @@ def test_closures_go_over_and_results_come_back_in_order():
         torch.set_num_threads(2)
         with pytest.raises(ZeroDivisionError):
             each_in_a_process(lambda a: 1 / a, [(1,), (0,)])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_children_warn_of_what_their_parent_warns_of():
+    def told(a):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.warn("of this", stacklevel=1)
+            warnings.warn("of that", stacklevel=1)
+        return [str(one.message) for one in heard]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            warnings.filterwarnings("ignore", message="of this")
+            assert each_in_a_process(told, [(1,), (2,)]) == [["of that"]] * 2
     finally:
         torch.set_num_threads(before)
