@@ -251,7 +251,7 @@ for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps
 #
 # ## Rare classes
 #
-# In a balanced task, how often is an example of the second class more informative than one of the first?
+# In a balanced task, how often is an example of the second class more informative than one of the first? Ten draws had left it open whether this differs from one half by .10, so thirty fresh ones decide.
 
 # %%
 def auc(score, flags):
@@ -269,7 +269,7 @@ print({task: f"{value[task]:.3f} {np.round(interval[task], 3)}" for task in task
 
 
 # %% [markdown]
-# Nearly even; whether within the .10 that we allowed is open, as the interval of the digits reaches .61. Next, ten classes, of which each pair is rare once.
+# Not quite even, but within the .10 that we allowed: the interval of the digits ends at .58. Next, ten classes, of which each pair is rare once.
 #
 # **Predict.** How often is an example of a rare class more informative than one of a common class: six times in ten, or nine?
 #

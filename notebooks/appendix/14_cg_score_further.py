@@ -745,8 +745,15 @@ for claim, name in [("cg.partial.auroc", "CG partial"), ("cg.features", "CG feat
     ledger.record(claim, value, interval=interval, n=n, covers=["rows"])
     print(claim, {key: f"{v:+.3f}" for key, v in value.items()})
 ahead, interval = statistics.auroc_difference(cg.score[1], self_influence, wrong[1])
-ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean of {networks} networks", covers=["rows"])
-print(f"CG − TracIn's self-influence, {noise_levels[0]:.0%} wrong labels: {ahead:+.3f}")
+
+# The paper's reason: where wrong labels are memorized before TracIn's first checkpoint, it misses them. So five times as long.
+longer, later = replace(recipe, iterations=5 * steps), tuple(5 * epoch for epoch in checked)
+long = ensemble.train(model, (x, labels[1]), longer, range(networks), record=Record(checkpoints_at=later), run=settings["run"])
+of_long = tracin_self(model, long.checkpoints, learning_rates(longer, later, len(y)), x, labels[1], device=device).mean(0)
+nearer, its = statistics.auroc_difference(cg.score[1], of_long, wrong[1])
+moved = f"checkpoints of epochs {', '.join(map(str, later))}, where the paper has 20 to 100: {nearer:+.3f} [{its[0]:+.3f}, {its[1]:+.3f}]"
+ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean of {networks} networks", covers=["rows"], moved=moved)
+print(f"CG − TracIn's self-influence, {noise_levels[0]:.0%} wrong labels: {ahead:+.3f}; {moved}")
 
 # %% [markdown]
 # The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published, and no longer at 80%. TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not.
