@@ -1,4 +1,4 @@
-"""Networks trained again from where others were: without some examples, on rows chosen anew, with other batches.
+"""Networks trained again from where others were: without some examples, or on rows chosen anew.
 
 A removal is a set of training examples. For each of r networks and g removals the engine trains one more network
 *without* the set, and one *control* with nobody removed, from the same weights (those of the trained network, or the
@@ -163,33 +163,3 @@ def train_reselecting(
         how = {"sees": sees, "weights": weights, "start": start, "record": kept, "run": run}
         trained = train(model, sets, recipe, seeds, **how)
     return trained
-
-
-def children(
-    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[Sequence[int]], *,
-    parents: dict[int, dict[str, Tensor]], labels: Tensor | None = None, run: Run = Run(),
-) -> dict[int, list[dict[str, Tensor]]]:  # fmt: skip
-    """Networks that leave their parents' paths at given times and train on with other batches (Frankle et al. 2020).
-
-    Args:
-        recipe: the parents' own; children enter it at t*, with the learning rates that follow, the momentum at rest.
-        seeds: C rows of E integers, one a child, which draw its batches; other than the parents' own seeds.
-        parents: spawning time t* (an epoch) → stacked parameters of E parents then: ``Ensemble.checkpoints``.
-        labels: ``(E, n)``, where parents have their own.
-
-    Returns:
-        t* → C stacks of parameters ``(E, …)``, the children at the end.
-
-    Raises:
-        ValueError: if the seeds do not match the parents, or a time is beyond the recipe's epochs.
-    """
-    grown, count, labels = {}, len(seeds), None if labels is None else labels.repeat(len(seeds), 1)
-    for time, parameters in parents.items():
-        size = len(next(iter(parameters.values())))
-        if any(len(row) != size for row in seeds):
-            raise ValueError(f"seeds must be rows of {size} integers, got rows of {[len(row) for row in seeds]}")
-        repeated = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in parameters.items()}
-        each, start = [seed for row in seeds for seed in row], Start(repeated, after=time)
-        ends = train(model, data, recipe, each, labels=labels, start=start, run=run).parameters
-        grown[time] = [{name: value.split(size)[child] for name, value in ends.items()} for child in range(count)]
-    return grown

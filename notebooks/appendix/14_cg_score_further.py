@@ -63,12 +63,12 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments import pruning
+from experiments.dynamics import cosine_distance, tangent_kernel
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise, published_c_scores, score_files
 from lib.data.datasets import DATA
 from lib.ledger import Ledger
 from lib.networks import models, stacked
-from lib.numerics.gradients import cosine_distance, tangent_kernel
 from lib.scores import complexity_gap, definitions
 from lib.scores.data_diet import el2n, forgetting
 from lib.scores.memorization import c_scores, subsets_of_shares

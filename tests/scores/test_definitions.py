@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.dynamics import tangent_kernel
 from lib.networks import models
-from lib.numerics.gradients import jacobians, ntk, tangent_kernel
+from lib.numerics.gradients import jacobians, ntk
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
 from lib.scores.craig import craig
