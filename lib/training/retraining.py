@@ -1,4 +1,4 @@
-"""Networks trained again from where others were: without some examples, or on rows chosen anew.
+"""Networks trained again from where others were: without some examples.
 
 A removal is a set of training examples. For each of r networks and g removals the engine trains one more network
 *without* the set, and one *control* with nobody removed, from the same weights (those of the trained network, or the
@@ -13,15 +13,15 @@ objective the mean stays over the batch, so to first order a removal moves the o
 ``lib.scores.influence``. Arguments that are not explained are those of ``lib.training.train``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from lib.networks.stacked import losses, predict, targets
-from lib.training.ensemble import Ensemble, train
-from lib.training.recipe import Data, Recipe, Record, Run, Start, Work, step_counts
+from lib.training.ensemble import train
+from lib.training.recipe import Data, Recipe, Run, Start, step_counts
 
 
 @dataclass(frozen=True)
@@ -120,46 +120,3 @@ def parameter_changes(model: nn.Module, retrained: Retrained) -> Tensor:
     """``‖Δw‖`` of each removal against the control, ``(r, g)``, over trained parameters (no running statistics)."""
     change = lambda name: retrained.parameters[name].double() - retrained.control[name][:, None].double()
     return sum(change(name).flatten(2).square().sum(2) for name, _ in model.named_parameters()).sqrt()
-
-
-def train_reselecting(
-    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[int], *, every: int, choose: Callable,
-    record: Record = Record(), run: Run = Run(),
-) -> Ensemble:  # fmt: skip
-    """Train as ``train`` does, on rows (CRAIG's, say) that ``choose`` names at the start and after every few epochs.
-
-    Parameters and optimizer go on from stretch to stretch, and so does the learning rate; the batches of a stretch are
-    those that a training on its rows alone would have in these epochs. With ``choose`` always the same, this is
-    ``train`` on that choice, to the bit. A ``store`` keeps every stretch, and a killed run goes on from there.
-
-    Args:
-        recipe: with ``iterations`` an epoch is ⌈n/B⌉ steps, however few rows are chosen.
-        every: epochs from one choice to the next.
-        choose: called with an epoch t (0, every, 2·every, …) and an ``Ensemble`` with ``parameters`` and ``errors[t]``
-            then; returns rows ``(E, n)`` bool and weights ``(E, n)`` or ``None``. A function of these alone, so that a
-            killed run comes by the same again.
-        record: what to keep of the last stretch; its epochs lie there.
-
-    Raises:
-        ValueError: if ``every`` is below 1, or as ``train``.
-
-    Example:
-        >>> data = torch.randn(64, 8), torch.arange(64) % 2
-        >>> halves = lambda epoch, trained: ((torch.arange(64) % 2 == epoch % 2)[None], None)
-        >>> recipe, how = Recipe(lr=0.1, epochs=4, batch_size=16), {"every": 1, "run": Run(progress=False)}
-        >>> train_reselecting(nn.Linear(8, 2), data, recipe, [0], choose=halves, **how).epochs
-        (4,)
-    """
-    if every < 1:
-        raise ValueError(f"every must be at least 1 epoch, got {every}")
-    data = Data.of(data)
-    (_, last), at_first = Work(model, data, recipe).span(), Record(errors_at=(0,))
-    trained = train(model, data[:2], recipe, seeds, start=Start(until=0), record=at_first, run=run)
-    for epoch in range(0, last, every):
-        sees, weights = choose(epoch, trained)
-        until = min(last, epoch + every)
-        start = Start(trained.parameters, trained.state, after=epoch, until=until)
-        sets, kept = (data, record) if until == last else (data[:2], Record(state=True, errors_at=(until,)))
-        how = {"sees": sees, "weights": weights, "start": start, "record": kept, "run": run}
-        trained = train(model, sets, recipe, seeds, **how)
-    return trained

@@ -62,7 +62,7 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from experiments import pruning
+from experiments import craig, pruning
 from experiments.dynamics import cosine_distance, tangent_kernel
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise, published_c_scores, score_files
@@ -611,7 +611,7 @@ def retrained(shares, recipe):
 # %%
 def chosen_anew(shares, name, **how):
     how |= {"recipe": recipe, "run": settings["run"], "every": craig_every}
-    each = [pruning.retrain_craig(model, part, shares, seeds=[i], **how) for i, part in enumerate(redrawn)]
+    each = [craig.retrain_craig(model, part, shares, seeds=[i], **how) for i, part in enumerate(redrawn)]
     return pd.concat(each, ignore_index=True).assign(score=name, drop="lowest")
 
 control = kept[:3:2]

@@ -7,6 +7,7 @@
 | ``unique_information`` | 02, 12 | what does unique information say of an example? |
 | ``long_tail`` | 03, 13 | do two sets of estimates agree, and how many pairs are there by chance? |
 | ``pruning`` | 03, 04, 05, 07, 08, 13, 14, 15 | which examples can go, and what does training without them cost? |
+| ``craig`` | 14 | which weighted subset stands for all, and what does training on it give? |
 | ``dynamics`` | 15 | how do the tangent kernel and error barriers change while a network trains? |
 | ``fragility``, ``fragility_plots``, ``iris``, ``response`` | 06, 16 | do influence functions foretell retraining? |
 | ``side_by_side`` | 07, 15, 17 | how do scores rank, whom do they name, what do they find and cost? |

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.craig import craig
 from experiments.dynamics import tangent_kernel
 from lib.networks import models
 from lib.numerics.gradients import jacobians, ntk
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
-from lib.scores.craig import craig
 from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
 from lib.scores.influence import inverse_hessian, self_influence
 from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets_of_shares
@@ -102,11 +102,11 @@ def test_a_history_written_out():
 def test_craig(by_class):
     """In the end two examples may be each other's nearest and nobody else's: either is as good, so L(S) decides."""
     errors, y = random(1, 40, 3), torch.arange(40) % 3 if by_class else None
-    close(craig(errors, 0.15, y=y).weights, definitions.craig(errors, 0.15, y=y))
+    close(craig(errors, 0.15, y=y, epsilon=0).weights, definitions.craig(errors, 0.15, y=y))
     distance, groups = torch.cdist(errors[0], errors[0]), torch.zeros(40) if y is None else y
     distance = distance.masked_fill(groups[:, None] != groups, math.inf)
     left = lambda weights: distance[:, weights[0] > 0].amin(1).sum()
-    close(left(craig(errors, 0.5, y=y).weights), left(definitions.craig(errors, 0.5, y=y)))
+    close(left(craig(errors, 0.5, y=y, epsilon=0).weights), left(definitions.craig(errors, 0.5, y=y)))
 
 
 def test_craig_of_a_cluster_and_one_apart():
