@@ -71,12 +71,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from experiments.transfer import transferred
 from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, points, pretrained, removal_order
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.networks.models import transferred
 from lib.numerics.gradients import jacobians
 from lib.scores import definitions
 from lib.scores import unique_information as si

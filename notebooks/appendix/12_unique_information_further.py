@@ -68,12 +68,12 @@ import pandas as pd
 import torch
 
 from experiments import text, unique_information
+from experiments.transfer import transferred
 from experiments.unique_information import drawn, one_form, successes
 from lib import plots, rankings, statistics
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.networks.models import transferred
 from lib.numerics.gradients import jacobians
 from lib.scores import unique_information as si
 from lib.scores.unique_information import Tangent, f_si, tangent

@@ -62,7 +62,7 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from experiments import craig, pruning
+from experiments import craig, pruning, transfer
 from experiments.dynamics import cosine_distance, tangent_kernel
 from lib import plots, rankings, statistics
 from lib.data import datasets, noise, published_c_scores, score_files
@@ -515,7 +515,7 @@ def alikeness(x):
     return float(rankings.cosine(seen, seen).fill_diagonal_(torch.nan).nanmean())
 
 if weights.exists():
-    body = models.efficientnet_lite0(str(weights))
+    body = transfer.efficientnet_lite0(str(weights))
     sets = {"MNIST": datasets.load("mnist-5k", n_train=min(n, 4000)), "Fashion-MNIST": datasets.load("fashion-mnist", n_train=n, seed=seed)}
     for name, part in (sets | ({} if pictures is None else {"CIFAR-10": pictures})).items():
         score, classes = complexity_gap.cg_scores(part.x_train, part.y_train, device=device).score, []

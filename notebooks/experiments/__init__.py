@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | ``overview`` | 00 | what do all scores say of one picture, and what came of all claims? |
 | ``linearization`` | 01, 11 | how well does the linearized network foretell what leaving an example out does? |
+| ``transfer`` | 01, 02, 11, 12, 14 | which networks were trained on another task? |
 | ``unique_information`` | 02, 12 | what does unique information say of an example? |
 | ``long_tail`` | 03, 13 | do two sets of estimates agree, and how many pairs are there by chance? |
 | ``pruning`` | 03, 04, 05, 07, 08, 13, 14, 15 | which examples can go, and what does training without them cost? |

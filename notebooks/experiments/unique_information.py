@@ -15,8 +15,9 @@ from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from experiments.transfer import narrow_resnet
 from lib.data.datasets import Dataset
-from lib.networks.models import densenet_small, narrow_resnet
+from lib.networks.models import densenet_small
 from lib.numerics.spectral_filter import F64
 from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets
 from lib.training import ensemble

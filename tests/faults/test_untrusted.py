@@ -16,12 +16,11 @@ import small_notebooks
 import torch
 import yaml
 
-from experiments import own_data
+from experiments import own_data, transfer
 from lib import audit, plots
 from lib.data import load, merge_scores, provenance, read_scores, score_files
 from lib.ledger import Ledger, tables
 from lib.ledger.claims import load_claims
-from lib.networks import models
 from lib.store import KEY, MARK, Store, canonical
 from lib.study import notebooks, pages, runner
 from lib.study.notebooks import REPO, find, overrides
@@ -95,7 +94,7 @@ def test_planted_pickles_are_not_run(tmp_path, trap):
     with pytest.raises(ValueError, match="allow_pickle"):
         store.get({"k": 1})
     with pytest.raises(ValueError, match="weights .* do not fit ResNet-18: Weights only load failed"):
-        models.torchvision_resnet(18, weights=str(tmp_path / "weights.pth"))
+        transfer.torchvision_resnet(18, weights=str(tmp_path / "weights.pth"))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
