@@ -164,7 +164,7 @@ def retrain_craig(
     examples and r are chosen: 1 on average, so that a batch estimates the gradient over all n.
 
     Args:
-        model, data, recipe, seeds, labels: as in ``pruning.train_plans``, with which recipes with ``iterations`` compare.
+        model, data, recipe, seeds, labels: as in ``pruning.train_plans``; with ``iterations`` results compare.
         shares: of the rows, to train on, in (0, 1].
         every: epochs from one choice to the next; 10 in the paper.
         control: choose as many at random instead, unweighted: what choosing anew does by itself.

@@ -151,9 +151,8 @@ def efficientnet_lite0(weights: str | None = None) -> Classifier:
             )
             layers.append((_Residual if step == 1 and width == units else nn.Sequential)(*block))
             width = units
-    net = Classifier(
-        nn.Sequential(*layers, *conv(width, 1280, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(1280, 1000)
-    )
+    layers += [*conv(width, 1280, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = Classifier(nn.Sequential(*layers), nn.Linear(1280, 1000))
     if weights:
         try:
             theirs = torch.load(weights, map_location="cpu", weights_only=True).values()
