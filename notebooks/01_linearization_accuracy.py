@@ -74,9 +74,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import linearization, transfer
+from experiments import linearization, plots, transfer
 from experiments.linearization import QUANTITIES, gap, influence_by_solver, paced, replicated
-from lib import plots, statistics
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models

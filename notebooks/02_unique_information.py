@@ -71,9 +71,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from experiments import plots, rankings
 from experiments.transfer import transferred
 from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, points, pretrained, removal_order
-from lib import plots, rankings, statistics
+from lib import statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models

@@ -63,8 +63,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from experiments import pruning
-from lib import plots, statistics
+from experiments import plots, pruning
+from lib import statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models

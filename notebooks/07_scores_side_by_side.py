@@ -62,9 +62,9 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments import side_by_side as sides
-from lib import catalogue, plots, statistics
+from lib import catalogue, statistics
 from lib.data import datasets, noise, provenance
 from lib.data.datasets import DATA
 from lib.ledger import Ledger

@@ -65,9 +65,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import linearization, transfer
+from experiments import linearization, plots, transfer
 from experiments.linearization import accuracy, influence_by_solver, kernels, linearized, paced, retrained, stable
-from lib import plots, statistics
+from lib import statistics
 from lib.costs import best_seconds
 from lib.data import datasets
 from lib.ledger import Ledger

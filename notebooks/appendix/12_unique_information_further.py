@@ -67,10 +67,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import text, unique_information
+from experiments import plots, rankings, text, unique_information
 from experiments.transfer import transferred
 from experiments.unique_information import drawn, one_form, successes
-from lib import plots, rankings, statistics
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models

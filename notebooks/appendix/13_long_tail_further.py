@@ -71,9 +71,9 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments.long_tail import consistency, consistency_of_ensembles, fit, mantel, pair_counts, right_by_role, shared_pairs, standardized
-from lib import plots, statistics
+from lib import statistics
 from lib.data import datasets
 from lib.data.score_files import Unavailable, published
 from lib.ledger import Ledger

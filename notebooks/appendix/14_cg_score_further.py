@@ -62,9 +62,9 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from experiments import craig, pruning, transfer
+from experiments import craig, plots, pruning, rankings, transfer
 from experiments.dynamics import cosine_distance, tangent_kernel
-from lib import plots, rankings, statistics
+from lib import statistics
 from lib.data import datasets, noise, published_c_scores, score_files
 from lib.data.datasets import DATA
 from lib.ledger import Ledger

@@ -64,8 +64,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import dynamics, pruning, side_by_side
-from lib import plots, rankings, statistics
+from experiments import dynamics, plots, pruning, rankings, side_by_side
+from lib import statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models

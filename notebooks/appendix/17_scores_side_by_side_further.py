@@ -57,8 +57,8 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from experiments import side_by_side as sides
-from lib import catalogue, plots, rankings, statistics
+from experiments import plots, rankings, side_by_side as sides
+from lib import catalogue, statistics
 from lib.data import datasets, noise, read_scores
 from lib.networks import models
 from lib.scores import definitions

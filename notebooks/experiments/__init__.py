@@ -1,7 +1,9 @@
-"""What one notebook alone needs, a file a notebook or a part of one; what several need is in ``lib``.
+"""What notebooks need and a library of scores does not, a file a notebook or a part of one.
 
 | file | notebook | asks |
 | --- | --- | --- |
+| ``plots`` | all | how does the study look? |
+| ``rankings`` | 02, 03, 04, 08, 12 to 18 | which ranks do scores give, and which examples look alike? |
 | ``overview`` | 00 | what do all scores say of one picture, and what came of all claims? |
 | ``linearization`` | 01, 11 | how well does the linearized network foretell what leaving an example out does? |
 | ``transfer`` | 01, 02, 11, 12, 14 | which networks were trained on another task? |

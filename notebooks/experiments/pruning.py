@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import plots
+from experiments import plots
+from experiments.rankings import ranks
 from lib.data.datasets import Dataset, load
-from lib.rankings import ranks
 from lib.statistics import crossed_interval, t_interval
 from lib.training import ensemble
 from lib.training.recipe import Record, Run

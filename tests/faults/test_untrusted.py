@@ -16,8 +16,8 @@ import small_notebooks
 import torch
 import yaml
 
-from experiments import own_data, transfer
-from lib import audit, plots
+from experiments import own_data, plots, transfer
+from lib import audit
 from lib.data import load, merge_scores, provenance, read_scores, score_files
 from lib.ledger import Ledger, tables
 from lib.ledger.claims import load_claims
