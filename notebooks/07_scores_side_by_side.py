@@ -226,9 +226,9 @@ shares.style.format("{:+.1f}").background_gradient("RdBu", vmin=-8, vmax=8).set_
 # </details>
 
 # %%
-partner = noise.nearest_class(x, y)
+partner = sides.nearest_class(x, y)
 labels = {f"{level:.0%} uniform": noise.uniform_noise(y, level, k=k, seed=seed) for level in noise_levels}
-labels[f"{paired_level:.0%} similar class"] = noise.paired_noise(y, paired_level, partner, seed=seed)
+labels[f"{paired_level:.0%} similar class"] = sides.paired_noise(y, paired_level, partner, seed=seed)
 wrong = {name: flipped for name, (_, flipped) in labels.items()}
 noisy = torch.stack([given for given, _ in labels.values()])
 

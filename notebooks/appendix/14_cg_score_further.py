@@ -64,14 +64,15 @@ from scipy.stats import spearmanr
 
 from experiments import craig, plots, pruning, rankings, transfer
 from experiments.dynamics import cosine_distance, tangent_kernel
+from experiments.published import Unavailable, published_c_scores
 from lib import statistics
-from lib.data import datasets, noise, published_c_scores, score_files
+from lib.data import datasets, noise, score_files
 from lib.data.datasets import DATA
 from lib.ledger import Ledger
 from lib.networks import models, stacked
 from lib.scores import complexity_gap, definitions
 from lib.scores.data_diet import el2n, forgetting
-from lib.scores.memorization import c_scores, subsets_of_shares
+from lib.scores.memorization import c_scores, subsets
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
 from lib.training import ensemble, learning_rates, Recipe, Record, Run
@@ -225,7 +226,7 @@ every_score = {
 # The C-score asks networks that have *not* seen an example: trained on random subsets of several sizes, how often are they right about it? Jiang et al. used thousands of networks; ours are a few dozen, each trained for as many epochs as the others.
 
 # %%
-sees = subsets_of_shares(len(y), c_shares, c_networks, seed)  # (networks, n)
+sees = torch.cat([subsets(len(y), round(share * len(y)), c_networks, seed + i) for i, share in enumerate(c_shares)])  # (networks, n)
 subsampled = ensemble.train(
     model, (x, y), replace(recipe, iterations=None, epochs=epochs), range(len(sees)), sees=sees,
     record=Record(parameters=False), run=Run(device=device, store=Store(profile=profile)),
@@ -270,7 +271,7 @@ try:
     )  # high = irregular
     anew = {name: statistics.spearman(cifar[key].to_numpy(), published_c.numpy()) for name, key in (("CG", "cg"), ("CG′", "cg_prime"))}
     assert all(np.allclose(np.hstack(anew[name]), np.hstack(direct[name]), atol=1e-6) for name in direct)
-except score_files.Unavailable:
+except Unavailable:
     published_c = None
 print("The published C-scores are here." if published_c is not None else "From the record: the published C-scores cannot be had.")
 

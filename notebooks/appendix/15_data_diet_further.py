@@ -65,13 +65,14 @@ import pandas as pd
 import torch
 
 from experiments import dynamics, plots, pruning, rankings, side_by_side
+from experiments.pairs import high_influence_pairs
 from lib import statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
-from lib.scores.memorization import high_influence_pairs, memorization, subsets
+from lib.scores.memorization import memorization, subsets
 from lib.store import Store
 from lib.training import ensemble, Recipe, Record, Run, Start
 

@@ -4,11 +4,13 @@
 | --- | --- | --- |
 | ``plots`` | all | how does the study look? |
 | ``rankings`` | 02, 03, 04, 08, 12 to 18 | which ranks do scores give, and which examples look alike? |
+| ``published`` | 12, 13, 14 | what did the authors publish? |
 | ``overview`` | 00 | what do all scores say of one picture, and what came of all claims? |
 | ``linearization`` | 01, 11 | how well does the linearized network foretell what leaving an example out does? |
 | ``transfer`` | 01, 02, 11, 12, 14 | which networks were trained on another task? |
 | ``unique_information`` | 02, 12 | what does unique information say of an example? |
 | ``long_tail`` | 03, 13 | do two sets of estimates agree, and how many pairs are there by chance? |
+| ``pairs`` | 03, 13, 15 | which test examples depend on which memorized one? |
 | ``pruning`` | 03, 04, 05, 07, 08, 13, 14, 15 | which examples can go, and what does training without them cost? |
 | ``craig`` | 14 | which weighted subset stands for all, and what does training on it give? |
 | ``dynamics`` | 15 | how do the tangent kernel and error barriers change while a network trains? |

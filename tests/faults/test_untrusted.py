@@ -16,9 +16,9 @@ import small_notebooks
 import torch
 import yaml
 
-from experiments import own_data, plots, transfer
+from experiments import own_data, plots, published, transfer
 from lib import audit
-from lib.data import load, merge_scores, provenance, read_scores, score_files
+from lib.data import load, merge_scores, provenance, read_scores
 from lib.ledger import Ledger, tables
 from lib.ledger.claims import load_claims
 from lib.store import KEY, MARK, Store, canonical
@@ -107,7 +107,7 @@ def test_names_do_not_lead_out_of_their_folder(tmp_path):
     with pytest.raises(ValueError, match="name must be a data set with stored scores"):
         read_scores("../outside", folder=inside)
     with pytest.raises(ValueError, match="file must be one of"):
-        score_files.fetch("../outside.parquet", folder=inside)
+        published.fetch("../outside.parquet", folder=inside)
     with pytest.raises(ValueError, match="profile must be a plain name"):
         Ledger("04", "../outside", results=inside)
     with pytest.raises(ValueError, match="arrays must have plain text as names"):

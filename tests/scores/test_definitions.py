@@ -8,13 +8,14 @@ from torch import nn
 
 from experiments.craig import craig
 from experiments.dynamics import tangent_kernel
+from experiments.unique_information import linearized_hessian
 from lib.networks import models
 from lib.numerics.gradients import jacobians, ntk
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
 from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
 from lib.scores.influence import inverse_hessian, self_influence
-from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets_of_shares
+from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.scores.unique_information import (
     coefficients,
@@ -22,7 +23,6 @@ from lib.scores.unique_information import (
     f_si_by_class,
     functional_sample_information,
     leave_one_out,
-    linearized_hessian,
     prediction_changes,
     sample_information,
     tangent,
@@ -115,7 +115,7 @@ def test_craig_of_a_cluster_and_one_apart():
 
 
 def test_memorization_influence_of_seeing_and_c_scores():
-    sees = subsets_of_shares(30, (0.3, 0.6, 0.9), trials=8, seed=0)
+    sees = torch.cat([subsets(30, m, trials=8, seed=0) for m in (9, 18, 27)])
     sees[:, 4] = True
     right, right_test = random(24, 30) > 0, random(24, 7, seed=1) > 0
     close(influence_of_seeing(sees, right_test).value, definitions.influence_of_seeing(sees, right_test), scale=0.1)
