@@ -71,18 +71,17 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--plan", action="store_true", help="say what the profile paper would cost on a GPU, and run nothing")
     add("--html", action="store_true", help="also make web pages of what is executed, in results/<profile>/html/")
     add("--pages", action="store_true", help="make web pages of the committed notebooks instead, in results/pages/")
-    add("--import", dest="brought", metavar="FOLDER", help="merge what tests/benchmarks/gpu_run.sh left in a folder")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
     if asked.minutes is not None and not (asked.minutes > 0 and hasattr(signal, "SIGALRM")):
         raise Refused(f"--minutes must be above 0, on a system with alarms; got {asked.minutes:g}")
-    asked.alone = [one for one in (asked.test, asked.pages, asked.brought) if one]
+    asked.alone = asked.test or asked.pages
     if asked.alone:
         others = asked.minutes, asked.plan, asked.profile, asked.only, asked.all, asked.p, asked.save, asked.html
-        if any(others) or len(asked.alone) > 1:
-            raise Refused("--test goes alone (pytest's own options after --), and so do --pages and --import")
+        if any(others) or (asked.test and asked.pages):
+            raise Refused("--test goes alone (pytest's own options after --), and so does --pages")
         return asked
     if asked.pytest:
         raise Refused(f"not an option: {' '.join(asked.pytest)}; see --help")
@@ -270,9 +269,6 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         asked = options(sys.argv[1:] if argv is None else argv, folder)
         if asked.html or asked.pages:
             pages.check()
-        if asked.brought:
-            print(*(f"written: {short(path)}" for path in publish.bring_in(asked.brought, folder.parent)), sep="\n")
-            return 0
         todo = {} if asked.alone else plan_runs(asked.only, asked.profile, asked.parameters)
         if todo:
             (results / asked.profile).mkdir(parents=True, exist_ok=True)
