@@ -1,12 +1,4 @@
-"""Data sets, wrong labels, and files of scores.
-
-========================  ==========================================================================
-`lib.data.datasets`       `load` a data set, whole or in part, as a `Dataset`
-`lib.data.noise`          `uniform_noise`, `permuted_noise`: wrong labels on purpose
-`lib.data.score_files`    `read_scores`, `merge_scores`, `provenance`
-`lib.data.own`            what people bring: tables, folders of pictures, files, arrays
-========================  ==========================================================================
-"""
+"""Data sets, whole or in part; wrong labels on purpose; files of scores; what people bring."""
 
 from lib.data.datasets import Dataset, load
 from lib.data.noise import permuted_noise, uniform_noise

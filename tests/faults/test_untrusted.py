@@ -22,7 +22,7 @@ from lib.data import load, merge_scores, provenance, read_scores
 from lib.ledger import Ledger, tables
 from lib.ledger.claims import load_claims
 from lib.store import KEY, MARK, Store, canonical
-from lib.study import notebooks, pages, runner
+from lib.study import notebooks, runner
 from lib.study.notebooks import REPO, find, overrides
 
 SCRIPT = "<script>alert(1)</script>"
@@ -209,7 +209,9 @@ def test_the_ledgers_tables_and_pages_show_text_as_text(tmp_path):
     assert tables._html("a < b & $x$") == "a &lt; b &amp; &#36;x&#36;"
     cell = nbformat.v4.new_markdown_cell(f"## {SCRIPT}")
     figure = nbformat.v4.new_code_cell("plot()", outputs=[nbformat.v4.new_output("display_data", {"image/png": ""})])
-    pages.prepare(book := nbformat.v4.new_notebook(cells=[cell, figure]))
+    small_notebooks.script(REPO / "notebooks/site/pages.py").prepare(
+        book := nbformat.v4.new_notebook(cells=[cell, figure])
+    )
     assert isinstance(book.cells[1].metadata["mystnb"]["image"]["alt"], str)
 
 
