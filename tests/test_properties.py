@@ -15,11 +15,11 @@ from lib.networks import models
 from lib.networks.stacked import LOSSES
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores
-from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.data_diet import LAYERS, el2n, forgetting, grand, margin
 from lib.scores.influence import influence
 from lib.scores.memorization import c_scores, influence_of_seeing, memorization
 from lib.scores.neighbours import knn_agreement, knn_shapley
-from lib.scores.tracin import LAYERS, tracin, tracin_mean, tracin_self
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.scores.unique_information import coefficients, f_si, leave_one_out, tangent
 
 often = settings(max_examples=20, deadline=None, derandomize=True, database=None)
@@ -130,8 +130,8 @@ def test_gradients(problem, loss, layers, own):
     x, y, model, stack = problem
     if own:
         y = torch.stack([y, y.flip(0)])
-    norm, options = grand if layers == "all" else grand_last_layer, {"layers": layers, "loss": loss}
-    close(norm(model, stack, x, y, loss=loss), definitions.grand(model, stack, x, y, **options))
+    options = {"layers": layers, "loss": loss}
+    close(grand(model, stack, x, y, **options), definitions.grand(model, stack, x, y, **options))
     at = {1: stack, 3: {name: -2 * value for name, value in stack.items()}}, {1: 0.5, 3: 0.125}
     wanted = definitions.tracin(model, *at, x, y, x, y, **options)
     close(tracin(model, *at, x, y, x, y, **options), wanted)

@@ -1,8 +1,7 @@
 """Data sets, whole or in part; wrong labels on purpose; files of scores; what people bring."""
 
 from lib.data.datasets import Dataset, load
-from lib.data.noise import permuted_noise, uniform_noise
+from lib.data.noise import uniform_noise
 from lib.data.score_files import merge_scores, provenance, read_scores
 
-__all__ = ["Dataset", "load", "merge_scores", "permuted_noise", "provenance"]
-__all__ += ["read_scores", "uniform_noise"]
+__all__ = ["Dataset", "load", "merge_scores", "provenance", "read_scores", "uniform_noise"]

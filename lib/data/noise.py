@@ -29,22 +29,6 @@ def uniform_noise(y: Tensor, fraction: float, *, k: int, seed: int) -> tuple[Ten
     return noisy, noisy != y
 
 
-def permuted_noise(y: Tensor, fraction: float, *, seed: int) -> tuple[Tensor, Tensor]:
-    """The labels drawn are permuted among themselves: the class counts stay, and about one label in k is not flipped.
-
-    The random-label experiments of Paul et al. 2021 ("Deep learning on a data diet", appendix) do this with 10%.
-
-    Example:
-        >>> noisy, flipped = permuted_noise(torch.arange(5), 1.0, seed=0)
-        >>> noisy.sort().values
-        tensor([0, 1, 2, 3, 4])
-    """
-    chosen, rng = drawn(y, fraction, seed)
-    noisy = y.clone()
-    noisy[chosen] = y[chosen[torch.from_numpy(rng.permutation(len(chosen)))]]
-    return noisy, noisy != y
-
-
 def drawn(y, fraction, seed):
     """The rows drawn, and the generator that drew them."""
     if y.ndim != 1 or not len(y) or y.dtype.is_floating_point or y.dtype == torch.bool:

@@ -64,10 +64,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import dynamics, plots, pruning, rankings, side_by_side
+from experiments import dynamics, noise, plots, pruning, rankings, side_by_side
 from experiments.pairs import high_influence_pairs
 from lib import statistics
-from lib.data import datasets, noise
+from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions

@@ -10,6 +10,7 @@
 | ``transfer`` | 01, 02, 11, 12, 14 | which networks were trained on another task? |
 | ``unique_information`` | 02, 12 | what does unique information say of an example? |
 | ``long_tail`` | 03, 13 | do two sets of estimates agree, and how many pairs are there by chance? |
+| ``noise`` | 05, 07, 15, 17 | how else may labels be wrong? |
 | ``pairs`` | 03, 13, 15 | which test examples depend on which memorized one? |
 | ``pruning`` | 03, 04, 05, 07, 08, 13, 14, 15 | which examples can go, and what does training without them cost? |
 | ``craig`` | 14 | which weighted subset stands for all, and what does training on it give? |

@@ -16,7 +16,7 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
-from experiments.side_by_side import nearest_class, paired_noise
+from experiments.noise import nearest_class, paired_noise
 from lib import audit
 from lib.data import load, uniform_noise
 

@@ -13,7 +13,7 @@ from lib.networks import models
 from lib.numerics.gradients import jacobians, ntk
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
-from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.data_diet import el2n, forgetting, grand, margin
 from lib.scores.influence import inverse_hessian, self_influence
 from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
@@ -70,9 +70,9 @@ def test_grand_and_tracin(name, n, loss):
     x, y = random(n, *shape), torch.stack([torch.arange(n) % 3, torch.arange(n) % 2])  # two runs' labels
     checkpoints, rates = {1: stacked(model), 4: stacked(model, seed=1)}, {1: 0.3, 4: 0.05}
     problem = model, checkpoints, rates, x, y, random(2, *shape, seed=1), torch.tensor([2, 0])
-    for layers, norm in (("all", grand), ("last", grand_last_layer)):
+    for layers in ("all", "last"):
         options = {"layers": layers, "loss": loss}
-        close(norm(model, checkpoints[1], x, y, loss=loss), definitions.grand(model, checkpoints[1], x, y, **options))
+        close(grand(model, checkpoints[1], x, y, **options), definitions.grand(model, checkpoints[1], x, y, **options))
         wanted = definitions.tracin(*problem, **options)
         close(tracin(*problem, **options), wanted, scale=wanted.abs().mean())
         close(tracin_mean(*problem, **options), wanted.mean(2), scale=wanted.abs().mean())
