@@ -69,6 +69,22 @@ def mlp(inputs: int, hidden: tuple[int, ...] = (256,), classes: int = 10, activa
     return Classifier(nn.Sequential(*layers), nn.Linear(width, classes))
 
 
+def _activation(name: str) -> type[nn.Module]:
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]
+
+
+def _pool() -> tuple[nn.Module, nn.Module]:
+    return nn.AdaptiveAvgPool2d(1), nn.Flatten()
+
+
+def _left_over(name: str, size: int, side: int) -> int:
+    if side < 1:
+        raise ValueError(f"{name} needs larger images: size {size} leaves {side} pixels after its convolutions")
+    return side
+
+
 def cnn_unique_information(channels: int = 1, size: int = 28, classes: int = 10) -> Classifier:
     """Four convolutions and a layer of 256 (Harutyunyan et al. 2021, table A.3; one output for two classes)."""
     side = _left_over("cnn_unique_information", size, size // 4 - 4)  # two strides of 2, two unpadded 3×3
@@ -103,41 +119,49 @@ def lenet(channels: int = 1, size: int = 28, classes: int = 10, activation: str 
     return Classifier(body, nn.Linear(84, classes))
 
 
-def vgg13(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
-    """VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32."""
-    return _vgg((2, 2, 2, 2, 2), channels, classes, batch_norm=batch_norm, width=width)
+def _vgg(depths: tuple, channels: int = 1, classes: int = 10, *, width: int = 64, batch_norm=False) -> Classifier:
+    blocks = zip(depths, (width, 2 * width, 4 * width, 8 * width, 8 * width), strict=True)
+    layers = make_layers([units for depth, planes in blocks for units in (*[planes] * depth, "M")], batch_norm)
+    layers[0] = nn.Conv2d(channels, width, 3, padding=1)
+    for layer in layers:
+        if isinstance(layer, nn.MaxPool2d):
+            layer.ceil_mode = True  # 28×28 has only four halvings
+    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(8 * width, classes))
 
 
-def vgg14(channels: int = 1, classes: int = 10, batch_norm: bool = False, width: int = 64) -> Classifier:
-    """VGG13 with a third convolution in the last block (Basu et al. 2021 name a VGG14 without its layout)."""
-    return _vgg((2, 2, 2, 2, 3), channels, classes, batch_norm=batch_norm, width=width)
+def _densenet(
+    growth: int, blocks: tuple, units: int, channels: int = 1, classes: int = 10, *, stride: int = 1, bare=False
+) -> Classifier:
+    net = DenseNet(growth, blocks, units, num_classes=1)
+    if bare:
+        net.features.norm0 = net.features.relu0 = nn.Identity()
+    net.features.conv0 = nn.Conv2d(channels, units, 3, stride=stride, padding=1, bias=False)
+    net.features.pool0 = nn.Identity()
+    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
 
 
-def resnet18(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
-    """ResNet-18 with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B)."""
-    return _resnet(18, channels, classes, width)
+def _resnet(depth: int, channels: int = 1, classes: int = 10, *, width: int = 64) -> Classifier:
+    block, counts = RESNETS[depth]
+    net = ResNet(block, (1, 1, 1, 1), num_classes=1)
+    net.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    net.inplanes, net.bn1 = width, nn.BatchNorm2d(width)
+    for stage, count in enumerate(counts):
+        built = net._make_layer(block, width * 2**stage, count, stride=1 if stage == 0 else 2)
+        setattr(net, f"layer{stage + 1}", built)
+    net.maxpool = net.fc = nn.Identity()
+    return Classifier(net, nn.Linear(8 * width * block.expansion, classes))
 
 
-def resnet50(channels: int = 1, classes: int = 10, width: int = 64) -> Classifier:
-    """ResNet-50 with the small-image stem of :func:`resnet18`."""
-    return _resnet(50, channels, classes, width)
-
-
-def densenet100(channels: int = 1, classes: int = 10) -> Classifier:
-    """DenseNet-BC-100, growth 12 (Huang et al. 2017): 769,162 parameters on CIFAR-10."""
-    net = DenseNet(12, (16, 16, 16), 24, num_classes=1)
-    net.features.norm0 = net.features.relu0 = nn.Identity()
-    return _densenet(net, channels, classes)
-
-
-def densenet121(channels: int = 1, classes: int = 10) -> Classifier:
-    """DenseNet-121 with a 3×3 stem of stride 1 and no pooling."""
-    return _densenet(DenseNet(32, (6, 12, 24, 16), 64, num_classes=1), channels, classes)
-
-
-def densenet_small(channels: int = 1, classes: int = 10) -> Classifier:
-    """DenseNet-BC with three blocks of four layers and growth 8 behind a stem of stride 2: for two cores."""
-    return _densenet(DenseNet(8, (4, 4, 4), 16, num_classes=1), channels, classes, stride=2)
+#: VGG configuration B (Simonyan and Zisserman 2015), with one dense layer for three, as is usual at 32×32; and
+#: with a third convolution in the last block (Basu et al. 2021 name a VGG14 without its layout).
+vgg13, vgg14 = partial(_vgg, (2, 2, 2, 2, 2)), partial(_vgg, (2, 2, 2, 2, 3))
+#: ResNets with the small-image stem: one 3×3 convolution, no pooling (Feldman and Zhang 2020, app. B).
+resnet18, resnet50 = partial(_resnet, 18), partial(_resnet, 50)
+#: DenseNet-BC-100, growth 12 (Huang et al. 2017): 769,162 parameters on CIFAR-10. DenseNet-121 with a 3×3 stem of
+#: stride 1 and no pooling. Three blocks of four layers and growth 8 behind a stem of stride 2: for two cores.
+densenet100 = partial(_densenet, 12, (16, 16, 16), 24, bare=True)
+densenet121 = partial(_densenet, 32, (6, 12, 24, 16), 64)
+densenet_small = partial(_densenet, 8, (4, 4, 4), 16, stride=2)
 
 
 class _Concat(nn.Module):
@@ -235,48 +259,3 @@ def by_name(name: str, *, shape: tuple[int, ...], classes: int) -> Classifier:
     if width:
         return SCALED[plain](shape[0], classes, width=int(width))
     return NAMES[name](*(shape[:2] if name in SIZED else shape[:1]), classes)
-
-
-def _activation(name: str) -> type[nn.Module]:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
-    return ACTIVATIONS[name]
-
-
-def _pool() -> tuple[nn.Module, nn.Module]:
-    return nn.AdaptiveAvgPool2d(1), nn.Flatten()
-
-
-def _left_over(name: str, size: int, side: int) -> int:
-    if side < 1:
-        raise ValueError(f"{name} needs larger images: size {size} leaves {side} pixels after its convolutions")
-    return side
-
-
-def _vgg(depths: tuple[int, ...], channels: int, classes: int, *, batch_norm: bool, width: int) -> Classifier:
-    blocks = zip(depths, (width, 2 * width, 4 * width, 8 * width, 8 * width), strict=True)
-    layers = make_layers([units for depth, planes in blocks for units in (*[planes] * depth, "M")], batch_norm)
-    layers[0] = nn.Conv2d(channels, width, 3, padding=1)
-    for layer in layers:
-        if isinstance(layer, nn.MaxPool2d):
-            layer.ceil_mode = True  # 28×28 has only four halvings
-    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(8 * width, classes))
-
-
-def _densenet(net: DenseNet, channels: int, classes: int, *, stride: int = 1) -> Classifier:
-    units = net.features.conv0.out_channels
-    net.features.conv0 = nn.Conv2d(channels, units, 3, stride=stride, padding=1, bias=False)
-    net.features.pool0 = nn.Identity()
-    return Classifier(nn.Sequential(net.features, nn.ReLU(), *_pool()), nn.Linear(net.classifier.in_features, classes))
-
-
-def _resnet(depth: int, channels: int, classes: int, width: int) -> Classifier:
-    block, counts = RESNETS[depth]
-    net = ResNet(block, (1, 1, 1, 1), num_classes=1)
-    net.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-    net.inplanes, net.bn1 = width, nn.BatchNorm2d(width)
-    for stage, count in enumerate(counts):
-        built = net._make_layer(block, width * 2**stage, count, stride=1 if stage == 0 else 2)
-        setattr(net, f"layer{stage + 1}", built)
-    net.maxpool = net.fc = nn.Identity()
-    return Classifier(net, nn.Linear(8 * width * block.expansion, classes))

@@ -239,10 +239,8 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
     from distributed import Client, as_completed
 
     scheduler, alone = work.run.scheduler, replace(work, run=replace(work.run, store=None, scheduler=None))
-    local = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
-    to = local if scheduler == "local" else {"address": scheduler}
     try:
-        connected = contextlib.nullcontext(scheduler) if isinstance(scheduler, Client) else Client(**to)
+        connected = contextlib.nullcontext(scheduler) if isinstance(scheduler, Client) else Client(scheduler)
     except (OSError, ValueError) as error:
         wanted = "the address of a running Dask scheduler"
         raise ValueError(f"scheduler: expected {wanted}, got {scheduler!r} ({str(error).splitlines()[0]})") from None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lib.networks.stacked import losses, predict, targets
 from lib.training.ensemble import train
-from lib.training.recipe import Data, Recipe, Run, Start, step_counts
+from lib.training.recipe import Data, Recipe, Run, Start
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,6 @@ def removals(rows, n: int) -> Tensor:
     return removed
 
 
-def part_of(recipe: Recipe, share: float, n: int, **changes) -> Recipe:
-    """The recipe for ``share`` of its steps on n rows (at least one), with ``changes``: the paper retrains for 6%.
-
-    Example:
-        >>> part_of(Recipe(lr=0.1, epochs=10, batch_size=50), 0.06, 500).iterations
-        6
-    """
-    steps = max(1, round(share * step_counts(recipe, n, n)[0]))
-    return replace(recipe, epochs=None, iterations=steps, **changes)
-
-
 def retrain(
     model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[int], *, removed: Tensor,
     start: Start | None = None, run: Run = Run(),
@@ -71,7 +60,7 @@ def retrain(
     Cost: r (g + 1) trainings.
 
     Args:
-        recipe: of the retraining; :func:`part_of` makes one from that of the training.
+        recipe: of the retraining.
         seeds: r integers: initial weights and order of batches, as at first.
         removed: bool ``(g, n)``, the same sets for all networks, or ``(r, g, n)``.
         start: with ``parameters`` name → ``(r, …)``; from scratch if ``None``.
@@ -114,9 +103,3 @@ def losses_on(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Ten
 def loss_changes(model: nn.Module, retrained: Retrained, x: Tensor, y: Tensor) -> Tensor:
     """Change of the loss on m test examples by each removal, against the control: ``(r, g, m)``, positive = helpful."""
     return losses_on(model, retrained.parameters, x, y) - losses_on(model, retrained.control, x, y)[:, None]
-
-
-def parameter_changes(model: nn.Module, retrained: Retrained) -> Tensor:
-    """``‖Δw‖`` of each removal against the control, ``(r, g)``, over trained parameters (no running statistics)."""
-    change = lambda name: retrained.parameters[name].double() - retrained.control[name][:, None].double()
-    return sum(change(name).flatten(2).square().sum(2) for name, _ in model.named_parameters()).sqrt()

@@ -296,7 +296,3 @@ def test_a_failure_stops_the_other_threads():
     with pytest.raises(RuntimeError, match="first"):
         parallel.beside(call, [0, 1, 2, 3], 2, one_core=True, tick=ticks.append)
     assert len(ticks) < 1000
-
-
-def test_one_process_a_core():
-    same(go(4, run=Run(scheduler="local")), go(4))
