@@ -681,7 +681,7 @@ few.pivot_table(index="keep", columns="score", values="accuracy")[["random", "ra
 # %%
 contrasts = {"CG − random": (at("CG", "lowest"), chance), "CG features − CG": against["cg.features.prune"]}
 needed = {
-    f"{name}, drop {1 - share:.0%}": statistics.samples_needed(values, 0.5, replicates=(5, 10, 20))
+    f"{name}, drop {1 - share:.0%}": pruning.samples_needed(values, 0.5, replicates=(5, 10, 20))
     for name, sides in contrasts.items() for share, values in pruning.points(pruned, *sides, by="keep").items() if share >= 0.4
 }
 pd.DataFrame(needed).T.rename_axis(columns="repetitions").style.format("{:,.0f}", na_rep="–").set_caption("test rows needed")
