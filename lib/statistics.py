@@ -4,7 +4,7 @@
 over examples           `pearson`, `spearman`, `spearman_difference`, `auroc`, `auroc_difference`, `share`
 of any statistic        `bootstrap_interval`, `permutation_band`; with `axis`: `pearson_r`, `spearman_r`
 over seeds              `t_interval`; `apart` for the ledger
-over networks and rows  `crossed_interval`, `samples_needed`, `correlation_of_means`
+over networks and rows  `crossed_interval`, `correlation_of_means`
 of single examples      `pearson_influence`, `spearman_influence`
 features                `standardized`
 ======================  ==============================================================================================
@@ -18,7 +18,6 @@ once: the variance over each, less what both count, and Student's t with Sattert
 """
 
 import warnings
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -227,25 +226,9 @@ def crossed_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         >>> round(low, 2), round(high, 2)
         (-0.3, 1.63)
     """
-    values, squares = _two_way(values)
-    half = _half_of_sum(_crossed(*squares, *values.shape), level)
+    values, squares = mean_squares(values)
+    half = half_of_sum(crossed_parts(*squares, *values.shape), level)
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def samples_needed(values: ArrayLike, within: float, replicates=(5, 10, 20, 50), level: float = 0.95) -> dict:
-    """Test rows with which so many replicates give an interval of ±``within``: ``{replicates: rows}``.
-
-    From the components of variance of ``values (R, T)``, a first run; None where a million rows are too few.
-
-    Example:
-        >>> samples_needed(np.random.default_rng(0).normal(size=(8, 500)), 0.1, replicates=(2, 20))
-        {2: None, 20: 25}
-    """
-    values, (between, of_rows, rest) = _two_way(values)
-    replicate, row, most = max(between - rest, 0) / values.shape[1], max(of_rows - rest, 0) / len(values), 1_000_000
-    half = lambda r, t: _half_of_sum(_crossed(rest + t * replicate, rest + r * row, rest, r, t), level)
-    found = {r: 2 + bisect_left(range(2, most), True, key=lambda t, r=r: half(r, t) <= within) for r in replicates}
-    return {r: t if t < most else None for r, t in found.items()}
 
 
 def correlation_of_means(
@@ -273,8 +256,8 @@ def correlation_of_means(
     parts = [(whole.var() / n, n - 1)]
     for runs, each in ((len(one), zip(one, other, strict=True)) for one, other in pairs if len(one) > 1):
         pseudo = runs * whole - (runs - 1) * np.array([by_row(*pair) for pair in each])
-        parts += _crossed(*_two_way(pseudo)[1], runs, n)[::2]
-    z, half = whole.mean(), _half_of_sum(parts, level)
+        parts += crossed_parts(*mean_squares(pseudo)[1], runs, n)[::2]
+    z, half = whole.mean(), half_of_sum(parts, level)
     return float(np.tanh(z)), _pair(np.tanh([z - half, z + half]))
 
 
@@ -344,7 +327,7 @@ def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     return ((x.double() / unit - mean) * torch.where(varies, 1 / spread, 0.0)).to(kind)
 
 
-def _two_way(values: ArrayLike) -> tuple[NDArray, tuple[float, float, float]]:
+def mean_squares(values: ArrayLike) -> tuple[NDArray, tuple[float, float, float]]:
     """Values ``(R, T)``, and the mean squares between replicates, between rows, and of the rest."""
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or min(values.shape) < 2 or not np.isfinite(values).all():
@@ -354,12 +337,12 @@ def _two_way(values: ArrayLike) -> tuple[NDArray, tuple[float, float, float]]:
     return values, (t * replicate.var(ddof=1), r * row.var(ddof=1), rest)
 
 
-def _crossed(between: float, of_rows: float, rest: float, r: int, t: int) -> list[tuple[float, float]]:
+def crossed_parts(between: float, of_rows: float, rest: float, r: int, t: int) -> list[tuple[float, float]]:
     """What mean squares of r replicates and t rows add to the variance of their mean, and the degrees of freedom."""
     return [(between / (r * t), r - 1), (of_rows / (r * t), t - 1), (-rest / (r * t), (r - 1) * (t - 1))]
 
 
-def _half_of_sum(parts: list[tuple[float, float]], level: float) -> float:
+def half_of_sum(parts: list[tuple[float, float]], level: float) -> float:
     """Half an interval by Satterthwaite; negative parts leave of the variance at least the smallest other."""
     variance, df = np.array(parts, dtype=float).T
     total = max(variance.sum(), variance[variance >= 0].min())

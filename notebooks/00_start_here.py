@@ -51,8 +51,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from experiments import plots
 from experiments.overview import chart, score_card, verdict_counts
-from lib import plots
 from lib.data import datasets, noise, read_scores
 from lib.scores import cg_scores
 

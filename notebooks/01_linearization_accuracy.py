@@ -74,9 +74,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import linearization
+from experiments import linearization, plots, transfer
 from experiments.linearization import QUANTITIES, gap, influence_by_solver, paced, replicated
-from lib import plots, statistics
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
@@ -165,16 +165,16 @@ learned = lambda net, images, epochs, run: linearization.pretrain(net, images, e
 @cache
 def resnet_body(depth):
     if resnet_weights:
-        return models.torchvision_resnet(depth, weights=resnet_weights)
+        return transfer.torchvision_resnet(depth, weights=resnet_weights)
     garments = linearization.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
-    return learned(models.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes)), garments, resnet_epochs, seed)
+    return learned(transfer.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes)), garments, resnet_epochs, seed)
 
 make = {
     "MLP": lambda run: models.initialize(models.mlp(task.x_train[0].numel(), (width,), 1), run),
     "CNN from scratch": lambda run: models.initialize(cnn(1), run),
-    "pretrained CNN": lambda run: models.transferred(learned(cnn(len(letters.classes)), letters, pretraining_epochs, run), 1, seed=run),
-    "ResNet-18": lambda run: models.transferred(resnet_body(18), 1, seed=run),
-    "ResNet-50": lambda run: models.transferred(resnet_body(50), 1, seed=run),
+    "pretrained CNN": lambda run: transfer.transferred(learned(cnn(len(letters.classes)), letters, pretraining_epochs, run), 1, seed=run),
+    "ResNet-18": lambda run: transfer.transferred(resnet_body(18), 1, seed=run),
+    "ResNet-50": lambda run: transfer.transferred(resnet_body(50), 1, seed=run),
 }
 
 # %% [markdown]
@@ -191,7 +191,7 @@ def begin(name, run):
     images, size, length, least, held = plan[name]
     rows, ready = linearization.draws(images.y_train, size, replicates, seed=seed)[run], lambda x: x
     if resnet_weights and name.startswith("ResNet"):
-        ready = lambda x: models.as_imagenet(x, resnet_side)
+        ready = lambda x: transfer.as_imagenet(x, resnet_side)
     net = make[name](100 * seed + run)
     start, known = paced(net, ready(images.x_train[rows]), images.y_train[rows], ready(images.x_test), time=length, least=least)
     return start, known, torch.arange(held)  # the rows are in random order

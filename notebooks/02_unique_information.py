@@ -71,12 +71,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, points, pretrained, removal_order
-from lib import plots, rankings, statistics
+from experiments import plots, rankings
+from experiments.transfer import transferred
+from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, linearized_hessian, points, pretrained, removal_order
+from lib import statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.networks.models import transferred
 from lib.numerics.gradients import jacobians
 from lib.scores import definitions
 from lib.scores import unique_information as si
@@ -154,7 +155,7 @@ net, j = tangent(model, x[train].double(), x[val].double()), jacobians(model, x[
 slow = definitions.f_si(model, x[train], y[train], x[val], lr=lr, steps=steps)
 fast = f_si(net, y[train], lr=lr, steps=steps)
 found = leave_one_out(net.kernel, regression_targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
-fisher = si.linearized_hessian(jacobians(model, x[val].double()), outputs=1)
+fisher = linearized_hessian(jacobians(model, x[val].double()), outputs=1)
 by_weights = si.sample_information(found.weights(j), precision=fisher)
 error = max(float((other / slow - 1).abs().max()) for other in (fast, by_weights))
 assert error < 1e-6, error

@@ -62,15 +62,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments.long_tail import displayed_examples, fit, pair_counts, permuted_pair_counts, right_by_role, standardized
-from lib import plots, statistics
+from experiments.pairs import high_influence_pairs
+from experiments.rankings import are_neighbours, cosine, label_agreement
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.rankings import are_neighbours, cosine, label_agreement
 from lib.scores import definitions
-from lib.scores.memorization import high_influence_pairs, influence_of_seeing, memorization, subsets
+from lib.scores.memorization import influence_of_seeing, memorization, subsets
 from lib.store import Store
 from lib.training import Recipe, Run
 

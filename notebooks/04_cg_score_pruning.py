@@ -57,8 +57,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import pruning
-from lib import plots, rankings, statistics
+from experiments import plots, pruning, rankings
+from lib import statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models

@@ -63,9 +63,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from experiments import pruning
-from lib import plots, statistics
-from lib.data import datasets, noise
+from experiments import noise, plots, pruning
+from lib import statistics
+from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions

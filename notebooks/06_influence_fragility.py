@@ -52,10 +52,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import fragility, iris
+from experiments import fragility, iris, plots
 from experiments import fragility_plots as draw
 from experiments.response import leave_out, optimum
-from lib import plots, statistics
+from lib import statistics
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions

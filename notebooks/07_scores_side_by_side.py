@@ -62,9 +62,10 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments import side_by_side as sides
-from lib import catalogue, plots, statistics
+from experiments.noise import nearest_class, paired_noise
+from lib import catalogue, statistics
 from lib.data import datasets, noise, provenance
 from lib.data.datasets import DATA
 from lib.ledger import Ledger
@@ -226,9 +227,9 @@ shares.style.format("{:+.1f}").background_gradient("RdBu", vmin=-8, vmax=8).set_
 # </details>
 
 # %%
-partner = noise.nearest_class(x, y)
+partner = nearest_class(x, y)
 labels = {f"{level:.0%} uniform": noise.uniform_noise(y, level, k=k, seed=seed) for level in noise_levels}
-labels[f"{paired_level:.0%} similar class"] = noise.paired_noise(y, paired_level, partner, seed=seed)
+labels[f"{paired_level:.0%} similar class"] = paired_noise(y, paired_level, partner, seed=seed)
 wrong = {name: flipped for name, (_, flipped) in labels.items()}
 noisy = torch.stack([given for given, _ in labels.values()])
 

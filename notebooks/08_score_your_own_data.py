@@ -62,8 +62,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from experiments import own_data, pruning
-from lib import audit, plots, rankings
+from experiments import own_data, plots, pruning, rankings
+from lib import audit
 from lib.catalogue import SCORES, trial_recipe
 from lib.data import score_files
 from lib.ledger import ledger

@@ -388,7 +388,7 @@ score["TracIn"] = tracin(new(0), checkpoints, rates, x, y, x_test[:100], y_test[
 
 
 # %% [markdown]
-# *CRAIG's weight*: for how many digits a chosen one can stand. (`lib.scores.craig.craig` recomputes only candidates that may still win.)
+# *CRAIG's weight*: for how many digits a chosen one can stand. (`experiments.craig` tries some random candidates for each choice.)
 
 # %%
 def medoids(g, size):

@@ -1,6 +1,6 @@
 """Do the tests of a module see a small mistake in it? Mutants of scores, numerics, statistics and ledger.
 
-    python tests/mutants.py [--only lib/scores/craig.py] [--seed 0] [--list]
+    python tests/mutants.py [--only lib/scores/tracin.py] [--seed 0] [--list]
 
 A mutant is one change of one place: a comparison with its edge moved or turned round, another sign, a constant off by
 one (a fraction doubled), a term or factor dropped. A fixed number is drawn from each module, the same for the same
@@ -33,7 +33,6 @@ MODULES = {  # those whose tests are quick first
     "lib/ledger/claims.py": (5, [f"{LEDGER}ledger.py", f"{LEDGER}verdicts.py"]),
     "lib/ledger/ledger.py": (6, [f"{LEDGER}ledger.py"]),
     "lib/ledger/tables.py": (4, [f"{LEDGER}ledger.py"]),
-    "lib/scores/craig.py": (8, [f"{SCORES}craig.py"]),
     "lib/scores/neighbours.py": (6, [f"{SCORES}neighbours.py"]),
     "lib/scores/data_diet.py": (8, [f"{SCORES}data_diet.py", f"{SCORES}definitions.py"]),
     "lib/scores/definitions.py": (10, [f"{SCORES}definitions.py"]),

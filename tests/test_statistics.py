@@ -7,6 +7,7 @@ import torch
 from scipy.special import ndtri
 from sklearn.metrics import roc_auc_score
 
+from experiments.pruning import samples_needed
 from lib import statistics
 
 
@@ -278,7 +279,7 @@ def test_crossed_interval_is_the_layout_by_hand_and_students_t_where_rows_are_al
 
 def test_as_many_samples_as_are_needed_give_the_interval(rng):
     first = shifted(rng, 30, 3000, 0.1, 2.0, 3.0)
-    needed = statistics.samples_needed(first, 0.25, replicates=(2, 10, 40))
+    needed = samples_needed(first, 0.25, replicates=(2, 10, 40))
     assert needed[2] is None and needed[10] > needed[40]
     for r in (10, 40):
         halves = [

@@ -65,9 +65,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import linearization
+from experiments import linearization, plots, transfer
 from experiments.linearization import accuracy, influence_by_solver, kernels, linearized, paced, retrained, stable
-from lib import plots, statistics
+from lib import statistics
 from lib.costs import best_seconds
 from lib.data import datasets
 from lib.ledger import Ledger
@@ -98,11 +98,11 @@ print(f"CNN pretrained on {letters.name}, {len(letters.classes)} classes: {right
 
 # %%
 if resnet_weights:
-    resnet = models.torchvision_resnet(18, weights=resnet_weights)
-    fewer = replace(fewer, **{f"x_{part}": models.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")})
+    resnet = transfer.torchvision_resnet(18, weights=resnet_weights)
+    fewer = replace(fewer, **{f"x_{part}": transfer.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")})
 else:
     garments = linearization.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
-    resnet = models.narrow_resnet(18, width=resnet_width, classes=len(garments.classes))
+    resnet = transfer.narrow_resnet(18, width=resnet_width, classes=len(garments.classes))
     resnet, _ = linearization.pretrain(resnet, garments, epochs=resnet_epochs, seed=seed, store=store)
 
 def begin(model, images, length, held):
@@ -111,8 +111,8 @@ def begin(model, images, length, held):
 
 starts = {
     "MLP": begin(mlp(width), task, time_mlp, left_out),
-    "pretrained CNN": begin(models.transferred(body, 1, seed=seed), few, time_pretrained, 1),
-    "ResNet-18": begin(models.transferred(resnet, 1, seed=seed), fewer, time_resnet, 1),
+    "pretrained CNN": begin(transfer.transferred(body, 1, seed=seed), few, time_pretrained, 1),
+    "ResNet-18": begin(transfer.transferred(resnet, 1, seed=seed), fewer, time_resnet, 1),
 }
 
 # %% [markdown]
@@ -206,7 +206,7 @@ for epochs in lengths:
     body, right = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=epochs, seed=seed, store=store)
     for weight_decay in (0.0, decay):
         length = time_pretrained if epochs else time_cnn
-        rows = accuracy_of(models.transferred(body, 1, seed=seed), lesser, length, weight_decay)
+        rows = accuracy_of(transfer.transferred(body, 1, seed=seed), lesser, length, weight_decay)
         longer.append(rows.assign(epochs=epochs, right=right, λ=round(1000 * weight_decay)))
 longer = pd.concat(longer)
 

@@ -67,13 +67,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import text, unique_information
+from experiments import plots, rankings, text, unique_information
+from experiments.transfer import transferred
 from experiments.unique_information import drawn, one_form, successes
-from lib import plots, rankings, statistics
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.networks.models import transferred
 from lib.numerics.gradients import jacobians
 from lib.scores import unique_information as si
 from lib.scores.unique_information import Tangent, f_si, tangent
@@ -548,7 +548,7 @@ def steady(keep, rate):
     """Minimum and steady-state covariance of SGD on these rows."""
     best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
     spread = unique_information.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
-    return best, unique_information.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+    return best, unique_information.sgd_covariance(unique_information.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
 
 
 # %% [markdown]
@@ -557,7 +557,7 @@ def steady(keep, rate):
 # %%
 rate = 0.05
 best, sigma = steady(rows >= 0, rate)
-h = si.linearized_hessian(j, outputs=1, weight_decay=decay)
+h = unique_information.linearized_hessian(j, outputs=1, weight_decay=decay)
 spread = unique_information.gradient_covariance(j, (j @ best - goal)[:, None])
 system = torch.kron(h, torch.eye(11).double()) + torch.kron(torch.eye(11).double(), h)
 defined = torch.linalg.solve(system, (rate / batch * spread).flatten()).view(11, 11)
@@ -570,7 +570,7 @@ sgd_error = float((divergence / information - 1).abs().max())
 # Then Langevin, without decay: $\mathrm{SI}=\frac{b}{\eta\sigma^2 n}\,\frac{r_i^2\,h_i}{(1-h_i)^2}$ with residuals $r$ and leverages $h$ of plain least squares.
 
 # %%
-h0, best0 = si.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
+h0, best0 = unique_information.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
 delta = torch.stack([best0 - unique_information.minimum(j[rows != i], goal[rows != i]) for i in rows])
 langevin = si.sample_information(delta, precision=unique_information.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
 leverage = (j @ torch.linalg.inv(j.T @ j) * j).sum(1)

@@ -71,14 +71,15 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments.long_tail import consistency, consistency_of_ensembles, fit, mantel, pair_counts, right_by_role, shared_pairs, standardized
-from lib import plots, statistics
+from experiments.pairs import high_influence_pairs, squared_error_bound
+from experiments.published import Unavailable, published
+from lib import statistics
 from lib.data import datasets
-from lib.data.score_files import Unavailable, published
 from lib.ledger import Ledger
 from lib.networks import models, stacked
-from lib.scores.memorization import high_influence_pairs, influence_of_seeing, memorization, squared_error_bound, subsets
+from lib.scores.memorization import influence_of_seeing, memorization, subsets
 from lib.store import Store
 from lib.training import ensemble, Recipe, Run
 

@@ -62,16 +62,17 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from experiments import pruning
-from lib import plots, rankings, statistics
-from lib.data import datasets, noise, published_c_scores, score_files
+from experiments import craig, plots, pruning, rankings, transfer
+from experiments.dynamics import cosine_distance, tangent_kernel
+from experiments.published import Unavailable, published_c_scores
+from lib import statistics
+from lib.data import datasets, noise, score_files
 from lib.data.datasets import DATA
 from lib.ledger import Ledger
 from lib.networks import models, stacked
-from lib.numerics.gradients import cosine_distance, tangent_kernel
 from lib.scores import complexity_gap, definitions
 from lib.scores.data_diet import el2n, forgetting
-from lib.scores.memorization import c_scores, subsets_of_shares
+from lib.scores.memorization import c_scores, subsets
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.store import Store
 from lib.training import ensemble, learning_rates, Recipe, Record, Run
@@ -225,7 +226,7 @@ every_score = {
 # The C-score asks networks that have *not* seen an example: trained on random subsets of several sizes, how often are they right about it? Jiang et al. used thousands of networks; ours are a few dozen, each trained for as many epochs as the others.
 
 # %%
-sees = subsets_of_shares(len(y), c_shares, c_networks, seed)  # (networks, n)
+sees = torch.cat([subsets(len(y), round(share * len(y)), c_networks, seed + i) for i, share in enumerate(c_shares)])  # (networks, n)
 subsampled = ensemble.train(
     model, (x, y), replace(recipe, iterations=None, epochs=epochs), range(len(sees)), sees=sees,
     record=Record(parameters=False), run=Run(device=device, store=Store(profile=profile)),
@@ -270,7 +271,7 @@ try:
     )  # high = irregular
     anew = {name: statistics.spearman(cifar[key].to_numpy(), published_c.numpy()) for name, key in (("CG", "cg"), ("CG′", "cg_prime"))}
     assert all(np.allclose(np.hstack(anew[name]), np.hstack(direct[name]), atol=1e-6) for name in direct)
-except score_files.Unavailable:
+except Unavailable:
     published_c = None
 print("The published C-scores are here." if published_c is not None else "From the record: the published C-scores cannot be had.")
 
@@ -515,7 +516,7 @@ def alikeness(x):
     return float(rankings.cosine(seen, seen).fill_diagonal_(torch.nan).nanmean())
 
 if weights.exists():
-    body = models.efficientnet_lite0(str(weights))
+    body = transfer.efficientnet_lite0(str(weights))
     sets = {"MNIST": datasets.load("mnist-5k", n_train=min(n, 4000)), "Fashion-MNIST": datasets.load("fashion-mnist", n_train=n, seed=seed)}
     for name, part in (sets | ({} if pictures is None else {"CIFAR-10": pictures})).items():
         score, classes = complexity_gap.cg_scores(part.x_train, part.y_train, device=device).score, []
@@ -611,7 +612,7 @@ def retrained(shares, recipe):
 # %%
 def chosen_anew(shares, name, **how):
     how |= {"recipe": recipe, "run": settings["run"], "every": craig_every}
-    each = [pruning.retrain_craig(model, part, shares, seeds=[i], **how) for i, part in enumerate(redrawn)]
+    each = [craig.retrain_craig(model, part, shares, seeds=[i], **how) for i, part in enumerate(redrawn)]
     return pd.concat(each, ignore_index=True).assign(score=name, drop="lowest")
 
 control = kept[:3:2]
@@ -680,7 +681,7 @@ few.pivot_table(index="keep", columns="score", values="accuracy")[["random", "ra
 # %%
 contrasts = {"CG − random": (at("CG", "lowest"), chance), "CG features − CG": against["cg.features.prune"]}
 needed = {
-    f"{name}, drop {1 - share:.0%}": statistics.samples_needed(values, 0.5, replicates=(5, 10, 20))
+    f"{name}, drop {1 - share:.0%}": pruning.samples_needed(values, 0.5, replicates=(5, 10, 20))
     for name, sides in contrasts.items() for share, values in pruning.points(pruned, *sides, by="keep").items() if share >= 0.4
 }
 pd.DataFrame(needed).T.rename_axis(columns="repetitions").style.format("{:,.0f}", na_rep="–").set_caption("test rows needed")

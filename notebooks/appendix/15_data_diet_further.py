@@ -64,16 +64,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import dynamics, pruning, side_by_side
-from lib import plots, rankings, statistics
-from lib.data import datasets, noise
+from experiments import dynamics, noise, plots, pruning, rankings, side_by_side
+from experiments.pairs import high_influence_pairs
+from lib import statistics
+from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
-from lib.scores.memorization import high_influence_pairs, memorization, subsets
+from lib.scores.memorization import memorization, subsets
 from lib.store import Store
-from lib.training import ensemble, retraining, Recipe, Record, Run, Start
+from lib.training import ensemble, Recipe, Record, Run, Start
 
 plots.style()
 ledger, store = Ledger("15", profile), Store(profile=profile)
@@ -431,7 +432,7 @@ print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[
 # %%
 parents = {epoch: weights(epoch, runs[0.0]) for epoch in spawn}
 siblings = [range(5000, 5000 + networks), range(6000, 6000 + networks)]
-grown = retraining.children(model, (x, y), recipe, siblings, parents=parents, run=engine)
+grown = dynamics.children(model, (x, y), recipe, siblings, parents=parents, run=engine)
 order = score("EL2N", early).argsort()
 some = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset]
 tested = {"lowest EL2N": order[:subset], "random": some, "highest EL2N": order[-subset:]}

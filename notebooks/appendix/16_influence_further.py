@@ -75,10 +75,10 @@ import pandas as pd
 import torch
 from torch.nn.functional import interpolate
 
-from experiments import fragility, iris
+from experiments import fragility, iris, plots, rankings
 from experiments import fragility_plots as draw
 from experiments.response import leave_out, optimum, proximal_bregman
-from lib import plots, rankings, statistics
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger, verdicts
 from lib.networks import models

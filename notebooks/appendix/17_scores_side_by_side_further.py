@@ -57,8 +57,9 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from experiments import side_by_side as sides
-from lib import catalogue, plots, rankings, statistics
+from experiments import plots, rankings, side_by_side as sides
+from experiments.noise import nearest_class, paired_noise
+from lib import catalogue, statistics
 from lib.data import datasets, noise, read_scores
 from lib.networks import models
 from lib.scores import definitions
@@ -225,9 +226,9 @@ pd.DataFrame(tenth, index=list(images.classes)).T
 # How often are networks right about a label when they have seen it, and when not? Memorization is the difference, the C-score the second alone.
 
 # %%
-partner = noise.nearest_class(x, y)
+partner = nearest_class(x, y)
 labels = {f"{level:.0%} uniform": noise.uniform_noise(y, level, k=k, seed=seed) for level in noise_levels}
-labels[f"{paired_level:.0%} similar class"] = noise.paired_noise(y, paired_level, partner, seed=seed)
+labels[f"{paired_level:.0%} similar class"] = paired_noise(y, paired_level, partner, seed=seed)
 wrong = {name: flipped for name, (_, flipped) in labels.items()}
 noisy = torch.stack([given for given, _ in labels.values()])
 suspects = ["random", "input norm", "CG partial", *judged]

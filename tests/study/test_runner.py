@@ -19,7 +19,6 @@ from small_notebooks import HEAD, write
 from lib.networks.models import by_name
 from lib.study import notebooks, runner
 from lib.study.notebooks import REPO, Parameter, find, overrides, parameters
-from lib.study.pages import EXTRA
 
 
 @pytest.fixture
@@ -197,8 +196,8 @@ def test_appendices_run_when_asked_for(folder, tmp_path):
         (["--save", "-p", "seed", "3"], "--save"),
         (["--test", "--only", "01"], "--test goes alone"),
         (["--test", "--html"], "--test goes alone"),
-        (["--pages", "--only", "01"], "so do --pages"),
-        (["--pages", "--minutes", "3"], "so do --pages"),
+        (["--pages", "--only", "01"], "so does --pages"),
+        (["--pages", "--minutes", "3"], "so does --pages"),
         (["--minutes", "-1"], "--minutes must be above 0"),
         (["--plan", "--profile", "smoke"], "--plan is of the profile paper"),
     ],
@@ -294,7 +293,7 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     assert before == [path.read_bytes() for path in pages]
 
 
-@pytest.mark.skipif(not all(map(find_spec, EXTRA)), reason="the extra `site` is not installed")
+@pytest.mark.skipif(not all(map(find_spec, runner.EXTRA)), reason="the extra `site` is not installed")
 def test_pages_of_what_went_well_and_of_what_is_committed(folder, tmp_path, capsys):
     first, _ = find(folder)
     first.py.write_text(first.py.read_text() + "\n# %%\n1 / 0\n")
@@ -314,7 +313,7 @@ def test_pages_of_what_went_well_and_of_what_is_committed(folder, tmp_path, caps
 
 @pytest.mark.parametrize("asked", ["--html", "--pages"])
 def test_pages_without_their_packages_are_refused_before_anything_runs(folder, tmp_path, monkeypatch, capsys, asked):
-    monkeypatch.setattr(runner.pages, "find_spec", lambda module: None)
+    monkeypatch.setattr(runner, "find_spec", lambda module: None)
     assert runner.main([asked], folder) == 2
     assert "web pages need sphinx, " in capsys.readouterr().err
     assert not (tmp_path / "results").exists()

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from lib import plots
+from experiments import plots
 
 
 @pytest.fixture
