@@ -339,6 +339,7 @@ class Stepper:
             for name, view in {**self.net.w.views, **self.net.buffers}.items():
                 view[e].copy_(start[name])
         self.optimizer.load(members.state)
+        self.net.logits(self.work.data.x_train[:1])  # which looks once whether the networks are apart
 
     def rates(self, lrs: list[float]) -> list[tuple[float, float]] | Tensor:
         """Of the next steps, as ``step`` takes them."""

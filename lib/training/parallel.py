@@ -33,6 +33,7 @@ from lib.training.recipe import Members, Work, step_counts, step_range
 
 FREE_SHARE = 0.5  # of the free memory that groups may take
 GROUP_WEIGHTS = 2**20  # of all networks in a group on a CPU, for its caches; but 8 networks at least, 64 at most
+WIDE = 8  # networks with convolutions that go as one
 VERSION = 1  # of what a shard holds: raise it when the same arguments give other numbers
 SHARD_WORK = {"cuda": 3e14}  # floating-point operations; on other devices a hundredth
 BUSY = 2e10  # operations of a step that fill a GPU: networks of less go beside each other, 32 at most
@@ -134,7 +135,8 @@ def choose_chunk(work: Work, members: Members) -> int:
     net = work.group(1)
     on_cpu = torch.device(work.run.device).type == "cpu"
     if isinstance(net, Modules):
-        return 1 if on_cpu else int(min(32, len(members.seeds), 1 + BUSY // step_operations(work)))
+        together = 1 if on_cpu else int(min(32, len(members.seeds), 1 + BUSY // step_operations(work)))
+        return WIDE if net.wide else together
     vectors = 5 * net.w.buffer.numel()  # weights, velocity, gradient, second moment, reference
     widths = sum(view.shape[1] for view in net.w.views.values() if view.ndim == 3) + work.data.x_train[0].numel()
     numbers = vectors + 3 * widths * max(work.recipe.batch_size or work.n, ROWS)  # activations
@@ -182,6 +184,7 @@ def key_of(work: Work) -> dict:
     is not named, so that a new option leaves the shards of old questions valid.
     """
     asked = {"span": list(work.span())} if (work.after, work.until) != (0, None) else {}
+    asked |= {"wide": True} if work.run.wide else {}
     record = {name: value for name, value in asdict(work.record).items() if name not in ("visits", "state") or value}
     model = copy.deepcopy(work.model).double().cpu()
     model.load_state_dict({name: value.double() for name, value in fresh(work.model, 0).items()})

@@ -178,7 +178,7 @@ def retrain_craig(
     y = data.y_train if labels is None else labels
     sets = (data.x_train, y, data.x_test, data.y_test)
     store, run = run.store, replace(run, store=None)
-    work = Work(model, Data.of(sets), recipe, Record(parameters=False), run)
+    work = Work(model, Data.of(sets), recipe, Record(parameters=False), replace(run, wide=False))
     question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
     question["keeps"] = "correct"
     question |= {"control": True} if control else {}

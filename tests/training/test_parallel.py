@@ -275,8 +275,8 @@ def test_chunks_by_hand_and_by_nature():
     x, y, _ = problem()
     members = Members(list(range(24)))
     recipe = replace(RECIPE, epochs=100)
-    size = lambda model: parallel.choose_chunk(Work(model, Data(x, y), recipe), members)
-    assert size(small_cnn(classes=4)) == 1
+    size = lambda model, **run: parallel.choose_chunk(Work(model, Data(x, y), recipe, run=Run(**run)), members)
+    assert size(small_cnn(classes=4)) == 1 and size(small_cnn(classes=4), wide=True) == parallel.WIDE
     assert size(mlp(64, (32,), 4)) == 24 and size(mlp(64, (1024,), 4)) == 14 and size(mlp(64, (4096,), 4)) == 8
     assert parallel.choose_chunk(Work(mlp(64, (32,), 4), Data(x, y), RECIPE), members) == 8  # few steps
     assert [len(who) for who in parallel._cut(list(range(24)), 7, 2)] == [6, 6, 6, 6]
