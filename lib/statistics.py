@@ -4,7 +4,7 @@
 over examples           `pearson`, `spearman`, `spearman_difference`, `auroc`, `auroc_difference`, `share`
 of any statistic        `bootstrap_interval`, `permutation_band`; with `axis`: `pearson_r`, `spearman_r`
 over seeds              `t_interval`; `apart` for the ledger
-over networks and rows  `crossed_interval`, `correlation_of_means`
+over networks and rows  `crossed_interval`
 of single examples      `pearson_influence`, `spearman_influence`
 features                `standardized`
 ======================  ==============================================================================================
@@ -73,7 +73,7 @@ def spearman_difference(a: ArrayLike, b: ArrayLike, c: ArrayLike, *, level: floa
 
     The interval is normal, from the difference of the two influences. Raises as :func:`pearson`.
     """
-    a, b, c = _varying(a=a, b=b, c=c)
+    a, b, c = varying(a=a, b=b, c=c)
     value = float(spearman_r(a, c) - spearman_r(b, c))
     half = _half(level, spearman_influence(a, c) - spearman_influence(b, c))
     return value, (max(value - half, -2.0), min(value + half, 2.0))
@@ -231,36 +231,6 @@ def crossed_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def correlation_of_means(
-    a: ArrayLike, b: ArrayLike, *, rank: bool = True, same_runs: bool = False, level: float = 0.95
-) -> tuple[float, Interval]:
-    """Correlation of two scores that are means over networks, with its interval over networks and examples.
-
-    Jackknife on Fisher's z scale: the variance over examples, and over the networks of each score, less what they
-    share. ``a, b`` are ``(networks, n)``, or ``(n,)`` where no network takes part; with ``same_runs`` of the same
-    networks, left out together. Spearman's, or Pearson's if not ``rank``. It is about means of as many networks.
-    """
-    a, b = (np.atleast_2d(np.asarray(score, dtype=float)) for score in (a, b))
-    if a.shape[1] != b.shape[1] or (same_runs and len(a) != len(b)):
-        raise ValueError(f"a and b must be (networks, n) of one n, as many if same_runs, got {a.shape} and {b.shape}")
-    both, n = _varying(a=a.mean(0), b=b.mean(0)), a.shape[1]
-    statistic, influence = (spearman_r, spearman_influence) if rank else (pearson_r, pearson_influence)
-
-    def by_row(one: NDArray, other: NDArray) -> NDArray:  # (n,), of mean z
-        value = np.clip(statistic(one, other), -1 + 1e-9, 1 - 1e-9)
-        return np.arctanh(value) + influence(one, other) / (1 - value**2)
-
-    whole = by_row(*both)
-    less = [(score.sum(0) - score) / max(len(score) - 1, 1) for score in (a, b)]
-    pairs = [(less[0], less[1])] if same_runs else [(less[0], [both[1]] * len(a)), ([both[0]] * len(b), less[1])]
-    parts = [(whole.var() / n, n - 1)]
-    for runs, each in ((len(one), zip(one, other, strict=True)) for one, other in pairs if len(one) > 1):
-        pseudo = runs * whole - (runs - 1) * np.array([by_row(*pair) for pair in each])
-        parts += crossed_parts(*mean_squares(pseudo)[1], runs, n)[::2]
-    z, half = whole.mean(), half_of_sum(parts, level)
-    return float(np.tanh(z)), _pair(np.tanh([z - half, z + half]))
-
-
 def pearson_influence(a: NDArray, b: NDArray) -> NDArray:
     """``ψᵢ = uᵢvᵢ − ½ r (uᵢ² + vᵢ²)`` with u, v the standardized a, b; all ``(n,)``, sum 0.
 
@@ -351,7 +321,7 @@ def half_of_sum(parts: list[tuple[float, float]], level: float) -> float:
 
 
 def _correlation(a, b, statistic, influence, seed, level):
-    a, b = _varying(a=a, b=b)
+    a, b = varying(a=a, b=b)
     value = float(np.clip(statistic(a, b), -1, 1))
     if 1 - abs(value) < 1e-12:
         return float(round(value)), (float(round(value)),) * 2
@@ -414,7 +384,7 @@ def _marked(positive: ArrayLike, **scores: ArrayLike) -> list[NDArray]:
     return [positive, *arrays]
 
 
-def _varying(**samples: ArrayLike) -> list[NDArray]:
+def varying(**samples: ArrayLike) -> list[NDArray]:
     arrays = _paired(**samples)
     for name, array in zip(samples, arrays, strict=True):
         if len(array) < 4:

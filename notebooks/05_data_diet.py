@@ -63,7 +63,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from experiments import noise, plots, pruning
+from experiments import noise, plots, pruning, repeats
 from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger
@@ -309,7 +309,7 @@ chance.style.format("{:+.1f}", na_rep="–").set_caption("half of the rows, agai
 # EL2N is the cheap stand-in for GraNd. Does it rank examples as GraNd does, and choose as well?
 
 # %%
-alike = {f"epoch {epoch}": statistics.correlation_of_means(per_run["EL2N"](epoch), per_run["GraNd"](epoch), same_runs=True) for epoch in moments if epoch}
+alike = {f"epoch {epoch}": repeats.correlation_of_means(per_run["EL2N"](epoch), per_run["GraNd"](epoch), same_runs=True) for epoch in moments if epoch}
 ahead = {f"epoch {epoch}": over_both(points) for epoch, points in pruning.points(halved, {"score": "EL2N"}, {"score": "GraNd"}, by="epoch").items() if epoch > 0}
 (rho, within), (lead, around) = statistics.apart(alike), statistics.apart(ahead)
 ledger.record("dd.el2n_is_grand", rho, interval=within, n=n, note=f"{networks} networks", covers=["initializations", "rows"])

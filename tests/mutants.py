@@ -50,12 +50,6 @@ MODULES = {  # those whose tests are quick first
 }
 #: Mutants that change nothing which a test could see: ``module: line as mutated`` → why.
 SAME: dict[str, str] = {
-    "lib/statistics.py: return np.arctanh(value) - influence(one, other) / (1 - value**2)": (
-        "influences sum to 0 over the rows, and only their squares are taken"
-    ),
-    "lib/statistics.py: pseudo = runs * whole + (runs - 1) * np.array([by_row(*pair) for pair in each])": (
-        "of its parts all but that of the rows are taken, and these know no sign"
-    ),
     "lib/scores/definitions.py: gram, signs = relu_gram(x) + jitter * torch.eye(len(x)).double(), "
     "torch.where(y != y[:, None], 1.0, -1.0).double()": "complexity is quadratic in the signs",
     "lib/numerics/gradients.py: if not groups or need >= room:": "layers whose bytes just fit, a group later",

@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
 from lib.ledger.ledger import read_records, summary
 from lib.ledger.tables import LOOKS
 from lib.store import results_folder
@@ -174,28 +172,6 @@ def run_all(todo: Mapping[Notebook, dict], profile: str, results: Path, minutes:
     return runs
 
 
-def plan(todo: Mapping[Notebook, dict], folder: Path) -> str:
-    """What the notebooks would cost at the rates in ``profiles/rates.yaml``, a line each; these are no measurements.
-
-    A notebook of the main line is charged with its appendix.
-    """
-    rates, lines, total = yaml.safe_load((folder / "profiles" / "rates.yaml").read_text("utf8")), [], 0.0
-    for notebook, values in todo.items():
-        if notebook.appendix and f"0{notebook.number[1]}" in {other.number for other in todo}:
-            continue
-        appendix = [n for n in notebooks.find(folder) if n.appendix and n.number[1] == notebook.number[1]]
-        known = {p.name: p.default for n in (*appendix, notebook) for p in notebooks.parameters(n).values()}
-        known |= {name: v for n in appendix for name, v in notebooks.overrides(n, values["profile"]).items()} | values
-        seconds = 60.0 * rates["other_minutes"].get(notebook.number, 1)
-        for work in rates["trainings"].get(notebook.number, ()):
-            network = known.get(work["network"], work["network"])
-            pictures = eval(work["pictures"], {"__builtins__": {}, "len": len}, known)  # of a file of the repository
-            seconds += pictures / rates["pictures_a_second"][network]
-        lines.append(f"  {notebook.name:<32} {duration(seconds):>12}")
-        total += seconds
-    return "\n".join([f"Reckoned, not run: {rates['source']}", *lines, f"  {'in all':<32} {duration(total):>12}"])
-
-
 def duration(seconds: float) -> str:
     """Time as people say it.
 
@@ -236,10 +212,15 @@ def short(path: Path) -> str:
 
 def make_pages(executed: Path, records: Path, made: Path, folder: Path) -> int:
     """Web pages in the folder ``made``, by ``notebooks/site/pages.py``; the exit status."""
-    command = [sys.executable, REPO / "notebooks" / "site" / "pages.py", executed, records, made, folder]
-    status = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(REPO)}).returncode
+    status = _script("site/pages.py", executed, records, made, folder)
     print(f"pages: {'FAILED' if status else short(made / 'index.html')}")
     return status
+
+
+def _script(name: str, *arguments) -> int:
+    """The exit status of a script that lies beside the notebooks."""
+    command = [sys.executable, REPO / "notebooks" / name, *arguments]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(REPO)}).returncode
 
 
 def main(argv: Sequence[str] | None = None, folder: Path = REPO / "notebooks") -> int:
@@ -276,8 +257,8 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         workers = "-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"
         return subprocess.run([sys.executable, "-m", "pytest", *workers, *asked.pytest], cwd=REPO).returncode
     if asked.plan:
-        print(plan(todo, folder))
-        return 0
+        asked_for = json.dumps({notebook.number: values for notebook, values in todo.items()})
+        return _script("profiles/plan.py", asked_for)
     if asked.pages:
         return make_pages(folder, folder / "verdicts" / "laptop", results / "pages", folder)
     runs = run_all(todo, asked.profile, results, asked.minutes)

@@ -62,7 +62,7 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from experiments import craig, plots, pruning, rankings, transfer
+from experiments import craig, plots, pruning, rankings, repeats, transfer
 from experiments.dynamics import cosine_distance, tangent_kernel
 from experiments.published import Unavailable, published_c_scores
 from lib import statistics
@@ -248,7 +248,7 @@ by_network = {"EL2N": el2n(watched.errors[early][:networks]), "forgetting": forg
 agreement, advantage = {}, {}
 for name, target in targets.items():
     scored = by_network.get(name, target)  # (networks, n) where the networks are few, and drawn anew with the rows
-    agreement[name], agreement[f"{name}, CG′"] = (statistics.correlation_of_means(score, scored) for score in (cg_clean, prime))
+    agreement[name], agreement[f"{name}, CG′"] = (repeats.correlation_of_means(score, scored) for score in (cg_clean, prime))
     turned = prime * np.sign(agreement[f"{name}, CG′"][0])
     advantage[name] = statistics.spearman_difference(cg_clean, turned, target)
 pd.DataFrame(agreement, index=["Spearman", "95%"]).T
@@ -681,7 +681,7 @@ few.pivot_table(index="keep", columns="score", values="accuracy")[["random", "ra
 # %%
 contrasts = {"CG − random": (at("CG", "lowest"), chance), "CG features − CG": against["cg.features.prune"]}
 needed = {
-    f"{name}, drop {1 - share:.0%}": pruning.samples_needed(values, 0.5, replicates=(5, 10, 20))
+    f"{name}, drop {1 - share:.0%}": repeats.samples_needed(values, 0.5, replicates=(5, 10, 20))
     for name, sides in contrasts.items() for share, values in pruning.points(pruned, *sides, by="keep").items() if share >= 0.4
 }
 pd.DataFrame(needed).T.rename_axis(columns="repetitions").style.format("{:,.0f}", na_rep="–").set_caption("test rows needed")

@@ -64,7 +64,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import dynamics, noise, plots, pruning, rankings, side_by_side
+from experiments import dynamics, noise, plots, pruning, rankings, repeats, side_by_side
 from experiments.pairs import high_influence_pairs
 from lib import statistics
 from lib.data import datasets
@@ -344,7 +344,7 @@ def rank_agreement(a, b):
 by_network = {name: per_run[name](epoch) for name, epoch in moment.items()}  # (networks, n)
 named_pairs = {"GraNd and EL2N": ("GraNd", "EL2N"), "GraNd and forgetting": ("GraNd", "forgetting"), "EL2N and forgetting": ("EL2N", "forgetting")}
 varied = lambda *names: all(len(chosen[name].unique()) > 1 for name in names)
-found = {name: statistics.correlation_of_means(by_network[a], by_network[b], same_runs=True) if varied(a, b) else (None, None) for name, (a, b) in named_pairs.items()}
+found = {name: repeats.correlation_of_means(by_network[a], by_network[b], same_runs=True) if varied(a, b) else (None, None) for name, (a, b) in named_pairs.items()}
 value, interval = statistics.apart(found)
 ledger.record("dd.correlations", value, interval=interval, n=n, note="a score is the same for all examples" if None in value.values() else "", covers=["initializations", "rows"])
 
@@ -520,7 +520,7 @@ value, interval = both["EL2N@4"]["selected"]
 if value is None:
     shown, note = "", "too few examples are in high-influence pairs to rank them"
 else:
-    value, interval = statistics.correlation_of_means(el2n(whole.errors[4])[:, selected], mem.value[selected])
+    value, interval = repeats.correlation_of_means(el2n(whole.errors[4])[:, selected], mem.value[selected])
     band = statistics.permutation_band(statistics.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
     note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N@4"]["all"][0])
     shown = f"EL2N@4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; "

@@ -11,6 +11,7 @@
 | ``unique_information`` | 02, 12 | what does unique information say of an example? |
 | ``long_tail`` | 03, 13 | do two sets of estimates agree, and how many pairs are there by chance? |
 | ``noise`` | 05, 07, 15, 17 | how else may labels be wrong? |
+| ``repeats`` | 05, 14, 15 | how sure are means over networks, and how many test rows would do? |
 | ``pairs`` | 03, 13, 15 | which test examples depend on which memorized one? |
 | ``pruning`` | 03, 04, 05, 07, 08, 13, 14, 15 | which examples can go, and what does training without them cost? |
 | ``craig`` | 14 | which weighted subset stands for all, and what does training on it give? |

@@ -5,7 +5,6 @@ rows, ``(n,)``, or one mask a seed, ``(S, n)``; True = kept. All plans of an exp
 engine, as members of one ensemble; accuracies are those on the test rows, in [0, 1].
 """
 
-from bisect import bisect_left
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 from experiments import plots
 from experiments.rankings import ranks
 from lib.data.datasets import Dataset, load
-from lib.statistics import crossed_interval, crossed_parts, half_of_sum, mean_squares, t_interval
+from lib.statistics import crossed_interval, t_interval
 from lib.training import ensemble
 from lib.training.recipe import Record, Run
 
@@ -183,22 +182,6 @@ def points_gained(table: pd.DataFrame, better: dict, than: dict) -> dict[str, tu
     """Share dropped, ``"drop 30%"``, → gain in percentage points and its 95% interval, over seeds and test rows."""
     gained = points(table, better, than, by="keep")
     return {f"drop {1 - share:.0%}": (each.mean(), crossed_interval(each)) for share, each in gained.items()}
-
-
-def samples_needed(values, within: float, replicates=(5, 10, 20, 50), level: float = 0.95) -> dict:
-    """Test rows with which so many replicates give an interval of ±``within``: ``{replicates: rows}``.
-
-    From the components of variance of ``values (R, T)``, a first run; None where a million rows are too few.
-
-    Example:
-        >>> samples_needed(np.random.default_rng(0).normal(size=(8, 500)), 0.1, replicates=(2, 20))
-        {2: None, 20: 25}
-    """
-    values, (between, of_rows, rest) = mean_squares(values)
-    replicate, row, most = max(between - rest, 0) / values.shape[1], max(of_rows - rest, 0) / len(values), 1_000_000
-    half = lambda r, t: half_of_sum(crossed_parts(rest + t * replicate, rest + r * row, rest, r, t), level)
-    found = {r: 2 + bisect_left(range(2, most), True, key=lambda t, r=r: half(r, t) <= within) for r in replicates}
-    return {r: t if t < most else None for r, t in found.items()}
 
 
 def draw_shares(axes, table: pd.DataFrame, names, *, lowest: float = 0.4) -> None:

@@ -14,7 +14,7 @@ import exercises
 import nbformat
 import pytest
 import yaml
-from small_notebooks import HEAD, write
+from small_notebooks import HEAD, script, write
 
 from lib.networks.models import by_name
 from lib.study import notebooks, runner
@@ -523,8 +523,8 @@ def test_minutes_stop_a_run_and_the_next_call_goes_on(folder, tmp_path, capsys, 
 def test_the_plan_of_the_profile_paper():
     """Rates are of networks that there are, each share is finite, and all together last about an hour."""
     chosen = find(REPO / "notebooks")
-    todo = {notebook: notebooks.overrides(notebook, "paper") for notebook in chosen}
-    *_, total = runner.plan(todo, REPO / "notebooks").splitlines()
+    todo = {notebook.number: notebooks.overrides(notebook, "paper") for notebook in chosen}
+    *_, total = script(REPO / "notebooks/profiles/plan.py").plan(todo).splitlines()
     hours, minutes = re.search(r"(?:(\d+) h )?(\d+) min", total).groups()
     assert 60 * int(hours or 0) + int(minutes) <= 75
     rates = yaml.safe_load((REPO / "notebooks/profiles/rates.yaml").read_text("utf8"))
