@@ -17,7 +17,7 @@ from lib.study.runner import duration
 def plan(todo: Mapping[str, Mapping], folder: Path = REPO / "notebooks") -> str:
     """What the notebooks would cost at the rates in ``profiles/rates.yaml``, a line each; these are no measurements.
 
-    ``todo``: number of a notebook → its parameters that are to differ. One of the main line is charged with its appendix.
+    ``todo``: number of a notebook → its parameters that differ. One of the main line is charged with its appendix.
     """
     rates, lines, total = yaml.safe_load((folder / "profiles" / "rates.yaml").read_text("utf8")), [], 0.0
     for notebook in (n for n in notebooks.find(folder) if n.number in todo):
