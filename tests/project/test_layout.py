@@ -75,9 +75,7 @@ def test_the_library_is_small():
     assert lines(modules(LIB)) <= 9_596  # with audit, data/own, neighbours, steps on a GPU
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
-    assert (
-        lines(modules(EXPERIMENTS)) <= 3_934
-    )  # with figures, ranks, CRAIG, transfer: what notebooks need and scores do not
+    assert lines(modules(EXPERIMENTS)) <= 3_934  # with all that notebooks need and scores do not
 
 
 @pytest.mark.parametrize("name, most", ROOMS.items())
