@@ -214,7 +214,7 @@ longer = pd.concat(longer)
 # Above the width, below the pretraining; left the correlation, right the relative error. A mark above is one network, the line their mean; below, bars are intervals over the left-out examples.
 
 # %%
-fig, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(6.4, 6.4), layout="constrained")
 colours = {"weights": "#0072b2", "predictions": "#d55e00"}
 for ax, column in zip(axes[0], ("pearson", "off"), strict=True):
     for quantity, colour in colours.items():
@@ -232,7 +232,7 @@ for shift, ((quantity, weight), part) in zip((-0.09, -0.03, 0.03, 0.09), longer.
 for row, label in zip(axes, ("", "epochs of pretraining"), strict=True):
     for ax, name in zip(row, ("Pearson with retraining", "median relative error"), strict=True):
         ax.set(ylabel=name, **({"xlabel": label, "xticks": range(len(lengths)), "xticklabels": lengths} if label else {}))
-    row[0].legend(fontsize=8, loc="lower right")
+    row[1].legend(loc="upper right")
 plots.save(fig, "11_widths", profile)
 
 # %% [markdown]

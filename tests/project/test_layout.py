@@ -72,7 +72,7 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 37
-    assert lines(modules(LIB)) <= 9_583  # with audit, data/own, neighbours, steps on a GPU
+    assert lines(modules(LIB)) <= 9_586  # with audit, data/own, neighbours, steps on a GPU
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
     assert lines(modules(EXPERIMENTS)) <= 3_887  # with reviews and vectors that lie here, Table 1 whole
@@ -86,7 +86,7 @@ def test_a_room_is_small(name, most):
 def test_the_loose_modules_are_five_and_small():
     loose = [path for path in LIB.glob("*.py") if path.name != "__init__.py"]
     assert {path.stem for path in loose} == {"audit", "catalogue", "statistics", "costs", "store"}
-    assert lines(loose) <= 1_553  # with audit.py, and values towards validation data in the catalogue
+    assert lines(loose) <= 1_557  # with audit.py, a bar, and values towards validation data in the catalogue
 
 
 def test_the_readme_is_short():
