@@ -237,7 +237,7 @@ plots.spread(axes[1], {name: cg_clean[y == c] for c, name in enumerate(images.cl
 plots.save(fig, "04_classes", profile)
 
 # %% [markdown]
-# Regular they are, as published: 93% against 21%. Whether they are alike is open: over ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*, not *in the middle of one's own*.
+# Regular they are, as published: 93% against 21%. Whether they are alike is open. Over ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*, not *in the middle of one's own*.
 #
 # ## Pruning
 #
@@ -384,7 +384,7 @@ fig.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", 
 plots.save(fig, "04_noise", profile)
 
 # %% [markdown]
-# In numbers, with EL2N at the end of training, and forgetting by eq. 10, which decides the claim: an example that is never learned counts as never forgotten there, and as forgotten most above (Toneva et al.).
+# In numbers. Two more stand beside: EL2N at the end of training, and forgetting by eq. 10, which decides the claim. By eq. 10 an example that is never learned counts as never forgotten; above, as forgotten most (Toneva et al.).
 #
 # Does the score that trains nothing beat those that do? Below the table: its lead in AUROC at 20% noise.
 

@@ -428,7 +428,7 @@ print(f"GraNd at initialization − random, half of the rows, {convolutional}: {
 
 
 # %% [markdown]
-# It loses there as well. This is what Kirsch found in *Does "Deep Learning on a Data Diet" reproduce?* ([arXiv 2303.14753](https://arxiv.org/abs/2303.14753)): on CIFAR-10 GraNd at initialization is below random choice (90.0 against 91.4 at half) and close to the norm of the input. He traces the published advantage to a bug in restoring checkpoints. We lose by more: the norm of a picture of clothing is how dark it is.
+# It loses there as well. This is what Kirsch found in *Does "Deep Learning on a Data Diet" reproduce?* ([arXiv 2303.14753](https://arxiv.org/abs/2303.14753)). On CIFAR-10 GraNd at initialization is below random choice (90.0 against 91.4 at half) and close to the norm of the input. He traces the published advantage to a bug in restoring checkpoints. We lose by more: the norm of a picture of clothing is how dark it is.
 #
 # ## Which window?
 #

@@ -346,7 +346,7 @@ plots.save(fig, "06_iris_depth_width", profile)
 #
 # ## Which ground truth?
 #
-# Three: the nearest optimum without the flower (*to convergence*), the whole training again (*from scratch*), and the **proximal Bregman response** of [Bae et al. (2022)](https://arxiv.org/abs/2209.05364), which forgets one example and changes the other predictions, and the weights, as little as possible. Its linearization is influence with the Gauss–Newton matrix.
+# There are three: the nearest optimum without the flower (*to convergence*), the whole training again (*from scratch*), and the **proximal Bregman response** of [Bae et al. (2022)](https://arxiv.org/abs/2209.05364). The last forgets one example and changes the other predictions, and the weights, as little as possible. Its linearization is influence with the Gauss–Newton matrix.
 #
 # **Predict.** Will influence foretell training from scratch as well as retraining from where the network is? (`tanh`, at rest.)
 #

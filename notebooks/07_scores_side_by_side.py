@@ -373,7 +373,7 @@ plots.save(fig, "07_frontier", profile)
 #
 # ## Which score, then?
 #
-# For each purpose and budget, in times of one training: the score that does best within it, and after "or" those that the intervals cannot tell from it, the cheapest first. "–": nothing within the budget is better than chance.
+# For each purpose and budget, in times of one training, the table names the score that does best. After "or" stand those that the intervals cannot tell from it, the cheapest first. "–": nothing within the budget is better than chance.
 
 # %%
 areas = {f"find wrong labels, {noise_levels[-1]:.0%} (AUROC)": f"{noise_levels[-1]:.0%} uniform", f"find labels of a similar class, {paired_level:.0%} (AUROC)": list(wrong)[-1]}
