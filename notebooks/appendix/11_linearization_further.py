@@ -215,17 +215,17 @@ longer = pd.concat(longer)
 
 # %%
 fig, axes = plt.subplots(2, 2, figsize=(6.4, 6.4), layout="constrained")
-colours = {"weights": "#0072b2", "predictions": "#d55e00"}
+colours, markers = {"weights": "#0072b2", "predictions": "#d55e00"}, {"weights": "o", "predictions": "s"}
 for ax, column in zip(axes[0], ("pearson", "off"), strict=True):
     for quantity, colour in colours.items():
         part = swept[swept.quantity == quantity]
-        ax.plot(part.width, part[column], "o", color=colour, ms=4, alpha=0.4)
-        ax.plot(part.groupby("width")[column].mean(), "o-", color=colour, label=quantity)
+        ax.plot(part.width, part[column], markers[quantity], color=colour, ms=4, alpha=0.4)
+        ax.plot(part.groupby("width")[column].mean(), f"{markers[quantity]}-", color=colour, label=quantity)
     ax.set(xscale="log", xlabel="hidden units")
     ax.set_xticks(widths[::2], widths[::2])
     ax.minorticks_off()
 for shift, ((quantity, weight), part) in zip((-0.09, -0.03, 0.03, 0.09), longer.groupby(["quantity", "λ"]), strict=True):
-    look = {"marker": "o", "linestyle": "--" if weight else "-", "color": colours[quantity], "label": f"{quantity}, λ = {weight}"}
+    look = {"marker": markers[quantity], "linestyle": "--" if weight else "-", "color": colours[quantity], "label": f"{quantity}, λ = {weight}"}
     where = np.arange(len(part)) + shift
     axes[1, 0].errorbar(where, part.pearson, [part.pearson - part.low, part.high - part.pearson], lw=1, **look)
     axes[1, 1].plot(where, part.off, **look)
