@@ -214,25 +214,25 @@ longer = pd.concat(longer)
 # Above the width, below the pretraining; left the correlation, right the relative error. A mark above is one network, the line their mean; below, bars are intervals over the left-out examples.
 
 # %%
-fig, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
-colours = {"weights": "#0072b2", "predictions": "#d55e00"}
+fig, axes = plt.subplots(2, 2, figsize=(6.4, 6.4), layout="constrained")
+colours, markers = {"weights": "#0072b2", "predictions": "#d55e00"}, {"weights": "o", "predictions": "s"}
 for ax, column in zip(axes[0], ("pearson", "off"), strict=True):
     for quantity, colour in colours.items():
         part = swept[swept.quantity == quantity]
-        ax.plot(part.width, part[column], "o", color=colour, ms=4, alpha=0.4)
-        ax.plot(part.groupby("width")[column].mean(), "o-", color=colour, label=quantity)
+        ax.plot(part.width, part[column], markers[quantity], color=colour, ms=4, alpha=0.4)
+        ax.plot(part.groupby("width")[column].mean(), f"{markers[quantity]}-", color=colour, label=quantity)
     ax.set(xscale="log", xlabel="hidden units")
     ax.set_xticks(widths[::2], widths[::2])
     ax.minorticks_off()
 for shift, ((quantity, weight), part) in zip((-0.09, -0.03, 0.03, 0.09), longer.groupby(["quantity", "λ"]), strict=True):
-    look = {"marker": "o", "linestyle": "--" if weight else "-", "color": colours[quantity], "label": f"{quantity}, λ = {weight}"}
+    look = {"marker": markers[quantity], "linestyle": "--" if weight else "-", "color": colours[quantity], "label": f"{quantity}, λ = {weight}"}
     where = np.arange(len(part)) + shift
     axes[1, 0].errorbar(where, part.pearson, [part.pearson - part.low, part.high - part.pearson], lw=1, **look)
     axes[1, 1].plot(where, part.off, **look)
 for row, label in zip(axes, ("", "epochs of pretraining"), strict=True):
     for ax, name in zip(row, ("Pearson with retraining", "median relative error"), strict=True):
         ax.set(ylabel=name, **({"xlabel": label, "xticks": range(len(lengths)), "xticklabels": lengths} if label else {}))
-    row[0].legend(fontsize=8, loc="lower right")
+    row[1].legend(loc="upper right")
 plots.save(fig, "11_widths", profile)
 
 # %% [markdown]

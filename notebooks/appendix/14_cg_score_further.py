@@ -66,6 +66,7 @@ from experiments import craig, plots, pruning, rankings, repeats, transfer
 from experiments.dynamics import cosine_distance, tangent_kernel
 from experiments.published import Unavailable, published_c_scores
 from lib import statistics
+from lib.costs import bar
 from lib.data import datasets, noise, score_files
 from lib.data.datasets import DATA
 from lib.ledger import Ledger
@@ -757,7 +758,7 @@ ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean o
 print(f"CG − TracIn's self-influence, {noise_levels[0]:.0%} wrong labels: {ahead:+.3f}; {moved}")
 
 # %% [markdown]
-# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published, and no longer at 80%. TracIn finds as many as the score. The paper, in which CG is ahead on Fashion-MNIST, thinks that its network has memorized some wrong labels by TracIn's first checkpoint. Trained for its 100 epochs and asked at its checkpoints, ours lets TracIn find more, by .014 of AUROC. What a ResNet-18 on all rows would do is open.
+# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published, and no longer at 80%. TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not.
 
 # %% [markdown]
 # ### People's errors
@@ -893,7 +894,7 @@ def velocities(rows):
     kernels = {t: tangent_kernel(model, tracked.checkpoints[t], x[rows], device=device) for t in needed}
     return torch.stack([cosine_distance(kernels[t], kernels[t + 1]) for t in turning])
 
-velocity = torch.stack([velocities(rows) for rows in beginning])  # (10, epochs, networks)
+velocity = torch.stack([velocities(rows) for rows in bar(beginning)])  # (10, epochs, networks)
 
 # %% [markdown]
 # The velocity itself falls by orders of magnitude as the learning rate does, for all groups alike. So above it is divided by its mean over the groups at each epoch: who moves more than the others? One line for each group, mean over networks. Below: the velocity averaged over the epochs, a dot for each network.

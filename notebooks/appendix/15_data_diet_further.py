@@ -67,6 +67,7 @@ import torch
 from experiments import dynamics, noise, plots, pruning, rankings, repeats, side_by_side
 from experiments.pairs import high_influence_pairs
 from lib import statistics
+from lib.costs import bar
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
@@ -169,7 +170,7 @@ def one_step(e, epoch):
 
 # %%
 steps_at = {"start": 0, "early": early, "late": max(moments)}
-each = {name: np.array([one_step(e, epoch) for e in range(networks)]) for name, epoch in steps_at.items()}  # (networks, 3)
+each = {name: np.array([one_step(e, epoch) for e in bar(range(networks))]) for name, epoch in steps_at.items()}  # (networks, 3)
 pairs_of = f"{batch_size} examples × {batch_size} test rows for each of {networks} networks"
 ledger.record("dd.lemma", {name: part[:, 0].max() for name, part in each.items()}, n=networks, note=pairs_of)
 value, interval = statistics.apart({name: (part[:, 1].mean(), statistics.t_interval(part[:, 1])) for name, part in each.items()})
@@ -310,10 +311,9 @@ def extremes(values, share, drop):
 two = 2 / min(torch.bincount(y)).item()
 for name in ("GraNd", "EL2N"):
     picked = [extremes(chosen[name], two, drop) for drop in ("highest", "lowest")]
-    grid = torch.stack([torch.stack([rows[chosen[name][rows].argsort()][i] for rows in part]) for part in picked for i in (0, 1)])
-    titles = ["lowest", "second lowest", "second highest", "highest"]
-    captions = [""] * 3 * k + list(images.classes)
-    fig = plots.pictures(pictures.x_train[grid.flatten()], captions, columns=k, titles=[f"{name}: {title}" for title in titles], size=0.66)
+    grid = torch.stack([torch.stack([rows[chosen[name][rows].argsort()][i] for rows in part]) for part in picked for i in (0, 1)], 1)
+    captions = [""] * 4 * (k - 1) + ["lowest", "second\nlowest", "second\nhighest", "highest"]
+    fig = plots.pictures(pictures.x_train[grid.flatten()], captions, columns=4, titles=images.classes, size=0.8)
     plots.save(fig, f"15_extremes_{name.lower()}", profile)
 
 # %% [markdown]
@@ -385,7 +385,7 @@ def velocities(level, epoch):
     return torch.stack([dynamics.kernel_velocity(model, now, then, x[rows], device=device) for rows in sets])
 
 levels = [0.0, noise_levels[0]]
-velocity = {level: torch.stack([velocities(level, epoch) for epoch in velocity_epochs]) for level in levels}  # (epochs, groups, networks)
+velocity = {level: torch.stack([velocities(level, epoch) for epoch in bar(velocity_epochs)]) for level in levels}  # (epochs, groups, networks)
 
 # %% [markdown]
 # One line for each epoch at which velocity is taken; the bands are over networks.

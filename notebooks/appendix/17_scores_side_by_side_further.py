@@ -259,7 +259,7 @@ for a, b in duels:
         cells.append(sides.extremes(rank[first] - rank[second], shown / n)[:shown])
         titles.append(f"{first} high,\n{second} low")
 rows = torch.cat(cells)
-fig = plots.pictures(x[rows], [images.classes[c] for c in y[rows].tolist()], columns=shown, titles=titles, size=0.72)
+fig = plots.pictures(x[rows], [images.classes[c].replace(" ", "\n").replace("/", "/\n") for c in y[rows].tolist()], columns=shown, titles=titles, size=0.72)
 plots.save(fig, "17_disagreement", profile)
 
 # %% [markdown]

@@ -387,7 +387,11 @@ EXERCISES = """
 # ## Exercises
 #
 # 1. One.
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # ```python
@@ -398,9 +402,14 @@ EXERCISES = """
 # tmp.write_text(tmp.read_text() + ", two")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Two.
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Words.
@@ -408,7 +417,11 @@ EXERCISES = """
 
 # %% [markdown]
 # 3. Three.
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # ```python
@@ -416,8 +429,6 @@ EXERCISES = """
 # unknown
 # ```
 # </details>
-#
-# ## Versions
 """
 
 
@@ -431,7 +442,7 @@ def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
     assert not notebooks.run(notebook, "smoke", values, results).failure
     assert not (results / "answer").exists()
     run = notebooks.run(notebook, "smoke", values, results, more=exercises.cells(notebook))
-    assert run.failure == "cell [6] `# exercise 3`: NameError: name 'unknown' is not defined"
+    assert run.failure == "cell [9] `# exercise 3`: NameError: name 'unknown' is not defined"
     assert (results / "answer").read_text() == "one, two"
     notebook.py.write_text(body.replace("unknown", "tmp"))
     assert not notebooks.run(notebook, "smoke", values, results, more=exercises.cells(notebook)).failure
@@ -439,11 +450,11 @@ def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("3. Three", "4. Three"), ("2. Two.", ""), ("Words.\n# </details>", "Words.")]
+    ("old", "new"), [("3. Three", "4. Three"), ("2. Two.", ""), ("Words.\n# </details>", "Words."), ("your", "my")]
 )
 def test_exercises_are_numbered_and_have_an_answer_each(folder, old, new):
     notebook = write(folder, "03_teaches", EXERCISES.replace(old, new), ())
-    with pytest.raises(ValueError, match=r"03_teaches: expected exercise \d with one <details>, got exercise \d with"):
+    with pytest.raises(ValueError, match="03_teaches: expected exercise . as a question, a cell '# your answer' and"):
         exercises.answers(notebook)
 
 

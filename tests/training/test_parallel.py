@@ -16,9 +16,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from lib import costs
 from lib.networks.models import mlp, small_cnn
 from lib.store import Store
-from lib.training import ensemble, loop, parallel
+from lib.training import loop, parallel
 from lib.training.ensemble import train
 from lib.training.recipe import Data, Members, Recipe, Record, Run, Start, Work
 
@@ -144,11 +145,11 @@ SCRIPT = """
         return update
 
     t.parallel.SHARD_MEMBERS = 4
-    folder, update = Path(sys.argv[1]), t.ensemble.tqdm.update
+    folder, update = Path(sys.argv[1]), t.costs.tqdm.update
     for last in (400, 700, "while a shard is written", 1300):  # of 1,570 model-steps, shards that are read included
         child = os.fork()
         if not child:
-            t.ensemble.tqdm.update = update if isinstance(last, str) else steps_until_death(last)
+            t.costs.tqdm.update = update if isinstance(last, str) else steps_until_death(last)
             os.fsync = die if isinstance(last, str) else os.fsync
             t.go(run=t.Run(store=t.Store(folder)))
             os._exit(0)
@@ -218,7 +219,7 @@ def test_a_worker_dies_and_nothing_is_lost_or_counted_twice(tmp_path, cluster, s
 
     work = Work(mlp(64, (32,), 4), Data(*problem()[:2]), RECIPE)
     members = Members(list(range(24)), problem()[2])
-    monkeypatch.setattr(ensemble.tqdm, "update", lambda bar, n: steps.append(n))
+    monkeypatch.setattr(costs.tqdm, "update", lambda bar, n: steps.append(n))
     same(go(run=Run(store=Watched(tmp_path), scheduler=address)), undisturbed)
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert len(kept) == len(set(kept)) == 6
