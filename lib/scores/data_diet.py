@@ -56,10 +56,7 @@ def grand(
             objective = lambda logits, labels=labels: stacked.errors(logits, labels.to(device), loss)[:, None]
             layers = gradients.signals(net, state, rows.to(device, dtype), objective)
             squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
-        norms.append(torch.cat(squares).sqrt().cpu())
-        if norms[-1].isinf().any():
-            rows = norms[-1].isinf().nonzero()[:5, 0].tolist()
-            raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+        norms.append(_in_range(torch.cat(squares).sqrt().cpu()))
     return torch.stack(norms)
 
 
@@ -86,7 +83,13 @@ def grand_last_layer(model: nn.Module, parameters: dict[str, Tensor], x: Tensor,
         tensor([[3.6056]])
     """
     features, errors = stacked.last_layer(model, parameters, x, y, **options)
-    return torch.linalg.vector_norm(features, dim=2) * torch.linalg.vector_norm(errors, dim=2)
+    return _in_range(torch.linalg.vector_norm(features, dim=2)) * torch.linalg.vector_norm(errors, dim=2)
+
+
+def _in_range(norms: Tensor) -> Tensor:
+    if rows := norms.isinf().nonzero()[:, -1].unique()[:5].tolist():
+        raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+    return norms
 
 
 def el2n(errors: Tensor) -> Tensor:
