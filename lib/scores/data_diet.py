@@ -51,7 +51,7 @@ def grand(
         raise ValueError(f"layers must be {' or '.join(LAYERS)}, got {layers!r}")
     if layers == "last":
         features, errors = stacked.last_layer(model, parameters, x, y, loss=loss, device=device)
-        return torch.linalg.vector_norm(features, dim=2) * torch.linalg.vector_norm(errors, dim=2)
+        return _in_range(torch.linalg.vector_norm(features, dim=2)) * torch.linalg.vector_norm(errors, dim=2)
     from lib.numerics import gradients  # here alone: the other scores of this module need no gradient
 
     net, norms, runs = copy.deepcopy(model).eval().to(device), [], stacked.stacked_members(model, parameters)
@@ -65,11 +65,14 @@ def grand(
             objective = lambda logits, labels=labels: stacked.errors(logits, labels.to(device), loss)[:, None]
             layers = gradients.signals(net, state, rows.to(device, dtype), objective)
             squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
-        norms.append(torch.cat(squares).sqrt().cpu())
-        if norms[-1].isinf().any():
-            rows = norms[-1].isinf().nonzero()[:5, 0].tolist()
-            raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+        norms.append(_in_range(torch.cat(squares).sqrt().cpu()))
     return torch.stack(norms)
+
+
+def _in_range(norms: Tensor) -> Tensor:
+    if rows := norms.isinf().nonzero()[:, -1].unique()[:5].tolist():
+        raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+    return norms
 
 
 def el2n(errors: Tensor) -> Tensor:

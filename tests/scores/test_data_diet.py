@@ -38,8 +38,10 @@ def test_gradients_that_overflow_in_one_run_are_named():
     runs = {"head.weight": torch.zeros(4, 2, 3), "head.bias": torch.zeros(4, 2)}
     x[3], runs["head.weight"][3, 0] = 1e19, 1  # ‖error‖ is √2 there, elsewhere √½
     assert grand(model, {name: value[:3] for name, value in runs.items()}, x, y).isfinite().all()
-    with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
-        grand(model, runs, x, y)
+    for layers in ("all", "last"):
+        with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
+            grand(model, runs, x, y, layers=layers)
+        x[3] = 1e20  # where ∞ · 0 would be no number
 
 
 def test_grand_leaves_the_model_as_it_was_and_does_not_see_the_other_examples():

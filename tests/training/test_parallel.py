@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import workloads
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -171,39 +172,8 @@ def test_a_run_killed_again_and_again_ends_in_the_same_result(tmp_path, small_sh
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A Dask scheduler and two worker processes on loopback, as one would start them by hand."""
-    file = tmp_path / "scheduler.json"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    start = lambda *words: subprocess.Popen(
-        [sys.executable, "-m", *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    worker = (
-        "distributed.cli.dask_worker",
-        "--scheduler-file",
-        file,
-        "--no-nanny",
-        "--no-dashboard",
-        "--nthreads",
-        "1",
-    )
-    processes = [
-        start(
-            *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
-            *("--scheduler-file", file),
-        ),
-        *(start(*worker, "--local-directory", tmp_path / name) for name in "ab"),
-    ]
-    from distributed import Client
-
-    try:
-        with Client(scheduler_file=str(file), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            yield client.scheduler.address, processes[1:]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    with workloads.cluster(tmp_path) as found:
+        yield found
 
 
 def test_a_worker_dies_and_nothing_is_lost_or_counted_twice(tmp_path, cluster, small_shards, undisturbed, monkeypatch):
