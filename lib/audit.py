@@ -44,7 +44,8 @@ NEAR = 0.3  # of the distance to the tenth neighbour: near copies are closer
 NEIGHBOURS = 10
 STYLE = (
     "<meta charset=utf-8><meta name=viewport content='width=device-width'><style>body{font:15px sans-serif;margin:1em}"
-    "pre{white-space:pre-wrap}table{display:block;width:fit-content;max-width:100%;overflow:auto}td,th{padding:2px 8px}</style><h1>Audit</h1><pre>"
+    "pre{white-space:pre-wrap}table{display:block;width:fit-content;max-width:100%;overflow:auto}"
+    "td,th{padding:2px 8px}</style><h1>Audit</h1><pre>"
 )
 TABLES = {
     "suspects": "labels that look wrong, the most suspicious first; p: the predicted probabilities",
