@@ -27,7 +27,7 @@ from lib.numerics.objective import objective
 from lib.scores.influence import inverse_hessian
 from lib.scores.tracin import tracin
 from lib.scores.unique_information import changes, tangent
-from lib.statistics import spearman_r
+from lib.statistics import crossed_interval, spearman_r
 from lib.store import Store
 from lib.training.retraining import Retrained, loss_changes, losses_on
 
@@ -122,7 +122,7 @@ def left_out(task: Task, seed: int, removed: Tensor) -> dict[str, np.ndarray]:
     return task.cached("left_out", compute, seed=seed, removed=digest)
 
 
-def attributions(task: Task, seed: int, *, slow: bool = False) -> dict[str, np.ndarray]:
+def attributions(task: Task, seed: int, slow: bool = False) -> dict[str, np.ndarray]:
     """τ ``(m, n)`` by method, of the network of one seed; ``slow``: by the Hessian and the linearized network as well.
 
     ``reach (m, n)`` and ``weight (n,)`` are TRAK's parts, which several networks average apart (:func:`trak`);
@@ -173,6 +173,14 @@ def ceiling(margins: np.ndarray) -> np.ndarray:
     a, b = (part.mean(0).T for part in (margins[:half], margins[half : 2 * half]))
     r = np.clip(spearman_r(a, b), 0, 1)
     return np.sqrt(2 * r / (1 + r))
+
+
+def agreement(predicted: np.ndarray, truth: np.ndarray, *, seed: int = 0) -> tuple:
+    """Mean Spearman correlation of ``(r, m, g)`` with ``(r, m, g)`` or ``(m, g)`` along g, its interval over networks
+    and test examples crossed, and :func:`null_band`."""
+    truth = np.broadcast_to(truth, predicted.shape)
+    rho = spearman_r(predicted, truth)
+    return float(rho.mean()), crossed_interval(rho), null_band(predicted, truth, seed=seed)
 
 
 def null_band(predicted: np.ndarray, truth: np.ndarray, *, seed: int = 0, draws: int = 1000) -> tuple[float, float]:
