@@ -138,14 +138,7 @@ def attributions(task: Task, seed: int, slow: bool = False) -> dict[str, np.ndar
         inverse = inverse_hessian(net, *data[:2], solver="gauss_newton", **how)
         found = {"Gauss–Newton": inverse.on_loss(*data[2:]).on_loss}
         found["TracIn"] = tracin(task.model, path, dict.fromkeys(every, 1.0), *data, layers="all")[0].T
-        o = objective(net, *data[:2], weight_decay=task.decay)
-        g, g_test = (torch.cat(list(gradient_rows(o, *o.place(*pair)))) for pair in (data[:2], data[2:]))
-        missing, missing_test = (
-            -torch.expm1(-losses_on(net, dict(net.state_dict()), *pair)) for pair in (data[:2], data[2:])
-        )
-        phi, phi_test = g / missing[:, None], g_test / missing_test[:, None]  # of the margins, up to their sign
-        ridge = len(g) * task.decay * torch.eye(len(g)).double()
-        found |= {"reach": torch.linalg.solve(phi @ phi.T + ridge, phi @ phi_test.T).T, "weight": missing}
+        (found["reach"],), found["weight"] = _reach(task, net, [task.decay])
         found["gradient"] = torch.tensor(inverse.gradient_norm / inverse.one_example)
         if slow:
             exact = inverse_hessian(net, *data[:2], **how)
@@ -157,6 +150,27 @@ def attributions(task: Task, seed: int, slow: bool = False) -> dict[str, np.ndar
         return {name: value.detach().numpy() for name, value in found.items()}
 
     return task.cached("attributions", compute, seed=seed, slow=slow)
+
+
+def reaches(task: Task, seed: int, ridges: Sequence[float]) -> np.ndarray:
+    """``reach`` of :func:`attributions` by other ridges than the decay, ``(ridges, m, n)``."""
+
+    def compute():
+        (weights,) = task.train(task.start([seed]), [task.steps])
+        return {"reach": torch.stack(_reach(task, task.net(weights), ridges)[0]).numpy()}
+
+    return task.cached("reaches", compute, seed=seed, ridges=list(ridges))["reach"]
+
+
+def _reach(task: Task, net: nn.Module, ridges: Sequence[float]) -> tuple[list[Tensor], Tensor]:
+    """``φ(t)ᵀ(ΦᵀΦ + n·ridge·I)⁻¹Φᵀ`` for each ridge, and 1 − p of the training examples; φ: gradients of margins."""
+    o, parts = objective(net, task.x, task.y, weight_decay=task.decay), []
+    for pair in ((task.x, task.y), (task.x_test, task.y_test)):
+        missing = -torch.expm1(-losses_on(net, dict(net.state_dict()), *pair))
+        parts.append((torch.cat(list(gradient_rows(o, *o.place(*pair)))) / missing[:, None], missing))  # ∇ℓ = −(1 − p)φ
+    (phi, missing), (phi_test, _) = parts
+    kernel, eye = phi @ phi.T, torch.eye(len(phi)).double()
+    return [torch.linalg.solve(kernel + len(phi) * ridge * eye, phi @ phi_test.T).T for ridge in ridges], missing
 
 
 def trak(members: Sequence[dict]) -> np.ndarray:

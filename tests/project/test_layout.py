@@ -77,7 +77,7 @@ def test_the_library_is_small():
     assert lines(modules(LIB)) <= 10_740  # with audit, data/own, neighbours, steps on a GPU, runs brought in
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
-    assert lines(modules(EXPERIMENTS)) <= 3030  # with reviews and vectors that lie here, Table 1 whole
+    assert lines(modules(EXPERIMENTS)) <= 3220  # with reviews and vectors that lie here, sums over random halves
 
 
 @pytest.mark.parametrize("name, most", ROOMS.items())
