@@ -35,11 +35,12 @@ import numpy as np
 import torch
 from pandas import DataFrame
 
+from experiments.published import published_c_scores
 from lib.catalogue import Settings, compute
 from lib.costs import matrix_product_rate
 from lib.data.datasets import DATA, Dataset, load
 from lib.data.noise import uniform_noise
-from lib.data.score_files import merge_scores, published_c_scores
+from lib.data.score_files import merge_scores
 from lib.scores.complexity_gap import cg_prime, cg_scores
 from lib.statistics import spearman
 from lib.store import Store
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="a stratified subset of so many rows (needs --out)")
     parser.add_argument("--out", type=Path, help="default data/scores/NAME.parquet")
     parser.add_argument(
-        "--c-scores", help="published C-scores to set beside CG and CG′: a file of lib.data.score_files.FILES"
+        "--c-scores", help="published C-scores to set beside CG and CG′: a file of experiments.published.FILES"
     )
     parser.add_argument("--c-scores-folder", type=Path, help="where they lie, or are to be kept")
     parser.add_argument("--note", default="", help="what a reader must know of the data, for the provenance")

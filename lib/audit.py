@@ -105,11 +105,11 @@ def audit(
         >>> len(report.suspects), report.copies.of.to_dict()
         (0, {142: 101})
     """
-    if not (minutes > 0 and np.isfinite(minutes)):
-        raise ValueError(f"minutes: expected more than 0, got {minutes}")
+    if not isinstance(minutes, int | float) or not 0 < minutes < np.inf:
+        raise ValueError(f"minutes: expected more than 0, got {minutes!r}")
     d = data if isinstance(data, Dataset) else load(data, label, split=False, seed=seed, **options)
     y, k, index, names = d.y_train, len(d.classes), d.index_train, np.array(d.classes, object)
-    x, x_test = (d.x_train, d.x_test) if embeddings is None else (_rows("embeddings", embeddings, len(y)), None)
+    x, x_test = (d.x_train, d.x_test) if embeddings is None else (_rows("embeddings", embeddings, index), None)
     refuse(x, y)
     noisy, flipped = uniform_noise(y, max(0.05, min(12, len(y) // 5) / len(y)), k=k, seed=seed)
     labels, errors = torch.stack([y, noisy]), None
@@ -119,13 +119,14 @@ def audit(
         settings, blocks = plan(choice.settings, z, k, minutes=minutes)
         p = judge(z, labels, settings, blocks=blocks, k=k, seed=seed, run=run)
         how = {"classes": k, "settings": settings, "seed": seed, "device": device, "shards": store}
+        # Read off the judges, EL2N finds fewer: AUROC .002 less on average, up to .033 (18 tasks, best epoch of three)
         el2n = compute(["EL2N"], z, labels, progress=progress, **how)["EL2N"]
         order, errors = el2n.values, el2n.stderr  # noqa: PD011
         said = f"{settings.architecture}, {blocks * BLOCK} judges, {settings.networks} for EL2N; again with flips"
     else:
         fit = hasattr(probabilities, "fit")
         both = [_crossfit(probabilities, x, one, k, seed) for one in labels] if fit else None
-        p = torch.stack(both or [_given(probabilities, d.classes, len(y))] * 2)
+        p = torch.stack(both or [_given(probabilities, d.classes, index)] * 2)
         order = (p - functional.one_hot(labels, k)).norm(dim=2)
         said = "probabilities " + (f"of {type(probabilities).__name__}, cross-fitted" if fit else "as given")
     doubt = 1 - p.gather(2, labels[..., None])[..., 0]
@@ -176,6 +177,8 @@ def refuse(x: Tensor, y: Tensor) -> None:
         raise ValueError(f"y_train: expected two classes at least, got {len(found)} in {len(y)} rows")
     if bad := (~torch.isfinite(x.flatten(1)).all(1)).nonzero().flatten().tolist():
         raise ValueError(f"x_train: expected finite values, got NaN or infinity at positions {bad[:5]}")
+    if (x == x[:1]).all():
+        raise ValueError(f"x_train: expected examples that differ, got {len(x)} that are all the same")
 
 
 @dataclass(frozen=True)
@@ -331,13 +334,14 @@ def _near(x: Tensor, near: float) -> pd.DataFrame:
     for kind, query, base in views:
         z = space(base)
         w = z if query is base else space(query)
-        axes = torch.eye(z.shape[1])
+        brief = lambda v: v.numpy()
         if z.shape[1] > 64:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
                 axes = torch.pca_lowrank(z[torch.randperm(len(z))[:2000]], 64)[2]
-        search = NearestNeighbors(n_neighbors=few + 1).fit((z @ axes).numpy())
-        nearest = torch.from_numpy(search.kneighbors((w @ axes).numpy(), return_distance=False))
+            brief = lambda v, axes=axes: (v @ axes).numpy()
+        search = NearestNeighbors(n_neighbors=few + 1).fit(brief(z))
+        nearest = torch.from_numpy(search.kneighbors(brief(w), return_distance=False))
         rows = torch.arange(len(z)).split(max(1, 2**24 // z.shape[1] // few))
         apart = torch.cat([(w[r, None] - z[nearest[r]]).norm(dim=2) for r in rows])
         apart[nearest == torch.arange(len(z))[:, None]] = torch.inf
@@ -363,19 +367,30 @@ def _by_index(pairs: pd.DataFrame, d: Dataset, index) -> tuple[pd.DataFrame, pd.
     return named(inside, index[inside.a], index[inside.b]), named(leak, index[leak.b], of)
 
 
-def _rows(name: str, values, n: int) -> Tensor:
-    x = torch.from_numpy(np.array(plain(values), float))
+def _rows(name: str, values, index: pd.Index) -> Tensor:
+    own, n = getattr(values, "index", None), len(index)
+    if isinstance(own, pd.Index) and not own.equals(index) and set(own) == set(index):
+        raise ValueError(f"{name}: expected the rows in the order of the data, got another; say .loc[…] with its index")
+    x = plain(values)
     if x.ndim != 2 or len(x) != n:
-        raise ValueError(f"{name}: expected a row for each of the {n} examples, ({n}, …), got {tuple(x.shape)}")
+        raise ValueError(f"{name}: expected a row for each of the {n} examples, ({n}, …), got {x.shape}")
+    x = torch.from_numpy(x.astype(float) if x.dtype.kind in "biuf" else np.full(x.shape, np.nan))
+    if bad := (~x.isfinite().all(1)).nonzero().flatten().tolist():
+        raise ValueError(f"{name}: expected finite numbers, got others in row {index[bad[0]]}")
     return x
 
 
-def _given(p, classes: tuple[str, ...], n: int) -> Tensor:
-    if isinstance(p, pd.DataFrame) and set(map(str, p)) == set(classes):
+def _given(p, classes: tuple[str, ...], index: pd.Index) -> Tensor:
+    if isinstance(p, pd.DataFrame) and list(p) != list(range(len(classes))):
+        if set(map(str, p)) != set(classes):
+            got = ", ".join(map(str, p))
+            raise ValueError(f"probabilities: expected columns called {', '.join(classes)}, got {got}")
         p = p.rename(columns=str)[list(classes)]
-    p, k = _rows("probabilities", p, n), len(classes)
-    if p.shape[1] != k or not (p >= 0).all() or not ((p.sum(1) - 1).abs() < 1e-3).all():
-        raise ValueError(f"probabilities: expected {k} columns, rows that add up to 1, got {tuple(p.shape)}")
+    p, k = _rows("probabilities", p, index), len(classes)
+    off = ((p < 0).any(1) | ((p.sum(1) - 1).abs() > 1e-3)).nonzero().flatten().tolist()
+    if p.shape[1] != k or off:
+        got = f"{p.shape[1]} columns" if p.shape[1] != k else f"{p[off[0]].tolist()} in row {index[off[0]]}"
+        raise ValueError(f"probabilities: expected {k} columns from 0 to 1, rows that add up to 1, got {got}")
     return p
 
 

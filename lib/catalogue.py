@@ -348,6 +348,9 @@ def compute(
     if valued and (x_val is None or y_val is None or not len(x_val) or len(x_val) != len(y_val)):
         raise ValueError(f"{valued[0]} needs x_val and y_val, as many of each and at least one")
     y_val = None if y_val is None else y_val.long()
+    like = x_val is None or x_val.shape[1:] == x.shape[1:]
+    if not like or (y_val is not None and not ((y_val >= 0) & (y_val < k)).all()):
+        raise ValueError(f"x_val, y_val: expected examples {tuple(x.shape[1:])} and labels 0…{k - 1}, as in x and y")
     run = Run(device=device, store=shards, progress=progress)
     task = Task(
         x, y.reshape(-1, len(x)), k, x_val=x_val, y_val=y_val, seed=seed, settings=settings, device=device, run=run

@@ -55,6 +55,11 @@ def matrix_product_rate(n: int = 3000, *, dtype=torch.float32, device="cpu", rep
     return 2e-9 * n**3 / best_seconds(lambda: a @ b, repeats=repeats, device=device)
 
 
+def bar(jobs=None, *, progress: bool = True, **how) -> tqdm:
+    """tqdm's bar over ``jobs``, for what takes longer than ten seconds; silent where TQDM_DISABLE is set."""
+    return tqdm(jobs, disable=not progress or "TQDM_DISABLE" in os.environ, **how)  # in notebooks it does not look
+
+
 class Phases:
     """Seconds by phase, and one progress bar in 10⁹ operations; a phase inside another counts for itself alone.
 
@@ -69,10 +74,9 @@ class Phases:
     def __init__(self, device, operations: dict[str, float], *, progress: bool = False, title: str = ""):
         self.device, self.operations, self.seconds = device, operations, {}
         self._inner = []  # seconds that phases inside the open ones took
-        self.bar = tqdm(
-            total=sum(operations.values()) / 1e9, unit="GFLOP", desc=title,
+        self.bar = bar(
+            total=sum(operations.values()) / 1e9, unit="GFLOP", desc=title, progress=progress,
             bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
-            disable=not progress or "TQDM_DISABLE" in os.environ,  # which tqdm's notebook bar does not look at itself
         )  # fmt: skip
 
     def tick(self, operations: float) -> None:

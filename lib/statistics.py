@@ -4,7 +4,7 @@
 over examples           `pearson`, `spearman`, `spearman_difference`, `auroc`, `auroc_difference`, `share`
 of any statistic        `bootstrap_interval`, `permutation_band`; with `axis`: `pearson_r`, `spearman_r`
 over seeds              `t_interval`; `apart` for the ledger
-over networks and rows  `crossed_interval`, `samples_needed`, `correlation_of_means`
+over networks and rows  `crossed_interval`
 of single examples      `pearson_influence`, `spearman_influence`
 features                `standardized`
 ======================  ==============================================================================================
@@ -18,7 +18,6 @@ once: the variance over each, less what both count, and Student's t with Sattert
 """
 
 import warnings
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -74,7 +73,7 @@ def spearman_difference(a: ArrayLike, b: ArrayLike, c: ArrayLike, *, level: floa
 
     The interval is normal, from the difference of the two influences. Raises as :func:`pearson`.
     """
-    a, b, c = _varying(a=a, b=b, c=c)
+    a, b, c = varying(a=a, b=b, c=c)
     value = float(spearman_r(a, c) - spearman_r(b, c))
     half = _half(level, spearman_influence(a, c) - spearman_influence(b, c))
     return value, (max(value - half, -2.0), min(value + half, 2.0))
@@ -227,55 +226,9 @@ def crossed_interval(values: ArrayLike, level: float = 0.95) -> Interval:
         >>> round(low, 2), round(high, 2)
         (-0.3, 1.63)
     """
-    values, squares = _two_way(values)
-    half = _half_of_sum(_crossed(*squares, *values.shape), level)
+    values, squares = mean_squares(values)
+    half = half_of_sum(crossed_parts(*squares, *values.shape), level)
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def samples_needed(values: ArrayLike, within: float, replicates=(5, 10, 20, 50), level: float = 0.95) -> dict:
-    """Test rows with which so many replicates give an interval of ±``within``: ``{replicates: rows}``.
-
-    From the components of variance of ``values (R, T)``, a first run; None where a million rows are too few.
-
-    Example:
-        >>> samples_needed(np.random.default_rng(0).normal(size=(8, 500)), 0.1, replicates=(2, 20))
-        {2: None, 20: 25}
-    """
-    values, (between, of_rows, rest) = _two_way(values)
-    replicate, row, most = max(between - rest, 0) / values.shape[1], max(of_rows - rest, 0) / len(values), 1_000_000
-    half = lambda r, t: _half_of_sum(_crossed(rest + t * replicate, rest + r * row, rest, r, t), level)
-    found = {r: 2 + bisect_left(range(2, most), True, key=lambda t, r=r: half(r, t) <= within) for r in replicates}
-    return {r: t if t < most else None for r, t in found.items()}
-
-
-def correlation_of_means(
-    a: ArrayLike, b: ArrayLike, *, rank: bool = True, same_runs: bool = False, level: float = 0.95
-) -> tuple[float, Interval]:
-    """Correlation of two scores that are means over networks, with its interval over networks and examples.
-
-    Jackknife on Fisher's z scale: the variance over examples, and over the networks of each score, less what they
-    share. ``a, b`` are ``(networks, n)``, or ``(n,)`` where no network takes part; with ``same_runs`` of the same
-    networks, left out together. Spearman's, or Pearson's if not ``rank``. It is about means of as many networks.
-    """
-    a, b = (np.atleast_2d(np.asarray(score, dtype=float)) for score in (a, b))
-    if a.shape[1] != b.shape[1] or (same_runs and len(a) != len(b)):
-        raise ValueError(f"a and b must be (networks, n) of one n, as many if same_runs, got {a.shape} and {b.shape}")
-    both, n = _varying(a=a.mean(0), b=b.mean(0)), a.shape[1]
-    statistic, influence = (spearman_r, spearman_influence) if rank else (pearson_r, pearson_influence)
-
-    def by_row(one: NDArray, other: NDArray) -> NDArray:  # (n,), of mean z
-        value = np.clip(statistic(one, other), -1 + 1e-9, 1 - 1e-9)
-        return np.arctanh(value) + influence(one, other) / (1 - value**2)
-
-    whole = by_row(*both)
-    less = [(score.sum(0) - score) / max(len(score) - 1, 1) for score in (a, b)]
-    pairs = [(less[0], less[1])] if same_runs else [(less[0], [both[1]] * len(a)), ([both[0]] * len(b), less[1])]
-    parts = [(whole.var() / n, n - 1)]
-    for runs, each in ((len(one), zip(one, other, strict=True)) for one, other in pairs if len(one) > 1):
-        pseudo = runs * whole - (runs - 1) * np.array([by_row(*pair) for pair in each])
-        parts += _crossed(*_two_way(pseudo)[1], runs, n)[::2]
-    z, half = whole.mean(), _half_of_sum(parts, level)
-    return float(np.tanh(z)), _pair(np.tanh([z - half, z + half]))
 
 
 def pearson_influence(a: NDArray, b: NDArray) -> NDArray:
@@ -344,7 +297,7 @@ def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     return ((x.double() / unit - mean) * torch.where(varies, 1 / spread, 0.0)).to(kind)
 
 
-def _two_way(values: ArrayLike) -> tuple[NDArray, tuple[float, float, float]]:
+def mean_squares(values: ArrayLike) -> tuple[NDArray, tuple[float, float, float]]:
     """Values ``(R, T)``, and the mean squares between replicates, between rows, and of the rest."""
     values = np.asarray(values, dtype=float)
     if values.ndim != 2 or min(values.shape) < 2 or not np.isfinite(values).all():
@@ -354,12 +307,12 @@ def _two_way(values: ArrayLike) -> tuple[NDArray, tuple[float, float, float]]:
     return values, (t * replicate.var(ddof=1), r * row.var(ddof=1), rest)
 
 
-def _crossed(between: float, of_rows: float, rest: float, r: int, t: int) -> list[tuple[float, float]]:
+def crossed_parts(between: float, of_rows: float, rest: float, r: int, t: int) -> list[tuple[float, float]]:
     """What mean squares of r replicates and t rows add to the variance of their mean, and the degrees of freedom."""
     return [(between / (r * t), r - 1), (of_rows / (r * t), t - 1), (-rest / (r * t), (r - 1) * (t - 1))]
 
 
-def _half_of_sum(parts: list[tuple[float, float]], level: float) -> float:
+def half_of_sum(parts: list[tuple[float, float]], level: float) -> float:
     """Half an interval by Satterthwaite; negative parts leave of the variance at least the smallest other."""
     variance, df = np.array(parts, dtype=float).T
     total = max(variance.sum(), variance[variance >= 0].min())
@@ -368,7 +321,7 @@ def _half_of_sum(parts: list[tuple[float, float]], level: float) -> float:
 
 
 def _correlation(a, b, statistic, influence, seed, level):
-    a, b = _varying(a=a, b=b)
+    a, b = varying(a=a, b=b)
     value = float(np.clip(statistic(a, b), -1, 1))
     if 1 - abs(value) < 1e-12:
         return float(round(value)), (float(round(value)),) * 2
@@ -431,7 +384,7 @@ def _marked(positive: ArrayLike, **scores: ArrayLike) -> list[NDArray]:
     return [positive, *arrays]
 
 
-def _varying(**samples: ArrayLike) -> list[NDArray]:
+def varying(**samples: ArrayLike) -> list[NDArray]:
     arrays = _paired(**samples)
     for name, array in zip(samples, arrays, strict=True):
         if len(array) < 4:

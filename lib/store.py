@@ -101,10 +101,6 @@ class Store:
         """The file of a key, there or not."""
         return self.folder / f"{hashlib.sha256(canonical(key).encode()).hexdigest()}.npz"
 
-    def __contains__(self, key: Mapping) -> bool:
-        """Whether a shard is there; its checksum is looked at by ``get`` only."""
-        return self.path(key).exists()
-
     def get(self, key: Mapping) -> dict[str, np.ndarray] | None:
         """The arrays of ``key``, or None where there are none; OSError where there is something that is not a file.
 

@@ -20,6 +20,8 @@
 # - Influence functions foretell retraining where a smooth network stands at an optimum; elsewhere they may not ([06](06_influence_fragility.ipynb)).
 #
 # This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST, in seconds.
+#
+# To run a part, run the cells to the end of *One idea*, then *The scores, in pictures*, *One picture, all scores*, *Try it* or *What held*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -36,13 +38,13 @@ seed: int = 0  # draws the ordinary picture among the cards
 #
 # ![Data lead, by training with and without an example or by foretelling the outcome, to a number for each example, and to uses](../figures/idea.svg)
 #
-# | paper | its number | what it asks | needs |
-# | --- | --- | --- | --- |
-# | Harutyunyan et al. 2021 | unique information, F-SI | how far do predictions for others move without it? | gradients of an untrained network |
-# | Feldman and Zhang 2020 | memorization, influence | how much likelier is its label got right by networks that saw it? | hundreds of trainings or more |
-# | Ki, Choi and Chung 2023 | CG-score | how much simpler are the labels without it? | one factorization |
-# | Paul, Ganguli and Dziugaite 2021 | GraNd, EL2N | how large is its gradient, or its error, early in training? | a few short trainings |
-# | Basu, Pope and Feizi 2021 | influence functions | what would a test loss be without it, to first order? | a trained network and its curvature |
+# | paper | its number, and what it asks | needs |
+# | --- | --- | --- |
+# | Harutyunyan et al. 2021 | **unique information, F-SI**: how far do predictions for others move without it? | gradients of an untrained network |
+# | Feldman and Zhang 2020 | **memorization, influence**: how much likelier is its label got right by networks that saw it? | hundreds of trainings or more |
+# | Ki, Choi and Chung 2023 | **CG-score**: how much simpler are the labels without it? | one matrix factored |
+# | Paul, Ganguli and Dziugaite 2021 | **GraNd, EL2N**: how large is its gradient, or its error, early in training? | a few short trainings |
+# | Basu, Pope and Feizi 2021 | **influence functions**: what would a test loss be without it, to first order? | a trained network, its curvature |
 #
 # Definitions, signs, units: [the glossary](GLOSSARY.md).
 
@@ -51,8 +53,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from experiments import plots
 from experiments.overview import chart, score_card, verdict_counts
-from lib import plots
 from lib.data import datasets, noise, read_scores
 from lib.scores import cg_scores
 
@@ -62,6 +64,9 @@ COLUMNS = {  # name here: column of the file
     "forgetting": "forgetting", "loss": "loss", "TracIn": "tracin", "influence": "influence",
     "F-SI": "f_si", "memorization": "memorization",
 }  # fmt: skip
+images = datasets.load("fashion-mnist")
+scores = read_scores("fashion-mnist", images.rows_train)
+print(f"profile {profile}; torch {torch.__version__}, scores of {len(scores):,} rows")
 
 # %% [markdown]
 # ## The scores, in pictures
@@ -71,9 +76,6 @@ COLUMNS = {  # name here: column of the file
 # **Predict.** Which two scores will show the same pictures, and which will not look at what a picture shows?
 
 # %%
-images = datasets.load("fashion-mnist")
-scores = read_scores("fashion-mnist", images.rows_train)
-print(f"profile {profile}; torch {torch.__version__}, scores of {len(scores):,} rows")
 own = scores[(scores.label == images.classes.index(shown)).to_numpy()]
 ends = {name: own[column].dropna().sort_values().index for name, column in COLUMNS.items()}
 rows = np.stack([np.r_[order[:pictures], order[-pictures:]] for order in ends.values()])

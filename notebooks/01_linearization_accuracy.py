@@ -22,6 +22,8 @@
 # - All examples together cost one eigendecomposition: taking one out is a change of rank one.
 #
 # The [appendix](appendix/11_linearization_further.ipynb) has width, pretraining, few weights and the cost. [02](02_unique_information.ipynb) uses the closed form as a score; [06](06_influence_fragility.ipynb) asks when to trust influence functions. Symbols: the [glossary](GLOSSARY.md).
+#
+# To run a part, run the cells to the end of *Method*, then *Table 1, live*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -74,9 +76,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import linearization
+from experiments import linearization, plots, transfer
 from experiments.linearization import QUANTITIES, gap, influence_by_solver, paced, replicated
-from lib import plots, statistics
+from lib import statistics
+from lib.costs import bar
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
@@ -165,20 +168,26 @@ learned = lambda net, images, epochs, run: linearization.pretrain(net, images, e
 @cache
 def resnet_body(depth):
     if resnet_weights:
-        return models.torchvision_resnet(depth, weights=resnet_weights)
+        return transfer.torchvision_resnet(depth, weights=resnet_weights)
     garments = linearization.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
-    return learned(models.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes)), garments, resnet_epochs, seed)
+    return learned(transfer.narrow_resnet(depth, width=resnet_width, classes=len(garments.classes)), garments, resnet_epochs, seed)
 
 make = {
     "MLP": lambda run: models.initialize(models.mlp(task.x_train[0].numel(), (width,), 1), run),
     "CNN from scratch": lambda run: models.initialize(cnn(1), run),
-    "pretrained CNN": lambda run: models.transferred(learned(cnn(len(letters.classes)), letters, pretraining_epochs, run), 1, seed=run),
-    "ResNet-18": lambda run: models.transferred(resnet_body(18), 1, seed=run),
-    "ResNet-50": lambda run: models.transferred(resnet_body(50), 1, seed=run),
+    "pretrained CNN": lambda run: transfer.transferred(learned(cnn(len(letters.classes)), letters, pretraining_epochs, run), 1, seed=run),
+    "ResNet-18": lambda run: transfer.transferred(resnet_body(18), 1, seed=run),
+    "ResNet-50": lambda run: transfer.transferred(resnet_body(50), 1, seed=run),
 }
 
 # %% [markdown]
 # A *replicate* draws anew what another team would: the network, its rows, the examples left out. For the closed form only the product $\eta t$ counts, so `paced` keeps the published one and takes as few steps as the curvature allows (checked in the appendix).
+#
+# The truth is **retrained**: once with all rows, and once without each left-out one, everything else equal. Three predictions:
+#
+# - **linearization**, from the weights *before* training;
+# - **LiSSA in the mean**: influence functions at the weights *after* training, $\Delta w_i=\tfrac1n(H+\delta I)^{-1}\nabla\ell_i$, the inverse by the published recursion, in its mean over random batches. The damping of .01 is added to $H/1{,}000$; in the unit of the curvature it is $\delta=10$;
+# - **influence**: solved exactly, with $\delta=.01$ where there is no decay.
 
 # %%
 plan = {
@@ -191,28 +200,19 @@ def begin(name, run):
     images, size, length, least, held = plan[name]
     rows, ready = linearization.draws(images.y_train, size, replicates, seed=seed)[run], lambda x: x
     if resnet_weights and name.startswith("ResNet"):
-        ready = lambda x: models.as_imagenet(x, resnet_side)
+        ready = lambda x: transfer.as_imagenet(x, resnet_side)
     net = make[name](100 * seed + run)
     start, known = paced(net, ready(images.x_train[rows]), images.y_train[rows], ready(images.x_test), time=length, least=least)
     return start, known, torch.arange(held)  # the rows are in random order
 
-starts = {(name, run): begin(name, run) for name in plan for run in range(replicates)}
+starts = {(name, run): begin(name, run) for name, run in bar([(name, run) for name in plan for run in range(replicates)])}
 
-
-# %% [markdown]
-# The truth is **retrained**: once with all rows, and once without each left-out one, everything else equal. Three predictions:
-#
-# - **linearization**, from the weights *before* training;
-# - **LiSSA in the mean**: influence functions at the weights *after* training, $\Delta w_i=\tfrac1n(H+\delta I)^{-1}\nabla\ell_i$, the inverse by the published recursion, in its mean over random batches. The damping of .01 is added to $H/1{,}000$; in the unit of the curvature it is $\delta=10$;
-# - **influence**: solved exactly, with $\delta=.01$ where there is no decay.
-
-# %%
 def study(name, run, weight_decay):
     start, known, some = starts[name, run]
     depth = 50 if name.startswith("ResNet") else 1000  # of LiSSA, as published
     return linearization.study(replace(start, weight_decay=weight_decay), known, some, depth=depth, device=device, store=store)
 
-studies = {(name, w, run): study(name, run, w) for name, run in starts for w in (0.0, decay)}
+studies = {(name, w, run): study(name, run, w) for name, run in bar(starts) for w in (0.0, decay)}
 found = {(name, round(1000 * w)): [studies[name, w, run][0] for run in range(replicates)] for name in plan for w in (0.0, decay)}
 table = replicated(found)
 
@@ -328,7 +328,7 @@ for (name, gain), dash in zip(gains.items(), ["-", "--", "-.", ":"], strict=True
 own = end.eigenvalues.numpy()
 ax.plot(own[own > 1e-3], np.full((own > 1e-3).sum(), 0.02), "|", color="0.4", label="eigenvalues of the trained MLP")
 ax.set(xscale="log", yscale="log", xlabel="curvature μ (eigenvalue of Θ/n)", ylabel="gain g(μ)")
-ax.legend(fontsize=8, loc="upper right")
+ax.legend(loc="upper right")
 plots.save(fig, "01_filters", profile)
 
 # %% [markdown]
@@ -337,7 +337,7 @@ plots.save(fig, "01_filters", profile)
 # Two checks: is this an optimum? And does LiSSA's random recursion, with the whole Hessian, give what its mean says?
 
 # %%
-for w in (0.0, decay):
+for w in bar((0.0, decay)):
     changes, model, _ = studies["MLP", w, 0]
     options = {"weight_decay": w, "loss": "mse", "reference": {key: p.detach() for key, p in start.model.named_parameters()}}
     lowest, highest = eigenvalue_range(model, start.x, start.y, **options)
@@ -368,21 +368,14 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Rank the rows by the linearization's change of predictions and look at both ends.
+# Both stand on *Table 1, live*.
 #
-# <details><summary>Answer</summary>
-#
-# The most look like the other class, or like no digit.
-#
-# ```python
-# start, known, _ = starts["MLP", 0]
-# order = linearization.linearized(start, known).squared_predictions.argsort()
-# plots.pictures(start.x[torch.cat([order[:10], order[-10:]])], titles=["least", "most"]);
-# ```
-# </details>
-#
-# 2. How much is simply how hard an example pulls at the start? Set the squared length of its first gradient, $(y_i-f_0(x_i))^2\,\Theta_{ii}$, beside the linearization.
-#
+# 1. How much is simply how hard an example pulls at the start? Set the squared length of its first gradient, $(y_i-f_0(x_i))^2\,\Theta_{ii}$, beside the linearization.
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Little. A strong pull counts only as far as no other example pulls the same way, which the kernel's inverse knows.
@@ -395,9 +388,14 @@ ledger.table()
 #     print(f"{name}: Pearson {statistics.pearson(guess, truth)[0]:.2f}, Spearman {statistics.spearman(guess, truth)[0]:.2f}")
 # ```
 # </details>
-#
-# 3. Damp the exact influence functions as LiSSA is damped. Which explains more of the difference, the damping or the stopping?
-#
+
+# %% [markdown]
+# 2. Damp the exact influence functions as LiSSA is damped. Which explains more of the difference, the damping or the stopping?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # The damping: with $\delta=10$ the exact solve and LiSSA's mean agree, since $1/(\mu+10)$ is hardly changed by stopping at a length of 1.

@@ -22,6 +22,8 @@
 # - *Joint*, a rule of ours, weighs the whole group that is dropped. With 95% of the digits gone it is 9 points ahead of a random choice.
 #
 # *Symbols: the [glossary](GLOSSARY.md). Sources, attacks, text and SGD: [appendix 12](appendix/12_unique_information_further.ipynb).*
+#
+# To run a part, run the cells to the end of *Method*, then *Which examples are informative?*, *Rare classes*, *Wrong labels* or *Data summarization*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -41,6 +43,7 @@ steps: int = 2000  # steps
 n_ten: int = 300  # training rows of the task with all ten classes
 n_val_ten: int = 200  # rows on which predictions are compared there
 seeds_ten: int = 5  # draws of rows and networks there
+seeds_even: int = 30  # fresh draws for the question whether balanced classes are alike
 rare_counts: list = [35, 5]  # rows of a common and of a rare class
 body: str = "ResNet-18"  # the pretrained network, or DenseNet
 body_width: int = 16  # channels of the first stage of a residual network (64 is the usual)
@@ -70,12 +73,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, points, pretrained, removal_order
-from lib import plots, rankings, statistics
+from experiments import plots, rankings
+from experiments.transfer import transferred
+from experiments.unique_information import STRATEGIES, accuracies, drawn, gap, kept, linearized_hessian, points, pretrained, removal_order
+from lib import statistics
+from lib.costs import bar
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.networks.models import transferred
 from lib.numerics.gradients import jacobians
 from lib.scores import definitions
 from lib.scores import unique_information as si
@@ -93,6 +98,8 @@ ledger.criteria()
 # ## Data
 #
 # Two binary tasks, the paper's 4 against 9 and a hard pair of garments; and all ten garments. A seed draws training rows, validation rows (predictions are compared on them, and their labels never used) and, from the rest, test rows.
+#
+# Six pictures of each class of the binary tasks:
 
 # %%
 def pooled(d):
@@ -111,16 +118,12 @@ def split(task, s):
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed + s))
     return order[:train], order[train : train + val], order[train + val :]
 
-
-# %% [markdown]
-# Six pictures of each class of the binary tasks:
-
-# %%
 first = [x[torch.nonzero(y == c).flatten()[:6]] for x, y, *_ in tasks.values() for c in (0, 1)]
 fig = plots.pictures(torch.cat(first), columns=6, titles=[c for pair in names.values() for c in pair], size=0.6)
 plots.save(fig, "02_data", profile)
 for task, (_, y, train, val) in tasks.items():
     print(f"{task}: {len(y):,} rows, of which a seed draws {train:,} to train on, {val:,} to compare, the rest to test")
+print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
 
 # %% [markdown]
 # ## Method
@@ -153,7 +156,7 @@ net, j = tangent(model, x[train].double(), x[val].double()), jacobians(model, x[
 slow = definitions.f_si(model, x[train], y[train], x[val], lr=lr, steps=steps)
 fast = f_si(net, y[train], lr=lr, steps=steps)
 found = leave_one_out(net.kernel, regression_targets(y[train], 1) - net.outputs, lr=lr / 40, steps=steps)
-fisher = si.linearized_hessian(jacobians(model, x[val].double()), outputs=1)
+fisher = linearized_hessian(jacobians(model, x[val].double()), outputs=1)
 by_weights = si.sample_information(found.weights(j), precision=fisher)
 error = max(float((other / slow - 1).abs().max()) for other in (fast, by_weights))
 assert error < 1e-6, error
@@ -161,8 +164,6 @@ print(f"40 trainings against one eigendecomposition, predictions against weights
 
 
 # %% [markdown]
-# ## Which examples are informative?
-#
 # We score with one hidden layer, trained for the published time ($t=2000$, $\eta=.001$). The same networks score the same rows with 10% wrong labels, for later.
 
 # %%
@@ -178,14 +179,24 @@ def scored(x, y, val, classes, s):
 
 every = {task: [] for task in (*tasks, "ten classes")}
 for task, (x, y, *_) in tasks.items():
-    for s in range(seeds):
+    for s in bar(range(seeds), desc=task):
         train, val, _ = split(task, s)
         every[task].append(scored(x[train], y[train], x[val], 2, s))
-for s in range(seeds_ten):
+for s in bar(range(seeds_ten), desc="ten classes"):
     ten = datasets.load(dataset, n_train=n_ten, n_test=n_val_ten, seed=seed + s)
     every["ten classes"].append(scored(ten.x_train, ten.y_train, ten.x_test, k, s))
 
+def over_seeds(values):
+    values = np.array([float(value) for value in values])
+    return float(values.mean()), statistics.t_interval(values)
+
+def auc(score, flags):
+    return statistics.auroc(score.numpy(), flags.numpy(), seed=seed)[0]
+
+
 # %% [markdown]
+# ## Which examples are informative?
+#
 # **Predict.** What share of the examples lies below the mean: half, or nearly all?
 #
 # <details><summary>Answer</summary>
@@ -229,10 +240,6 @@ plots.save(fig, "02_extremes", profile)
 # Informative 4s lean and close at the top, informative 9s are wide open circles. Informative garments are pullovers worn like coats, and dark: the kernel of a dense network grows with the length of its input. In numbers, how many of the ten nearest neighbours share an example's label, for the least informative twentieth against the most informative:
 
 # %%
-def over_seeds(values):
-    values = np.array([float(value) for value in values])
-    return float(values.mean()), statistics.t_interval(values)
-
 def regularity_gap(found):
     order, twentieth = found["score"].argsort(), max(1, len(found["y"]) // 20)
     return found["regular"][order[:twentieth]].mean() - found["regular"][order[-twentieth:]].mean()
@@ -253,13 +260,15 @@ for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps
 # In a balanced task, how often is an example of the second class more informative than one of the first?
 
 # %%
-def auc(score, flags):
-    return statistics.auroc(score.numpy(), flags.numpy(), seed=seed)[0]
+def second_over_first(task, s):
+    (x, y, *_), (train, val, _) = tasks[task], split(task, s)
+    net = tangent(network(x[train], 1, s), x[train], x[val])
+    return auc(f_si(net, y[train], lr=lr, steps=steps), y[train] == 1)
 
-even = {task: over_seeds(auc(f["score"], f["y"] == 1) for f in every[task]) for task in tasks}
+even = {task: over_seeds(second_over_first(task, s) for s in range(1000, 1000 + seeds_even)) for task in tasks}
 value, interval = statistics.apart(even)
-ledger.record("ui.rare_class.even", value, interval=interval, n=seeds, covers=["initializations", "rows"])
-print({task: round(v, 3) for task, v in value.items()})
+ledger.record("ui.rare_class.even", value, interval=interval, n=seeds_even, covers=["initializations", "rows"])
+print({task: f"{value[task]:.3f} {np.round(interval[task], 3)}" for task in tasks})
 
 
 # %% [markdown]
@@ -285,7 +294,7 @@ def imbalanced(s):
     net = tangent(network(x, k, s), x[train], x[val])
     return f_si(net, y[train], lr=lr, steps=steps), torch.isin(y[train], rare), y[train]
 
-uneven = [imbalanced(s) for s in range(seeds_ten)]
+uneven = [imbalanced(s) for s in bar(range(seeds_ten))]
 value, interval = over_seeds(auc(score, rare) for score, rare, _ in uneven)
 ledger.record("ui.rare_class", value, interval=interval, n=seeds_ten, note="over pairs of rare classes", covers=["initializations", "rows"])
 
@@ -314,30 +323,27 @@ plots.save(fig, "02_rare", profile)
 #
 # Digits (.93): the easier the task, the less do right labels look wrong.
 # </details>
+#
+# How often a wrong label is more informative than a right one; the ResNet has five draws and 1,000 steps:
 
 # %%
 others = [c for c in range(k) if c not in pair]
 on_others = datasets.load(dataset, n_train=n_pretrain, n_test=1000, classes=others, seed=seed)
 resnet = pretrained(body, on_others, width=body_width, epochs=epochs_pretrain, seed=seed, run=run)
 
-
-# %% [markdown]
-# How often a wrong label is more informative than a right one; the ResNet has five draws and 1,000 steps:
-
-# %%
 def noisy_run(s):
     d = datasets.load(dataset, n_train=n_body, n_test=n_val_body, classes=pair, seed=seed + s)
     net = tangent(transferred(resnet, 1, seed=seed + s), d.x_train, d.x_test, per_layer=per_layer, seed=seed)
     wrong, flipped = noise.uniform_noise(d.y_train, 0.1, k=2, seed=seed + s)
     return {"noisy": f_si(net, wrong, lr=0.001, steps=1000), "flipped": flipped}
 
-noisy = every | {"pretrained ResNet": [noisy_run(s) for s in range(runs)]}
+noisy = every | {"pretrained ResNet": [noisy_run(s) for s in bar(range(runs))]}
 found = {task: over_seeds(auc(f["noisy"], f["flipped"]) for f in results) for task, results in noisy.items()}
 value, interval = statistics.apart(found)
 ledger.record("ui.mislabelled", value, interval=interval, n=seeds, note=f"ten classes {seeds_ten} seeds, ResNet {runs}", covers=["initializations", "rows"])
 
 # %% [markdown]
-# Above: the digits. Below: what examining the most informative examples first finds.
+# Above: right and wrong labels among the digits. Below, for all four: which share of the wrong labels is found if the most informative examples are examined first.
 
 # %%
 fig, axes = plt.subplots(2, 1, figsize=(6, 6.6))
@@ -361,6 +367,8 @@ plots.save(fig, "02_mislabelled", profile)
 # Drop the least informative examples and train on the rest. Of two copies each is dispensable, but not both. So the paper has *bottom* (score once) and *bottom iterative* (score anew after each 5%), beside *top* (drop the most informative) and *random*.
 #
 # The last rule, *joint*, is ours. If $f_K$ are the predictions after training on what is kept, and $\delta_i$ the change that $i$ makes in them, the information of the dropped group grows to $\|f_{\text{all}}-f_K+\delta_i\|^2$ when $i$ joins it. *Joint* drops the example that makes this smallest, and computes $f_K$ anew after each 5%.
+#
+# Every share, strategy and seed is a network of one ensemble, tested on rows not seen before.
 
 # %%
 def orders(task, s):
@@ -371,12 +379,8 @@ def orders(task, s):
         order = removal_order(net, y[train], strategy, lr=lr, steps=steps, until=max(removed), seed=seed + s)
         yield {"strategy": strategy, "seed": seed + s, "order": order, "rows": train, "test": test}
 
-dropped = {task: [one for s in range(seeds) for one in orders(task, s)] for task in tasks}
+dropped = {task: [one for s in bar(range(seeds), desc=task) for one in orders(task, s)] for task in tasks}
 
-# %% [markdown]
-# Every share, strategy and seed is a network of one ensemble, tested on rows not seen before.
-
-# %%
 recipe = Recipe(lr=lr_retrain, momentum=0.9, schedule="cosine", iterations=iterations, batch_size=64, loss="mse")
 
 def retrained(task, hidden, shares, strategies=STRATEGIES):
@@ -421,7 +425,7 @@ fig, axes = plt.subplots(2, 1, figsize=(6, 8))
 for ax, (task, table) in zip(axes, curves.items(), strict=True):
     draw(ax, table, f"{task}: {names[task][0]} against {names[task][1]}")
     ax.set(ylabel=f"test accuracy, {seeds} seeds")
-axes[1].legend(*axes[0].get_legend_handles_labels(), loc="lower left")
+axes[1].legend(*axes[0].get_legend_handles_labels(), loc=(0.02, 0.31))
 plots.save(fig, "02_summarization", profile)
 
 
@@ -481,7 +485,7 @@ second = {"digits": retrained("digits", (summary_width, summary_width), removed_
 fig, ax = plt.subplots(figsize=(6, 4))
 draw(ax, second["digits"], "digits, two hidden layers")
 ax.set(ylabel=f"test accuracy, {seeds} seeds")
-ax.legend(loc="lower left")
+ax.legend(loc=(0.02, 0.31))
 plots.save(fig, "02_transfer", profile)
 
 # %% [markdown]
@@ -516,8 +520,14 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Add a copy of the most informative digit. What happens to its F-SI? And if training goes on for ever?
+# Both stand on the set-up alone.
 #
+# 1. Add a copy of the most informative digit. What happens to its F-SI? And if training goes on for ever?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # It falls, but little after 2,000 steps: two copies also pull twice as hard. With $t\to\infty$ nothing is left. The others keep their order.
@@ -532,24 +542,14 @@ ledger.table()
 #     print(f"{t:,} steps: {float(after[best] / before[best]):.0e} of its F-SI is left; Spearman of all {others:.3f}")
 # ```
 # </details>
-#
-# 2. After a single step, what is the F-SI of an example? Derive it.
-#
-# <details><summary>Answer</summary>
-#
-# Leaving out $i$ takes away $\frac{\eta}{n}\Theta(x,x_i)(y_i-f_0(x_i))$: the score knows nothing of the other examples, and ranks differently.
-#
-# ```python
-# (x, y, *_), (train, val, _) = tasks["digits"], split("digits", 0)
-# net = tangent(network(x, 1, 0), x[train], x[val])
-# once = f_si(net, y[train], lr=lr, steps=1)
-# by_hand = (lr / len(train) * (y[train] - net.outputs[:, 0])).double() ** 2 * net.cross_kernel.double().square().mean(0) / 2
-# print(f"off by {float((once / by_hand - 1).abs().max()):.0e}; Spearman {statistics.spearman(once, every['digits'][0]['score'])[0]:.2f}")
-# ```
-# </details>
-#
-# 3. Informative garments are dark. Scale every picture to the same length and score again. Are wrong labels still found?
-#
+
+# %% [markdown]
+# 2. Informative garments are dark. Scale every picture to the same length and score again. Are wrong labels still found?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Better than before: the AUROC is .88, and was .84.
@@ -564,9 +564,3 @@ ledger.table()
 #     print(f"{name}: Spearman with the ink {follows:+.2f}, AUROC of wrong labels {auc(one['noisy'], one['flipped']):.2f}")
 # ```
 # </details>
-
-# %% [markdown]
-# ## Versions
-
-# %%
-print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")

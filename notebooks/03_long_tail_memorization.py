@@ -22,6 +22,8 @@
 # - It is the dearest score here: 4,000 trainings. [07](07_scores_side_by_side.ipynb) asks which cheaper score ranks alike, [05](05_data_diet.ipynb) whether EL2N does.
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md). Repeatability, other architectures, the last layer and later work: the [appendix](appendix/13_long_tail_further.ipynb).*
+#
+# To run a part, run the cells to the end of *Method*, then *How much is memorized?*, *What are memorized examples worth together?* or *High-influence pairs*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -62,15 +64,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments.long_tail import displayed_examples, fit, pair_counts, permuted_pair_counts, right_by_role, standardized
-from lib import plots, statistics
+from experiments.pairs import high_influence_pairs
+from experiments.rankings import are_neighbours, cosine, label_agreement
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.rankings import are_neighbours, cosine, label_agreement
 from lib.scores import definitions
-from lib.scores.memorization import high_influence_pairs, influence_of_seeing, memorization, subsets
+from lib.scores.memorization import influence_of_seeing, memorization, subsets
 from lib.store import Store
 from lib.training import Recipe, Run
 
@@ -92,6 +95,7 @@ images, plain, labels = standardized(clothes), standardized(digits), (clothes.y_
 for d in (clothes, digits):
     fig = plots.pictures(d.x_train[torch.linspace(0, len(d.y_train) - 1, 12).long()], columns=6, size=0.8, titles=[d.name])
     plots.save(fig, f"03_data_{d.name}", profile)
+print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
 
 
 # %% [markdown]
@@ -142,6 +146,9 @@ sees = subsets(n, round(0.7 * n), trials, seed)
 sees_plain = subsets(n_contrast, round(0.7 * n_contrast), contrast_trials, seed)
 right, right_test = fit(images, sees, recipe, architecture)
 right_plain, right_test_plain = fit(plain, sees_plain, contrast_recipe, contrast_architecture)
+mem, mem_plain = memorization(sees, right), memorization(sees_plain, right_plain)
+memorized, memorized_plain = (mem.value >= 0.25).numpy(), (mem_plain.value >= 0.25).numpy()
+gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 
 right_by_role(varied=(sees, right, right_test), easy=(sees_plain, right_plain, right_test_plain))
 
@@ -156,8 +163,6 @@ right_by_role(varied=(sees, right, right_test), easy=(sees_plain, right_plain, r
 # </details>
 
 # %%
-mem = memorization(sees, right)
-mem_plain = memorization(sees_plain, right_plain)
 if (most := int((mem.value >= 0.5).sum())) < 10:
     raise ValueError(f"dataset: {most} of {n:,} examples of {clothes.name} are memorized (≥ .5), too few to study; take harder data or more of them")
 fig, axes = plt.subplots(2, 1, figsize=(5.5, 5.6))
@@ -176,9 +181,7 @@ plots.save(fig, "03_memorization", profile);
 # The distribution has two ends and little between. About six in ten clothes need not be seen at all; some five in a hundred must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000.
 
 # %%
-memorized, memorized_plain = (mem.value >= 0.25).numpy(), (mem_plain.value >= 0.25).numpy()
 share, interval = statistics.share(memorized)
-gap = lambda a, b, axis=-1: a.mean(axis) - b.mean(axis)
 flags = memorized.astype(float), memorized_plain.astype(float)
 note = f"{n:,} rows, {architecture}; standard error of an estimate at most {mem.error.nan_to_num().max():.3f}"
 ledger.record("lt.fraction", share, interval=interval, n=n, note=note, covers=["rows"])
@@ -353,15 +356,15 @@ print(f"single influencer: {single.mean():.0%}; below .4: {share_of(below, all_p
 
 # %%
 drawn, captions = [], []
-chosen = torch.tensor(displayed_examples(pairs).T.flatten().tolist())  # row by row, three groups a row
+chosen = torch.tensor(displayed_examples(pairs).T.flatten().tolist())  # the strongest first
 value = influence_of_seeing(sees[:, chosen], right_test).value
 for i, row in zip(chosen, value, strict=True):
     best = row.topk(4).indices
     twin = are_neighbours(clothes.x_train, clothes.x_test, i.expand(4), best)
     drawn += [clothes.x_train[i], *clothes.x_test[best]]
     captions += [f"mem {mem.value[i]:.2f}", *(f"{v:.2f}{' ≈' if t else ''}" for v, t in zip(row[best], twin, strict=True))]
-fig = plots.pictures(torch.stack(drawn), captions, columns=15, size=0.72)
-for ax in fig.axes[::5]:  # a frame round the training examples
+fig = plots.pictures(torch.stack(drawn), captions, columns=10, size=0.72)
+for ax in fig.axes[: len(drawn) : 5]:  # a frame round the training examples
     ax.spines[:].set_visible(True)
 plots.save(fig, "03_pairs", profile);
 
@@ -393,6 +396,8 @@ print(f"cosine {closer.mean():+.3f} above the class; neighbours: {note}")
 #
 # More than all of it: on the other test examples accuracy rises a little.
 # </details>
+#
+# Accuracy in percent (± standard deviation over trainings), and the falls with their intervals over trainings and test examples:
 
 # %%
 training_side = torch.zeros(n, dtype=torch.bool)
@@ -404,10 +409,6 @@ arms = {"all rows": everyone, "without Sₕ": everyone & ~training_side, "withou
 arms["without the other memorized"] = everyone & ~lone
 tested = {arm: fit(images, masks, recipe, architecture, first_seed=seed)[1].double() for arm, masks in arms.items()}
 
-# %% [markdown]
-# Accuracy in percent (± standard deviation over trainings), and the falls with their intervals over trainings and test examples:
-
-# %%
 on = {"all test examples": torch.ones(n_test, dtype=torch.bool), "S′ₕ": torch.from_numpy(in_pair)}
 accuracy = {(arm, w): 100 * bits[:, mask].mean(1).numpy() for arm, bits in tested.items() for w, mask in on.items()}
 falls = {(arm, w): 100 * (tested["all rows"] - bits)[:, mask].numpy() for arm, bits in tested.items() for w, mask in on.items()}
@@ -452,8 +453,14 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Lower the threshold for influence to 0.1. How many pairs are there, and how many of them are luck? And from the first tenth of the networks?
+# Both stand on the set-up alone.
 #
+# 1. Lower the threshold for influence to 0.1. How many pairs are there, and how many of them are luck? And from the first tenth of the networks?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Twice as many pairs, and still no luck at 4,000 networks. From a tenth of them one pair in twenty is luck at 0.15, and more than one in four at 0.1.
@@ -468,9 +475,14 @@ ledger.table()
 #         print(f"{len(bits[0])} networks, θ = {level}: {len(found)} pairs, {luck.pairs.mean():.1f} by luck")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. The C-score of Jiang et al. is the chance to be right about an example that was held out. How is it related to memorization, and when are the two not simply complements?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # mem = Pr[right | seen] − C-score, so mem = 1 − C-score wherever the network fits what it sees. They part where it does not.
@@ -482,24 +494,3 @@ ledger.table()
 # print(f"correlation {np.corrcoef(c_score, mem.value)[0, 1]:.4f}, largest gap {unfitted.max():.2f}")
 # ```
 # </details>
-#
-# 3. Give a tenth of the rows a wrong label. Does memorization find them? (Trains 200 networks.)
-#
-# <details><summary>Answer</summary>
-#
-# Yes: a wrong label can only be memorized.
-#
-# ```python
-# from dataclasses import replace
-# from lib.data import uniform_noise
-#
-# noisy, flipped = uniform_noise(images.y_train, 0.1, k=len(images.classes), seed=seed)
-# few_sees = sees[:200]
-# few_right, _ = fit(replace(images, y_train=noisy), few_sees, recipe, architecture)
-# value, (low, high) = statistics.auroc(memorization(few_sees, few_right).value.nan_to_num(), flipped.numpy())
-# print(f"AUROC {value:.3f} [{low:.3f}, {high:.3f}]")
-# ```
-# </details>
-
-# %%
-print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")

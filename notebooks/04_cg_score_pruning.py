@@ -24,6 +24,8 @@
 # *Beside it:* [05](05_data_diet.ipynb) keeps half of such pictures by EL2N and *gains* 1.6 points on random choice, where we lose three; [Pruning](#pruning) says what may be behind it. [07](07_scores_side_by_side.ipynb) has nine other scores, and [appendix 14](appendix/14_cg_score_further.ipynb) the rest of this paper.
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md).*
+#
+# To run a part, run the cells to the end of *Method*, then *Two Gaussians: what the score sees*, *Scores on real images* or *Pruning*.
 
 # %% tags=["parameters"]
 dataset: str = "fashion-mnist"  # a name that lib.data.datasets.load knows, or the path of an .npz
@@ -57,8 +59,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import pruning
-from lib import plots, rankings, statistics
+from experiments import plots, pruning, rankings
+from lib import statistics
 from lib.data import datasets, noise
 from lib.ledger import Ledger
 from lib.networks import models
@@ -119,6 +121,17 @@ ledger.record("cg.closed_form", error, n=len(few))
 print(f"{len(few)} deletions against one factorization: largest relative difference {error:.0e}")
 
 # %% [markdown]
+# One factorization gives the scores under the true labels and under every noisy labelling that we shall need:
+
+# %%
+noisy = [noise.uniform_noise(y, share, k=k, seed=seed)[0] for share in noise_levels]
+labels = torch.stack([y, *noisy])  # (labellings, n), the true labels first
+wrong = labels != y
+cg = complexity_gap.cg_scores(x, labels, device=device)
+cg_clean = cg.score[0]
+print(f"{len(y):,} rows, {len(labels)} labellings, one factorization")
+
+# %% [markdown]
 # ## Two Gaussians: what the score sees
 #
 # Two classes of 1,000 points in 3,000 dimensions, with means $\pm e_1$ and covariance $I/4$; then with 10% of the labels flipped.
@@ -169,23 +182,12 @@ ledger.record("cg.geometry.flipped", auc, interval=auc_ci, n=2000, covers=["rows
 print(f"inverse minus 2I: diagonal {middle['diagonal']:.3f}, off-diagonal {middle['off-diagonal']:.4f}")
 print(f"Spearman of score and |x₁| {boundary:.2f}; AUROC of flipped labels {auc:.3f}")
 
+
 # %% [markdown]
 # Both pictures are as published. The inverse is diagonal too, but its diagonal is 2.33, outside the tenth that we allowed. The argument stops at first order: with $H=\tfrac12 I+E$ the inverse is $2I-4E+8E^2-\dots$, so $d_i\approx 2+\tfrac{8n}{16\cdot 3000}=2.33$.
 #
 # ## Scores on real images
 #
-# One factorization gives the scores under the true labels and under every noisy labelling that we shall need:
-
-# %%
-noisy = [noise.uniform_noise(y, share, k=k, seed=seed)[0] for share in noise_levels]
-labels = torch.stack([y, *noisy])  # (labellings, n), the true labels first
-wrong = labels != y
-cg = complexity_gap.cg_scores(x, labels, device=device)
-cg_clean = cg.score[0]
-print(f"{len(y):,} rows, {len(labels)} labellings, one factorization")
-
-
-# %% [markdown]
 # **Predict.** Which class will have the lowest scores, and which the highest?
 #
 # <details><summary>Answer</summary>
@@ -235,11 +237,11 @@ plots.spread(axes[1], {name: cg_clean[y == c] for c, name in enumerate(images.cl
 plots.save(fig, "04_classes", profile)
 
 # %% [markdown]
-# Regular they are, as published: 93% against 21%. Whether they are alike is open: over ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*, not *in the middle of one's own*.
+# Regular they are, as published: 93% against 21%. Whether they are alike is open. Over ten classes the cosines do not differ, and the lowest-scored sandals run from thongs to high heels. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*, not *in the middle of one's own*.
 #
 # ## Pruning
 #
-# Drop a share of the examples of every class, lowest or highest scores first. Train on what is left for as many steps as the full set takes, and test. Two scores that need training stand beside: EL2N, after a fifth of it, and forgetting. Their networks:
+# Drop a share of the examples of every class, lowest or highest scores first. Train on what is left for as many steps as the full set takes, and test. Two scores that need training stand beside: EL2N, after a fifth of it, and forgetting. Their networks train under each labelling, since we shall look for wrong labels too, and from the same seeds:
 
 # %%
 model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
@@ -252,10 +254,6 @@ early = max(1, round(epochs / 5))
 record = Record(correct="epoch", errors_at=(early, epochs), parameters=False)
 stored = Run(device=device, store=Store(profile=profile))
 
-# %% [markdown]
-# They train under each labelling, since we shall look for wrong labels too, and from the same seeds:
-
-# %%
 watched = ensemble.train(
     model, (x, y), recipe, list(range(networks)) * len(labels), labels=labels.repeat_interleave(networks, 0),
     record=record, run=stored,
@@ -269,6 +267,13 @@ every_score = {
 
 # %% [markdown]
 # Another team would have other training rows, initial weights and test rows. So each repetition draws its training rows anew and scores them anew, and intervals are over repetitions and test rows at once.
+#
+# **Predict.** With a tenth of the data left, which network is right more often, the one that keeps the highest scores or the one that keeps the lowest?
+#
+# <details><summary>Answer</summary>
+#
+# The one that keeps the lowest, by far: hard cases alone do not say what the classes are.
+# </details>
 
 # %%
 redrawn = pruning.draws(dataset, seeds, n=n, n_test=n_test, seed=seed)
@@ -282,16 +287,6 @@ def scored_anew(part):
 
 scores_of = [{name: score[0] for name, score in every_score.items()}, *map(scored_anew, redrawn[1:])]
 
-
-# %% [markdown]
-# **Predict.** With a tenth of the data left, which network is right more often, the one that keeps the highest scores or the one that keeps the lowest?
-#
-# <details><summary>Answer</summary>
-#
-# The one that keeps the lowest, by far: hard cases alone do not say what the classes are.
-# </details>
-
-# %%
 def retrained(shares, recipe):
     """Full data, random choice and the score; then those that need training."""
     how = {"recipe": recipe, "run": stored, "seed": seed}
@@ -337,7 +332,7 @@ axes[0].legend()
 plots.save(fig, "04_pruning_gain", profile)
 
 # %% [markdown]
-# **Is it us?** Our learning rate is .1, with which a small network fits these rows in 20 epochs; the published one is .02. The same at that rate, for two shares, and what the claims compare:
+# **Is it us?** Our learning rate is .1, with which a small network fits these rows in 20 epochs; the published one is .02. We repeat the pruning at that rate, for two shares. The table has the mean differences that the claims compare, in percentage points; those marked ′ are at the published rate. The records add intervals over repetitions and test rows.
 
 # %%
 slower = retrained([share for share in kept if share in (0.5, 0.7)], replace(recipe, lr=0.02))
@@ -351,10 +346,6 @@ differences = {
     "cg.prune_high.forgetting": (at("forgetting", "highest"), at("CG", "highest")),
 }
 
-# %% [markdown]
-# The mean differences in percentage points; those marked ′ are at the published rate. The records add intervals over repetitions and test rows.
-
-# %%
 run_note, all_three, means = f"{architecture}, {n:,} rows, {steps:,} steps", ["initializations", "rows", "test rows"], {}
 for claim, sides in differences.items():
     value, interval = statistics.apart(pruning.points_gained(pruned, *sides))
@@ -393,7 +384,9 @@ fig.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", 
 plots.save(fig, "04_noise", profile)
 
 # %% [markdown]
-# In numbers, with EL2N at the end of training, and forgetting by eq. 10, which decides the claim: an example that is never learned counts as never forgotten there, and as forgotten most above (Toneva et al.).
+# In numbers. Two more stand beside: EL2N at the end of training, and forgetting by eq. 10, which decides the claim. By eq. 10 an example that is never learned counts as never forgotten; above, as forgotten most (Toneva et al.).
+#
+# Does the score that trains nothing beat those that do? Below the table: its lead in AUROC at 20% noise.
 
 # %%
 never = by_labelling(forgetting(watched.correct_train[:, 1:], never_learned="none"))
@@ -407,12 +400,8 @@ found = {
 value, interval = statistics.apart(found["CG"])
 ledger.record("cg.noise", value, interval=interval, n=n, covers=["rows"])
 table = pd.DataFrame({name: statistics.apart(by_level)[0] for name, by_level in found.items()}).T
-table.style.format("{:.3f}").set_caption("AUROC of wrong against right labels")
+display(table.style.format("{:.3f}").set_caption("AUROC of wrong against right labels"))
 
-# %% [markdown]
-# Does the score that trains nothing beat those that do? Differences in AUROC at 20% noise:
-
-# %%
 ahead = lambda other: statistics.auroc_difference(cg.score[1], detectors[other][1], wrong[1])
 value, interval = statistics.apart({name: ahead(name) for name in ("EL2N", "forgetting, eq. 10", "forgetting")})
 nearer = f"EL2N at the end of training: {ahead('EL2N, last epoch')[0]:+.3f}"
@@ -425,16 +414,14 @@ print({name: f"{v:+.3f}" for name, v in value.items()}, nearer)
 # ### Which half to keep when labels are wrong
 #
 # A window holds half of the data, from an offset upwards in score, at 20% noise. Low offsets leave out the hard examples and most wrong labels.
+#
+# Test accuracy of networks trained on these halves. At the dotted line the window meets the top fifth.
 
 # %%
 plans = {("CG", offset): pruning.window(cg.score[1], 0.5, offset, y=labels[1], seed=seed) for offset in offsets}
 plans["random", 0.0] = pruning.random_subsets(len(y), 0.5, range(seeds), y=labels[1])
 slid = pruning.retrain_pruned(model, images, plans, columns=("score", "offset"), labels=labels[1], seeds=range(seeds), recipe=recipe, run=stored)
 
-# %% [markdown]
-# Test accuracy of networks trained on these halves. At the dotted line the window meets the top fifth.
-
-# %%
 fig, ax = plt.subplots(figsize=(6, 3.4))
 plots.band(ax, slid[slid.score == "CG"], "offset", "accuracy", "CG")
 half = slid[slid.score == "random"].accuracy
@@ -473,8 +460,14 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Add a near copy of a picture, with the right label. What happens to the score of the original?
+# All three stand on the set-up alone; the second goes on from the first.
 #
+# 1. Add a near copy of a picture, with the right label. What happens to the score of the original?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # It collapses: its copy says the same, so removing it frees almost nothing.
@@ -487,9 +480,14 @@ ledger.table()
 # print(f"{alone:.2f} alone, {with_copy:.2f} beside its copy")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Give the copy another label instead. Which of the two labels does the score now distrust?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Both: removing either relieves the function that must fit them.
@@ -499,9 +497,14 @@ ledger.table()
 # print(f"{contradiction[0]:.0f} and {contradiction[-1]:.0f}; the median of all is {contradiction.median():.2f}")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 3. The score is $d_i$ times a squared leave-one-out error. Search for wrong labels with either factor alone. Which does the work?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # The error. It finds even more than the score (AUROC .98); $d_i$, which knows no labels, finds nothing (.49).

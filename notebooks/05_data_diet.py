@@ -22,6 +22,8 @@
 # 5. With a tenth of the rows left, the hardest alone are useless. Where labels are wrong, the best choice leaves out the highest scores.
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md). Further claims of the paper: [appendix 15](appendix/15_data_diet_further.ipynb).*
+#
+# To run a part, run the cells to the end of *Method*, then *What the diet depends on*, *How early?* or *Which window?*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -63,9 +65,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from experiments import pruning
-from lib import plots, statistics
-from lib.data import datasets, noise
+from experiments import noise, plots, pruning, repeats
+from lib import statistics
+from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
@@ -93,6 +95,7 @@ named = {level: f"{level:.0%} noise" if level else "clean" for level in labels}
 fig = plots.pictures(pictures.x_train[torch.cat([torch.nonzero(y == c).flatten()[:10] for c in range(k)])], titles=images.classes, size=0.5)
 plots.save(fig, "05_data", profile)
 print(pictures, {named[level]: f"{(noisy != y).float().mean():.1%} of the labels wrong" for level, noisy in labels.items()})
+print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
 
 # %% [markdown]
 # ## Method
@@ -222,7 +225,14 @@ pd.DataFrame(means).T.style.format("{:+.1f}").set_caption("points gained over ra
 #
 # ## How early?
 #
-# Half of the rows are kept, those with the highest scores, taken at different epochs. Again each repetition has its own rows. The first draw is the one watched above; the others are watched like it:
+# Half of the rows are kept, those with the highest scores, taken at different epochs. Again each repetition has its own rows. The first draw is the one watched above; the others are watched like it.
+#
+# **Predict.** Before the first step a network knows nothing about clothes. Will the half with the largest gradients at that moment train a better network than a random half, or a worse one?
+#
+# <details><summary>Answer</summary>
+#
+# A far worse one, by either score. After one epoch both are level with chance, and from the second on ahead of it.
+# </details>
 
 # %%
 def watch(part):
@@ -246,16 +256,6 @@ def score_on(i, name, epoch):
     }  # fmt: skip
     return of_draw[name]().mean(0)
 
-
-# %% [markdown]
-# **Predict.** Before the first step a network knows nothing about clothes. Will the half with the largest gradients at that moment train a better network than a random half, or a worse one?
-#
-# <details><summary>Answer</summary>
-#
-# A far worse one, by either score. After one epoch both are level with chance, and from the second on ahead of it.
-# </details>
-
-# %%
 def half_plans(i):
     rows = len(draws[i].y_train)
     plans = {("random", -1): pruning.random_subsets(rows, 0.5, [i]), ("full data", -1): torch.ones(rows, dtype=torch.bool)}
@@ -295,7 +295,9 @@ plots.save(fig, "05_epochs", profile);
 # %% [markdown]
 # Before the first step both scores choose far worse than chance: EL2N then ranks classes (exercise 2), GraNd the length of the input (below). After two epochs, a sixth of the training, the half that either chooses is worth as much as all rows. Forgetting brings about three quarters of their gain.
 #
-# What is judged, EL2N after some epochs against EL2N before the first; and all scores against random halves:
+# What is judged, EL2N after some epochs against EL2N before the first; and all scores against random halves.
+#
+# EL2N is the cheap stand-in for GraNd. Does it rank examples as GraNd does, and choose as well? The second table tells.
 
 # %%
 compare = lambda table, better, than, by: 100 * pruning.gain(table, better, than, by=by)
@@ -303,13 +305,9 @@ late = pruning.points(halved, {"score": "EL2N"}, {"score": "EL2N", "epoch": 0}, 
 value, interval = statistics.apart({f"epoch {epoch}": over_both(points) for epoch, points in late.items() if epoch > 0})
 ledger.record("dd.prune_early.moment", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"])
 chance = pd.DataFrame({name: compare(halved, {"score": name}, {"score": "random"}, "epoch").mean(axis=1) for name in per_run})
-chance.style.format("{:+.1f}", na_rep="–").set_caption("half of the rows, against random halves: percentage points, by epoch")
+display(chance.style.format("{:+.1f}", na_rep="–").set_caption("half of the rows, against random halves: percentage points, by epoch"))
 
-# %% [markdown]
-# EL2N is the cheap stand-in for GraNd. Does it rank examples as GraNd does, and choose as well?
-
-# %%
-alike = {f"epoch {epoch}": statistics.correlation_of_means(per_run["EL2N"](epoch), per_run["GraNd"](epoch), same_runs=True) for epoch in moments if epoch}
+alike = {f"epoch {epoch}": repeats.correlation_of_means(per_run["EL2N"](epoch), per_run["GraNd"](epoch), same_runs=True) for epoch in moments if epoch}
 ahead = {f"epoch {epoch}": over_both(points) for epoch, points in pruning.points(halved, {"score": "EL2N"}, {"score": "GraNd"}, by="epoch").items() if epoch > 0}
 (rho, within), (lead, around) = statistics.apart(alike), statistics.apart(ahead)
 ledger.record("dd.el2n_is_grand", rho, interval=within, n=n, note=f"{networks} networks", covers=["initializations", "rows"])
@@ -430,7 +428,7 @@ print(f"GraNd at initialization − random, half of the rows, {convolutional}: {
 
 
 # %% [markdown]
-# It loses there as well. This is what Kirsch found in *Does "Deep Learning on a Data Diet" reproduce?* ([arXiv 2303.14753](https://arxiv.org/abs/2303.14753)): on CIFAR-10 GraNd at initialization is below random choice (90.0 against 91.4 at half) and close to the norm of the input. He traces the published advantage to a bug in restoring checkpoints. We lose by more: the norm of a picture of clothing is how dark it is.
+# It loses there as well. This is what Kirsch found in *Does "Deep Learning on a Data Diet" reproduce?* ([arXiv 2303.14753](https://arxiv.org/abs/2303.14753)). On CIFAR-10 GraNd at initialization is below random choice (90.0 against 91.4 at half) and close to the norm of the input. He traces the published advantage to a bug in restoring checkpoints. We lose by more: the norm of a picture of clothing is how dark it is.
 #
 # ## Which window?
 #
@@ -479,7 +477,9 @@ plots.save(fig, "05_window", profile);
 
 
 # %% [markdown]
-# The best window was found by looking, so its lead over the window at the top is too large by luck. Both train again, with new seeds:
+# The best window was found by looking, so its lead over the window at the top is too large by luck. Both train again, with new seeds.
+#
+# The ledger records this lead; how much each seed's own best window leaves out; GraNd's highest against random. Rows and wrong labels are one draw here.
 
 # %%
 def curve(level, name="EL2N", width=widths[0]):
@@ -494,10 +494,6 @@ def fresh_lead(level, width=widths[0]):
 
 leads = {named[level]: fresh_lead(level) for level in labels}
 
-# %% [markdown]
-# Recorded: this lead; how much each seed's own best window leaves out; GraNd's highest against random. Rows and wrong labels are one draw here.
-
-# %%
 note = "left out by the best window: " + ", ".join(f"{name} {best:.0%}" for name, (*_, best) in leads.items())
 value, interval = statistics.apart({name: lead[:2] for name, lead in leads.items()})
 ledger.record("dd.window", value, interval=interval, n=networks, note=note, covers=["initializations", "test rows"])
@@ -537,8 +533,14 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Make every input twice as bright. What happens to GraNd at initialization, and what to EL2N?
+# All three stand on the set-up alone.
 #
+# 1. Make every input twice as bright. What happens to GraNd at initialization, and what to EL2N?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # GraNd about doubles, EL2N hardly moves. A score that a change of units moves cannot be about importance alone.
@@ -552,9 +554,14 @@ ledger.table()
 #     print(f"{name} changes by a factor of {float((of(2).mean(0) / of(1).mean(0)).median()):.2f}")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Why is EL2N at initialization so poor? Count the rows that its half has of each class.
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # An untrained network favours some classes by chance, so the score ranks classes: 785 shirts are kept, and 79 sneakers.
@@ -564,9 +571,14 @@ ledger.table()
 # print(dict(zip(images.classes, torch.bincount(y[blind], minlength=k).tolist())))
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 3. Prune to half of the rows class by class (`pruning.prune(..., y=y)`). Which classes had lost most without that, and does accuracy change?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Easy classes had: 84 of 800 trousers and 141 bags are kept, but more than 720 shirts. And EL2N is right about that: with as many of every class the network is three points worse.
@@ -577,10 +589,3 @@ ledger.table()
 # print(pruning.retrain_pruned(model, images, half, columns=("choice",), **settings).groupby("choice").accuracy.mean())
 # ```
 # </details>
-#
-# ## Versions
-#
-# Computed with:
-
-# %%
-print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")

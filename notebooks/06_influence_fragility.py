@@ -22,6 +22,8 @@
 # - Two numbers warn without retraining: the gradient that is left, and a negative eigenvalue of the Hessian.
 #
 # *Image networks, optimizers, groups: the [appendix](appendix/16_influence_further.ipynb). Influence beside the linearized network: [01](01_linearization_accuracy.ipynb); as a ranking among others: [07](07_scores_side_by_side.ipynb). Symbols: the [glossary](GLOSSARY.md).*
+#
+# To run a part, run the cells to the end of *Data*, then *When may I trust an influence function?*, *Method*, *Iris: where the Hessian is exact* or *Which ground truth?*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -52,10 +54,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import fragility, iris
+from experiments import fragility, iris, plots
 from experiments import fragility_plots as draw
 from experiments.response import leave_out, optimum
-from lib import plots, statistics
+from lib import statistics
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
@@ -87,15 +89,7 @@ ax.legend()
 plots.save(fig, "06_data", profile)
 
 # %% [markdown]
-# ## When may I trust an influence function?
-#
-# `lib.scores.influence.trust` gives three numbers:
-#
-# - the **gradient** at the weights, in units of what one example adds to it. Influence presumes an optimum, where it is 0.
-# - the **lowest eigenvalue** of the Hessian. Below 0 the weights lie on a saddle, and the inverse points the wrong way.
-# - the **spread** of several retrainings, in units of the differences between examples. Above 1 there is no truth to foretell.
-#
-# What are they worth? We train Iris networks of many depths, widths, decays and lengths of training, from 28 initializations each, and train each on without each of 20 flowers.
+# We train Iris networks of many depths, widths, decays and lengths of training, from 28 initializations each, and train each on without each of 20 flowers:
 
 # %%
 checked = [depths[0], depths[(len(depths) - 1) // 2], depths[-1]]  # depths with all ground truths
@@ -119,14 +113,31 @@ sought |= {("rest", depth): ((5,) * depth, "tanh", iris_decays[-1], settled) for
 heavy = sorted(sought, key=lambda key: -len(sought[key][0]) - sum(sought[key][0]) / 100)
 cases = dict(zip(heavy, each_in_a_process(iris_case, [sought[key] for key in heavy]), strict=True))
 print(f"{len(cases)} settings, {sum(len(case.learned) for case in cases.values()):,} networks")
+over = lambda values: fragility.over_runs(values, correlation=True)
+agreed = lambda case, *how: case.agreement(*how, top=iris_top)
+title = {"relu": "ReLU", "tanh": "tanh"}
+band = statistics.permutation_band(spearman_r, np.arange(iris_top), np.arange(iris_top), seed=seed)
+print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
 
 # %% [markdown]
+# ## When may I trust an influence function?
+#
+# `lib.scores.influence.trust` gives three numbers:
+#
+# - the **gradient** at the weights, in units of what one example adds to it. Influence presumes an optimum, where it is 0.
+# - the **lowest eigenvalue** of the Hessian. Below 0 the weights lie on a saddle, and the inverse points the wrong way.
+# - the **spread** of several retrainings, in units of the differences between examples. Above 1 there is no truth to foretell.
+#
+# What are they worth?
+#
 # **Predict.** Sort these networks by the gradient that is left. Once it exceeds one flower's share, is the agreement with retraining still good?
 #
 # <details><summary>Answer</summary>
 #
 # No: .42 on average. Between a tenth and one share it is .67, below a tenth .86.
 # </details>
+#
+# `trust` quotes the means over both activations, and for the spread one layer of ReLU, retrained both from its weights and from scratch:
 
 # %%
 together = lambda of: np.concatenate([of(key, case) for key, case in cases.items() if "retrained" in case.changes and "each" not in key])
@@ -139,12 +150,8 @@ every["gradient / one flower"] = pd.cut(every.gradient, [0, 0.1, 1, 10, np.inf],
 every["lowest eigenvalue"] = np.where(every.lowest < 0, "below 0", "0 and above")
 by = lambda what: every.groupby(["activation", what], observed=True).Spearman.agg(networks="size", mean="mean", tenth=lambda v: v.quantile(0.1))
 table = pd.concat({what: by(what) for what in ("gradient / one flower", "lowest eigenvalue")})
-table.style.format({"mean": "{:.2f}", "tenth": "{:.2f}"}).set_caption("Spearman of influence with retraining; a tenth of the networks lie below the last column")
+display(table.style.format({"mean": "{:.2f}", "tenth": "{:.2f}"}).set_caption("Spearman of influence with retraining; a tenth of the networks lie below the last column"))
 
-# %% [markdown]
-# `trust` quotes the means over both activations, and for the spread one layer of ReLU, retrained both from its weights and from scratch:
-
-# %%
 case = cases["relu", iris_decays[0], depths[0]]
 changes = np.stack([case.changes[way][np.arange(len(case.hardest)), :, case.hardest] for way in ("retrained", "from scratch")])  # (2, networks, flowers)
 spread = np.sqrt(changes.var(0, ddof=1).mean(1) / changes.mean(0).var(1, ddof=1))
@@ -237,13 +244,9 @@ near.style.format("{:.1e}", subset=near.columns[1:]).format("{:.0f}", subset=["l
 # </details>
 
 # %%
-over = lambda values: fragility.over_runs(values, correlation=True)
-agreed = lambda case, *how: case.agreement(*how, top=iris_top)
-title = {"relu": "ReLU", "tanh": "tanh"}
 lengths = {count: count for count in iris_lengths} | {iris_steps: iris_decays[-1]}  # steps, and the name of the case
 longer = {act: {f"depth {depth}": {count: agreed(cases[act, name, depth]) for count, name in lengths.items()} for depth in checked} for act in title}
 panels = [("steps at rate .1", f"Spearman, {title[act]}", lines) for act, lines in longer.items()]
-band = statistics.permutation_band(spearman_r, np.arange(iris_top), np.arange(iris_top), seed=seed)
 plots.save(draw.sweeps(panels, band, log=True), "06_iris_steps_depth", profile)
 
 # %% [markdown]
@@ -344,7 +347,7 @@ plots.save(fig, "06_iris_depth_width", profile)
 #
 # ## Which ground truth?
 #
-# Three: the nearest optimum without the flower (*to convergence*), the whole training again (*from scratch*), and the **proximal Bregman response** of [Bae et al. (2022)](https://arxiv.org/abs/2209.05364), which forgets one example and changes the other predictions, and the weights, as little as possible. Its linearization is influence with the Gauss–Newton matrix.
+# There are three: the nearest optimum without the flower (*to convergence*), the whole training again (*from scratch*), and the **proximal Bregman response** of [Bae et al. (2022)](https://arxiv.org/abs/2209.05364). The last forgets one example and changes the other predictions, and the weights, as little as possible. Its linearization is influence with the Gauss–Newton matrix.
 #
 # **Predict.** Will influence foretell training from scratch as well as retraining from where the network is? (`tanh`, at rest.)
 #
@@ -399,8 +402,14 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Put a flower into the training set twice. What happens to the influence of each copy?
+# The first stands on *Method*, the second on the set-up.
 #
+# 1. Put a flower into the training set twice. What happens to the influence of each copy?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Each has about three quarters of the original's: the optimum lies nearer to both.
@@ -412,9 +421,14 @@ ledger.table()
 # print(float(slow[helpful]), influence(doubled, twice, labels2, *question[2:], weight_decay=decay).on_loss[0, [helpful, -1]])
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Draw 20 influences at random. How often does their Spearman with 20 true changes exceed .3 in size?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # One time in five: chance over 20 points reaches to ±.44.
@@ -425,22 +439,3 @@ ledger.table()
 # print((abs(draws) > 0.3).mean())
 # ```
 # </details>
-#
-# 3. Add a damping of 10 to the Hessian of the linear classifier. Does influence still foretell retraining?
-#
-# <details><summary>Answer</summary>
-#
-# $(H+\delta I)^{-1}\approx I/\delta$: it becomes the inner product of two gradients. The order agrees at .69, and the size is a fortieth.
-#
-# ```python
-# blunt = influence(linear, *question, weight_decay=decay, damping=10.0).on_loss[0]
-# print(statistics.spearman(blunt, truth)[0], float(blunt.abs().median() / truth.abs().median()))
-# ```
-# </details>
-#
-# ## Versions
-#
-# The numbers above come from this profile, with these versions:
-
-# %%
-print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")

@@ -22,6 +22,8 @@
 # - **Not for choosing:** GraNd at initialization (it is the norm of the picture), memorization and F-SI. They explain single examples ([02](02_unique_information.ipynb), [03](03_long_tail_memorization.ipynb)).
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md). The ends of the rankings, repeatability, company and disagreement: the [appendix](appendix/17_scores_side_by_side_further.ipynb).*
+#
+# To run a part, run the cells to the end of *Method*, then *Do they rank alike?*, *Whose choice trains best?* or *Who finds the wrong labels?*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results and labels the tables
@@ -62,9 +64,10 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments import side_by_side as sides
-from lib import catalogue, plots, statistics
+from experiments.noise import nearest_class, paired_noise
+from lib import catalogue, statistics
 from lib.data import datasets, noise, provenance
 from lib.data.datasets import DATA
 from lib.ledger import Ledger
@@ -89,6 +92,7 @@ x, y, k = images.x_train, images.y_train, len(images.classes)
 fig = plots.pictures(x[torch.cat([torch.nonzero(y == c).flatten()[:8] for c in range(k)])], titles=images.classes, columns=8, size=0.6)
 plots.save(fig, "07_data", profile)
 print(images)
+print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")
 
 # %% [markdown]
 # ## Method
@@ -116,6 +120,20 @@ scored = catalogue.compute(names, x, y, settings=settings, **common)
 known = lambda values: torch.where(values.isnan(), values.nanmedian(), values)
 hard = {name: known(one.hardness) for name, one in scored.items()}
 in_words = lambda found, form="{:.2f} [{:.2f}, {:.2f}]": {name: form.format(v, *ends) for name, (v, ends) in found.items()}
+model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
+steps = epochs * -(-n // settings.batch_size)
+fixed = dataclasses.replace(catalogue.run_recipe(settings), epochs=None, iterations=steps)
+normal = dataclasses.replace(images, x_train=statistics.standardized(x), x_test=statistics.standardized(images.x_test, x))
+retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "columns": ("score", "choice", "share"), "run": Run(device=device, store=store)}
+contest = [*judged, "input norm"]
+over_both = lambda points: (points.mean(), statistics.crossed_interval(points))
+
+def gain(table, name, choice, share, width=0.5):
+    """(seeds, test rows)"""
+    mine = table[(table.score == name) & (table.choice == choice) & (table.share == share)].assign(at="")
+    reference = table[(table.score == "random") & (table.share == width)].assign(at="")
+    return pruning.points(pd.concat([mine, reference]), {"score": name}, {"score": "random"}, by="at")[""]
+
 
 # %% [markdown]
 # ## Do they rank alike?
@@ -163,12 +181,6 @@ pd.DataFrame({
 # </details>
 
 # %%
-model = models.by_name(architecture, shape=tuple(x.shape[1:]), classes=k)
-steps = epochs * -(-n // settings.batch_size)
-fixed = dataclasses.replace(catalogue.run_recipe(settings), epochs=None, iterations=steps)
-normal = dataclasses.replace(images, x_train=statistics.standardized(x), x_test=statistics.standardized(images.x_test, x))
-retraining = {"recipe": fixed, "seeds": range(100, 100 + seeds), "columns": ("score", "choice", "share"), "run": Run(device=device, store=store)}
-contest = [*judged, "input norm"]
 print(f"{len(contest)} scores, networks of {steps:,} steps")
 plans = {("full data", "all", 1.0): torch.ones(n, dtype=torch.bool)}
 for share in kept:
@@ -184,12 +196,6 @@ pruned = pruning.retrain_pruned(model, normal, plans, **retraining)
 # Percentage points above random halves: from the hardest half (left), over windows that leave out more of the hardest rows, to the easiest half.
 
 # %%
-chance = lambda share: {"score": "random", "choice": "random", "share": share}
-def gain(table, name, choice, share, width=0.5):
-    """(seeds, test rows)"""
-    mine = table[(table.score == name) & (table.choice == choice) & (table.share == share)].assign(at="")
-    reference = table[(table.score == "random") & (table.share == width)].assign(at="")
-    return pruning.points(pd.concat([mine, reference]), {"score": name}, {"score": "random"}, by="at")[""]
 offsets = {"hardest": ("hardest", 0.5)} | {f"less top {out:.0%}": ("window", out) for out in left_out} | {"easiest": ("easiest", 0.5)}
 half = pd.DataFrame({label: {name: gain(pruned, name, *where).mean() for name in contest} for label, where in offsets.items()})
 fig, ax = plt.subplots(figsize=(5.6, 4.8))
@@ -202,7 +208,6 @@ plots.save(fig, "07_windows", profile)
 # What is judged is the hardest half, with the interval over seeds and test rows; below, all shares kept.
 
 # %%
-over_both = lambda points: (points.mean(), statistics.crossed_interval(points))
 hardest_half = {name: over_both(gain(pruned, name, "hardest", 0.5)) for name in contest}
 value, interval = statistics.apart(hardest_half)
 ledger.record("all.prune", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "test rows"])
@@ -226,9 +231,9 @@ shares.style.format("{:+.1f}").background_gradient("RdBu", vmin=-8, vmax=8).set_
 # </details>
 
 # %%
-partner = noise.nearest_class(x, y)
+partner = nearest_class(x, y)
 labels = {f"{level:.0%} uniform": noise.uniform_noise(y, level, k=k, seed=seed) for level in noise_levels}
-labels[f"{paired_level:.0%} similar class"] = noise.paired_noise(y, paired_level, partner, seed=seed)
+labels[f"{paired_level:.0%} similar class"] = paired_noise(y, paired_level, partner, seed=seed)
 wrong = {name: flipped for name, (_, flipped) in labels.items()}
 noisy = torch.stack([given for given, _ in labels.values()])
 
@@ -303,6 +308,8 @@ costs.loc[[*controls, *judged]].sort_values("seconds").style.format({"seconds": 
 
 # %% [markdown]
 # Fewer runs cost less. With fewer trainings (or starting points), how well do the scores find wrong labels, and what is their hardest half worth?
+#
+# What each version offers: its purpose, the score, the seconds that it takes, and what one gets for them.
 
 # %%
 def cheaper(share):
@@ -322,10 +329,6 @@ plans = {
 retrained = [pruning.retrain_pruned(model, normal, plans, **retraining)] if plans else []
 halved = pd.concat([*retrained, pruned[pruned.score == "random"]])
 
-# %% [markdown]
-# What each version offers: its purpose, the score, the seconds that it takes, and what one gets for them.
-
-# %%
 FIND, KEEP = "find wrong labels, 20% (AUROC)", "keep the hardest half (points)"
 def offer(purpose, by_score, seconds):
     chance = 0.5 if "AUROC" in purpose else 0.0
@@ -370,7 +373,7 @@ plots.save(fig, "07_frontier", profile)
 #
 # ## Which score, then?
 #
-# For each purpose and budget, in times of one training: the score that does best within it, and after "or" those that the intervals cannot tell from it, the cheapest first. "–": nothing within the budget is better than chance.
+# For each purpose and budget, in times of one training, the table names the score that does best. After "or" stand those that the intervals cannot tell from it, the cheapest first. "–": nothing within the budget is better than chance.
 
 # %%
 areas = {f"find wrong labels, {noise_levels[-1]:.0%} (AUROC)": f"{noise_levels[-1]:.0%} uniform", f"find labels of a similar class, {paired_level:.0%} (AUROC)": list(wrong)[-1]}
@@ -401,8 +404,14 @@ ledger.table()
 # %% [markdown]
 # ## Exercises
 #
-# 1. Average the ranks of all judged scores. Does the committee find the wrong labels better than its best member?
+# The first stands on *Who finds the wrong labels?*, the second on the set-up.
 #
+# 1. Average the ranks of all judged scores. Does the committee find the wrong labels better than its best member?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # No: the committee has an AUROC of .96, the best member .985. It dilutes the good scores.
@@ -414,9 +423,14 @@ ledger.table()
 # print(f"committee {statistics.auroc(committee.numpy(), wrong[main].numpy())[0]:.3f}, {best} alone {rows_at[best]:.3f}")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Choose the hardest half class by class (`pruning.prune(..., y=y)`) for EL2N and for CG. Who gains by balance?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Nobody: both lose by it, CG three points (.837 to .805) and EL2N five (.840 to .790). Which classes are hard is a good part of what they know.
@@ -426,18 +440,3 @@ ledger.table()
 # print(pruning.retrain_pruned(model, normal, balanced, **retraining).groupby(["score", "choice"]).accuracy.mean())
 # ```
 # </details>
-#
-# 3. Which class has most of the hardest rows by each score?
-#
-# <details><summary>Answer</summary>
-#
-# Shirts, by every score but GraNd, whose hardest rows are dark pullovers and coats. Memorization and influence spread over the classes most evenly.
-#
-# ```python
-# share = {name: torch.bincount(y[sides.extremes(hard[name], 0.05)], minlength=k).numpy() for name in judged}
-# print(pd.DataFrame(share, index=list(images.classes)).T)
-# ```
-# </details>
-
-# %%
-print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} threads, device {device}")

@@ -28,6 +28,8 @@
 #     from lib import audit
 #     report = audit("my.csv", label="species", minutes=2)
 #     report.suspects, report.copies, report.leaks, report.redundant, report.scores
+#
+# To run a part, run the cells to the end of *What the audit finds*, then *Which labels look wrong?*, *What is there twice?*, *Which examples are redundant?* or *How many can go?*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results
@@ -62,8 +64,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 
-from experiments import own_data, pruning
-from lib import audit, plots, rankings
+from experiments import own_data, plots, pruning, rankings
+from lib import audit
 from lib.catalogue import SCORES, trial_recipe
 from lib.data import score_files
 from lib.ledger import ledger
@@ -113,6 +115,8 @@ plots.save(fig, "08_data", profile)
 
 # %%
 report = audit(data, minutes=minutes / 2, seed=seed, device=device, architecture=architecture, epochs=epochs, store=store, progress=True)
+choice = replace(report.facts["choice"], settings=replace(report.facts["choice"].settings, networks=10))
+work = {"seed": seed, "device": device, "store": store, "shards": store, "progress": True}
 print(report, f"\n{report.facts['choice'].why}")
 print("AUROC of the flips:", *[f"{name} {value:.3f} [{low:.3f}, {high:.3f}]" for name, (value, (low, high)) in report.facts["flips"].items()])
 
@@ -122,16 +126,14 @@ print("AUROC of the flips:", *[f"{name} {value:.3f} [{low:.3f}, {high:.3f}]" for
 # ## Which labels look wrong?
 #
 # The most suspicious first, with the class that the judges suggest. EL2N decides the order, unless *doubt* (1 − the judges' probability of the label) finds flips clearly better.
-
-# %%
-own_data.shown(report.suspects.head(shown)).format("{:.3f}", subset=report.suspects.columns[2:])
-
-# %% [markdown]
+#
 # The same to look at, each with its row, its label, and what the judges would call it.
 #
 # **Predict.** Of how many will *you* say that the label is right?
 
 # %%
+display(own_data.shown(report.suspects.head(shown)).format("{:.3f}", subset=report.suspects.columns[2:]))
+
 suspicion = report.scores[report.facts["order"].lower()].where(report.scores.suspect, -1).to_numpy()
 worst = suspicion.argsort()[::-1][: max(1, min(shown, len(report.suspects)))].copy()
 if pictures:
@@ -159,8 +161,6 @@ own_data.shown(copies.sort_values("same_label").head(shown).reset_index()).hide(
 # Perhaps those at the low end of a score. [07](07_scores_side_by_side.ipynb) compares the scores, [09](09_scores_in_twenty_lines.ipynb) defines them.
 
 # %%
-choice = replace(report.facts["choice"], settings=replace(report.facts["choice"].settings, networks=10))
-work = {"seed": seed, "device": device, "store": store, "shards": store, "progress": True}
 scored = own_data.score(names, data, choice, **work)
 print("; ".join(f"{name}: {SCORES[name].text}" for name in scored), *[f"({name} cannot be had here)" for name in names if name not in scored])
 lowest = {name: rankings.ranks(value, seed=seed).argsort()[:10].tolist() for name, value in scored.items()}
@@ -258,11 +258,18 @@ print(f"table: results/{path.relative_to(results_folder())} (and .html), {len(wr
 # - **The network is small.** A larger `architecture` judges better; so may your own model (exercise 2).
 # - **Pruning was tried for one network and one size.** [05](05_data_diet.ipynb) shows how far that carries.
 # - **Copies that were cropped, turned or reworded are not found.**
-#
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. Copy 20 examples, and give 5 of the copies another label. Does the audit find them all?
+# Both stand on the set-up alone.
 #
+# 1. Copy 20 examples, and give 5 of the copies another label. Does the audit find them all?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # All of them: twenty copies, of which five have two labels.
@@ -275,9 +282,14 @@ print(f"table: results/{path.relative_to(results_folder())} (and .html), {len(wr
 # print(found.a.nunique(), int((spoilt_y[found.a.to_numpy()] != spoilt_y[found.b.to_numpy()]).sum()))
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Hand over a model of your own, here logistic regression. Does it name the same rows?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # In part. Where they do, two models were surprised by the same label.
@@ -288,21 +300,5 @@ print(f"table: results/{path.relative_to(results_folder())} (and .html), {len(wr
 # other = audit(data, probabilities=LogisticRegression(max_iter=200))
 # both = len(other.suspects.index.intersection(report.suspects.index))
 # print(f"{len(other.suspects)} and {len(report.suspects)} rows, {both} of them the same")
-# ```
-# </details>
-#
-# 3. Hand over what cannot work: a score that is none, one class only, no time. What do you read?
-#
-# <details><summary>Answer</summary>
-#
-# One sentence each: which argument, what was expected, what came.
-#
-# ```python
-# one = torch.zeros(50, dtype=torch.int64)
-# for attempt in (lambda: own_data.score_names("magic"), lambda: audit.refuse(x[:50], one), lambda: audit(data, minutes=0)):
-#     try:
-#         attempt()
-#     except ValueError as error:
-#         print(error)
 # ```
 # </details>

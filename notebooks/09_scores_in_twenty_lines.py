@@ -20,6 +20,8 @@
 # - half of the digits is enough: the hardest half if all labels are right, the easiest if three in ten are wrong.
 #
 # *Symbols: the [glossary](GLOSSARY.md). What the scores are good for: notebook [07](07_scores_side_by_side.ipynb).*
+#
+# To run a part, run the cells to the end of *Networks*, then *Read off a training*, *Seen or not*, *Without training*, *Leaving one out of a linearized network*, *Influence functions* or *Along a training*.
 
 # %% tags=["parameters"]
 profile: str = "laptop"  # smoke, laptop or paper: names the folder of results
@@ -197,6 +199,8 @@ score["GraNd"] = grand(new(0), runs[4], x, y).mean(0)
 # ## Seen or not
 #
 # Networks on random parts of the digits. *Memorization*: how much likelier a digit's label is got right by those that saw it. The *influence of seeing* is the same on test digits, here their mean. (`lib.scores.memorization.memorization` and `influence_of_seeing` are one matrix product.)
+#
+# *C-score*: how often networks that did *not* see the digit get its label right. (`lib.scores.memorization.c_scores`.)
 
 # %%
 def influence_of_seeing(member_sees, correct_test):
@@ -219,10 +223,6 @@ score["memorization"] = memorization(sees, good)
 score["influence of seeing"] = influence_of_seeing(sees, good_test).mean(1)
 
 
-# %% [markdown]
-# *C-score*: how often networks that did *not* see the digit get its label right. (`lib.scores.memorization.c_scores`.)
-
-# %%
 def c_scores(member_sees, correct_train):
     """Mean over subset sizes of P[right about i | i not in the subset], (n,) (Jiang et al. 2021). High = regular."""
     sizes, unseen = member_sees.sum(1), torch.where(member_sees, torch.nan, correct_train.double())
@@ -388,7 +388,7 @@ score["TracIn"] = tracin(new(0), checkpoints, rates, x, y, x_test[:100], y_test[
 
 
 # %% [markdown]
-# *CRAIG's weight*: for how many digits a chosen one can stand. (`lib.scores.craig.craig` recomputes only candidates that may still win.)
+# *CRAIG's weight*: for how many digits a chosen one can stand. (`experiments.craig` tries some random candidates for each choice.)
 
 # %%
 def medoids(g, size):
@@ -530,8 +530,14 @@ sliders
 # %% [markdown]
 # ## Exercises
 #
-# 1. Add a near copy of the first digit, with its label. What does its CG-score do, and why?
+# The first stands on *Without training*, the second on *Seen or not*, the third on *Influence functions*.
 #
+# 1. Add a near copy of the first digit, with its label. What does its CG-score do, and why?
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # It falls from .98 to .05: what the digit says, its copy says too.
@@ -541,9 +547,14 @@ sliders
 # print(f"{score['CG'][0]:.2f} alone, {cg_scores(*copied)[0]:.2f} beside its copy")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Split the networks into two halves. Do both rank digits alike by the influence of seeing? By memorization?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # By memorization (rank correlation .85); hardly by the influence of seeing (.12): what one digit changes for others is less than luck among 150 networks.
@@ -555,9 +566,14 @@ sliders
 # print({name: round(pd.DataFrame(torch.stack(v).T.numpy()).corr("spearman")[0][1], 2) for name, v in two.items()})
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 3. Retrain without one digit, for eight that range from the highest influence on themselves to the lowest. Does the loss on each rise as foretold?
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # It rises more than foretold, twice as much at the top, and in the same order. Where less than .03 is foretold, retraining is not exact enough to tell.

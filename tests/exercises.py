@@ -6,22 +6,26 @@ import jupytext
 
 from lib.study.notebooks import Notebook
 
+EMPTY = "# your answer"
+
 
 def answers(notebook: Notebook) -> dict[int, list[str]]:
     """The code in the folded answer of each exercise, by the exercise's number; empty where an answer is words alone.
 
     Raises:
-        ValueError: if the exercises are not numbered from 1, or one has not one ``<details>``.
+        ValueError: if an exercise is not three cells (a question, numbered from 1; ``EMPTY``; ``<details>`` alone).
     """
-    prose = "\n\n".join(cell.source for cell in jupytext.read(notebook.py).cells if cell.cell_type == "markdown")
-    section = re.split(r"^## ", prose.partition("\n## Exercises\n")[2], flags=re.M)[0]
-    found = {}
-    for exercise in re.split(r"^(?=\d+\. )", section, flags=re.M)[1:]:
-        number, folded = int(exercise.split(".")[0]), re.findall(r"<details>.*?</details>", exercise, re.S)
-        if number != len(found) + 1 or len(folded) != 1:
-            got = f"exercise {number} with {len(folded)} <details>"
-            raise ValueError(f"{notebook.name}: expected exercise {len(found) + 1} with one <details>, got {got}")
-        found[number] = re.findall(r"^```python\n(.*?)^```", folded[0], re.M | re.S)
+    cells, found = jupytext.read(notebook.py).cells, {}
+    heading = [i for i, cell in enumerate(cells) if re.search(r"^## Exercises$", cell.source, re.M)]
+    for i in range(heading[0], len(cells), 3) if heading else ():
+        question, empty, answer = ([cell.source for cell in cells[i : i + 3]] + ["", ""])[:3]
+        number = len(found) + 1
+        asked = re.findall(r"^(\d+)\. ", question.partition("## Exercises")[2] if i == heading[0] else question, re.M)
+        folded = re.fullmatch(r"<details><summary>Answer</summary>\n(.*)</details>", answer, re.S)
+        if asked != [str(number)] or empty != EMPTY or not folded or answer.count("<details>") > 1:
+            wanted = f"{notebook.name}: expected exercise {number} as a question, a cell {EMPTY!r} and a folded answer"
+            raise ValueError(f"{wanted}, got {question[:40]!r}, {empty[:40]!r}, {answer[:40]!r}")
+        found[number] = re.findall(r"^```python\n(.*?)^```", folded[1], re.M | re.S)
     return found
 
 

@@ -1,6 +1,6 @@
 """Do the tests of a module see a small mistake in it? Mutants of scores, numerics, statistics and ledger.
 
-    python tests/mutants.py [--only lib/scores/craig.py] [--seed 0] [--list]
+    python tests/mutants.py [--only lib/scores/tracin.py] [--seed 0] [--list]
 
 A mutant is one change of one place: a comparison with its edge moved or turned round, another sign, a constant off by
 one (a fraction doubled), a term or factor dropped. A fixed number is drawn from each module, the same for the same
@@ -33,7 +33,6 @@ MODULES = {  # those whose tests are quick first
     "lib/ledger/claims.py": (5, [f"{LEDGER}ledger.py", f"{LEDGER}verdicts.py"]),
     "lib/ledger/ledger.py": (6, [f"{LEDGER}ledger.py"]),
     "lib/ledger/tables.py": (4, [f"{LEDGER}ledger.py"]),
-    "lib/scores/craig.py": (8, [f"{SCORES}craig.py"]),
     "lib/scores/neighbours.py": (6, [f"{SCORES}neighbours.py"]),
     "lib/scores/data_diet.py": (8, [f"{SCORES}data_diet.py", f"{SCORES}definitions.py"]),
     "lib/scores/definitions.py": (10, [f"{SCORES}definitions.py"]),
@@ -51,12 +50,6 @@ MODULES = {  # those whose tests are quick first
 }
 #: Mutants that change nothing which a test could see: ``module: line as mutated`` → why.
 SAME: dict[str, str] = {
-    "lib/statistics.py: return np.arctanh(value) - influence(one, other) / (1 - value**2)": (
-        "influences sum to 0 over the rows, and only their squares are taken"
-    ),
-    "lib/statistics.py: pseudo = runs * whole + (runs - 1) * np.array([by_row(*pair) for pair in each])": (
-        "of its parts all but that of the rows are taken, and these know no sign"
-    ),
     "lib/scores/definitions.py: gram, signs = relu_gram(x) + jitter * torch.eye(len(x)).double(), "
     "torch.where(y != y[:, None], 1.0, -1.0).double()": "complexity is quadratic in the signs",
     "lib/numerics/gradients.py: if not groups or need >= room:": "layers whose bytes just fit, a group later",

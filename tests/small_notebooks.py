@@ -1,5 +1,6 @@
-"""Small notebooks for the tests of the runner, with profiles and claims."""
+"""Small notebooks for the tests of the runner, with profiles and claims; scripts as modules."""
 
+import importlib.util
 from pathlib import Path
 
 import yaml
@@ -58,3 +59,11 @@ def write(folder: Path, name: str, body: str, owns: tuple[str, ...]) -> Notebook
     entries = yaml.safe_load(claims.read_text()) if claims.exists() else []
     claims.write_text(yaml.safe_dump(entries + [claim(id, number) for id in owns]))
     return notebook
+
+
+def script(path: Path):
+    """The module that a script outside of all packages is."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -90,13 +90,26 @@ def test_a_judge_says_nothing_of_what_it_saw():
 
 def test_hopeless_data_and_wishes_are_refused():
     x, y = clusters(60)
+    p = pd.DataFrame(sure(y, 3).numpy())
     for call, message in [
         (lambda: audit((x, y * 0)), "y_train: expected two classes at least, got 1 in 60 rows"),
         (lambda: audit((x[:12], y[:12])), "x_train: expected 20 rows at least .* got 12"),
+        (lambda: audit((x * 0 + 5, y)), "x_train: expected examples that differ, got 60 "),
         (lambda: audit((x, y), minutes=0), "minutes: expected more than 0, got 0"),
-        (lambda: audit((x, y), probabilities=torch.ones(60, 3)), "rows that add up to 1"),
-        (lambda: audit((x, y), probabilities=torch.ones(60, 1)), r"expected 3 columns.* got \(60, 1\)"),
+        (lambda: audit((x, y), minutes="2"), "minutes: expected more than 0, got '2'"),
+        (
+            lambda: audit((x, y), probabilities=torch.ones(60, 3)),
+            r"rows that add up to 1, got \[1.0, 1.0, 1.0\] in row 0",
+        ),
+        (lambda: audit((x, y), probabilities=torch.ones(60, 1)), "expected 3 columns.* got 1 columns"),
+        (lambda: audit((x, y), probabilities=p[::-1]), "probabilities: expected the rows in the order of the data"),
+        (lambda: audit((x, y), probabilities=p.set_axis(list("abc"), axis=1)), "columns called 0, 1, 2, got a, b, c"),
         (lambda: audit((x, y), embeddings=x[:9]), "embeddings: expected a row for each of the 60 examples"),
+        (
+            lambda: audit((x, y), embeddings=x.where(y[:, None] < 2, torch.nan)),
+            "embeddings: expected finite .* in row 2",
+        ),
+        (lambda: audit((x, y), embeddings=[["a"]] * 60), "embeddings: expected finite numbers, got others in row 0"),
         (lambda: audit((x, y), architecture="magic", minutes=1), "name must be one of linear, mlp"),
     ]:
         with pytest.raises(ValueError, match=message):

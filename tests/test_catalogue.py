@@ -132,6 +132,8 @@ def test_a_store_gives_back_values_and_costs(xy, every, tmp_path):
         ({"y": torch.zeros(59, dtype=torch.int64)}, r"y must be integer labels \(60,\)"),
         ({"y": torch.zeros(60, dtype=torch.int64)}, "at least 2 classes"),
         ({"classes": 2}, r"y must be labels 0…1 .*got 0…2"),
+        ({"x_val": torch.ones(4, 3)}, r"x_val, y_val: expected examples \(5,\) and labels 0…2"),
+        ({"x_val": torch.ones(4, 5), "y_val": torch.tensor([0, 1, 2, 3])}, r"examples \(5,\) and labels 0…2"),
         ({"settings": dataclasses.replace(SMALL, share=1.0)}, "0 < share < 1"),
         ({"settings": dataclasses.replace(SMALL, architecture="vgg99")}, "name must be one of"),
     ],

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lib.costs import measured
+from lib.costs import bar, measured
 
 # In a process of its own: in one that ran other tests, what these left to the allocator or free meanwhile is counted.
 ALONE = """
@@ -38,3 +38,13 @@ def test_seconds_and_memory_of_the_work_alone():
 def test_what_fails_fails():
     with pytest.raises(ValueError, match="no"):
         measured(lambda: (_ for _ in ()).throw(ValueError("no")))
+
+
+def test_a_bar_shows_what_is_done_unless_it_is_to_be_silent(monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    assert list(bar(range(3), mininterval=0)) == [0, 1, 2]
+    assert "3/3" in capsys.readouterr().err
+    list(bar(range(3), progress=False))
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    list(bar(range(3)))
+    assert capsys.readouterr().err == ""

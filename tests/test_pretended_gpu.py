@@ -22,7 +22,7 @@ import lib
 from lib import catalogue, costs
 from lib.networks import stacked
 from lib.networks.models import mlp, small_cnn
-from lib.numerics import gradients, objective
+from lib.numerics import objective
 from lib.scores import complexity_gap, data_diet
 from lib.scores.influence import influence, self_influence, trust
 from lib.scores.tracin import tracin
@@ -82,7 +82,7 @@ ASKED = {
     "lib.networks.stacked.members": lambda d: next(stacked.members(MLP, STATES[MLP], device=d))["head.bias"].cpu(),
     "lib.networks.stacked.group": lambda d: stacked.group(CNN, 2, precision="float32", device=d).export(),
     "lib.networks.stacked.Flat": lambda d: stacked.Flat({"w": (2, 3)}, 2, dtype=torch.float32, device=d)["w"].cpu(),
-    "lib.numerics.gradients.tangent_kernel": lambda d: gradients.tangent_kernel(CNN, STATES[CNN], X, device=d),
+    "experiments.dynamics.tangent_kernel": lambda d: dynamics.tangent_kernel(CNN, STATES[CNN], X, device=d),
     "lib.numerics.objective.objective": lambda d: float(objective.objective(MLP, X, Y, device=d).reference is None),
     "lib.scores.data_diet.grand": lambda d: [data_diet.grand(m, STATES[m], X, Y, device=d) for m in (MLP, CNN)],
     "lib.scores.tracin.tracin": lambda d: [

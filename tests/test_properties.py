@@ -8,18 +8,18 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from experiments.craig import craig
 from lib.data import load
 from lib.ledger import verdicts
 from lib.networks import models
 from lib.networks.stacked import LOSSES
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores
-from lib.scores.craig import craig
-from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.data_diet import LAYERS, el2n, forgetting, grand, margin
 from lib.scores.influence import influence
 from lib.scores.memorization import c_scores, influence_of_seeing, memorization
 from lib.scores.neighbours import knn_agreement, knn_shapley
-from lib.scores.tracin import LAYERS, tracin, tracin_mean, tracin_self
+from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.scores.unique_information import coefficients, f_si, leave_one_out, tangent
 
 often = settings(max_examples=20, deadline=None, derandomize=True, database=None)
@@ -103,7 +103,7 @@ def test_leaving_out_copies_and_all(problem, steps):
 def test_craig(problem, keep):
     """Which of two that are as good is chosen is free: what is left over decides, and the weights stand for all."""
     x, _, _ = problem
-    found, wanted = craig(x[None], keep).weights[0], definitions.craig(x[None], keep)[0]
+    found, wanted = craig(x[None], keep, epsilon=0).weights[0], definitions.craig(x[None], keep)[0]
     left = lambda weights: torch.cdist(x, x)[:, weights > 0].amin(1).sum()
     assert int((found > 0).sum()) == int((wanted > 0).sum()) and float(found.sum()) == len(x)
     first = lambda weights: float(left(weights)) if keep < 0.5 else 0.0
@@ -130,8 +130,8 @@ def test_gradients(problem, loss, layers, own):
     x, y, model, stack = problem
     if own:
         y = torch.stack([y, y.flip(0)])
-    norm, options = grand if layers == "all" else grand_last_layer, {"layers": layers, "loss": loss}
-    close(norm(model, stack, x, y, loss=loss), definitions.grand(model, stack, x, y, **options))
+    options = {"layers": layers, "loss": loss}
+    close(grand(model, stack, x, y, **options), definitions.grand(model, stack, x, y, **options))
     at = {1: stack, 3: {name: -2 * value for name, value in stack.items()}}, {1: 0.5, 3: 0.125}
     wanted = definitions.tracin(model, *at, x, y, x, y, **options)
     close(tracin(model, *at, x, y, x, y, **options), wanted)

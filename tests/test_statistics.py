@@ -7,6 +7,7 @@ import torch
 from scipy.special import ndtri
 from sklearn.metrics import roc_auc_score
 
+from experiments.repeats import correlation_of_means, samples_needed
 from lib import statistics
 
 
@@ -278,7 +279,7 @@ def test_crossed_interval_is_the_layout_by_hand_and_students_t_where_rows_are_al
 
 def test_as_many_samples_as_are_needed_give_the_interval(rng):
     first = shifted(rng, 30, 3000, 0.1, 2.0, 3.0)
-    needed = statistics.samples_needed(first, 0.25, replicates=(2, 10, 40))
+    needed = samples_needed(first, 0.25, replicates=(2, 10, 40))
     assert needed[2] is None and needed[10] > needed[40]
     for r in (10, 40):
         halves = [
@@ -305,7 +306,7 @@ def test_coverage_of_the_correlation_of_means(n, runs, of_network, same, rng):
     truth = np.tanh(np.mean([z(rng) for _ in range(200)]))
 
     def draw(g):
-        return statistics.correlation_of_means(*noisy_scores(g, n, runs, of_network, same), same_runs=same)[1]
+        return correlation_of_means(*noisy_scores(g, n, runs, of_network, same), same_runs=same)[1]
 
     assert 0.92 <= coverage(rng, draw, truth, 250) <= 0.99
 
@@ -313,17 +314,17 @@ def test_coverage_of_the_correlation_of_means(n, runs, of_network, same, rng):
 def test_rows_alone_leave_out_the_networks(rng):
     z = lambda g: np.arctanh(statistics.spearman_r(*(x.mean(0) for x in noisy_scores(g, 3000, 5, 0.5, False))))
     truth = np.tanh(np.mean([z(rng) for _ in range(200)]))
-    alone = lambda g: statistics.correlation_of_means(*(x.mean(0) for x in noisy_scores(g, 2000, 5, 0.5, False)))[1]
+    alone = lambda g: correlation_of_means(*(x.mean(0) for x in noisy_scores(g, 2000, 5, 0.5, False)))[1]
     assert coverage(rng, alone, truth, 150) < 0.88
 
 
 def test_without_networks_it_is_the_correlation_over_examples(rng):
     a, b = correlated(rng, 1500, 0.6)
     for rank, same in ((True, statistics.spearman), (False, statistics.pearson)):
-        value, interval = statistics.correlation_of_means(a, b, rank=rank)
+        value, interval = correlation_of_means(a, b, rank=rank)
         assert value == pytest.approx(same(a, b)[0])
         assert interval == pytest.approx(same(a, b)[1], abs=1e-3)
-    assert statistics.correlation_of_means(a, 2 * a)[0] == pytest.approx(1)
+    assert correlation_of_means(a, 2 * a)[0] == pytest.approx(1)
 
 
 def test_bootstrap_of_a_mean_has_its_standard_error(rng):
@@ -404,7 +405,7 @@ def test_sixty_thousand_examples_need_no_resampling(rng, monkeypatch):
             lambda: statistics.crossed_interval(np.ones((1, 9))),
             r"\(replicates, rows\), at least 2 of each, got shape \(1, 9\)",
         ),
-        (lambda: statistics.correlation_of_means(np.eye(4), np.eye(5)), r"one n, as many if same_runs, got \(4, 4\)"),
+        (lambda: correlation_of_means(np.eye(4), np.eye(5)), r"one n, as many if same_runs, got \(4, 4\)"),
         (lambda: statistics.bootstrap_interval(np.mean, [1.0, np.inf]), r"samples\[0\] must be finite"),
         (lambda: statistics.bootstrap_interval(np.corrcoef, [1, 2], [1, 2, 3], paired=True), "one length, got 2, 3"),
         (lambda: statistics.bootstrap_interval(lambda x: np.nan, [1, 2, 3]), "not finite on over 5% of the resamples"),

@@ -4,11 +4,13 @@ One process imports what all of them need and is forked for each (``multiprocess
 takes no time. Each writes into the folder that it is given, and nowhere else.
 """
 
+import contextlib
 import importlib.util
 import json
 import multiprocessing
 import os
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,8 +22,8 @@ context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(list(NEEDED))
 
 
-def ensemble(folder: Path, result: str = "result") -> None:
-    """Forty small networks, four a shard; their weights go into ``<result>.npy`` once all are trained."""
+def ensemble(folder: Path, result: str = "result", scheduler: str | None = None) -> None:
+    """Forty small networks, four a shard; their errors go into ``<result>.npy`` once all are trained."""
     import numpy as np
     import torch
 
@@ -33,7 +35,7 @@ def ensemble(folder: Path, result: str = "result") -> None:
     torch.set_num_threads(1)
     x, y = torch.rand(80, 10, generator=torch.Generator().manual_seed(0)), torch.arange(80) % 3
     with mock.patch.object(parallel, "SHARD_MEMBERS", 4):
-        run = Run(store=Store(folder / "cache"), progress=False)
+        run = Run(store=Store(folder / "cache"), scheduler=scheduler, progress=False)
         recipe = Recipe(epochs=8, lr=0.1, batch_size=10)
         trained = train(mlp(10, (8,), 3), (x, y), recipe, range(40), record=Record(errors_at=(8,)), run=run)
     np.save(folder / f"{result}.npy", trained.errors[8].numpy())
@@ -77,6 +79,39 @@ def notebook(folder: Path) -> None:
     (first,) = notebooks.find(folder / "notebooks")
     run = notebooks.run(first, "smoke", {"profile": "smoke"}, folder / "results")
     (folder / "went").write_text(run.failure or "well")
+
+
+def own_data(folder: Path) -> None:
+    """Notebook 08 on the file ``own.npz`` of the folder, as small as it goes; how it went goes into ``went``."""
+    from lib.study import notebooks
+
+    (eighth,) = [found for found in notebooks.find(REPO / "notebooks") if found.number == "08"]
+    given = {"dataset": str(folder / "own.npz"), "minutes": "0.001", "scores": "el2n", "kept": "[0.5]", "epochs": "5"}
+    values = notebooks.overrides(eighth, "smoke", given)
+    (folder / "went").write_text(notebooks.run(eighth, "smoke", values, folder / "results").failure or "well")
+
+
+@contextlib.contextmanager
+def cluster(folder: Path):
+    """A Dask scheduler and two worker processes on loopback, as one would start them by hand: address and workers."""
+    from distributed import Client
+
+    file, quiet = folder / "scheduler.json", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    begin = lambda command, *words: subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.dask_{command}", "--scheduler-file", file, "--no-dashboard", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=REPO, **quiet,
+    )  # fmt: skip
+    alone = ("--no-nanny", "--nthreads", "1", "--local-directory")
+    processes = [begin("scheduler", "--host", "127.0.0.1", "--port", "0")]
+    processes += [begin("worker", *alone, folder / name) for name in "ab"]
+    try:
+        with Client(scheduler_file=str(file), timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            yield client.scheduler.address, processes[1:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def workers(folder: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 TABLES = (".csv", ".tsv", ".parquet")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SIDE = 64  # pixels; pictures of several sizes, or larger ones, are resized to a square of at most this side
 BROKEN = (OSError, EOFError, MemoryError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
@@ -44,12 +45,13 @@ def source(data, label=None, *, index: str | None = None, categorical="refuse", 
 
     Features are ``(n, d)``; pictures ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)`` with c ≤ 4, bytes or floats in
     [0, 1]. Pictures of a folder keep their size if they share one of at most 64 pixels a side; else all are resized
-    (bilinear, antialiased, aspect not kept) to a square of the median shorter side, at most 64. Labels are text, bool
-    or whole numbers, gaps allowed. In a table, ``categorical`` columns are refused, or ``"one-hot"``, or ``"leave
-    out"``; ``missing`` values are refused, or rows that have some are left out (``"drop"``), or they become the
-    column's ``"median"`` (of text: no category). ``index`` names a column that names the rows. A .csv is UTF-8 with
-    names in its first line; what separates its columns is found out; pandas decides what is missing (nothing, NA, None,
-    null, nan, …), in labels too; a first column without a name, as pandas writes one, names the rows.
+    (bilinear, antialiased, aspect not kept) to a square of the median shorter side, at most 64; of 16 bits the upper 8
+    count, what is hidden (``.name``) does not. Labels are text, bool or whole numbers, gaps allowed. In a table,
+    ``categorical`` columns are refused, or ``"one-hot"``, or ``"leave out"``; ``missing`` values are refused, or rows
+    that have some are left out (``"drop"``), or they become the column's ``"median"`` (of text: no category). ``index``
+    names a column that names the rows. A .csv is UTF-8 with names in its first line; what separates its columns is
+    found out; pandas decides what is missing (nothing, NA, None, null, nan, …), in labels too; a first column without a
+    name, as pandas writes one, names the rows.
 
     Raises: ValueError naming the array or column, what was expected and what came.
     """
@@ -116,28 +118,38 @@ def _text(path: Path) -> pd.DataFrame:
 
 def _folder(path: Path) -> dict:
     from PIL import Image
-    from torchvision.datasets import ImageFolder
 
-    try:
-        found = ImageFolder(str(path), loader=Image.open)
-    except FileNotFoundError as error:
-        raise _wrong(str(path), "folders of pictures, class/name.png", " ".join(str(error).split())) from None
-    looks = []
-    for file, _ in found.samples:
-        with Image.open(file) as image:
-            looks.append((image.size, image.mode, "A" in image.mode or "transparency" in image.info))
+    inside = [p.relative_to(path) for p in path.glob("*/**/*") if p.suffix.lower() in PICTURES and p.is_file()]
+    names = sorted(p for p in inside if not any(part.startswith(".") for part in p.parts))
+    classes = {p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    if bare := sorted(classes - {p.parts[0] for p in names}) or ([] if classes else ["it"]):
+        raise _wrong(str(path), f"folders of pictures, class/name.png ({', '.join(PICTURES)})", f"none in {bare[0]}")
+    if {name.lower() for name in classes} <= {"train", "test", "val", "valid", "validation"}:
+        raise _wrong(str(path), "folders of classes", f"the parts {', '.join(sorted(classes))}; hand over one of them")
+
+    def opened(name, mode="", size=()):
+        """How a picture looks; if a mode is given, its pixels."""
+        try:
+            with Image.open(path / name) as image:
+                if image.mode in ("I", "F"):
+                    raise ValueError(f"mode {image.mode} has no largest value; save 8 or 16 bits")
+                if not mode:
+                    return image.size, image.mode, "A" in image.mode or "transparency" in image.info
+                deep = image.mode.startswith("I;16")
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image
+                return np.asarray(image.convert(mode).resize(size, Image.Resampling.BILINEAR))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise _wrong(str(path / name), "a picture", f"{type(error).__name__}: {error}") from None
+
+    looks = [opened(name) for name in names]
     sizes, modes, alpha = map(set, zip(*looks, strict=True))
-    mode, (size, *others) = "RGBA" if True in alpha else "L" if modes <= {"1", "L"} else "RGB", sizes
+    grey = modes <= {"1", "L", "I;16", "I;16B", "I;16L", "I;16N"}
+    mode, (size, *others) = "RGBA" if True in alpha else "L" if grey else "RGB", sizes
     if others or max(size) > SIDE:
         size = (max(8, min(SIDE, int(np.median([min(look[0]) for look in looks])))),) * 2
-    x = []
-    for file, _ in found.samples:
-        with Image.open(file) as image:
-            image = image.convert(mode)
-            x.append(np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)))
-    names = pd.Index([str(Path(file).relative_to(path)) for file, _ in found.samples], name="file")
-    x = np.stack(x) if mode == "L" else np.moveaxis(np.stack(x), -1, 1)
-    return {"x_train": x, "y_train": np.array(found.classes)[found.targets], "index": names}
+    x, labels = np.stack([opened(name, mode, size) for name in names]), [name.parts[0] for name in names]
+    x = x if mode == "L" else np.moveaxis(x, -1, 1)
+    return {"x_train": x, "y_train": labels, "index": pd.Index(map(str, names), name="file")}
 
 
 def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", missing="refuse") -> dict:
@@ -170,7 +182,9 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
         keep = x.notna().all(axis=1) & y.notna()
         x, y = x[keep], y[keep]
     if missing == "median":
-        x = x.fillna(x.drop(columns=words).median())
+        holes = [c for c in x if c not in words and x[c].hasnans]
+        x = x.astype(dict.fromkeys(holes, float))  # pandas' whole numbers that may be missing have no half
+        x = x.fillna(x[holes].median())
     rows, columns = np.nonzero((x.drop(columns=words) if missing == "median" else x).isna().to_numpy())
     if len(rows):
         where = f"{len(set(rows))} rows, the first in row {x.index[rows[0]]!r}, column {x.columns[columns[0]]!r}"
@@ -198,8 +212,16 @@ def _counts(column: pd.Series) -> bool:
 
 def _exact(x: pd.DataFrame) -> np.ndarray:
     """Columns as float64; whole numbers beyond 2⁵³ are counted from the column's least, so that none become equal."""
+
+    def counted(column):
+        near = (column.astype(object) - int(column.min())).astype(float)
+        if near.nunique() < column.nunique():
+            got = f"{column.min()} to {column.max()}, some too close; take it out"
+            raise _wrong(f"column {str(column.name)!r}", "numbers within 2⁵³", got)
+        return near
+
     large = [c for c in x if x[c].dtype.kind in "iu" and max(-int(x[c].min()), int(x[c].max())) > 2**53]
-    return x.apply(lambda c: c - c.min() if c.name in large else c).to_numpy(float) if large else x.to_numpy(float)
+    return x.apply(lambda c: counted(c) if c.name in large else c).to_numpy(float) if large else x.to_numpy(float)
 
 
 def _tables(x, y, x_test=None, y_test=None, **options) -> dict:
@@ -244,6 +266,11 @@ def _checked(arrays: dict, **options) -> Source:
         if x[:1] != y[:1]:
             raise ValueError(f"expected as many rows in x_{part} as in y_{part}, got {x} and {y}")
     y_train, names = labels("y_train", arrays["y_train"], names=arrays.get("classes"))
+    both = [arrays[f"x_{part}"] for part in ("train", "test") if pair]
+    same = len({(x.dtype, x.shape[1:]) for x in both}) == 1 and both[0].ndim == 2
+    if same and both[0].dtype.kind in "iu" and both[0].dtype != np.uint8:
+        exact = _exact(pd.DataFrame(np.concatenate(both)))  # from the least of both
+        arrays["x_train"], arrays["x_test"] = np.split(exact, [len(both[0])])
     x_train, x_test, y_test = _images("x_train", arrays["x_train"]), None, None
     if pair:
         x_test = _images("x_test", arrays["x_test"])

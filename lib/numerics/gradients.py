@@ -30,7 +30,6 @@ from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, jacrev, vmap
 
 from lib.costs import free_bytes
-from lib.networks import stacked
 from lib.networks.stacked import loss_gradient
 from lib.numerics.objective import WORKING, Objective, flat, output_count
 
@@ -161,7 +160,7 @@ def signals(model: nn.Module, state: dict, x: Tensor, cotangent: Callable[[Tenso
             yield _signal(call, torch.stack([each[i] for each in passes], 1))
 
 
-def _every_output(f: Tensor) -> Tensor:
+def every_output(f: Tensor) -> Tensor:
     """The cotangents of every logit on its own, ``(n, k, k)``."""
     return torch.eye(f.shape[1], dtype=f.dtype, device=f.device).expand(len(f), -1, -1)
 
@@ -301,7 +300,7 @@ def layer_pieces(objective: Objective) -> Iterator[tuple[str, Signal]]:
 def curvature_root(f: Tensor, loss: str) -> Tensor:
     """``(b, k, k)`` with RᵀR = ∇²_f ℓ: the identity for ``mse``, ``diag(√s) − √s sᵀ`` of the softmax s else."""
     if loss == "mse":
-        return _every_output(f)
+        return every_output(f)
     s = f.softmax(1)
     return torch.diag_embed(s.sqrt()) - s.sqrt()[:, :, None] * s[:, None]
 
@@ -336,7 +335,7 @@ def _signals(o: Objective, x: Tensor, y: Tensor | None, *, curvature=False) -> I
             return curvature_root(f, o.loss)
         if y is not None:
             return loss_gradient(f, y, o.loss)[:, None]
-        return _every_output(f)
+        return every_output(f)
 
     with torch.no_grad():
         yield from signals(o.model, {**o.weights, **o.buffers}, x, cotangent)
@@ -456,44 +455,10 @@ def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int
             for b in range(0, len(x) if other is not None else a + 1, block):
                 down, across = slice(a * outputs, (a + block) * outputs), slice(b * outputs, (b + block) * outputs)
                 same = other is None and a == b
-                others = signals(net, state, x[b : b + block], _every_output)
-                for part in signals(net, state, rows[a : a + block], _every_output):
+                others = signals(net, state, x[b : b + block], every_output)
+                for part in signals(net, state, rows[a : a + block], every_output):
                     pair = part if same else next(others)  # both stand still at the same layer
                     kernel[down, across] += products(part, pair).flatten(2).flatten(0, 1)
                 if other is None and not same:
                     kernel[across, down] = kernel[down, across].T
     return kernel if other is not None else (kernel + kernel.T).div_(2)
-
-
-def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, device: str = "cpu") -> Tensor:
-    """The same for each of E networks, in one block, not divided by anything (Paul et al. 2021, appendix B.3).
-
-    From parameters name → ``(E, …)``, running statistics among them, on x ``(m, …)``: ``(E, m·k, m·k)``, on the CPU.
-    ValueError if the model has parameters in another kind of layer, or one is missing.
-
-    Example:
-        >>> from lib.networks.models import mlp
-        >>> still = {"head.weight": torch.zeros(1, 2, 2), "head.bias": torch.zeros(1, 2)}
-        >>> tangent_kernel(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]))  # (‖x‖² + 1)·I
-        tensor([[[26.,  0.],
-                 [ 0., 26.]]])
-    """
-    net, kernels = copy.deepcopy(model).eval().to(device), []
-    for state in stacked.members(model, parameters, device=device):
-        rows = x.to(device, next(iter(state.values())).dtype)
-        kernel = sum(products(part, part) for part in signals(net, state, rows, _every_output))
-        kernels.append(kernel.flatten(2).flatten(0, 1).cpu())
-    return torch.stack(kernels)
-
-
-def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """1 − ⟨A, B⟩/(‖A‖‖B‖) in the Frobenius product of each pair of matrices ``(…, N, N)``; in [0, 2].
-
-    For positive semidefinite matrices at most 1. Computed as ½‖A/‖A‖ − B/‖B‖‖², which keeps its digits near 0.
-
-    Example:
-        >>> cosine_distance(torch.eye(2), torch.ones(2, 2))  # 1 − 2/(√2·2)
-        tensor(0.2929)
-    """
-    unit = lambda m: m / torch.linalg.matrix_norm(m, keepdim=True)
-    return 0.5 * torch.linalg.matrix_norm(unit(a) - unit(b)).square()

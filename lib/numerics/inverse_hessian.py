@@ -2,12 +2,8 @@
 
 A solver is made once for a network. It is a function ``solve(v) -> (solutions, facts)``; the facts are the largest
 ``residual`` ‖(H + δI)xⱼ − vⱼ‖/‖vⱼ‖ of ``cg`` and ``lissa``, and the ``iterations`` of ``cg``. What goes wrong is said
-together with the setting that would cure it.
-
-``exact``, and ``gauss_newton`` with few parameters, write the matrix out; with more parameters than outputs on the
-training examples, N = n·k, ``gauss_newton`` takes their tangent kernel (:func:`kernel_inverse`). ``cg`` solves for many
-vectors from one space (:func:`block_conjugate_gradient`), and where the first layer has more inputs than there are
-examples for a smaller network (:class:`Span`). ``lissa`` draws batches; ``ekfac`` is in ``lib.numerics.curvature``.
+together with the setting that would cure it. ``cg`` solves for many vectors from one space, and where the first layer
+has more inputs than there are examples for a smaller network (:class:`Span`).
 """
 
 import copy

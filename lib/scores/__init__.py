@@ -3,8 +3,8 @@
     from lib.scores import definitions                          # every score by its definition, slow, to be read
     from lib.scores import cg_scores, el2n, memorization        # the same numbers fast
 
-A name of ``TABLE`` is loaded when it is first asked for. ``memorization``, ``influence``, ``tracin`` and ``craig`` are
-functions, and the modules that hold them: here always the function; ``from lib.scores.craig import …`` is the other.
+A name of ``TABLE`` is loaded when it is first asked for. ``memorization``, ``influence`` and ``tracin`` are
+functions, and the modules that hold them: here always the function; ``from lib.scores.tracin import …`` is the other.
 """
 
 import importlib
@@ -34,7 +34,6 @@ TABLE = {
     "tracin_self": "tracin",  # how much they lowered its own
     "knn_agreement": "neighbours",  # share of the nearest others with its label
     "knn_shapley": "neighbours",  # what it adds to the accuracy of nearest neighbours
-    "craig": "craig",  # weighted subsets whose gradients stand for all
 }
 __all__ = list(TABLE)
 

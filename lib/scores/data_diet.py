@@ -12,10 +12,12 @@ from tqdm.auto import tqdm
 
 from lib.networks import stacked
 
+LAYERS = ("last", "all")
+
 
 def grand(
-    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, loss: str = "cross_entropy",
-    device: str = "cpu", chunk: int | None = None, progress: bool = False,
+    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, layers: str = "all",
+    loss: str = "cross_entropy", device: str = "cpu", chunk: int | None = None, progress: bool = False,
 ) -> Tensor:  # fmt: skip
     """Norm of the loss gradient of each example over all parameters, per run (Paul et al. 2021, definition 2.1).
 
@@ -26,6 +28,8 @@ def grand(
             evaluation mode: batch normalization by its running statistics, as they are in ``parameters``.
         parameters: name → ``(E, …)``, of E runs at the epoch in question, such as ``Ensemble.checkpoints[0]``.
         x, y: ``(n, …)``; integer labels ``(n,)``, or ``(E, n)`` where runs have their own.
+        layers: ``last`` is what later code often calls GraNd, the gradient over ``model.head`` alone and no substitute:
+            ‖p − onehot(y)‖₂ · √(‖h‖² + 1), EL2N times the length of the features h = ``model.features(x)`` and a 1.
         loss: ``cross_entropy`` or ``mse`` (½‖f − onehot‖²). The penalty on the weights is no part of it.
         chunk: examples at a time; ``None`` takes as many as fit into ``gradients.WORKING`` bytes.
 
@@ -43,6 +47,11 @@ def grand(
         >>> grand(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]), torch.tensor([0]))  # √½ · √(3² + 4² + 1)
         tensor([[3.6056]])
     """
+    if layers not in LAYERS:
+        raise ValueError(f"layers must be {' or '.join(LAYERS)}, got {layers!r}")
+    if layers == "last":
+        features, errors = stacked.last_layer(model, parameters, x, y, loss=loss, device=device)
+        return _in_range(torch.linalg.vector_norm(features, dim=2)) * torch.linalg.vector_norm(errors, dim=2)
     from lib.numerics import gradients  # here alone: the other scores of this module need no gradient
 
     net, norms, runs = copy.deepcopy(model).eval().to(device), [], stacked.stacked_members(model, parameters)
@@ -56,37 +65,14 @@ def grand(
             objective = lambda logits, labels=labels: stacked.errors(logits, labels.to(device), loss)[:, None]
             layers = gradients.signals(net, state, rows.to(device, dtype), objective)
             squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
-        norms.append(torch.cat(squares).sqrt().cpu())
-        if norms[-1].isinf().any():
-            rows = norms[-1].isinf().nonzero()[:5, 0].tolist()
-            raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+        norms.append(_in_range(torch.cat(squares).sqrt().cpu()))
     return torch.stack(norms)
 
 
-def grand_last_layer(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor, **options) -> Tensor:
-    """Norm of the loss gradient over the last layer alone, per run: what later code often calls GraNd.
-
-        ‖p − onehot(y)‖₂ · √(‖h‖² + 1)        with the penultimate features h, and 1 for the bias
-
-    It is EL2N times the length of the features, and no substitute for :func:`grand`.
-
-    Args:
-        model, parameters, x, y: as in :func:`grand`; the model has ``features`` and ``head``.
-        options: ``loss``, ``device``, ``chunk`` (runs at a time).
-
-    Returns:
-        ``(E, n)``, at least 0.
-
-    Cost: a forward pass a run.
-
-    Example:
-        >>> from lib.networks.models import mlp
-        >>> still = {"head.weight": torch.zeros(1, 2, 2), "head.bias": torch.zeros(1, 2)}
-        >>> grand_last_layer(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]), torch.tensor([0]))
-        tensor([[3.6056]])
-    """
-    features, errors = stacked.last_layer(model, parameters, x, y, **options)
-    return torch.linalg.vector_norm(features, dim=2) * torch.linalg.vector_norm(errors, dim=2)
+def _in_range(norms: Tensor) -> Tensor:
+    if rows := norms.isinf().nonzero()[:, -1].unique()[:5].tolist():
+        raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+    return norms
 
 
 def el2n(errors: Tensor) -> Tensor:

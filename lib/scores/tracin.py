@@ -14,9 +14,8 @@ from torch.func import functional_call, jvp
 
 from lib.networks import stacked
 from lib.numerics import gradients
-from lib.scores.data_diet import grand, grand_last_layer
+from lib.scores.data_diet import LAYERS, grand
 
-LAYERS = ("last", "all")
 Weights = dict[str, Tensor]  # name → (E, …), of E runs
 
 
@@ -111,11 +110,10 @@ def tracin_self(
     Returns:
         ``(E, n)``, at least 0.
 
-    Cost: that of ``grand`` or ``grand_last_layer`` at each checkpoint.
+    Cost: that of ``grand`` at each checkpoint.
     """
-    last = lambda parameters: grand_last_layer(model, parameters, x, y, **options).square()
-    whole = lambda parameters: grand(model, parameters, x, y, **options).square()
-    return _summed({"last": last, "all": whole}, layers, checkpoints, rates)
+    squared = lambda parameters: grand(model, parameters, x, y, layers=layers, **options).square()
+    return _summed({layers: squared}, layers, checkpoints, rates)
 
 
 def _summed(terms: dict[str, Callable], layers: str, checkpoints: dict[int, Weights], rates: dict[int, float]):

@@ -12,7 +12,7 @@ neither J nor the weights are needed for predictions. Rows of J and Θ are examp
 **Losses.** ``loss="sum"``, the paper's:   L = Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖².
 ``loss="mean"``, as in ``lib.training``:   L = (1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²,
 which is the sum with η/n for η and nλ for λ. Outputs and targets carry the unit of y, η that of 1/Θ, λ that of Θ.
-:func:`changes`, :func:`f_si` and :func:`fitted` follow the authors' code: η and λ are those of the mean loss, and an
+:func:`changes` and :func:`f_si` follow the authors' code: η and λ are those of the mean loss, and an
 example that is left out leaves the others' steps as they are (η/n each, n the rows with it).
 
 **Leaving one out** deletes the i-th block of Θ and of the residual r. With p_t as a sum of few resolvents
@@ -278,25 +278,6 @@ def sample_information(changes: Tensor, *, covariance=None, precision=None) -> T
     return torch.linalg.solve_triangular(factor, changes.T, upper=False).square().sum(0) / 2
 
 
-def linearized_hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 0.0) -> Tensor:
-    """``H = JᵀJ/n + λI`` of the mean loss ``(1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²``, ``(p, p)``.
-
-    Args:
-        jacobian: ``(n·k, p)``. outputs: k. weight_decay: λ of the mean loss (the sum loss has nλ).
-
-    With λ = 0 and validation data it is the Fisher information F of eq. 9, and ``precision = F/σ²`` gives the F-SI.
-
-    Raises:
-        ValueError: if the rows are not a multiple of ``outputs``.
-    """
-    if jacobian.ndim != 2 or outputs < 1 or len(jacobian) % outputs:
-        raise ValueError(f"jacobian must be (n·k, p) with k = {outputs}, got {tuple(jacobian.shape)}")
-    jacobian = jacobian.to(F64)
-    curvature = jacobian.T @ jacobian * (outputs / len(jacobian))
-    curvature.diagonal().add_(weight_decay)
-    return curvature
-
-
 @dataclass(frozen=True)
 class Tangent:
     """What a linearized network is on n training and m other inputs, with k outputs."""
@@ -309,13 +290,6 @@ class Tangent:
     def spectrum(self) -> Spectrum:
         """Eigendecomposition of the kernel, computed when first asked for."""
         return spectrum(self.kernel)
-
-    def rows(self, kept: Tensor) -> "Tangent":
-        """The same network with these training rows only: ``(n,)`` bool, or positions."""
-        n, k = self.outputs.shape
-        rows = torch.arange(n)[kept]
-        columns = (rows[:, None] * k + torch.arange(k)).flatten()
-        return Tangent(self.kernel[columns][:, columns], self.cross_kernel[:, columns], self.outputs[rows])
 
 
 def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None = None, seed: int = 0) -> Tangent:
@@ -418,14 +392,6 @@ def f_si_by_class(
         )
         scores.append(sum(functional_sample_information(each[..., None], sigma=sigma) for each in moved))
     return torch.stack(scores).view(y.shape)
-
-
-def fitted(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0) -> Tensor:
-    """How far training has moved the predictions on the other inputs, ``f_w(x) − f₀(x)``, ``(m, k)``."""
-    n, k = net.outputs.shape
-    training = {"lr": lr / n, "steps": steps, "weight_decay": n * weight_decay}
-    alpha = coefficients(net.spectrum, regression_targets(y, k) - net.outputs.to(F64), **training)
-    return (net.cross_kernel.to(F64) @ alpha.flatten()).view(-1, k)
 
 
 def _as_sum(n: int, *, lr: float, weight_decay: float, loss: str) -> tuple[float, float]:

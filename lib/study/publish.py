@@ -4,7 +4,7 @@ The verdicts are kept once, in ``notebooks/verdicts/<profile>/NN.json``; ``RESUL
 what ``REPRODUCIBILITY.md`` quotes are rendered from there, by ``./run_all.sh --save`` and ``python -m
 lib.study.publish``. What differs from machine to machine and from day to day (times, paths, counters, random ids) is
 taken out, so that a change in the repository is a change in the results. What another machine found at the profile
-``paper`` is brought in by ``./run_all.sh --import`` and stands beside.
+``paper`` is brought in by ``tests/benchmarks/gpu_import.py`` and stands beside.
 """
 
 import hashlib
@@ -14,7 +14,6 @@ import re
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from platform import python_version
@@ -22,13 +21,11 @@ from typing import NamedTuple
 
 import jupytext
 import nbformat
-import numpy as np
 import pandas as pd
 from jupytext.config import load_jupytext_config
 from nbformat import NotebookNode
 
-from lib.ledger.claims import digest, load_claims
-from lib.ledger.ledger import judged, read_records, summary
+from lib.ledger.ledger import read_records, summary
 from lib.ledger.tables import LEGEND, LOOKS, in_digits, in_sign
 from lib.study import notebooks
 from lib.study.notebooks import REPO, Notebook, Run
@@ -44,8 +41,6 @@ METADATA = {  # word for word what JupyterLab writes when a notebook is opened, 
         "name": "python", "nbconvert_exporter": "python", "pygments_lexer": "ipython3", "version": python_version(),
     },
 }  # fmt: skip
-_RUN = ("device", "versions", "commit", "date")
-ORIGIN = {"notebooks": _RUN, "scores": (*_RUN, "group", "dataset_sha256")}  # what must be known of what is brought in
 RESULTS = """# Results
 
 Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. *Holds* is for \
@@ -123,71 +118,6 @@ def as_kept(records: Mapping) -> str:
     """Records or their provenance as they are committed."""
     text = json.dumps(records, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return re.sub(r"\[\s+(\S+),\s+(\S+)\s+\]", r"[\1, \2]", text) + "\n"  # an interval a line
-
-
-def bring_in(folder: str | Path, repo: Path = REPO) -> list[Path]:
-    """Merge what another machine found at the profile paper, all of it checked before, and return what was written.
-
-    ``tests/benchmarks/gpu_run.sh`` leaves such a folder: the ledger's ``NN.json``, in place of earlier records of this
-    notebook; ``scores-NAME.npz``, ``row`` and columns for ``data/scores/NAME.parquet``; and ``provenance.json``, which
-    says by notebook and by NAME how they were made. ValueError names the file and what is wrong with it.
-    """
-    from lib.data.score_files import merge_scores  # with torch, which takes seconds
-
-    folder, kept, scores = Path(folder), repo / "notebooks" / "verdicts" / "paper", repo / "data" / "scores"
-    origin, claims = _read(folder / "provenance.json"), load_claims(repo / "notebooks" / "claims.yaml")
-    if origin.get("profile") != "paper":
-        raise ValueError(f"provenance.json: expected the profile 'paper', got {origin.get('profile')!r}")
-    records, texts, runs, merges, whence = read_records(kept), {}, {}, [], kept / "provenance.json"
-    for path in sorted([*folder.glob("[0-9][0-9].json"), *folder.glob("scores-*.npz")]):
-        kind, name = ("scores", path.stem[7:]) if path.suffix == ".npz" else ("notebooks", path.stem)
-        entries, run = _read(path), origin.get(kind, {}).get(name, {})
-        if lacks := [one for one in ORIGIN[kind] if not run.get(one)]:
-            raise ValueError(f"provenance.json does not say of {path.name}: {', '.join(lacks)}")
-        if kind == "scores":
-            if not (scores / f"{name}.parquet").exists() or (rows := entries.pop("row", None)) is None:
-                raise ValueError(f"{path.name}: expected rows of data/scores/{name}.parquet, with columns")
-            merges.append({"name": name, "columns": entries, "rows": rows, "group": run["group"], "made": run})
-            continue
-        if wrong := sorted(entries.keys() ^ {claim.id for claim in claims.values() if claim.notebook == name}):
-            raise ValueError(f"{path.name}: these are unknown there, or lacking: {', '.join(wrong)}")
-        for one, record in entries.items():
-            _check_record(f"{path.name}: {one}", claims[one], record)
-            entries[one] = {key: value for key, value in record.items() if key not in OF_THE_RUN}
-        records, texts[kept / path.name], runs[name] = records | entries, as_kept(entries), run
-    if not texts and not merges:
-        raise ValueError(f"{folder} holds neither records (NN.json) nor score columns (scores-NAME.npz)")
-    if texts:
-        texts[whence] = as_kept((_read(whence) if whence.exists() else {}) | runs)
-        texts |= pages_of_verdicts(repo, larger=records)
-    with tempfile.TemporaryDirectory() as trial:  # scores are merged into a copy first
-        for place in (shutil.copytree(scores, Path(trial, "scores")), scores) if merges else ():
-            for merge in merges:
-                merge_scores(place / f"{merge['name']}.parquet", **{k: v for k, v in merge.items() if k != "name"})
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf8")
-    return [*texts, *(scores / f"{merge['name']}.parquet" for merge in merges)]
-
-
-def _read(path: Path) -> dict:
-    try:
-        return dict(np.load(path) if path.suffix == ".npz" else json.loads(path.read_text("utf8")))
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        what = f"{path.parent} has no {path.name}" if not path.exists() else f"{path.name} is damaged: {error}"
-        raise ValueError(what) from None
-
-
-def _check_record(where: str, claim, record: Mapping) -> None:
-    """ValueError unless the record is of the profile paper and today's criterion makes of it what it says."""
-    try:
-        same = json.loads(json.dumps(judged(claim, record))) == record
-        profile, stale = record["profile"], record["criterion"] != digest(claim)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{where} is damaged: {type(error).__name__}: {error}") from None
-    if profile != "paper" or stale or not same:
-        wrong = "its verdict is not what its values give" if profile == "paper" else f"it is of the profile {profile}"
-        raise ValueError(f"{where}: {'it is stale: claims.yaml has another criterion' if stale else wrong}")
 
 
 def pages_of_verdicts(repo: Path = REPO, records: Mapping | None = None, larger: Mapping | None = None):

@@ -5,10 +5,8 @@ failed.
 """
 
 import argparse
-import ast
 import json
 import logging
-import operator
 import os
 import shutil
 import signal
@@ -17,16 +15,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-
-import yaml
 
 from lib.ledger.ledger import read_records, summary
 from lib.ledger.tables import LOOKS
 from lib.store import results_folder
-from lib.study import notebooks, pages, publish
+from lib.study import notebooks, publish
 from lib.study.notebooks import PROFILES, REPO, Notebook, Run
 
+EXTRA = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")  # modules that web pages need
 EXAMPLES = """
 examples:
   ./run_all.sh                                      the notebooks 00 to 09, with the profile laptop
@@ -71,18 +69,17 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--plan", action="store_true", help="say what the profile paper would cost on a GPU, and run nothing")
     add("--html", action="store_true", help="also make web pages of what is executed, in results/<profile>/html/")
     add("--pages", action="store_true", help="make web pages of the committed notebooks instead, in results/pages/")
-    add("--import", dest="brought", metavar="FOLDER", help="merge what tests/benchmarks/gpu_run.sh left in a folder")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
     if asked.minutes is not None and not (asked.minutes > 0 and hasattr(signal, "SIGALRM")):
         raise Refused(f"--minutes must be above 0, on a system with alarms; got {asked.minutes:g}")
-    asked.alone = [one for one in (asked.test, asked.pages, asked.brought) if one]
+    asked.alone = asked.test or asked.pages
     if asked.alone:
         others = asked.minutes, asked.plan, asked.profile, asked.only, asked.all, asked.p, asked.save, asked.html
-        if any(others) or len(asked.alone) > 1:
-            raise Refused("--test goes alone (pytest's own options after --), and so do --pages and --import")
+        if any(others) or (asked.test and asked.pages):
+            raise Refused("--test goes alone (pytest's own options after --), and so does --pages")
         return asked
     if asked.pytest:
         raise Refused(f"not an option: {' '.join(asked.pytest)}; see --help")
@@ -175,43 +172,6 @@ def run_all(todo: Mapping[Notebook, dict], profile: str, results: Path, minutes:
     return runs
 
 
-def plan(todo: Mapping[Notebook, dict], folder: Path) -> str:
-    """What the notebooks would cost at the rates in ``profiles/rates.yaml``, a line each; these are no measurements.
-
-    A notebook of the main line is charged with its appendix.
-    """
-    rates, lines, total = yaml.safe_load((folder / "profiles" / "rates.yaml").read_text("utf8")), [], 0.0
-    for notebook, values in todo.items():
-        if notebook.appendix and f"0{notebook.number[1]}" in {other.number for other in todo}:
-            continue
-        appendix = [n for n in notebooks.find(folder) if n.appendix and n.number[1] == notebook.number[1]]
-        known = {p.name: p.default for n in (*appendix, notebook) for p in notebooks.parameters(n).values()}
-        known |= {name: v for n in appendix for name, v in notebooks.overrides(n, values["profile"]).items()} | values
-        seconds = 60.0 * rates["other_minutes"].get(notebook.number, 1)
-        for work in rates["trainings"].get(notebook.number, ()):
-            network = known.get(work["network"], work["network"])
-            pictures = _reckoned(ast.parse(work["pictures"], mode="eval").body, known)
-            seconds += pictures / rates["pictures_a_second"][network]
-        lines.append(f"  {notebook.name:<32} {duration(seconds):>12}")
-        total += seconds
-    return "\n".join([f"Reckoned, not run: {rates['source']}", *lines, f"  {'in all':<32} {duration(total):>12}"])
-
-
-def _reckoned(node: ast.expr, known: Mapping) -> float:
-    """The value of sums and products of numbers, parameters and the ``len`` of parameters."""
-    match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.Name(id=name):
-            return known[name]
-        case ast.Call(func=ast.Name(id="len"), args=[ast.Name(id=name)]):
-            return len(known[name])
-        case ast.BinOp(left=left, op=op, right=right):
-            operations = {ast.Add: operator.add, ast.Mult: operator.mul, ast.Div: operator.truediv}
-            return operations[type(op)](_reckoned(left, known), _reckoned(right, known))
-    raise ValueError(f"rates.yaml: expected sums and products, got {ast.unparse(node)}")
-
-
 def duration(seconds: float) -> str:
     """Time as people say it.
 
@@ -250,6 +210,19 @@ def short(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def make_pages(executed: Path, records: Path, made: Path, folder: Path) -> int:
+    """Web pages in the folder ``made``, by ``notebooks/site/pages.py``; the exit status."""
+    status = _script("site/pages.py", executed, records, made, folder)
+    print(f"pages: {'FAILED' if status else short(made / 'index.html')}")
+    return status
+
+
+def _script(name: str, *arguments) -> int:
+    """The exit status of a script that lies beside the notebooks."""
+    command = [sys.executable, REPO / "notebooks" / name, *arguments]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(REPO)}).returncode
+
+
 def main(argv: Sequence[str] | None = None, folder: Path = REPO / "notebooks") -> int:
     """The command; returns the exit status."""
     for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: the kernel goes too; under nohup SIGHUP stays ignored
@@ -268,11 +241,8 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
     results = results_folder().resolve()
     try:
         asked = options(sys.argv[1:] if argv is None else argv, folder)
-        if asked.html or asked.pages:
-            pages.check()
-        if asked.brought:
-            print(*(f"written: {short(path)}" for path in publish.bring_in(asked.brought, folder.parent)), sep="\n")
-            return 0
+        if (asked.html or asked.pages) and (missing := [module for module in EXTRA if find_spec(module) is None]):
+            raise Refused(f"web pages need {', '.join(missing)}: pip install -r requirements.txt, or -e '.[site]'")
         todo = {} if asked.alone else plan_runs(asked.only, asked.profile, asked.parameters)
         if todo:
             (results / asked.profile).mkdir(parents=True, exist_ok=True)
@@ -287,12 +257,10 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         workers = "-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"
         return subprocess.run([sys.executable, "-m", "pytest", *workers, *asked.pytest], cwd=REPO).returncode
     if asked.plan:
-        print(plan(todo, folder))
-        return 0
+        asked_for = json.dumps({notebook.number: values for notebook, values in todo.items()})
+        return _script("profiles/plan.py", asked_for)
     if asked.pages:
-        made = pages.write(folder, folder / "verdicts" / "laptop", results / "pages", home=folder)
-        print(f"pages: {short(made)}")
-        return 0
+        return make_pages(folder, folder / "verdicts" / "laptop", results / "pages", folder)
     runs = run_all(todo, asked.profile, results, asked.minutes)
     good = [run for run in runs if not run.failure]
     print(f"[{len(todo) + 1}/{len(todo) + 1}] verdicts")
@@ -302,7 +270,7 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         print(f"saved: {', '.join(map(short, publish.write_back(run, results, folder.parent)))}")
     if asked.html and good:  # of all that was executed under this profile, now or before
         made = results / asked.profile
-        print(f"pages: {short(pages.write(made / 'notebooks', made / 'claims', made / 'html', home=folder))}")
+        make_pages(made / "notebooks", made / "claims", made / "html", folder)
     print(f"\n{len(good)} of {len(runs)} notebooks went well, in {duration(time.perf_counter() - start)}")
     return 0 if len(good) == len(runs) else 1
 

@@ -1,15 +1,15 @@
 """The engine: networks that differ in what they see, trained side by side.
 
 ``train`` takes a network, data, a ``Recipe`` and seeds to an ``Ensemble``; ``Record`` says what is kept, ``Run`` where
-it is computed, ``Start`` where it begins. ``retrain`` leaves examples out, ``train_reselecting`` chooses rows anew.
+it is computed, ``Start`` where it begins. ``retrain`` leaves examples out.
 """
 
 from lib.training.ensemble import Ensemble, train
 from lib.training.parallel import each_in_a_process
 from lib.training.recipe import Data, Recipe, Record, Run, Start, learning_rates
-from lib.training.retraining import children, loss_changes, parameter_changes, removals, retrain, train_reselecting
+from lib.training.retraining import loss_changes, removals, retrain
 
 __all__ = [
-    "Data", "Ensemble", "Recipe", "Record", "Run", "Start", "children", "each_in_a_process", "learning_rates",
-    "loss_changes", "parameter_changes", "removals", "retrain", "train", "train_reselecting",
+    "Data", "Ensemble", "Recipe", "Record", "Run", "Start", "each_in_a_process", "learning_rates",
+    "loss_changes", "removals", "retrain", "train",
 ]  # fmt: skip

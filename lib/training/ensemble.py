@@ -6,7 +6,6 @@ Read in this order: ``recipe`` (the arguments, the conventions of loss and updat
 networks as one computation), ``loop`` (one group's training), ``parallel`` (groups over cores, killed and resumed).
 """
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from lib.costs import bar
 from lib.training.parallel import total_steps, train_shards
 from lib.training.recipe import Data, Members, Recipe, Record, Run, Start, Work, as_tensor, check
 
@@ -106,9 +105,8 @@ def train(
     work = Work(model, Data.of(data), recipe, record, run, masked, start.after, start.until)
     check(work, members)
     begun = time.perf_counter()
-    silent = not run.progress or "TQDM_DISABLE" in os.environ  # which tqdm's notebook bar does not look at itself
-    with tqdm(total=total_steps(work, members), unit="step", unit_scale=True, disable=silent) as bar:
-        shards, steps = train_shards(work, members, bar.update)
+    with bar(total=total_steps(work, members), unit="step", unit_scale=True, progress=run.progress) as shown:
+        shards, steps = train_shards(work, members, shown.update)
     work.steppers.clear()  # which hold this work in turn: the memory of what a GPU has captured is free at once
     return _assemble(shards, work, steps / (time.perf_counter() - begun))
 

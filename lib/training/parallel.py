@@ -26,7 +26,7 @@ from joblib import Parallel, delayed, parallel_config
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.costs import free_bytes
+from lib.costs import bar, free_bytes
 from lib.networks.stacked import ROWS, Modules
 from lib.training.loop import fresh, train_group
 from lib.training.recipe import Members, Work, step_counts, step_range
@@ -96,7 +96,7 @@ def beside(call: Callable, jobs: list, cores: int, *, one_core: bool, tick=lambd
 
 
 def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
-    """``call(*job)`` for each job, in as many processes as torch has threads, one core each; the results in order.
+    """``call(*job)`` for each job, in as many processes as torch has threads, one core each, under a bar; in order.
 
     For many small steps, most of their time in Python, where threads would wait for one another. ``call`` may be
     defined in a notebook: it goes over by value, with what it refers to. Results must be picklable.
@@ -107,10 +107,11 @@ def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
     """
     cores = min(torch.get_num_threads(), len(jobs))
     if cores < 2:
-        return [call(*job) for job in jobs]
+        return [call(*job) for job in bar(jobs)]
     begun = {"initializer": _begin, "initargs": (os.getpid(), warnings.filters[:])}
     with parallel_config("loky", n_jobs=cores, inner_max_num_threads=1, **begun):
-        return Parallel(batch_size=1)(delayed(call)(*job) for job in jobs)
+        results = Parallel(batch_size=1, return_as="generator")(delayed(call)(*job) for job in jobs)
+        return list(bar(results, total=len(jobs)))
 
 
 def _begin(parent: int, filters: list) -> None:
@@ -242,10 +243,8 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
     from distributed import Client, as_completed
 
     scheduler, alone = work.run.scheduler, replace(work, run=replace(work.run, store=None, scheduler=None))
-    local = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
-    to = local if scheduler == "local" else {"address": scheduler}
     try:
-        connected = contextlib.nullcontext(scheduler) if isinstance(scheduler, Client) else Client(**to)
+        connected = contextlib.nullcontext(scheduler) if isinstance(scheduler, Client) else Client(scheduler)
     except (OSError, ValueError) as error:
         wanted = "the address of a running Dask scheduler"
         raise ValueError(f"scheduler: expected {wanted}, got {scheduler!r} ({str(error).splitlines()[0]})") from None

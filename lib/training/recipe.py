@@ -135,7 +135,7 @@ class Run:
     precision: str = "float32"  # or float64; on a GPU bfloat16
     chunk: int | None = None  # members computed side by side, at most; None: by the network's size and the free memory
     store: object = None  # a ``lib.store.Store``: keeps finished shards, so that a killed run goes on after the last
-    scheduler: object = None  # address or Client of Dask, whose workers train the shards; local: one process a core
+    scheduler: object = None  # address or Client of Dask, whose workers train the shards
     wide: bool = False
     progress: bool = True  # show a bar, in model-steps
 

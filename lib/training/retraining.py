@@ -1,4 +1,4 @@
-"""Networks trained again from where others were: without some examples, on rows chosen anew, with other batches.
+"""Networks trained again from where others were: without some examples.
 
 A removal is a set of training examples. For each of r networks and g removals the engine trains one more network
 *without* the set, and one *control* with nobody removed, from the same weights (those of the trained network, or the
@@ -13,15 +13,15 @@ objective the mean stays over the batch, so to first order a removal moves the o
 ``lib.scores.influence``. Arguments that are not explained are those of ``lib.training.train``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from lib.networks.stacked import losses, predict, targets
-from lib.training.ensemble import Ensemble, train
-from lib.training.recipe import Data, Recipe, Record, Run, Start, Work, step_counts
+from lib.training.ensemble import train
+from lib.training.recipe import Data, Recipe, Run, Start
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,6 @@ def removals(rows, n: int) -> Tensor:
     return removed
 
 
-def part_of(recipe: Recipe, share: float, n: int, **changes) -> Recipe:
-    """The recipe for ``share`` of its steps on n rows (at least one), with ``changes``: the paper retrains for 6%.
-
-    Example:
-        >>> part_of(Recipe(lr=0.1, epochs=10, batch_size=50), 0.06, 500).iterations
-        6
-    """
-    steps = max(1, round(share * step_counts(recipe, n, n)[0]))
-    return replace(recipe, epochs=None, iterations=steps, **changes)
-
-
 def retrain(
     model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[int], *, removed: Tensor,
     start: Start | None = None, run: Run = Run(),
@@ -71,7 +60,7 @@ def retrain(
     Cost: r (g + 1) trainings.
 
     Args:
-        recipe: of the retraining; :func:`part_of` makes one from that of the training.
+        recipe: of the retraining.
         seeds: r integers: initial weights and order of batches, as at first.
         removed: bool ``(g, n)``, the same sets for all networks, or ``(r, g, n)``.
         start: with ``parameters`` name → ``(r, …)``; from scratch if ``None``.
@@ -114,82 +103,3 @@ def losses_on(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Ten
 def loss_changes(model: nn.Module, retrained: Retrained, x: Tensor, y: Tensor) -> Tensor:
     """Change of the loss on m test examples by each removal, against the control: ``(r, g, m)``, positive = helpful."""
     return losses_on(model, retrained.parameters, x, y) - losses_on(model, retrained.control, x, y)[:, None]
-
-
-def parameter_changes(model: nn.Module, retrained: Retrained) -> Tensor:
-    """``‖Δw‖`` of each removal against the control, ``(r, g)``, over trained parameters (no running statistics)."""
-    change = lambda name: retrained.parameters[name].double() - retrained.control[name][:, None].double()
-    return sum(change(name).flatten(2).square().sum(2) for name, _ in model.named_parameters()).sqrt()
-
-
-def train_reselecting(
-    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[int], *, every: int, choose: Callable,
-    record: Record = Record(), run: Run = Run(),
-) -> Ensemble:  # fmt: skip
-    """Train as ``train`` does, on rows (CRAIG's, say) that ``choose`` names at the start and after every few epochs.
-
-    Parameters and optimizer go on from stretch to stretch, and so does the learning rate; the batches of a stretch are
-    those that a training on its rows alone would have in these epochs. With ``choose`` always the same, this is
-    ``train`` on that choice, to the bit. A ``store`` keeps every stretch, and a killed run goes on from there.
-
-    Args:
-        recipe: with ``iterations`` an epoch is ⌈n/B⌉ steps, however few rows are chosen.
-        every: epochs from one choice to the next.
-        choose: called with an epoch t (0, every, 2·every, …) and an ``Ensemble`` with ``parameters`` and ``errors[t]``
-            then; returns rows ``(E, n)`` bool and weights ``(E, n)`` or ``None``. A function of these alone, so that a
-            killed run comes by the same again.
-        record: what to keep of the last stretch; its epochs lie there.
-
-    Raises:
-        ValueError: if ``every`` is below 1, or as ``train``.
-
-    Example:
-        >>> data = torch.randn(64, 8), torch.arange(64) % 2
-        >>> halves = lambda epoch, trained: ((torch.arange(64) % 2 == epoch % 2)[None], None)
-        >>> recipe, how = Recipe(lr=0.1, epochs=4, batch_size=16), {"every": 1, "run": Run(progress=False)}
-        >>> train_reselecting(nn.Linear(8, 2), data, recipe, [0], choose=halves, **how).epochs
-        (4,)
-    """
-    if every < 1:
-        raise ValueError(f"every must be at least 1 epoch, got {every}")
-    data = Data.of(data)
-    (_, last), at_first = Work(model, data, recipe).span(), Record(errors_at=(0,))
-    trained = train(model, data[:2], recipe, seeds, start=Start(until=0), record=at_first, run=run)
-    for epoch in range(0, last, every):
-        sees, weights = choose(epoch, trained)
-        until = min(last, epoch + every)
-        start = Start(trained.parameters, trained.state, after=epoch, until=until)
-        sets, kept = (data, record) if until == last else (data[:2], Record(state=True, errors_at=(until,)))
-        how = {"sees": sees, "weights": weights, "start": start, "record": kept, "run": run}
-        trained = train(model, sets, recipe, seeds, **how)
-    return trained
-
-
-def children(
-    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[Sequence[int]], *,
-    parents: dict[int, dict[str, Tensor]], labels: Tensor | None = None, run: Run = Run(),
-) -> dict[int, list[dict[str, Tensor]]]:  # fmt: skip
-    """Networks that leave their parents' paths at given times and train on with other batches (Frankle et al. 2020).
-
-    Args:
-        recipe: the parents' own; children enter it at t*, with the learning rates that follow, the momentum at rest.
-        seeds: C rows of E integers, one a child, which draw its batches; other than the parents' own seeds.
-        parents: spawning time t* (an epoch) → stacked parameters of E parents then: ``Ensemble.checkpoints``.
-        labels: ``(E, n)``, where parents have their own.
-
-    Returns:
-        t* → C stacks of parameters ``(E, …)``, the children at the end.
-
-    Raises:
-        ValueError: if the seeds do not match the parents, or a time is beyond the recipe's epochs.
-    """
-    grown, count, labels = {}, len(seeds), None if labels is None else labels.repeat(len(seeds), 1)
-    for time, parameters in parents.items():
-        size = len(next(iter(parameters.values())))
-        if any(len(row) != size for row in seeds):
-            raise ValueError(f"seeds must be rows of {size} integers, got rows of {[len(row) for row in seeds]}")
-        repeated = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in parameters.items()}
-        each, start = [seed for row in seeds for seed in row], Start(repeated, after=time)
-        ends = train(model, data, recipe, each, labels=labels, start=start, run=run).parameters
-        grown[time] = [{name: value.split(size)[child] for name, value in ends.items()} for child in range(count)]
-    return grown

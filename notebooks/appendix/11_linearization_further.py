@@ -65,9 +65,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import linearization
+from experiments import linearization, plots, transfer
 from experiments.linearization import accuracy, influence_by_solver, kernels, linearized, paced, retrained, stable
-from lib import plots, statistics
+from lib import statistics
 from lib.costs import best_seconds
 from lib.data import datasets
 from lib.ledger import Ledger
@@ -98,11 +98,11 @@ print(f"CNN pretrained on {letters.name}, {len(letters.classes)} classes: {right
 
 # %%
 if resnet_weights:
-    resnet = models.torchvision_resnet(18, weights=resnet_weights)
-    fewer = replace(fewer, **{f"x_{part}": models.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")})
+    resnet = transfer.torchvision_resnet(18, weights=resnet_weights)
+    fewer = replace(fewer, **{f"x_{part}": transfer.as_imagenet(getattr(fewer, f"x_{part}"), resnet_side) for part in ("train", "test")})
 else:
     garments = linearization.other_classes(hard_dataset, hard_classes, n=pretraining_rows, seed=seed)
-    resnet = models.narrow_resnet(18, width=resnet_width, classes=len(garments.classes))
+    resnet = transfer.narrow_resnet(18, width=resnet_width, classes=len(garments.classes))
     resnet, _ = linearization.pretrain(resnet, garments, epochs=resnet_epochs, seed=seed, store=store)
 
 def begin(model, images, length, held):
@@ -111,8 +111,8 @@ def begin(model, images, length, held):
 
 starts = {
     "MLP": begin(mlp(width), task, time_mlp, left_out),
-    "pretrained CNN": begin(models.transferred(body, 1, seed=seed), few, time_pretrained, 1),
-    "ResNet-18": begin(models.transferred(resnet, 1, seed=seed), fewer, time_resnet, 1),
+    "pretrained CNN": begin(transfer.transferred(body, 1, seed=seed), few, time_pretrained, 1),
+    "ResNet-18": begin(transfer.transferred(resnet, 1, seed=seed), fewer, time_resnet, 1),
 }
 
 # %% [markdown]
@@ -206,7 +206,7 @@ for epochs in lengths:
     body, right = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=epochs, seed=seed, store=store)
     for weight_decay in (0.0, decay):
         length = time_pretrained if epochs else time_cnn
-        rows = accuracy_of(models.transferred(body, 1, seed=seed), lesser, length, weight_decay)
+        rows = accuracy_of(transfer.transferred(body, 1, seed=seed), lesser, length, weight_decay)
         longer.append(rows.assign(epochs=epochs, right=right, λ=round(1000 * weight_decay)))
 longer = pd.concat(longer)
 
@@ -214,25 +214,25 @@ longer = pd.concat(longer)
 # Above the width, below the pretraining; left the correlation, right the relative error. A mark above is one network, the line their mean; below, bars are intervals over the left-out examples.
 
 # %%
-fig, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
-colours = {"weights": "#0072b2", "predictions": "#d55e00"}
+fig, axes = plt.subplots(2, 2, figsize=(6.4, 6.4), layout="constrained")
+colours, markers = {"weights": "#0072b2", "predictions": "#d55e00"}, {"weights": "o", "predictions": "s"}
 for ax, column in zip(axes[0], ("pearson", "off"), strict=True):
     for quantity, colour in colours.items():
         part = swept[swept.quantity == quantity]
-        ax.plot(part.width, part[column], "o", color=colour, ms=4, alpha=0.4)
-        ax.plot(part.groupby("width")[column].mean(), "o-", color=colour, label=quantity)
+        ax.plot(part.width, part[column], markers[quantity], color=colour, ms=4, alpha=0.4)
+        ax.plot(part.groupby("width")[column].mean(), f"{markers[quantity]}-", color=colour, label=quantity)
     ax.set(xscale="log", xlabel="hidden units")
     ax.set_xticks(widths[::2], widths[::2])
     ax.minorticks_off()
 for shift, ((quantity, weight), part) in zip((-0.09, -0.03, 0.03, 0.09), longer.groupby(["quantity", "λ"]), strict=True):
-    look = {"marker": "o", "linestyle": "--" if weight else "-", "color": colours[quantity], "label": f"{quantity}, λ = {weight}"}
+    look = {"marker": markers[quantity], "linestyle": "--" if weight else "-", "color": colours[quantity], "label": f"{quantity}, λ = {weight}"}
     where = np.arange(len(part)) + shift
     axes[1, 0].errorbar(where, part.pearson, [part.pearson - part.low, part.high - part.pearson], lw=1, **look)
     axes[1, 1].plot(where, part.off, **look)
 for row, label in zip(axes, ("", "epochs of pretraining"), strict=True):
     for ax, name in zip(row, ("Pearson with retraining", "median relative error"), strict=True):
         ax.set(ylabel=name, **({"xlabel": label, "xticks": range(len(lengths)), "xticklabels": lengths} if label else {}))
-    row[0].legend(fontsize=8, loc="lower right")
+    row[1].legend(loc="upper right")
 plots.save(fig, "11_widths", profile)
 
 # %% [markdown]

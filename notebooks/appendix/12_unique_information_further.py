@@ -67,13 +67,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import text, unique_information
+from experiments import plots, rankings, text, unique_information
+from experiments.transfer import transferred
 from experiments.unique_information import drawn, one_form, successes
-from lib import plots, rankings, statistics
+from lib import statistics
+from lib.costs import bar
 from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
-from lib.networks.models import transferred
 from lib.numerics.gradients import jacobians
 from lib.scores import unique_information as si
 from lib.scores.unique_information import Tangent, f_si, tangent
@@ -140,7 +141,7 @@ def on_task(name, s, head):
 # All runs; the time of training is the paper's for cats and dogs.
 
 # %%
-nets = [{name: on_task(name, s, seed + s) for name in bodies} for s in range(runs)]
+nets = [{name: on_task(name, s, seed + s) for name in bodies} for s in bar(range(runs))]
 second_head = [on_task(bodies[0], s, seed + 1000 + s) for s in range(runs)]
 body_time = {"lr": 0.001, "steps": 1000}
 
@@ -249,7 +250,7 @@ print({name: f"{error:.1%} of the nearest neighbours have another label" for nam
 
 # %%
 by_source = {}
-for name, setting in zip((bodies[0], bodies[-1]), ("ResNet", "DenseNet"), strict=True):
+for name, setting in bar([(bodies[0], "ResNet"), (bodies[-1], "DenseNet")]):
     net = tangent(transferred(pretrained(name, None), 10, seed=seed), x, val, per_layer=per_layer, seed=seed)
     by_source[setting] = f_si(net, y, lr=0.0001, steps=20000)
     del net
@@ -261,7 +262,7 @@ ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {
 # The histograms of both sources, for each network:
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.1))
+fig, axes = plt.subplots(2, 1, figsize=(6, 5.6))
 for ax, (setting, score) in zip(axes, by_source.items(), strict=True):
     plots.two_histograms(ax, score.log10(), source.bool(), "log₁₀ F-SI (nats)", tuple(sources), bins=30)
     ax.set(title=f"{setting}: AUROC of {sources[harder]} {value[setting]:.2f}")
@@ -291,26 +292,26 @@ def merged(s):
 # Rare against common, both within the merged class:
 
 # %%
-triples = [merged(s) for s in range(seeds)]
+triples = [merged(s) for s in bar(range(seeds))]
 inside = [~t["kinds"][2] for t in triples]
 of_rare = [auc(t["score"][own], t["kinds"][1][own]) for t, own in zip(triples, inside, strict=True)]
 value, interval = over_seeds(of_rare)
 ledger.record("ui.subclass", value, interval=interval, n=seeds, note="interval over triples of classes", covers=["initializations", "rows"])
 
 # %% [markdown]
-# Above: the first triple. Below: every triple.
+# Above: the first triple. Below: every triple, and dashed what chance gives.
 
 # %%
 one = triples[0]
-fig, axes = plt.subplots(2, 1, figsize=(6, 7))
+fig, axes = plt.subplots(2, 1, figsize=(6, 8.2), height_ratios=[2, 3])
 for flags, name, role, look in zip(one["kinds"], one["classes"], ("common", "rare", "against"), ("-", "--", ":"), strict=True):
     axes[0].hist(one["score"][flags].log10(), 20, density=True, histtype="step", ls=look, lw=1.8, label=f"{name} ({role})")
 axes[0].set(xlabel="log₁₀ F-SI (nats)", ylabel="density")
 axes[0].legend()
-axes[1].barh([f"{b} among {a}, against {c}" for a, b, c in (t["classes"] for t in triples)], of_rare, color="#56b4e9", edgecolor="black", lw=0.6)
+axes[1].barh([f"{b} among {a},\nagainst {c}" for a, b, c in (t["classes"] for t in triples)], of_rare, color="#56b4e9", edgecolor="black", lw=0.6)
 axes[1].axvline(0.5, color="black", lw=1, ls="--")
-axes[1].tick_params(axis="y", labelsize=8)
-axes[1].set(xlabel="AUROC, rare against common (dashed: chance)")
+axes[1].tick_params(axis="y", labelsize=9)
+axes[1].set(xlabel="AUROC, rare against common")
 plots.save(fig, "12_subclass", profile)
 
 
@@ -366,7 +367,7 @@ def attacked(s):
 # AUROC of attacked against all other examples, after and before the attack:
 
 # %%
-attacks = pd.DataFrame([row for s in range(seeds_attacked) for row in attacked(s)])
+attacks = pd.DataFrame([row for s in bar(range(seeds_attacked)) for row in attacked(s)])
 published = attacks[attacks["ε"] == epsilons[1]]
 gain = published["adversarial"] - published["the same before"]
 for claim, values in {"ui.adversarial": published["adversarial"], "ui.adversarial.control": gain}.items():
@@ -426,7 +427,7 @@ def read_and_scored(s, kind):
     net = tangent(network(x, 1, s, (2000,)), x[:n_reviews], x[n_reviews:])
     return f_si(net, y[:n_reviews], lr=0.003, steps=10000), length[:n_reviews]
 
-read_runs = {kind: [read_and_scored(s, kind) for s in range(seeds_reviews)] for kind in kinds}
+read_runs = {kind: [read_and_scored(s, kind) for s in bar(range(seeds_reviews), desc=kind)] for kind in kinds}
 measured = {kind: over_seeds(np.corrcoef(*run)[0, 1] for run in runs) for kind, runs in read_runs.items()}
 
 # %% [markdown]
@@ -518,7 +519,7 @@ for spread, marker in widths.items():
 axes[1].scatter(1.3, 3.0, marker="*", s=170, color="black", label="published")
 axes[1].axline((0.01, 0.01), slope=1, color="0.4", lw=0.9, ls="--")
 axes[1].set(xscale="log", yscale="log", xlabel="unique information (nats)", ylabel="leave-one-out bound (nats)", title="dashed: equal")
-axes[1].legend(fontsize=8)
+axes[1].legend()
 plots.save(fig, "12_toy", profile)
 
 # %% [markdown]
@@ -548,7 +549,7 @@ def steady(keep, rate):
     """Minimum and steady-state covariance of SGD on these rows."""
     best = unique_information.minimum(j[keep], goal[keep], weight_decay=decay)
     spread = unique_information.gradient_covariance(j[keep], (j[keep] @ best - goal[keep])[:, None])
-    return best, unique_information.sgd_covariance(si.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
+    return best, unique_information.sgd_covariance(unique_information.linearized_hessian(j[keep], outputs=1, weight_decay=decay), spread, lr=rate, batch_size=batch)
 
 
 # %% [markdown]
@@ -557,7 +558,7 @@ def steady(keep, rate):
 # %%
 rate = 0.05
 best, sigma = steady(rows >= 0, rate)
-h = si.linearized_hessian(j, outputs=1, weight_decay=decay)
+h = unique_information.linearized_hessian(j, outputs=1, weight_decay=decay)
 spread = unique_information.gradient_covariance(j, (j @ best - goal)[:, None])
 system = torch.kron(h, torch.eye(11).double()) + torch.kron(torch.eye(11).double(), h)
 defined = torch.linalg.solve(system, (rate / batch * spread).flatten()).view(11, 11)
@@ -570,7 +571,7 @@ sgd_error = float((divergence / information - 1).abs().max())
 # Then Langevin, without decay: $\mathrm{SI}=\frac{b}{\eta\sigma^2 n}\,\frac{r_i^2\,h_i}{(1-h_i)^2}$ with residuals $r$ and leverages $h$ of plain least squares.
 
 # %%
-h0, best0 = si.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
+h0, best0 = unique_information.linearized_hessian(j, outputs=1), unique_information.minimum(j, goal)
 delta = torch.stack([best0 - unique_information.minimum(j[rows != i], goal[rows != i]) for i in rows])
 langevin = si.sample_information(delta, precision=unique_information.langevin_precision(h0, lr=rate, batch_size=batch, noise=0.3))
 leverage = (j @ torch.linalg.inv(j.T @ j) * j).sum(1)

@@ -71,14 +71,15 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments import pruning
+from experiments import plots, pruning
 from experiments.long_tail import consistency, consistency_of_ensembles, fit, mantel, pair_counts, right_by_role, shared_pairs, standardized
-from lib import plots, statistics
+from experiments.pairs import high_influence_pairs, squared_error_bound
+from experiments.published import Unavailable, published
+from lib import statistics
 from lib.data import datasets
-from lib.data.score_files import Unavailable, published
 from lib.ledger import Ledger
 from lib.networks import models, stacked
-from lib.scores.memorization import high_influence_pairs, influence_of_seeing, memorization, squared_error_bound, subsets
+from lib.scores.memorization import influence_of_seeing, memorization, subsets
 from lib.store import Store
 from lib.training import ensemble, Recipe, Run
 
@@ -267,8 +268,8 @@ for name in [*ordered, architecture] if architecture in curves else ordered:
         curve = curves[name][kind][curves[name][kind][["first", "second"]].min(axis=1) >= 5]
         ax.plot(curve.threshold, curve.jaccard, color=colour, ls=dash, label=f"{name} ({accuracies[name]:.1%})" if name in named else None)
         ax.set(ylabel=f"Jaccard, {kind}", ylim=(0, 1.05), xlabel="threshold")
-plots.reference(axes[1], 0.7, "the paper's halves at .15")
-axes[0].legend(title="architecture (test accuracy)", fontsize=8)
+plots.reference(axes[1], 0.7, "published at .15")
+axes[0].legend(title="architecture (test accuracy)")
 plots.save(fig, "13_architectures", profile);
 
 # %% [markdown]
@@ -284,7 +285,7 @@ ledger.record("lt.consistency.architectures", rho, interval=interval, null=band,
 fig, ax = plt.subplots(figsize=(5, 3.2))
 upper = np.triu_indices(len(others), 1)
 ax.scatter(100 * apart[upper], unlike[upper], color="0.2", s=12)
-ax.set(xlabel="gap in test accuracy (points)", ylabel="mean difference of memorization")
+ax.set(xlabel="gap in test accuracy (points)", ylabel="difference of memorization")
 plots.save(fig, "13_accuracy_gap", profile)
 print("Spearman {:.2f} [{:.2f}, {:.2f}] over {} architectures; by chance {:.2f} to {:.2f}".format(rho, *interval, len(others), *band))
 

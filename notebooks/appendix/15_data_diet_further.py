@@ -64,16 +64,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import dynamics, pruning, side_by_side
-from lib import plots, rankings, statistics
-from lib.data import datasets, noise
+from experiments import dynamics, noise, plots, pruning, rankings, repeats, side_by_side
+from experiments.pairs import high_influence_pairs
+from lib import statistics
+from lib.costs import bar
+from lib.data import datasets
 from lib.ledger import Ledger
 from lib.networks import models
 from lib.scores import definitions
 from lib.scores.data_diet import el2n, forgetting, grand
-from lib.scores.memorization import high_influence_pairs, memorization, subsets
+from lib.scores.memorization import memorization, subsets
 from lib.store import Store
-from lib.training import ensemble, retraining, Recipe, Record, Run, Start
+from lib.training import ensemble, Recipe, Record, Run, Start
 
 plots.style()
 ledger, store = Ledger("15", profile), Store(profile=profile)
@@ -168,7 +170,7 @@ def one_step(e, epoch):
 
 # %%
 steps_at = {"start": 0, "early": early, "late": max(moments)}
-each = {name: np.array([one_step(e, epoch) for e in range(networks)]) for name, epoch in steps_at.items()}  # (networks, 3)
+each = {name: np.array([one_step(e, epoch) for e in bar(range(networks))]) for name, epoch in steps_at.items()}  # (networks, 3)
 pairs_of = f"{batch_size} examples × {batch_size} test rows for each of {networks} networks"
 ledger.record("dd.lemma", {name: part[:, 0].max() for name, part in each.items()}, n=networks, note=pairs_of)
 value, interval = statistics.apart({name: (part[:, 1].mean(), statistics.t_interval(part[:, 1])) for name, part in each.items()})
@@ -309,10 +311,9 @@ def extremes(values, share, drop):
 two = 2 / min(torch.bincount(y)).item()
 for name in ("GraNd", "EL2N"):
     picked = [extremes(chosen[name], two, drop) for drop in ("highest", "lowest")]
-    grid = torch.stack([torch.stack([rows[chosen[name][rows].argsort()][i] for rows in part]) for part in picked for i in (0, 1)])
-    titles = ["lowest", "second lowest", "second highest", "highest"]
-    captions = [""] * 3 * k + list(images.classes)
-    fig = plots.pictures(pictures.x_train[grid.flatten()], captions, columns=k, titles=[f"{name}: {title}" for title in titles], size=0.66)
+    grid = torch.stack([torch.stack([rows[chosen[name][rows].argsort()][i] for rows in part]) for part in picked for i in (0, 1)], 1)
+    captions = [""] * 4 * (k - 1) + ["lowest", "second\nlowest", "second\nhighest", "highest"]
+    fig = plots.pictures(pictures.x_train[grid.flatten()], captions, columns=4, titles=images.classes, size=0.8)
     plots.save(fig, f"15_extremes_{name.lower()}", profile)
 
 # %% [markdown]
@@ -343,7 +344,7 @@ def rank_agreement(a, b):
 by_network = {name: per_run[name](epoch) for name, epoch in moment.items()}  # (networks, n)
 named_pairs = {"GraNd and EL2N": ("GraNd", "EL2N"), "GraNd and forgetting": ("GraNd", "forgetting"), "EL2N and forgetting": ("EL2N", "forgetting")}
 varied = lambda *names: all(len(chosen[name].unique()) > 1 for name in names)
-found = {name: statistics.correlation_of_means(by_network[a], by_network[b], same_runs=True) if varied(a, b) else (None, None) for name, (a, b) in named_pairs.items()}
+found = {name: repeats.correlation_of_means(by_network[a], by_network[b], same_runs=True) if varied(a, b) else (None, None) for name, (a, b) in named_pairs.items()}
 value, interval = statistics.apart(found)
 ledger.record("dd.correlations", value, interval=interval, n=n, note="a score is the same for all examples" if None in value.values() else "", covers=["initializations", "rows"])
 
@@ -384,7 +385,7 @@ def velocities(level, epoch):
     return torch.stack([dynamics.kernel_velocity(model, now, then, x[rows], device=device) for rows in sets])
 
 levels = [0.0, noise_levels[0]]
-velocity = {level: torch.stack([velocities(level, epoch) for epoch in velocity_epochs]) for level in levels}  # (epochs, groups, networks)
+velocity = {level: torch.stack([velocities(level, epoch) for epoch in bar(velocity_epochs)]) for level in levels}  # (epochs, groups, networks)
 
 # %% [markdown]
 # One line for each epoch at which velocity is taken; the bands are over networks.
@@ -431,7 +432,7 @@ print(f"Spearman with the score {rho.mean():.2f}; drop at the top: {fall[levels[
 # %%
 parents = {epoch: weights(epoch, runs[0.0]) for epoch in spawn}
 siblings = [range(5000, 5000 + networks), range(6000, 6000 + networks)]
-grown = retraining.children(model, (x, y), recipe, siblings, parents=parents, run=engine)
+grown = dynamics.children(model, (x, y), recipe, siblings, parents=parents, run=engine)
 order = score("EL2N", early).argsort()
 some = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:subset]
 tested = {"lowest EL2N": order[:subset], "random": some, "highest EL2N": order[-subset:]}
@@ -519,7 +520,7 @@ value, interval = both["EL2N@4"]["selected"]
 if value is None:
     shown, note = "", "too few examples are in high-influence pairs to rank them"
 else:
-    value, interval = statistics.correlation_of_means(el2n(whole.errors[4])[:, selected], mem.value[selected])
+    value, interval = repeats.correlation_of_means(el2n(whole.errors[4])[:, selected], mem.value[selected])
     band = statistics.permutation_band(statistics.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
     note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N@4"]["all"][0])
     shown = f"EL2N@4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; "

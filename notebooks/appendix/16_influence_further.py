@@ -82,10 +82,10 @@ import pandas as pd
 import torch
 from torch.nn.functional import interpolate
 
-from experiments import attribution, fragility, iris
+from experiments import attribution, fragility, iris, plots, rankings
 from experiments import fragility_plots as draw
 from experiments.response import leave_out, optimum, proximal_bregman
-from lib import plots, rankings, statistics
+from lib import statistics
 from lib.data import datasets
 from lib.ledger import Ledger, verdicts
 from lib.networks import models

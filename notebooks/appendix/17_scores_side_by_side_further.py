@@ -57,8 +57,9 @@ import pandas as pd
 import seaborn as sns
 import torch
 
-from experiments import side_by_side as sides
-from lib import catalogue, plots, rankings, statistics
+from experiments import plots, rankings, side_by_side as sides
+from experiments.noise import nearest_class, paired_noise
+from lib import catalogue, statistics
 from lib.data import datasets, noise, read_scores
 from lib.networks import models
 from lib.scores import definitions
@@ -225,9 +226,9 @@ pd.DataFrame(tenth, index=list(images.classes)).T
 # How often are networks right about a label when they have seen it, and when not? Memorization is the difference, the C-score the second alone.
 
 # %%
-partner = noise.nearest_class(x, y)
+partner = nearest_class(x, y)
 labels = {f"{level:.0%} uniform": noise.uniform_noise(y, level, k=k, seed=seed) for level in noise_levels}
-labels[f"{paired_level:.0%} similar class"] = noise.paired_noise(y, paired_level, partner, seed=seed)
+labels[f"{paired_level:.0%} similar class"] = paired_noise(y, paired_level, partner, seed=seed)
 wrong = {name: flipped for name, (_, flipped) in labels.items()}
 noisy = torch.stack([given for given, _ in labels.values()])
 suspects = ["random", "input norm", "CG partial", *judged]
@@ -258,7 +259,7 @@ for a, b in duels:
         cells.append(sides.extremes(rank[first] - rank[second], shown / n)[:shown])
         titles.append(f"{first} high,\n{second} low")
 rows = torch.cat(cells)
-fig = plots.pictures(x[rows], [images.classes[c] for c in y[rows].tolist()], columns=shown, titles=titles, size=0.72)
+fig = plots.pictures(x[rows], [images.classes[c].replace(" ", "\n").replace("/", "/\n") for c in y[rows].tolist()], columns=shown, titles=titles, size=0.72)
 plots.save(fig, "17_disagreement", profile)
 
 # %% [markdown]

@@ -37,8 +37,8 @@ import pandas as pd
 import torch
 from sklearn.datasets import load_breast_cancer
 
-from experiments import own_data
-from lib import audit, plots, rankings
+from experiments import own_data, plots, rankings
+from lib import audit
 from lib.data import load
 from lib.networks import models
 from lib.store import Store

@@ -1,15 +1,54 @@
 """Notebook 15: what do scores show while a network trains: does its tangent kernel turn, do paths part?
 
 Conventions of Paul et al. 2021 (section 5, appendix B.3) and Ki et al. 2023 (appendix I). Networks are in evaluation
-mode. Stacked parameters are name → ``(E, …)``, running statistics of batch normalization among them; the children
-of a parent, between which barriers are measured, come from ``lib.training.retraining``.
+mode. Stacked parameters are name → ``(E, …)``, running statistics of batch normalization among them. Barriers are
+measured between the children of a parent.
 """
+
+import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lib.networks import stacked
-from lib.numerics.gradients import cosine_distance, tangent_kernel
+from lib.numerics.gradients import every_output, products, signals
+from lib.training.ensemble import train
+from lib.training.recipe import Data, Recipe, Run, Start
+
+
+def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, device: str = "cpu") -> Tensor:
+    """Tangent kernel of each of E networks, in one block, not divided by anything (Paul et al. 2021, appendix B.3).
+
+    From parameters name → ``(E, …)``, running statistics among them, on x ``(m, …)``: ``(E, m·k, m·k)``, on the CPU.
+    ValueError if the model has parameters in another kind of layer, or one is missing.
+
+    Example:
+        >>> from lib.networks.models import mlp
+        >>> still = {"head.weight": torch.zeros(1, 2, 2), "head.bias": torch.zeros(1, 2)}
+        >>> tangent_kernel(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]))  # (‖x‖² + 1)·I
+        tensor([[[26.,  0.],
+                 [ 0., 26.]]])
+    """
+    net, kernels = copy.deepcopy(model).eval().to(device), []
+    for state in stacked.members(model, parameters, device=device):
+        rows = x.to(device, next(iter(state.values())).dtype)
+        kernel = sum(products(part, part) for part in signals(net, state, rows, every_output))
+        kernels.append(kernel.flatten(2).flatten(0, 1).cpu())
+    return torch.stack(kernels)
+
+
+def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
+    """1 − ⟨A, B⟩/(‖A‖‖B‖) in the Frobenius product of each pair of matrices ``(…, N, N)``; in [0, 2].
+
+    For positive semidefinite matrices at most 1. Computed as ½‖A/‖A‖ − B/‖B‖‖², which keeps its digits near 0.
+
+    Example:
+        >>> cosine_distance(torch.eye(2), torch.ones(2, 2))  # 1 − 2/(√2·2)
+        tensor(0.2929)
+    """
+    unit = lambda m: m / torch.linalg.matrix_norm(m, keepdim=True)
+    return 0.5 * torch.linalg.matrix_norm(unit(a) - unit(b)).square()
 
 
 def kernel_velocity(model: nn.Module, before: dict, after: dict, x: Tensor, *, device: str = "cpu") -> Tensor:
@@ -34,6 +73,36 @@ def kernel_velocity(model: nn.Module, before: dict, after: dict, x: Tensor, *, d
         alone = [{name: value[e : e + 1] for name, value in moment.items()} for moment in (before, after)]
         velocities.append(cosine_distance(*[tangent_kernel(model, run, x, device=device) for run in alone]))
     return torch.cat(velocities)
+
+
+def children(
+    model: nn.Module, data: Data | tuple, recipe: Recipe, seeds: Sequence[Sequence[int]], *,
+    parents: dict[int, dict[str, Tensor]], labels: Tensor | None = None, run: Run = Run(),
+) -> dict[int, list[dict[str, Tensor]]]:  # fmt: skip
+    """Networks that leave their parents' paths at given times and train on with other batches (Frankle et al. 2020).
+
+    Args:
+        recipe: the parents' own; children enter it at t*, with the learning rates that follow, the momentum at rest.
+        seeds: C rows of E integers, one a child, which draw its batches; other than the parents' own seeds.
+        parents: spawning time t* (an epoch) → stacked parameters of E parents then: ``Ensemble.checkpoints``.
+        labels: ``(E, n)``, where parents have their own.
+
+    Returns:
+        t* → C stacks of parameters ``(E, …)``, the children at the end.
+
+    Raises:
+        ValueError: if the seeds do not match the parents, or a time is beyond the recipe's epochs.
+    """
+    grown, count, labels = {}, len(seeds), None if labels is None else labels.repeat(len(seeds), 1)
+    for time, parameters in parents.items():
+        size = len(next(iter(parameters.values())))
+        if any(len(row) != size for row in seeds):
+            raise ValueError(f"seeds must be rows of {size} integers, got rows of {[len(row) for row in seeds]}")
+        repeated = {name: value.repeat(count, *[1] * (value.ndim - 1)) for name, value in parameters.items()}
+        each, start = [seed for row in seeds for seed in row], Start(repeated, after=time)
+        ends = train(model, data, recipe, each, labels=labels, start=start, run=run).parameters
+        grown[time] = [{name: value.split(size)[child] for name, value in ends.items()} for child in range(count)]
+    return grown
 
 
 def errors_on_segment(

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from lib import plots
+from experiments import plots
 from lib.statistics import t_interval
 
 BLUE, RED, GREY = "#0072b2", "#d55e00", "0.4"

@@ -24,7 +24,7 @@ from lib.networks.stacked import chain, chain_backward, chain_forward, targets
 from lib.scores.influence import inverse_hessian
 from lib.statistics import spearman_r
 from lib.store import Store
-from lib.training.retraining import Retrained, loss_changes, losses_on, parameter_changes, removals
+from lib.training.retraining import Retrained, loss_changes, losses_on, removals
 
 LR, MOMENTUM = 0.02, 0.98
 AT_ONCE = 64  # networks side by side: what they hold stays in the cache
@@ -152,6 +152,12 @@ def case(
     arrays = cached(key, lambda: _case(data, hidden, activation, lam, seeds, **sizes))
     part = lambda start: {name[len(start) :]: value for name, value in arrays.items() if name.startswith(start)}
     return Case(part("change "), part("norm "), part("fact "), arrays["hardest"])
+
+
+def parameter_changes(model: nn.Module, retrained: Retrained) -> Tensor:
+    """``‖Δw‖`` of each removal against the control, ``(r, g)``, over trained parameters (no running statistics)."""
+    change = lambda name: retrained.parameters[name].double() - retrained.control[name][:, None].double()
+    return sum(change(name).flatten(2).square().sum(2) for name, _ in model.named_parameters()).sqrt()
 
 
 def _case(data, hidden, activation, lam, seeds, *, steps, again, top, rest, truths, solvers) -> dict[str, np.ndarray]:

@@ -455,5 +455,5 @@ def dots(table: pd.DataFrame):
         ax.set(title=f"change of the {quantity}, λ = {penalty}", ylabel="Pearson with retraining")
     cross[0].set_label("published")
     handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].legend([*handles, cross[0]], [*labels, "published"], loc="lower left", ncols=2)
+    fig.legend([*handles, cross[0]], [*labels, "published"], loc="outside upper center", ncols=4, columnspacing=1)
     return fig

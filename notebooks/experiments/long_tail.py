@@ -13,6 +13,7 @@ from pandas.io.formats.style import Styler
 from scipy.stats import t as student
 from torch import Tensor
 
+from lib.costs import bar
 from lib.data.datasets import Dataset
 from lib.networks import models
 from lib.scores.memorization import influence_of_seeing, memorization
@@ -202,7 +203,7 @@ def permuted_pair_counts(
     generator = torch.Generator().manual_seed(seed)
     deals = [torch.randperm(len(member_sees), generator=generator) for _ in range(permutations)]
     counts = torch.zeros(permutations, 3, dtype=torch.int64)
-    for label in y_train[candidates].unique():
+    for label in bar(y_train[candidates].unique()):
         sees = member_sees[:, candidates & (y_train == label)]
         right = correct_test[:, y_test == label]
         for k, deal in enumerate(deals):

@@ -2,27 +2,22 @@
 
 A *plan* maps a name (a tuple of labels, one a column of the resulting table) to a boolean mask over the n training
 rows, ``(n,)``, or one mask a seed, ``(S, n)``; True = kept. All plans of an experiment are trained in one call of the
-engine, as members of one ensemble; accuracies are those on the test rows, in [0, 1]. Beside fixed plans stand CRAIG's
-weighted coresets, chosen anew as training goes on (Ki et al. 2023, appendix F).
+engine, as members of one ensemble; accuracies are those on the test rows, in [0, 1].
 """
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import plots
+from experiments import plots
+from experiments.rankings import ranks
 from lib.data.datasets import Dataset, load
-from lib.rankings import ranks
-from lib.scores.craig import craig
 from lib.statistics import crossed_interval, t_interval
 from lib.training import ensemble
-from lib.training.parallel import beside, key_of, shard_size
-from lib.training.recipe import Data, Record, Run, Work
-from lib.training.retraining import train_reselecting
+from lib.training.recipe import Record, Run
 
 
 def window(score: Tensor, width: float, offset: float, *, y: Tensor | None = None, seed: int = 0) -> Tensor:
@@ -204,74 +199,3 @@ def draw_shares(axes, table: pd.DataFrame, names, *, lowest: float = 0.4) -> Non
     plots.reference(axes[1], 0, "random")
     axes[0].set(xlabel="share of the rows kept", ylabel="test accuracy")
     axes[1].set(xlabel="share of the rows kept", ylabel="gain over random (points)")
-
-
-def retrain_craig(
-    model, data, shares, *, recipe, seeds, every: int, control=False, labels=None, balanced=True, run: Run = Run(),
-) -> pd.DataFrame:  # fmt: skip
-    """Train on coresets of several sizes with every seed, and report test accuracy; beside ``retrain_pruned``.
-
-    At the start and after every few epochs, ``lib.scores.craig.craig`` (stochastic greedy) picks from each member's own
-    error vectors the share to train on. A chosen example's loss has the weight γ·r/n, where it stands for γ of n
-    examples and r are chosen: 1 on average, so that a batch estimates the gradient over all n.
-
-    Args:
-        model, data, recipe, seeds, labels: as in ``train_plans``; recipes with ``iterations`` compare with those.
-        shares: of the rows, to train on, in (0, 1].
-        every: epochs from one choice to the next; 10 in the paper.
-        control: choose as many at random instead, unweighted: what choosing anew does by itself.
-        balanced: choose the same share of every class, to stand for that class.
-        run: of the engine; in its ``store`` each finished share is kept (what lies between two choices is not).
-
-    Returns: a row for each share and seed: ``keep``, ``kept``, ``seed``, ``accuracy``, ``correct``.
-    Cost: S · len(shares) trainings, and for each a choice every few epochs.
-    """
-    seeds, shares = [int(s) for s in seeds], [float(share) for share in shares]
-    y = data.y_train if labels is None else labels
-    sets = (data.x_train, y, data.x_test, data.y_test)
-    store, run = run.store, replace(run, store=None)
-    work = Work(model, Data.of(sets), recipe, Record(parameters=False), replace(run, wide=False))
-    question = {"function": "lib.coresets.retrain_craig", "every": every, "balanced": balanced, "members": seeds}
-    question["keeps"] = "correct"
-    question |= {"control": True} if control else {}
-    keys = {share: key_of(work) | question | {"keep": share} for share in shares}
-    results = {share: None if store is None else store.get(key) for share, key in keys.items()}
-    missing = [share for share in shares if results[share] is None]
-    at_once = max(1, shard_size(work) // len(seeds))  # shares
-    for group in (missing[i : i + at_once] for i in range(0, len(missing), at_once)):
-        choose = partial(_choose, shares=group, y=y if balanced else None, control=control)
-        trained = train_reselecting(
-            model, sets, recipe, seeds * len(group), every=every, choose=choose, record=work.record, run=run
-        )  # fmt: skip
-        accuracies, right = trained.accuracy_test.numpy(), trained.correct_test[:, -1].numpy().view(np.int8)
-        for share, members in zip(group, np.arange(len(right)).reshape(len(group), -1), strict=True):
-            results[share] = {"accuracy": accuracies[members], "correct": right[members]}
-            if store is not None:
-                store.keep(keys[share], results[share])
-    rows = [
-        (share, round(share * len(y)), *member)
-        for share in shares for member in zip(seeds, results[share]["accuracy"], results[share]["correct"], strict=True)
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["keep", "kept", "seed", "accuracy", "correct"])
-
-
-def _choose(epoch: int, trained, *, shares: list[float], y: Tensor | None, control: bool) -> tuple:
-    """Coresets of S members for each share by their errors ``(shares·S, n, k)``: rows, and weights of mean 1 over them.
-
-    With ``control`` random rows, other ones at every epoch, and no weights.
-    """
-    errors = trained.errors[epoch]
-    size, n, cores = len(errors) // len(shares), errors.shape[1], torch.get_num_threads()
-    if control:
-        draws = range(1000 * epoch, 1000 * epoch + size)
-        return torch.cat([random_subsets(n, share, draws, y=y) for share in shares]), None
-    batches = np.array_split(np.arange(size), min(cores, size))
-
-    def call(job, tick):
-        i, members = job
-        members_errors = errors[i * size + torch.from_numpy(members)]
-        return craig(members_errors, shares[i], y=y, method="stochastic", seed=1000 * epoch + int(members[0]))
-
-    chosen = beside(call, [(i, members) for i in range(len(shares)) for members in batches], cores, one_core=True)
-    kept, weights = (torch.cat(parts) for parts in zip(*chosen, strict=True))
-    return kept, weights * kept.sum(1, keepdim=True) / n

@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from lib.rankings import ranks
+from experiments.rankings import ranks
 from lib.statistics import auroc, spearman_r
 
 

@@ -1,7 +1,7 @@
 """Reviews as averages of word vectors (Harutyunyan et al. 2021, appendix A.8): IMDB with GloVe, or a stand-in.
 
 The large movie review data set (Maas et al., ACL 2011) and GloVe 6B (Pennington et al., EMNLP 2014) are downloaded once
-(``where``, errors: `lib.data.score_files.fetch`; kept in ``data/downloads/text``), or are what `local_files` finds.
+(``where``, errors: `experiments.published.fetch`; kept in ``data/downloads/text``), or are what `local_files` finds.
 What is generated has lengths, frequencies of words and a sentiment: what an average of word vectors sees, no meaning.
 """
 
@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from experiments.published import fetch
 from lib.data.datasets import DATA
-from lib.data.score_files import fetch
 
 FOLDER = DATA / "downloads" / "text"
 VECTORS = "glove.6B.300d.txt"  # in the archive

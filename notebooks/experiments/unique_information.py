@@ -15,10 +15,11 @@ from scipy.linalg import solve_continuous_lyapunov
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from experiments.transfer import narrow_resnet
 from lib.data.datasets import Dataset
-from lib.networks.models import densenet_small, narrow_resnet
+from lib.networks.models import densenet_small
 from lib.numerics.spectral_filter import F64
-from lib.scores.unique_information import Tangent, changes, f_si, fitted, regression_targets
+from lib.scores.unique_information import Tangent, changes, coefficients, f_si, regression_targets
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Record, Run
 
@@ -35,6 +36,41 @@ def pretrained(name: str, d: Dataset, *, width: int, epochs: int, seed: int, run
     body.load_state_dict({key: value[0] for key, value in trained.parameters.items()})
     print(f"{name}: {trained.accuracy_test[0]:.1%} on {k} classes after {epochs} epochs")
     return body
+
+
+def part(net: Tangent, kept: Tensor) -> Tangent:
+    """The same network with these training rows only: ``(n,)`` bool, or positions."""
+    n, k = net.outputs.shape
+    rows = torch.arange(n)[kept]
+    columns = (rows[:, None] * k + torch.arange(k)).flatten()
+    return Tangent(net.kernel[columns][:, columns], net.cross_kernel[:, columns], net.outputs[rows])
+
+
+def fitted(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0) -> Tensor:
+    """How far training has moved the predictions on the other inputs, ``f_w(x) − f₀(x)``, ``(m, k)``."""
+    n, k = net.outputs.shape
+    training = {"lr": lr / n, "steps": steps, "weight_decay": n * weight_decay}
+    alpha = coefficients(net.spectrum, regression_targets(y, k) - net.outputs.to(F64), **training)
+    return (net.cross_kernel.to(F64) @ alpha.flatten()).view(-1, k)
+
+
+def linearized_hessian(jacobian: Tensor, *, outputs: int, weight_decay: float = 0.0) -> Tensor:
+    """``H = JᵀJ/n + λI`` of the mean loss ``(1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²``, ``(p, p)``.
+
+    Args:
+        jacobian: ``(n·k, p)``. outputs: k. weight_decay: λ of the mean loss (the sum loss has nλ).
+
+    With λ = 0 and validation data it is the Fisher information F of eq. 9, and ``precision = F/σ²`` gives the F-SI.
+
+    Raises:
+        ValueError: if the rows are not a multiple of ``outputs``.
+    """
+    if jacobian.ndim != 2 or outputs < 1 or len(jacobian) % outputs:
+        raise ValueError(f"jacobian must be (n·k, p) with k = {outputs}, got {tuple(jacobian.shape)}")
+    jacobian = jacobian.to(F64)
+    curvature = jacobian.T @ jacobian * (outputs / len(jacobian))
+    curvature.diagonal().add_(weight_decay)
+    return curvature
 
 
 def removal_order(
@@ -73,14 +109,14 @@ def removal_order(
     whole = fitted(net, y, **train)
     for stop in range(1, round(until / every) + 1):
         batch = round(stop * every * n) - n + len(left)
-        on_left = net.rows(left)
+        on_left = part(net, left)
         if strategy == "joint":
             first = _joint(changes(on_left, y[left], **train), whole - fitted(on_left, y[left], **train), batch)
         else:
             first = f_si(on_left, y[left], **train).argsort(stable=True)[:batch]
         dropped.append(left[first])
         left = left[~torch.isin(torch.arange(len(left)), first)]
-    last = f_si(net.rows(left), y[left], **train).argsort(stable=True)
+    last = f_si(part(net, left), y[left], **train).argsort(stable=True)
     return torch.cat([*dropped, left[last]])
 
 

@@ -1,4 +1,4 @@
-"""Sphinx makes the web pages with this; `lib/study/pages.py` lays out what it reads. No page loads from a network."""
+"""Sphinx makes the web pages with this; `pages.py` lays out what it reads. No page loads from a network."""
 
 import os
 from importlib.util import find_spec

@@ -16,8 +16,9 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
+from experiments.noise import nearest_class, paired_noise
 from lib import audit
-from lib.data import load, nearest_class, paired_noise, uniform_noise
+from lib.data import load, uniform_noise
 
 ROWS = 3000
 

@@ -23,9 +23,10 @@ import sklearn.datasets
 import torch
 import torchvision
 
+from experiments.noise import permuted_noise
 from lib.data import datasets
 from lib.data.datasets import Dataset, load
-from lib.data.noise import permuted_noise, uniform_noise
+from lib.data.noise import uniform_noise
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"

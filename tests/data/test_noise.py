@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lib.data.noise import nearest_class, paired_noise
+from experiments.noise import nearest_class, paired_noise
 
 
 def test_paired_noise_moves_so_many_labels_to_the_partner():

@@ -84,6 +84,12 @@ def test_holes_and_words_are_named_with_a_cure():
     assert set(table.index) - set(kept.index_train) == {103, 107}
     filled = load(table, "y", missing="median", **wish)
     assert filled.x_train[3, 1] == table.b.median()
+    for kind, whole in (("Int64", CODE), ("boolean", CODE > 0), ("int64[pyarrow]", CODE)):
+        table["n"] = pd.Series(whole, table.index).astype(kind)
+        table.loc[[104, 109], "n"] = pd.NA
+        middle = pd.Series(whole, table.index).drop([104, 109]).astype(float).median()
+        assert load(table, "y", missing="median", **wish).x_train[4, 4] == middle
+    table = table.drop(columns="n")
     with pytest.raises(ValueError, match="label: expected one of the columns a, b, c, d, isle, y, got 'species'"):
         load(table, "species")
     with pytest.raises(ValueError, match="missing: expected one of refuse, drop, median, got 'guess'"):
@@ -94,7 +100,13 @@ def test_large_numbers_stay_apart():
     for first in (2**24, 2**53, 10**18):
         ids = pd.DataFrame({"id": first + np.arange(N), "y": CODE})
         assert len(load(ids, "y", split=False).x_train.unique()) == N
-    assert len(load((10**18 + np.arange(N)[:, None], CODE), split=False).x_train.unique()) == N
+    ids = 10**18 + np.arange(N)[:, None]
+    assert len(load((ids, CODE), split=False).x_train.unique()) == N
+    both = load((ids, CODE, ids[3:], CODE[3:]))  # counted from one number
+    torch.testing.assert_close(both.x_test, both.x_train[3:], rtol=0, atol=0)
+    for wide in (np.where(CODE == 0, -1, 1)[:, None] * ids, pd.DataFrame({0: np.append(ids[1:], -(2**62))})):
+        with pytest.raises(ValueError, match="column '0': expected numbers within 2⁵³, got -.*, some too close"):
+            load(wide, CODE)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 4), ("P", 3), ("1", 1)])
@@ -107,6 +119,36 @@ def test_a_folder_of_pictures(tmp_path, mode, channels):
     data = load(tmp_path, split=False)
     assert data.x_train.shape == (8, channels, 20, 20) and data.classes == ("ant", "bee")
     assert data.index_train[5] == "bee/1.png" and 0 <= data.x_train.min() and data.x_train.max() <= 1
+
+
+def test_what_a_folder_of_pictures_also_holds(tmp_path):
+    deep = RNG.integers(0, 2**16, (2, 9, 9), dtype=np.uint16)
+    for name, pixels in zip(("a", "b"), deep, strict=True):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "0.png")
+    for hidden in (".ipynb_checkpoints/0.png", "a/._0.png", "a/.DS_Store", "a/Thumbs.db"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_bytes(b"none")
+    data = load(tmp_path, split=False)
+    np.testing.assert_array_equal(255 * data.x_train[:, 0], deep >> 8)  # not all of it white
+    assert data.index_train.tolist() == ["a/0.png", "b/0.png"]
+    whole = (tmp_path / "a/0.png").read_bytes()
+    for bytes_ in (whole[:90], b"text"):
+        (tmp_path / "a/1.png").write_bytes(bytes_)
+        with pytest.raises(ValueError, match=r"a/1.png: expected a picture, got \w+Error"):
+            load(tmp_path)
+    Image.fromarray(deep[0].astype(np.float32)).save(tmp_path / "a/1.tiff")
+    (tmp_path / "a/1.png").unlink()
+    with pytest.raises(ValueError, match=r"a/1.tiff: expected a picture, got .* mode F has no largest value"):
+        load(tmp_path)
+    (tmp_path / "c").mkdir()
+    with pytest.raises(ValueError, match=r"expected folders of pictures, class/name.png .* got none in c"):
+        load(tmp_path)
+    for part in ("train", "test"):
+        (tmp_path / "c" / part).mkdir()
+        (tmp_path / "c" / part / "0.png").write_bytes(whole)
+    with pytest.raises(ValueError, match="expected folders of classes, got the parts test, train; hand over one"):
+        load(tmp_path / "c")
 
 
 def test_pictures_of_several_sizes_are_resized_by_the_stated_rule(tmp_path):

@@ -9,9 +9,10 @@ import pytest
 import scipy.stats
 import torch
 
+from experiments.published import published_c_scores
 from lib.catalogue import Settings, compute
 from lib.data.datasets import load
-from lib.data.score_files import provenance, published_c_scores, read_scores
+from lib.data.score_files import provenance, read_scores
 from lib.statistics import standardized
 from lib.study.notebooks import REPO
 

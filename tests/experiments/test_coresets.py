@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import pruning
-from experiments.pruning import retrain_craig, retrain_pruned
+from experiments import craig as module
+from experiments.craig import craig, retrain_craig, train_reselecting
+from experiments.pruning import retrain_pruned
 from lib.networks.models import mlp
 from lib.networks.stacked import predict
-from lib.scores.craig import craig
 from lib.store import Store
-from lib.training import retraining
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Record, Run, Start
 
@@ -44,7 +43,7 @@ def test_a_coreset_follows_its_own_network(blobs):
     for start, stop in ((0, 2), (2, 4), (4, 5)):
         p = predict(net, run.parameters, blobs.x_train).softmax(2)
         errors = p - torch.nn.functional.one_hot(blobs.y_train, 2)
-        kept, weights = craig(errors, 0.25, y=blobs.y_train, method="stochastic", seed=1000 * start)
+        kept, weights = craig(errors, 0.25, y=blobs.y_train, seed=1000 * start)
         assert (kept.sum(1) == 30).all()
         run = train(
             net, (*sets, blobs.x_test, blobs.y_test), sees=kept, weights=weights / 4,
@@ -58,7 +57,7 @@ def test_finished_shares_are_kept(blobs, tmp_path, monkeypatch):
     store, net = Store(tmp_path), mlp(2, (8,), 2)
     once = retrain_craig(net, blobs, [0.2, 0.5], every=2, **OPTIONS | {"run": Run(store=store, progress=False)})
     assert len(list(tmp_path.glob("*.npz"))) == 2
-    monkeypatch.setattr(pruning, "train_reselecting", lambda *_, **__: pytest.fail("trained what the store has"))
+    monkeypatch.setattr(module, "train_reselecting", lambda *_, **__: pytest.fail("trained what the store has"))
     again = retrain_craig(net, blobs, [0.5, 0.2], every=2, **OPTIONS | {"run": Run(store=store, progress=False)})
     assert again.accuracy.tolist() == [*once.accuracy[2:], *once.accuracy[:2]]
     with pytest.raises(pytest.fail.Exception):
@@ -66,7 +65,7 @@ def test_finished_shares_are_kept(blobs, tmp_path, monkeypatch):
 
 
 def test_the_control_draws_other_rows_at_every_choice(blobs, tmp_path, monkeypatch):
-    drawn, train_on = [], retraining.train_reselecting
+    drawn, train_on = [], train_reselecting
 
     def watched(*data, choose, **options):
         def remembered(epoch, run):
@@ -76,7 +75,7 @@ def test_the_control_draws_other_rows_at_every_choice(blobs, tmp_path, monkeypat
 
         return train_on(*data, choose=remembered, **options)
 
-    monkeypatch.setattr(pruning, "train_reselecting", watched)
+    monkeypatch.setattr(module, "train_reselecting", watched)
     store, net = Store(tmp_path), mlp(2, (8,), 2)
     retrain_craig(net, blobs, [0.25], every=2, control=True, **OPTIONS | {"run": Run(store=store, progress=False)})
     assert len(drawn) == 3 and all((sees.sum(1) == 30).all() for sees in drawn)

@@ -3,9 +3,8 @@ import torch
 from stacked import draw
 from torch import nn
 
-from experiments.dynamics import error_barrier, errors_on_segment, kernel_velocity
+from experiments.dynamics import cosine_distance, error_barrier, errors_on_segment, kernel_velocity, tangent_kernel
 from lib.networks import models, stacked
-from lib.numerics.gradients import cosine_distance, tangent_kernel
 from lib.scores import definitions
 
 

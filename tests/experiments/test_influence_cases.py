@@ -11,7 +11,7 @@ from lib.data.datasets import load
 from lib.scores.influence import inverse_hessian
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Run, Start
-from lib.training.retraining import losses_on, part_of, removals, retrain
+from lib.training.retraining import losses_on, removals, retrain
 
 LAMBDA, DELTA = 0.01, 0.02
 
@@ -67,7 +67,7 @@ def test_another_optimizer_holds_for_the_retraining_too(images, setting):
 def test_true_changes_are_those_of_retraining_against_a_control(net, images):
     gone = removals([0, [4, 5]], 24)
     changes = fragility.true_changes(net, gone, [1, 7])
-    recipe = part_of(net.recipe, 0.2, 24, schedule="constant", lr=0.05, optimizer="sgd", momentum=0.9)
+    recipe = fragility.part_of(net.recipe, 0.2, 24, schedule="constant", lr=0.05, optimizer="sgd", momentum=0.9)
     again = retrain(
         net.model, (images.x_train, images.y_train), recipe, [3], removed=gone, start=Start(net.weights),
         run=Run(progress=False),

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from experiments.long_tail import consistency, consistency_of_ensembles, displayed_examples, mantel, shared_pairs
-from lib.scores.memorization import high_influence_pairs, subsets
+from experiments.pairs import high_influence_pairs
+from lib.scores.memorization import subsets
 
 
 def draw(*shape, seed=0):

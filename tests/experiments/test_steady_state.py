@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from experiments.unique_information import gradient_covariance, minimum, sgd_covariance, sgd_wander
+from experiments.unique_information import gradient_covariance, linearized_hessian, minimum, sgd_covariance, sgd_wander
 from lib.numerics.spectral_filter import F64
-from lib.scores.unique_information import linearized_hessian
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.unique_information import STRATEGIES, accuracies, gap, kept, points, removal_order
+from experiments.unique_information import STRATEGIES, accuracies, fitted, gap, kept, part, points, removal_order
 from lib.networks import models
-from lib.scores.unique_information import changes, f_si, fitted, tangent
+from lib.scores.unique_information import changes, f_si, tangent
 from lib.training.recipe import Recipe, Run
 
 TRAIN = {"lr": 0.05, "steps": 200}
@@ -40,7 +40,7 @@ def test_iterative_is_bottom_at_first_and_the_definition_after(problem):
     assert torch.equal(order[:4], removal_order(net, y, "bottom", **TRAIN)[:4])
     left = torch.arange(40)
     for start in range(0, 20, 4):
-        score = f_si(net.rows(left), y[left], **TRAIN)
+        score = f_si(part(net, left), y[left], **TRAIN)
         assert torch.equal(order[start : start + 4], left[score.argsort()[:4]])
         left = left[score.argsort()[4:].sort()[0]]
 
@@ -52,7 +52,7 @@ def test_joint_takes_what_the_group_misses_least(problem):
     whole, left = fitted(net, y, **TRAIN), torch.arange(40)
     assert order[0] == removal_order(net, y, "bottom", **TRAIN)[0]
     for chosen in order[:10]:
-        costs = torch.stack([(whole - fitted(net.rows(left[left != i]), y[left[left != i]], **_mean(left, 40)))
+        costs = torch.stack([(whole - fitted(part(net, left[left != i]), y[left[left != i]], **_mean(left, 40)))
                              .square().sum() for i in left])  # fmt: skip
         near = costs.sort()[0][:3]
         assert costs[left == chosen] <= near[2] * 1.05  # η/n of those kept, not of one fewer: nearly the same
@@ -70,7 +70,7 @@ def test_joint_leaves_the_predictions_nearer_than_iterative(problem):
     gap = {}
     for strategy in ("bottom", "bottom iterative", "joint"):
         left = kept(removal_order(net, y, strategy, **TRAIN), 0.7)
-        gap[strategy] = float((whole - fitted(net.rows(left), y[left], **TRAIN)).norm())
+        gap[strategy] = float((whole - fitted(part(net, left), y[left], **TRAIN)).norm())
     assert gap["joint"] < min(gap["bottom iterative"], gap["bottom"])
 
 

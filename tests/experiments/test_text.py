@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from experiments import text
-from lib.data.score_files import FILES, Unavailable
+from experiments.published import FILES, Unavailable
 
 REVIEWS, VECTORS = "aclImdb_v1.tar.gz", "glove.6B.zip"
 

@@ -200,6 +200,19 @@ def test_a_notebook_that_fills_the_disk_leaves_no_half(small_disk, tmp_path, cap
     assert all(json.loads(path.read_text()) for path in left)
 
 
+def test_results_that_may_only_be_read_are_refused_before_anything_runs(small_disk, tmp_path, capsys, monkeypatch):
+    small_notebooks.write(tmp_path / "notebooks", "01_first", 'ledger.record("a.one", 1e-9)\n', ("a.one",))
+    (small_disk / "results").mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for place in (small_disk / "results", small_disk / "new"):
+        monkeypatch.setenv("STUDY_RESULTS", str(place))
+        assert runner.main(["--profile", "smoke"], tmp_path / "notebooks") == 2
+        said = capsys.readouterr()
+        assert f"results cannot be written to {place}" in said.err and "Read-only" in said.err and "[1/" not in said.out
+    with pytest.warns(RuntimeWarning, match=r"a result is not kept \(.*Read-only"):
+        assert Store(small_disk / "results").cached({"k": 1}, lambda: {"a": [1]})["a"].tolist() == [1]
+
+
 # --- two at once, too little memory ----------------------------------------------------------------------------------
 
 

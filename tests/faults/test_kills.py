@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import small_notebooks
 import workloads
@@ -24,15 +25,21 @@ def imported():
     workloads.finish(time.sleep, 0)
 
 
-def kill(work, folder: Path, seconds: float, moments: int, seed: int) -> int:
-    """Start the work so many times and kill each at a moment of its usual ``seconds``; how many were still at it."""
+def kill(work, folder: Path, seconds: float, moments: int, seed: int, *more) -> int:
+    """Start the work so many times and kill each at a moment of its usual ``seconds``; how many were still at it.
+
+    None of the processes that it had started outlives it.
+    """
     hit = 0
     for share in np.random.default_rng(seed).uniform(size=moments):
-        process = workloads.start(work, folder)
+        process = workloads.start(work, folder, *more)
         process.join(share * seconds)
-        hit += process.exitcode is None
+        alive = process.exitcode is None
+        children = psutil.Process(process.pid).children(recursive=True) if alive else []
         process.kill()
         process.join()
+        assert all(gone(child.pid, patience=60) for child in children)
+        hit += alive
     return hit
 
 
@@ -64,7 +71,7 @@ def test_a_writer_of_shards_loses_the_one_that_it_was_writing(tmp_path, moments)
         reported = (tmp_path / "put").read_text().split()
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a half-written shard would warn
-            while (key := {"function": "f", "shard": done}) in store:
+            while store.path(key := {"function": "f", "shard": done}).exists():
                 back = store.get(key)
                 np.testing.assert_array_equal(back["a"], np.full(200_000, done))
                 np.testing.assert_array_equal(back["b"], np.arange(done % 7))
@@ -75,17 +82,30 @@ def test_a_writer_of_shards_loses_the_one_that_it_was_writing(tmp_path, moments)
     assert len(list(store.folder.glob("*.tmp"))) <= moments
 
 
-def test_an_ensemble_with_a_store(tmp_path, moments):
+@pytest.fixture(params=["threads", "dask"])
+def where(request, tmp_path):
+    """Where an ensemble is trained: here, or on a cluster that outlives the one who asked."""
+    if request.param == "threads":
+        yield None
+        return
+    with workloads.cluster(tmp_path) as (address, servants):
+        (warm := tmp_path / "warm").mkdir()
+        workloads.finish(workloads.ensemble, warm, "result", address)  # the workers' imports are not part of the time
+        yield address
+        assert not any(process.poll() for process in servants)
+
+
+def test_an_ensemble_with_a_store(tmp_path, moments, where):
     (calm := tmp_path / "calm").mkdir(), (torn := tmp_path / "torn").mkdir()
-    seconds = workloads.finish(workloads.ensemble, calm)
-    assert kill(workloads.ensemble, torn, seconds, moments, seed=0)
+    seconds = workloads.finish(workloads.ensemble, calm, "result", where)
+    assert kill(workloads.ensemble, torn, seconds, moments, 0, "result", where)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no shard is damaged
         names = {path.name for path in (calm / "cache").glob("*.npz")}
         there = {path.name for path in (torn / "cache").glob("*.npz")}
         assert there <= names and len(names) == 10
         stamps = {path: path.stat().st_mtime_ns for path in (torn / "cache").glob("*.npz")}
-    workloads.finish(workloads.ensemble, torn)
+    workloads.finish(workloads.ensemble, torn, "result", where)
     np.testing.assert_array_equal(np.load(torn / "result.npy"), np.load(calm / "result.npy"))
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}  # what was there was not computed again
     left = [path.suffix for path in (torn / "cache").iterdir()]
@@ -150,6 +170,52 @@ def test_a_run_of_a_notebook(tmp_path, moments):
         "01.json",
         "01_first.ipynb",
     ]
+
+
+def test_a_run_of_notebook_08(tmp_path, moments):
+    x, folders = np.random.default_rng(0).normal(size=(60, 4)), [tmp_path / "calm", tmp_path / "torn"]
+    for folder in folders:
+        folder.mkdir()
+        np.savez(folder / "own.npz", x_train=x, y_train=np.arange(60) % 3)
+    seconds = workloads.finish(workloads.own_data, folders[0])
+    assert kill(workloads.own_data, folders[1], seconds, moments, seed=2)
+    workloads.finish(workloads.own_data, folders[1])
+    whole = lambda folder: [path for path in (folder / "results").rglob("*") if path.suffix != ".tmp"]
+    files = lambda folder: {str(path.relative_to(folder)) for path in whole(folder)}
+    assert [(folder / "went").read_text() for folder in folders] == ["well", "well"]
+    assert files(folders[0]) == files(folders[1])  # nothing half-done beside it
+    (one,), (other,) = (list((folder / "results/smoke/scores").glob("*.parquet")) for folder in folders)
+    pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(other))
+
+
+def test_ctrl_c_in_a_notebook(tmp_path, moments, monkeypatch):
+    """The cell stops with KeyboardInterrupt and nothing of it goes on; run again, it ends as if nothing had been."""
+    from jupyter_client.manager import start_new_kernel
+
+    (calm := tmp_path / "calm").mkdir(), (torn := tmp_path / "torn").mkdir()
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(workloads.REPO), str(workloads.REPO / "tests")]))
+    cell, told = "workloads.ensemble(Path({!r}))", []
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    try:
+        run = lambda code: client.execute(code, reply=True, timeout=120)["content"]
+        assert run("import threading, workloads, lib.training; from pathlib import Path")["status"] == "ok"
+        seconds = -time.monotonic()
+        assert run(f"{cell.format(str(calm))}; began = threading.active_count()")["status"] == "ok"
+        seconds += time.monotonic()
+        for share in np.random.default_rng(3).uniform(0.1, 0.9, size=moments):
+            client.execute(cell.format(str(torn)))
+            time.sleep(share * seconds)
+            manager.interrupt_kernel()
+            told.append(client.get_shell_msg(timeout=120)["content"])
+            assert run("assert threading.active_count() == began")["status"] == "ok"
+        assert {reply.get("ename", "") for reply in told} <= {"KeyboardInterrupt", ""} != {""}
+        assert run(cell.format(str(torn)))["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    np.testing.assert_array_equal(np.load(torn / "result.npy"), np.load(calm / "result.npy"))
+    assert {path.suffix for path in (torn / "cache").iterdir()} == {".npz"}
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")

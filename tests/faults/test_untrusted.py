@@ -16,14 +16,13 @@ import small_notebooks
 import torch
 import yaml
 
-from experiments import own_data
-from lib import audit, plots
-from lib.data import load, merge_scores, provenance, read_scores, score_files
+from experiments import own_data, plots, published, transfer
+from lib import audit
+from lib.data import load, merge_scores, provenance, read_scores
 from lib.ledger import Ledger, tables
 from lib.ledger.claims import load_claims
-from lib.networks import models
 from lib.store import KEY, MARK, Store, canonical
-from lib.study import notebooks, pages, runner
+from lib.study import notebooks, runner
 from lib.study.notebooks import REPO, find, overrides
 
 SCRIPT = "<script>alert(1)</script>"
@@ -95,7 +94,7 @@ def test_planted_pickles_are_not_run(tmp_path, trap):
     with pytest.raises(ValueError, match="allow_pickle"):
         store.get({"k": 1})
     with pytest.raises(ValueError, match="weights .* do not fit ResNet-18: Weights only load failed"):
-        models.torchvision_resnet(18, weights=str(tmp_path / "weights.pth"))
+        transfer.torchvision_resnet(18, weights=str(tmp_path / "weights.pth"))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def test_names_do_not_lead_out_of_their_folder(tmp_path):
     with pytest.raises(ValueError, match="name must be a data set with stored scores"):
         read_scores("../outside", folder=inside)
     with pytest.raises(ValueError, match="file must be one of"):
-        score_files.fetch("../outside.parquet", folder=inside)
+        published.fetch("../outside.parquet", folder=inside)
     with pytest.raises(ValueError, match="profile must be a plain name"):
         Ledger("04", "../outside", results=inside)
     with pytest.raises(ValueError, match="arrays must have plain text as names"):
@@ -210,7 +209,9 @@ def test_the_ledgers_tables_and_pages_show_text_as_text(tmp_path):
     assert tables._html("a < b & $x$") == "a &lt; b &amp; &#36;x&#36;"
     cell = nbformat.v4.new_markdown_cell(f"## {SCRIPT}")
     figure = nbformat.v4.new_code_cell("plot()", outputs=[nbformat.v4.new_output("display_data", {"image/png": ""})])
-    pages.prepare(book := nbformat.v4.new_notebook(cells=[cell, figure]))
+    small_notebooks.script(REPO / "notebooks/site/pages.py").prepare(
+        book := nbformat.v4.new_notebook(cells=[cell, figure])
+    )
     assert isinstance(book.cells[1].metadata["mystnb"]["image"]["alt"], str)
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data import score_files
-from lib.data.score_files import published_c_scores
+from experiments import published
+from experiments.published import published_c_scores
 from lib.networks.models import mlp
 from lib.scores.complexity_gap import cg_prime, cg_scores
-from lib.scores.memorization import c_scores, subsets_of_shares
+from lib.scores.memorization import c_scores, subsets
 from lib.statistics import spearman_r
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Run
@@ -17,10 +17,10 @@ SHARED = Path(__file__).parents[3] / "shared"
 
 
 def test_subsets_have_their_sizes_and_go_on():
-    sees = subsets_of_shares(40, (0.25, 0.5, 0.9), trials=3, seed=1)
-    assert sees.sum(1).tolist() == [10] * 3 + [20] * 3 + [36] * 3
-    assert torch.equal(subsets_of_shares(40, (0.25, 0.5, 0.9), trials=2, seed=1)[:2], sees[:2])
-    assert len({tuple(row) for row in sees.tolist()}) == 9
+    sees = subsets(40, 10, trials=3, seed=1)
+    assert sees.sum(1).tolist() == [10] * 3
+    assert torch.equal(subsets(40, 10, trials=2, seed=1), sees[:2])
+    assert len({tuple(row) for row in sees.tolist()}) == 3
 
 
 def test_always_seen_has_no_score():
@@ -34,7 +34,7 @@ def test_isolated_and_mislabelled_examples_score_low():
     y = torch.arange(100) % 2
     x = torch.randn(100, 2, generator=g) / 2 + 4.0 * (2 * y[:, None] - 1)
     y[:2] = 1 - y[:2]
-    sees = subsets_of_shares(100, (0.4, 0.8), trials=10, seed=0)
+    sees = torch.cat([subsets(100, m, trials=10, seed=m) for m in (40, 80)])
     recipe = Recipe(lr=0.1, epochs=10, batch_size=20)
     run = train(mlp(2, (8,), 2), (x, y), recipe, range(20), sees=sees, run=Run(progress=False))
     scores = c_scores(sees, run.correct_train[:, 0])
@@ -45,7 +45,7 @@ def test_bad_input_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"must have the shape of member_sees, \(2, 3\), got \(2, 4\)"):
         c_scores(torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="1 ≤ m < n"):
-        subsets_of_shares(10, (1.0,), trials=1, seed=0)
+        subsets(10, 10, trials=1, seed=0)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def file(tmp_path, monkeypatch):
     """Five scores, as if published."""
     path = tmp_path / "five.npz"
     np.savez(path, labels=np.array([0, 1, 0, 1, 1]), scores=np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
-    monkeypatch.setitem(score_files.FILES, path.name, ("file:", score_files.pooch.file_hash(path)))
+    monkeypatch.setitem(published.FILES, path.name, ("file:", published.pooch.file_hash(path)))
     return {"file": path.name, "folder": tmp_path}
 
 

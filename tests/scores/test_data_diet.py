@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib.networks import models
-from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.data_diet import el2n, forgetting, grand, margin
 
 
 def initial(model, seeds):
@@ -30,7 +30,7 @@ def test_grand_of_a_linear_model_is_el2n_times_the_length_of_the_input():
     errors = (x @ weight.mT + bias[:, None]).softmax(2) - nn.functional.one_hot(y, 3)
     closed = el2n(errors) * (x.square().sum(1) + 1).sqrt()
     torch.testing.assert_close(grand(model, parameters, x, y), closed)
-    torch.testing.assert_close(grand_last_layer(model, parameters, x, y), closed)
+    torch.testing.assert_close(grand(model, parameters, x, y, layers="last"), closed)
 
 
 def test_gradients_that_overflow_in_one_run_are_named():
@@ -38,8 +38,10 @@ def test_gradients_that_overflow_in_one_run_are_named():
     runs = {"head.weight": torch.zeros(4, 2, 3), "head.bias": torch.zeros(4, 2)}
     x[3], runs["head.weight"][3, 0] = 1e19, 1  # ‖error‖ is √2 there, elsewhere √½
     assert grand(model, {name: value[:3] for name, value in runs.items()}, x, y).isfinite().all()
-    with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
-        grand(model, runs, x, y)
+    for layers in ("all", "last"):
+        with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
+            grand(model, runs, x, y, layers=layers)
+        x[3] = 1e20  # where ∞ · 0 would be no number
 
 
 def test_grand_leaves_the_model_as_it_was_and_does_not_see_the_other_examples():
@@ -56,8 +58,10 @@ def test_the_last_layer_holds_a_part_of_the_gradient():
     """A network whose body has no parameters: all of it. Any other: less."""
     model = models.lenet(size=16, classes=4)
     parameters, x, y = initial(model, [0, 1]), torch.rand(6, 1, 16, 16, dtype=torch.float64), torch.arange(6) % 4
-    part, whole = grand_last_layer(model, parameters, x, y), grand(model, parameters, x, y)
+    part, whole = grand(model, parameters, x, y, layers="last"), grand(model, parameters, x, y)
     assert (part < whole).all()
+    with pytest.raises(ValueError, match="layers must be last or all, got 'first'"):
+        grand(model, parameters, x, y, layers="first")
 
 
 def test_the_sign_of_the_margin():

@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.craig import craig
+from experiments.dynamics import tangent_kernel
+from experiments.unique_information import linearized_hessian
 from lib.networks import models
-from lib.numerics.gradients import jacobians, ntk, tangent_kernel
+from lib.numerics.gradients import jacobians, ntk
 from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
-from lib.scores.craig import craig
-from lib.scores.data_diet import el2n, forgetting, grand, grand_last_layer, margin
+from lib.scores.data_diet import el2n, forgetting, grand, margin
 from lib.scores.influence import inverse_hessian, self_influence
-from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets_of_shares
+from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.scores.unique_information import (
     coefficients,
@@ -21,7 +23,6 @@ from lib.scores.unique_information import (
     f_si_by_class,
     functional_sample_information,
     leave_one_out,
-    linearized_hessian,
     prediction_changes,
     sample_information,
     tangent,
@@ -69,9 +70,9 @@ def test_grand_and_tracin(name, n, loss):
     x, y = random(n, *shape), torch.stack([torch.arange(n) % 3, torch.arange(n) % 2])  # two runs' labels
     checkpoints, rates = {1: stacked(model), 4: stacked(model, seed=1)}, {1: 0.3, 4: 0.05}
     problem = model, checkpoints, rates, x, y, random(2, *shape, seed=1), torch.tensor([2, 0])
-    for layers, norm in (("all", grand), ("last", grand_last_layer)):
+    for layers in ("all", "last"):
         options = {"layers": layers, "loss": loss}
-        close(norm(model, checkpoints[1], x, y, loss=loss), definitions.grand(model, checkpoints[1], x, y, **options))
+        close(grand(model, checkpoints[1], x, y, **options), definitions.grand(model, checkpoints[1], x, y, **options))
         wanted = definitions.tracin(*problem, **options)
         close(tracin(*problem, **options), wanted, scale=wanted.abs().mean())
         close(tracin_mean(*problem, **options), wanted.mean(2), scale=wanted.abs().mean())
@@ -101,11 +102,11 @@ def test_a_history_written_out():
 def test_craig(by_class):
     """In the end two examples may be each other's nearest and nobody else's: either is as good, so L(S) decides."""
     errors, y = random(1, 40, 3), torch.arange(40) % 3 if by_class else None
-    close(craig(errors, 0.15, y=y).weights, definitions.craig(errors, 0.15, y=y))
+    close(craig(errors, 0.15, y=y, epsilon=0).weights, definitions.craig(errors, 0.15, y=y))
     distance, groups = torch.cdist(errors[0], errors[0]), torch.zeros(40) if y is None else y
     distance = distance.masked_fill(groups[:, None] != groups, math.inf)
     left = lambda weights: distance[:, weights[0] > 0].amin(1).sum()
-    close(left(craig(errors, 0.5, y=y).weights), left(definitions.craig(errors, 0.5, y=y)))
+    close(left(craig(errors, 0.5, y=y, epsilon=0).weights), left(definitions.craig(errors, 0.5, y=y)))
 
 
 def test_craig_of_a_cluster_and_one_apart():
@@ -114,7 +115,7 @@ def test_craig_of_a_cluster_and_one_apart():
 
 
 def test_memorization_influence_of_seeing_and_c_scores():
-    sees = subsets_of_shares(30, (0.3, 0.6, 0.9), trials=8, seed=0)
+    sees = torch.cat([subsets(30, m, trials=8, seed=0) for m in (9, 18, 27)])
     sees[:, 4] = True
     right, right_test = random(24, 30) > 0, random(24, 7, seed=1) > 0
     close(influence_of_seeing(sees, right_test).value, definitions.influence_of_seeing(sees, right_test), scale=0.1)

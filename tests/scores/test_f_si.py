@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.unique_information import fitted, part
 from lib.networks import models, stacked
 from lib.numerics.spectral_filter import F64
 from lib.scores import definitions
-from lib.scores.unique_information import Tangent, changes, f_si, f_si_by_class, fitted, regression_targets, tangent
+from lib.scores.unique_information import Tangent, changes, f_si, f_si_by_class, regression_targets, tangent
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Run, Start
 
@@ -64,10 +65,10 @@ def test_limits():
 def test_rows_are_those_of_a_network_that_saw_no_others():
     model, x, x_val = network(3), inputs(6), inputs(2, seed=1)
     keep = torch.tensor([True, False, True, True, False, True])
-    whole, part = tangent(model, x, x_val).rows(keep), tangent(model, x[keep], x_val)
+    whole, some = part(tangent(model, x, x_val), keep), tangent(model, x[keep], x_val)
     for name in ("kernel", "cross_kernel", "outputs"):
-        torch.testing.assert_close(getattr(whole, name), getattr(part, name))
-    torch.testing.assert_close(tangent(model, x, x_val).rows(keep.nonzero()[:, 0]).kernel, part.kernel)
+        torch.testing.assert_close(getattr(whole, name), getattr(some, name))
+    torch.testing.assert_close(part(tangent(model, x, x_val), keep.nonzero()[:, 0]).kernel, some.kernel)
 
 
 def test_all_coordinates_are_the_exact_kernel():

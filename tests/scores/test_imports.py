@@ -9,7 +9,7 @@ import pytest
 
 import lib.scores
 
-BOTH = ["memorization", "influence", "tracin", "craig"]  # the name of a function and of its module
+BOTH = ["memorization", "influence", "tracin"]  # the name of a function and of its module
 
 
 def fresh(code: str) -> str:

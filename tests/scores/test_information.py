@@ -11,6 +11,7 @@ from experiments.unique_information import (
     gradient_covariance,
     information_of,
     langevin_precision,
+    linearized_hessian,
     sgd_covariance,
     sgd_final_weights,
     two_gaussians,
@@ -20,7 +21,6 @@ from lib.scores.unique_information import (
     coefficients,
     functional_sample_information,
     leave_one_out,
-    linearized_hessian,
     sample_information,
 )
 

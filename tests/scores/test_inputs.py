@@ -29,7 +29,7 @@ FEW = Settings(networks=2, epochs=2, early=1, batch_size=20)
     "score",
     [
         lambda y: data_diet.grand(NET, WEIGHTS, X, y),
-        lambda y: data_diet.grand_last_layer(NET, WEIGHTS, X, y),
+        lambda y: data_diet.grand(NET, WEIGHTS, X, y, layers="last"),
         lambda y: data_diet.margin(X[None, :, :2], y),
         lambda y: tracin_mean(NET, {1: WEIGHTS}, {1: 0.1}, X, y, X, y),
         lambda y: tracin_self(NET, {1: WEIGHTS}, {1: 0.1}, X, y, layers="all"),

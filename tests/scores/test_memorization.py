@@ -5,15 +5,14 @@ import pytest
 import torch
 
 from experiments.long_tail import pair_counts, permuted_pair_counts
+from experiments.pairs import high_influence_pairs, squared_error_bound
 from lib.scores import definitions
 from lib.scores.memorization import (
     BLOCK,
     datamodel,
     held_out_accuracy,
-    high_influence_pairs,
     influence_of_seeing,
     memorization,
-    squared_error_bound,
     subsets,
 )
 

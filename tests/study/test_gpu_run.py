@@ -1,6 +1,5 @@
 """``gpu_run.sh``: notebooks cell by cell, calls that end in time and go on, and a folder that can be brought in."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,16 +11,13 @@ import jupytext
 import numpy as np
 import pytest
 import torch
-from small_notebooks import write
+from small_notebooks import script, write
 
 from lib.study import notebooks
 from lib.study.notebooks import REPO
-from lib.study.publish import bring_in
 
 BENCHMARKS = REPO / "tests" / "benchmarks"
-spec = importlib.util.spec_from_file_location("gpu_run", BENCHMARKS / "gpu_run.py")
-gpu_run = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(gpu_run)
+gpu_run, gpu_import = (script(BENCHMARKS / f"{name}.py") for name in ("gpu_run", "gpu_import"))
 ALL = notebooks.find(REPO / "notebooks")
 NUMBERS = [number for number in gpu_run.ORDER if number != "bench"]
 
@@ -109,7 +105,7 @@ def test_a_run_that_is_stopped_goes_on_elsewhere_and_is_brought_in(place, tmp_pa
     assert json.loads((second / "05.json").read_text())["a.one"]["value"] == 2e-9
     markers = [f"<!-- {what} of all papers -->" for what in ("verdicts", "end of verdicts")]
     (tmp_path / "README.md").write_text("\n".join(markers))
-    written = bring_in(second, tmp_path)
+    written = gpu_import.bring_in(second, tmp_path)
     assert [path.name for path in written] == ["04.json", "05.json", "provenance.json", "RESULTS.md", "README.md"]
     assert call(place, second, monkeypatch) == 0  # nothing is left to do
 

@@ -8,14 +8,15 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from small_notebooks import write
+from small_notebooks import script, write
 
 from lib.data.score_files import merge_scores, provenance, read_scores
 from lib.ledger.ledger import Ledger
-from lib.study import notebooks, publish, runner
-from lib.study.notebooks import Run
-from lib.study.publish import bring_in, pages_of_verdicts, put_counts, quote, scrub, tidy, write_back
+from lib.study import notebooks, publish
+from lib.study.notebooks import REPO, Run
+from lib.study.publish import pages_of_verdicts, put_counts, quote, scrub, tidy, write_back
 
+gpu_import = script(REPO / "tests/benchmarks/gpu_import.py")
 PLACES = {"/data/me/study/": "", "/data/me/env/": "<python>/"}
 
 
@@ -231,7 +232,7 @@ def files(folder: Path) -> dict:
 
 def test_a_folder_is_brought_in_with_where_it_comes_from(brought, tmp_path, capsys):
     before = (tmp_path / "README.md").read_text()
-    assert runner.main(["--import", str(brought)], tmp_path / "notebooks") == 0
+    assert gpu_import.main([str(brought)], tmp_path) == 0
     assert "written: " in capsys.readouterr().out
     kept = tmp_path / "notebooks/verdicts/paper"
     record = json.loads((kept / "04.json").read_text())["a.one"]
@@ -248,7 +249,7 @@ def test_a_folder_is_brought_in_with_where_it_comes_from(brought, tmp_path, caps
     pages = {path: text for path, text in pages_of_verdicts(tmp_path).items()}
     assert pages[tmp_path / "RESULTS.md"] == results
     once = files(tmp_path)
-    bring_in(brought, tmp_path)
+    gpu_import.bring_in(brought, tmp_path)
     assert {path for path, old in files(tmp_path).items() if old != once.get(path)} == set()
 
 
@@ -299,7 +300,7 @@ WRONG = {
 def test_what_is_wrong_with_a_folder_is_named_and_nothing_is_written(brought, tmp_path, message, capsys):
     WRONG[message](brought)
     before = files(tmp_path)
-    assert runner.main(["--import", str(brought)], tmp_path / "notebooks") == 2
+    assert gpu_import.main([str(brought)], tmp_path) == 2
     assert message in capsys.readouterr().err
     assert files(tmp_path) == before
 
@@ -307,9 +308,8 @@ def test_what_is_wrong_with_a_folder_is_named_and_nothing_is_written(brought, tm
 def test_a_page_without_its_place_leaves_everything(brought, tmp_path, capsys):
     (tmp_path / "README.md").write_text("no markers")
     before = files(tmp_path)
-    assert runner.main(["--import", str(brought)], tmp_path / "notebooks") == 2
+    assert gpu_import.main([str(brought)], tmp_path) == 2
     assert "expected <!-- verdicts" in capsys.readouterr().err and files(tmp_path) == before
-    assert runner.main(["--import", str(brought), "--only", "04"], tmp_path / "notebooks") == 2
 
 
 def test_warnings_of_libraries_are_of_the_run():

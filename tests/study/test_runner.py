@@ -14,12 +14,11 @@ import exercises
 import nbformat
 import pytest
 import yaml
-from small_notebooks import HEAD, write
+from small_notebooks import HEAD, script, write
 
 from lib.networks.models import by_name
 from lib.study import notebooks, runner
 from lib.study.notebooks import REPO, Parameter, find, overrides, parameters
-from lib.study.pages import EXTRA
 
 
 @pytest.fixture
@@ -197,8 +196,8 @@ def test_appendices_run_when_asked_for(folder, tmp_path):
         (["--save", "-p", "seed", "3"], "--save"),
         (["--test", "--only", "01"], "--test goes alone"),
         (["--test", "--html"], "--test goes alone"),
-        (["--pages", "--only", "01"], "so do --pages"),
-        (["--pages", "--minutes", "3"], "so do --pages"),
+        (["--pages", "--only", "01"], "so does --pages"),
+        (["--pages", "--minutes", "3"], "so does --pages"),
         (["--minutes", "-1"], "--minutes must be above 0"),
         (["--plan", "--profile", "smoke"], "--plan is of the profile paper"),
     ],
@@ -294,7 +293,7 @@ def test_save_writes_back_what_went_well_and_nothing_else(folder, tmp_path, caps
     assert before == [path.read_bytes() for path in pages]
 
 
-@pytest.mark.skipif(not all(map(find_spec, EXTRA)), reason="the extra `site` is not installed")
+@pytest.mark.skipif(not all(map(find_spec, runner.EXTRA)), reason="the extra `site` is not installed")
 def test_pages_of_what_went_well_and_of_what_is_committed(folder, tmp_path, capsys):
     first, _ = find(folder)
     first.py.write_text(first.py.read_text() + "\n# %%\n1 / 0\n")
@@ -314,7 +313,7 @@ def test_pages_of_what_went_well_and_of_what_is_committed(folder, tmp_path, caps
 
 @pytest.mark.parametrize("asked", ["--html", "--pages"])
 def test_pages_without_their_packages_are_refused_before_anything_runs(folder, tmp_path, monkeypatch, capsys, asked):
-    monkeypatch.setattr(runner.pages, "find_spec", lambda module: None)
+    monkeypatch.setattr(runner, "find_spec", lambda module: None)
     assert runner.main([asked], folder) == 2
     assert "web pages need sphinx, " in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
@@ -388,7 +387,11 @@ EXERCISES = """
 # ## Exercises
 #
 # 1. One.
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # ```python
@@ -399,9 +402,14 @@ EXERCISES = """
 # tmp.write_text(tmp.read_text() + ", two")
 # ```
 # </details>
-#
+
+# %% [markdown]
 # 2. Two.
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # Words.
@@ -409,7 +417,11 @@ EXERCISES = """
 
 # %% [markdown]
 # 3. Three.
-#
+
+# %%
+# your answer
+
+# %% [markdown]
 # <details><summary>Answer</summary>
 #
 # ```python
@@ -417,8 +429,6 @@ EXERCISES = """
 # unknown
 # ```
 # </details>
-#
-# ## Versions
 """
 
 
@@ -432,7 +442,7 @@ def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
     assert not notebooks.run(notebook, "smoke", values, results).failure
     assert not (results / "answer").exists()
     run = notebooks.run(notebook, "smoke", values, results, more=exercises.cells(notebook))
-    assert run.failure == "cell [6] `# exercise 3`: NameError: name 'unknown' is not defined"
+    assert run.failure == "cell [9] `# exercise 3`: NameError: name 'unknown' is not defined"
     assert (results / "answer").read_text() == "one, two"
     notebook.py.write_text(body.replace("unknown", "tmp"))
     assert not notebooks.run(notebook, "smoke", values, results, more=exercises.cells(notebook)).failure
@@ -440,11 +450,11 @@ def test_the_answers_of_exercises_run_after_the_notebook(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("3. Three", "4. Three"), ("2. Two.", ""), ("Words.\n# </details>", "Words.")]
+    ("old", "new"), [("3. Three", "4. Three"), ("2. Two.", ""), ("Words.\n# </details>", "Words."), ("your", "my")]
 )
 def test_exercises_are_numbered_and_have_an_answer_each(folder, old, new):
     notebook = write(folder, "03_teaches", EXERCISES.replace(old, new), ())
-    with pytest.raises(ValueError, match=r"03_teaches: expected exercise \d with one <details>, got exercise \d with"):
+    with pytest.raises(ValueError, match="03_teaches: expected exercise . as a question, a cell '# your answer' and"):
         exercises.answers(notebook)
 
 
@@ -524,8 +534,8 @@ def test_minutes_stop_a_run_and_the_next_call_goes_on(folder, tmp_path, capsys, 
 def test_the_plan_of_the_profile_paper():
     """Rates are of networks that there are, each share is finite, and all together last about an hour."""
     chosen = find(REPO / "notebooks")
-    todo = {notebook: notebooks.overrides(notebook, "paper") for notebook in chosen}
-    *_, total = runner.plan(todo, REPO / "notebooks").splitlines()
+    todo = {notebook.number: notebooks.overrides(notebook, "paper") for notebook in chosen}
+    *_, total = script(REPO / "notebooks/profiles/plan.py").plan(todo).splitlines()
     hours, minutes = re.search(r"(?:(\d+) h )?(\d+) min", total).groups()
     assert 60 * int(hours or 0) + int(minutes) <= 75
     rates = yaml.safe_load((REPO / "notebooks/profiles/rates.yaml").read_text("utf8"))

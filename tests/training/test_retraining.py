@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.fragility import part_of
+from experiments.iris import parameter_changes
 from lib.networks.models import mlp
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Run, Start
-from lib.training.retraining import loss_changes, losses_on, parameter_changes, part_of, removals, retrain
+from lib.training.retraining import loss_changes, losses_on, removals, retrain
 
 
 def data(n=24, d=3, k=3, seed=0):

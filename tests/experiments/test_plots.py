@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from lib import plots
+from experiments import plots
 
 
 @pytest.fixture
@@ -26,3 +26,17 @@ def test_the_name_of_a_reference_stands_beside_what_is_drawn(axes):
     assert drawn[0].x1 < boxes[0].x0 and boxes[0].x1 < drawn[1].x0
     assert drawn[1].x1 < boxes[1].x0 and boxes[1].x1 <= axes[0].figure.bbox.x1
     assert boxes[0].y0 < axes[0].transData.transform((1, 0.5))[1] < boxes[0].y1
+
+
+def test_a_long_name_of_a_reference_takes_few_lines(axes):
+    plots.reference(axes[0], 0.5, "mean of the groups")
+    assert axes[0].texts[0].get_text() == "mean of\nthe groups"
+
+
+def test_text_is_legible_on_a_phone(axes, monkeypatch, tmp_path):
+    """Six inches shown on 390 pixels: a pixel is a little more than a point."""
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))
+    small, large = axes[0].text(0, 0, "small", size=3), axes[0].text(0, 0, "large", size=20)
+    plots.save(axes[0].figure, "one", "smoke")
+    assert small.get_size() * 390 / (6 * 72) == pytest.approx(8) and large.get_size() == 20
+    assert (tmp_path / "smoke" / "figures" / "one.png").exists()

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from experiments.craig import train_reselecting
 from lib.networks.models import mlp
 from lib.networks.stacked import predict
 from lib.store import Store
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Record, Run
-from lib.training.retraining import train_reselecting
 
 MODEL, SEEDS = mlp(6, (8,), 3), [0, 5]
 RECIPE = Recipe(lr=0.1, momentum=0.9, weight_decay=1e-3, schedule="cosine", batch_size=10, iterations=42)  # 8.4 epochs

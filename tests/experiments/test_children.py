@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from experiments.dynamics import children
 from lib.networks import models
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Record, Run, Start
-from lib.training.retraining import children
 
 
 @pytest.fixture(scope="module")

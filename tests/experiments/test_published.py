@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.long_tail import pair_counts
-from lib.data.score_files import FILES, Unavailable, published
+from experiments.published import FILES, Unavailable, published
 
 NAME = "cifar100_high_infl_pairs_infl0.15_mem0.25.npz"
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference"

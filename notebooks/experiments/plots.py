@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from sklearn.utils.extmath import randomized_svd
 
@@ -58,7 +60,9 @@ def look(score: str) -> dict:
 
 
 def save(fig: Figure, name: str, profile: str) -> None:
-    """Write ``results/<profile>/figures/<name>.png``, in 256 colours: small enough to be kept under version control."""
+    """Write ``results/<profile>/figures/<name>.png`` in 256 colours, with text of 8 px or more on a phone (390 px)."""
+    for text in fig.findobj(Text):
+        text.set_size(max(text.get_size(), fig.get_figwidth() * 72 * 8 / 390))
     folder = results_folder(profile) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     raw = io.BytesIO()
@@ -81,7 +85,8 @@ def reference(ax: Axes, level: float, text: str, *, interval: tuple[float, float
     ax.axhline(level, lw=0.9, color="0.35", zorder=0)
     if interval is not None:
         ax.axhspan(*interval, color="0.5", alpha=0.15, lw=0, zorder=0)
-    ax.text(1.01, level, text.replace(" ", "\n"), transform=ax.get_yaxis_transform(), va="center", size=10, color="0.3")
+    beside = {"transform": ax.get_yaxis_transform(), "va": "center", "size": 10, "color": "0.3"}
+    ax.text(1.01, level, textwrap.fill(text, 10), **beside)
 
 
 def pictures(images, captions=None, *, columns: int = 10, titles=None, size: float = 0.8) -> Figure:
@@ -90,9 +95,8 @@ def pictures(images, captions=None, *, columns: int = 10, titles=None, size: flo
     ``captions`` are m short texts, one under each picture; ``titles`` a text at the left of each row.
     """
     rows = math.ceil(len(images) / columns)
-    height = size * (1.3 if captions is not None else 1.05)
-    width = columns * size + (1.1 if titles else 0)
-    fig, axes = plt.subplots(rows, columns, figsize=(width, rows * height), squeeze=False)
+    inches = columns * size + (1.1 if titles else 0), rows * size * (1.3 if captions is not None else 1.05)
+    fig, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)

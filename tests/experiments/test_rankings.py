@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lib.rankings import are_neighbours, cosine, label_agreement
+from experiments.rankings import are_neighbours, cosine, label_agreement
 
 
 def draw(*shape, seed=0):

@@ -1,9 +1,12 @@
-"""Notebooks and documents as web pages: laid out here for Sphinx, which ``notebooks/site/conf.py`` configures."""
+"""Notebooks and documents as web pages: laid out here for Sphinx, which ``conf.py`` beside it configures.
+
+python notebooks/site/pages.py EXECUTED RECORDS FOLDER HOME       # what write() takes; run_all.sh calls it so
+"""
 
 import re
 import shutil
+import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -12,15 +15,8 @@ from lib.ledger.ledger import read_records
 from lib.study import publish
 from lib.study.notebooks import REPO, find
 
-EXTRA = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")  # modules of the extra `site`
 DOCUMENTS = "*.md *.cff figures/*.png figures/*.svg notebooks/*.md notebooks/slides/*.md data/*.md data/scores/*.md"
 DOCUMENTS += " lib/*.md tests/benchmarks/*.md"
-
-
-def check() -> None:
-    """Raise ``ValueError`` if a package of the extra ``site`` is not installed."""
-    if missing := [module for module in EXTRA if find_spec(module) is None]:
-        raise ValueError(f"web pages need {', '.join(missing)}: pip install -r requirements.txt, or -e '.[site]'")
 
 
 def prepare(notebook: nbformat.NotebookNode) -> None:
@@ -43,7 +39,7 @@ def prepare(notebook: nbformat.NotebookNode) -> None:
             cell.metadata["mystnb"] = {"image": {"alt": "; ".join([f"Figure of ‘{section}’", *labels])}}
 
 
-def write(executed: Path, records: Path, folder: Path, *, home: Path) -> Path:
+def write(executed: Path, records: Path, folder: Path, home: Path) -> Path:
     """Make pages in ``folder``, which is replaced, and return its ``index.html``.
 
     ``executed`` has notebooks with outputs, ``records`` their verdicts; ``home`` is the folder of notebooks in the
@@ -70,3 +66,7 @@ def write(executed: Path, records: Path, folder: Path, *, home: Path) -> Path:
         if build_main([quiet, "-d", f"{place}/doctrees", "-c", str(site), str(source), str(folder)]):
             raise RuntimeError("Sphinx has failed")
     return folder / "index.html"
+
+
+if __name__ == "__main__":
+    write(*map(Path, sys.argv[1:]))

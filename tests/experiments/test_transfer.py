@@ -6,20 +6,18 @@ import torchvision
 from torch import nn
 
 from experiments.linearization import other_classes, pretrain
-from lib.data.datasets import DATA
-from lib.networks.models import (
-    Classifier,
+from experiments.transfer import (
     FixedBatchNorm2d,
     _Same,
     as_imagenet,
     efficientnet_lite0,
     fixed_statistics,
-    initialize,
-    mlp,
     narrow_resnet,
     torchvision_resnet,
     transferred,
 )
+from lib.data.datasets import DATA
+from lib.networks.models import Classifier, initialize, mlp
 from lib.numerics.gradients import NORMALIZATIONS
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Run, Start
