@@ -149,8 +149,8 @@ def eigenvalue_range(
 class Trust(NamedTuple):
     """Will retraining do what influence foretells? With the mean Spearman correlation measured (notebook 06, Iris)."""
 
-    gradient: float  # ‖∇L‖ in units of one example's share. Below .1: .89; from .1 to 1: .69; above: .46
-    lowest: float  # lowest eigenvalue of H + δI. From 0 up: .92; below, at a saddle point: .67
+    gradient: float  # ‖∇L‖ in units of one example's share. Below .1: .86; from .1 to 1: .67; above: .42
+    lowest: float  # lowest eigenvalue of H + δI. From 0 up: .90; below, at a saddle point: .65
     spread: float | None  # of true changes, over retrainings / over examples. Below .3: .87; above: .57
 
 

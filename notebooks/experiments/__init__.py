@@ -18,6 +18,7 @@
 | ``craig`` | 14 | which weighted subset stands for all, and what does training on it give? |
 | ``dynamics`` | 15 | how do the tangent kernel and error barriers change while a network trains? |
 | ``fragility``, ``fragility_plots``, ``iris``, ``response`` | 06, 16 | do influence functions foretell retraining? |
+| ``attribution`` | 16 | do attributions, summed over random halves of the data, foretell training on them? |
 | ``side_by_side`` | 07, 15, 17 | how do scores rank, whom do they name, what do they find and cost? |
 | ``text`` | 12 | what is a review, as an average of word vectors? |
 | ``own_data`` | 08, 18 | which scores have one's own examples, and how many can go? |
