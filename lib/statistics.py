@@ -1,13 +1,9 @@
 """Values over examples or seeds with their intervals, always ``(low, high)``, 95% unless said otherwise.
 
-======================  ==============================================================================================
-over examples           `pearson`, `spearman`, `spearman_difference`, `auroc`, `auroc_difference`, `share`
-of any statistic        `bootstrap_interval`, `permutation_band`; with `axis`: `pearson_r`, `spearman_r`
-over seeds              `t_interval`; `apart` for the ledger
-over networks and rows  `crossed_interval`
-of single examples      `pearson_influence`, `spearman_influence`
-features                `standardized`
-======================  ==============================================================================================
+    over examples           `pearson`, `spearman`, `spearman_difference`, `auroc`, `auroc_difference`, `share`
+    of any statistic        `bootstrap_interval`, `permutation_band`; with `axis`: `pearson_r`, `spearman_r`
+    over seeds              `t_interval`; `apart` for the ledger; over networks and rows `crossed_interval`
+    of single examples      `pearson_influence`, `spearman_influence`; features `standardized`
 
 Over examples: the bootstrap (BCa) where they are few; where they are many its limit, which needs no resampling. An
 example's influence ψᵢ is the derivative of the statistic with respect to that example's weight (the infinitesimal

@@ -257,8 +257,7 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         workers = "-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"
         return subprocess.run([sys.executable, "-m", "pytest", *workers, *asked.pytest], cwd=REPO).returncode
     if asked.plan:
-        asked_for = json.dumps({notebook.number: values for notebook, values in todo.items()})
-        return _script("profiles/plan.py", asked_for)
+        return _script("profiles/plan.py", json.dumps({notebook.number: values for notebook, values in todo.items()}))
     if asked.pages:
         return make_pages(folder, folder / "verdicts" / "laptop", results / "pages", folder)
     runs = run_all(todo, asked.profile, results, asked.minutes)

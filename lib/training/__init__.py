@@ -8,7 +8,5 @@ from lib.training.ensemble import Ensemble, train
 from lib.training.recipe import Data, Recipe, Record, Run, Start, learning_rates
 from lib.training.retraining import loss_changes, removals, retrain
 
-__all__ = [
-    "Data", "Ensemble", "Recipe", "Record", "Run", "Start", "learning_rates",
-    "loss_changes", "removals", "retrain", "train",
-]  # fmt: skip
+__all__ = ["Data", "Ensemble", "Recipe", "Record", "Run", "Start", "learning_rates", "loss_changes", "removals"]
+__all__ += ["retrain", "train"]
