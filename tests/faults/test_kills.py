@@ -1,5 +1,6 @@
 """SIGKILL at random moments: the next run ends as if nothing had been. Three moments each, ten with ``--full``."""
 
+import contextlib
 import json
 import os
 import time
@@ -34,8 +35,9 @@ def kill(work, folder: Path, seconds: float, moments: int, seed: int, *more) -> 
     for share in np.random.default_rng(seed).uniform(size=moments):
         process = workloads.start(work, folder, *more)
         process.join(share * seconds)
-        alive = process.exitcode is None
-        children = psutil.Process(process.pid).children(recursive=True) if alive else []
+        alive, children = process.exitcode is None, []
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end here
+            children = psutil.Process(process.pid).children(recursive=True) if alive else []
         process.kill()
         process.join()
         assert all(gone(child.pid, patience=60) for child in children)
