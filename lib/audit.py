@@ -42,7 +42,18 @@ RATE = 2e10  # operations a second that a plan presumes, whatever the machine
 LEAST = 20  # rows
 NEAR = 0.3  # of the distance to the tenth neighbour: near copies are closer
 NEIGHBOURS = 10
-STYLE = "<meta charset=utf-8><style>body{font:15px sans-serif;margin:2em}td,th{padding:2px 8px}</style>"
+STYLE = (
+    "<meta charset=utf-8><meta name=viewport content='width=device-width'><style>body{font:15px sans-serif;margin:1em}"
+    "pre{white-space:pre-wrap}table{display:block;width:fit-content;max-width:100%;overflow:auto}"
+    "td,th{padding:2px 8px}</style><h1>Audit</h1><pre>"
+)
+TABLES = {
+    "suspects": "labels that look wrong, the most suspicious first; p: the predicted probabilities",
+    "copies": "rows that are the same as an earlier one, or nearly: of which",
+    "leaks": "training rows that are in the test part too: as which row of it",
+    "redundant": "rows that may be superfluous; let none go before retraining has shown that it can",
+    "scores": "all rows; suspicious is a high el2n (error early in training) or doubt (1 − p_label)",
+}
 
 
 @dataclass(frozen=True)
@@ -62,19 +73,20 @@ class Report:
         leaks = f"training rows that are in the test part too: {self.leaks.index.nunique():,}"
         return "\n".join([
             f"{f['rows']:,} rows, {f['classes']} classes; {f['networks']}",
-            f"labels that look wrong: {len(self.suspects):,}, by {f['order']}; estimate: {value:,} [{low:,}, {high:,}]",
+            f"labels that look wrong: {len(self.suspects):,}, in the order of {f['order']}; "
+            f"wrong in all, as estimated: {value:,} [{low:,}, {high:,}]",
             f"of labels that were flipped on purpose, to see how many are found, {shares(f['found'])} were flagged",
             f"rows that are copies of an earlier one: {self.copies.index.nunique():,} "
             f"({(~self.copies.same_label).sum():,} pairs with two labels); {leaks if f['tested'] else 'no test part'}",
-            f"labels that judges who did not see them agree with: {shares(f['accuracy'])}",
+            f"labels that are also the prediction, out of sample: {shares(f['accuracy'])}; in brackets: 95% intervals",
         ])  # fmt: skip
 
     def to_html(self, path, *, rows: int = 200) -> None:
         """Write a page that stands alone; tables up to so many rows."""
-        parts = [STYLE, f"<h1>Audit</h1><pre>{escape(str(self))}</pre>"]
-        for name in ("suspects", "copies", "leaks", "redundant", "scores"):
+        parts = [STYLE, escape(str(self)), "</pre>"]
+        for name, text in TABLES.items():
             table = getattr(self, name)
-            parts += [f"<h2>{name} ({len(table):,})</h2>", table.head(rows).to_html(float_format="%.3g")]
+            parts += [f"<h2>{name} ({len(table):,})</h2><p>{text}", table.head(rows).to_html(float_format="%.3g")]
         Path(path).write_text("".join(parts), "utf8")
 
 
@@ -122,7 +134,8 @@ def audit(
         # Read off the judges, EL2N finds fewer: AUROC .002 less on average, up to .033 (18 tasks, best epoch of three)
         el2n = compute(["EL2N"], z, labels, progress=progress, **how)["EL2N"]
         order, errors = el2n.values, el2n.stderr  # noqa: PD011
-        said = f"{settings.architecture}, {blocks * BLOCK} judges, {settings.networks} for EL2N; again with flips"
+        said = f"{blocks * BLOCK} networks ({settings.architecture}) judge rows that they have not seen"
+        said += f"; EL2N is of {settings.networks} more"
     else:
         fit = hasattr(probabilities, "fit")
         both = [_crossfit(probabilities, x, one, k, seed) for one in labels] if fit else None

@@ -61,15 +61,7 @@ def bar(jobs=None, *, progress: bool = True, **how) -> tqdm:
 
 
 class Phases:
-    """Seconds by phase, and one progress bar in 10⁹ operations; a phase inside another counts for itself alone.
-
-    Example:
-        >>> phases = Phases("cpu", {"square": 2e9})
-        >>> with phases("square"):
-        ...     phases.tick(2e9)
-        >>> list(phases.seconds)
-        ['square']
-    """
+    """Seconds by phase, and one progress bar in 10⁹ operations; a phase inside another counts for itself alone."""
 
     def __init__(self, device, operations: dict[str, float], *, progress: bool = False, title: str = ""):
         self.device, self.operations, self.seconds = device, operations, {}

@@ -26,12 +26,7 @@ TRAILER = len(MARK) + 64  # bytes after the archive, which zip readers skip
 
 
 def results_folder(profile: str | None = None) -> Path:
-    """Where results go: ``$STUDY_RESULTS``, or ``results/`` beside ``lib/``; of a ``profile``, a plain name, in there.
-
-    Example:
-        >>> results_folder("smoke").name
-        'smoke'
-    """
+    """Results: ``$STUDY_RESULTS``, or ``results/`` beside ``lib/``; in there of a ``profile``, a plain name."""
     root = Path(os.environ.get("STUDY_RESULTS") or Path(__file__).resolve().parents[1] / "results").expanduser()
     if profile is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", profile):
         raise ValueError(f"profile must be a plain name such as 'laptop', got {profile!r}")

@@ -56,6 +56,7 @@ import torch
 
 from experiments import fragility, iris, plots
 from experiments import fragility_plots as draw
+from experiments.processes import each_in_a_process
 from experiments.response import leave_out, optimum
 from lib import statistics
 from lib.ledger import Ledger
@@ -64,7 +65,6 @@ from lib.scores import definitions
 from lib.scores.influence import influence, trust
 from lib.statistics import spearman_r
 from lib.store import Store
-from lib.training import each_in_a_process
 from lib.training.retraining import losses_on
 
 plots.style()

@@ -118,7 +118,7 @@ def workers(folder: Path) -> None:
     """Two processes of ``each_in_a_process`` that write their numbers down and take two minutes."""
     import torch
 
-    from lib.training.parallel import each_in_a_process
+    from experiments.processes import each_in_a_process
 
     def job(name):
         (folder / name).write_text(str(os.getpid()))

@@ -5,11 +5,10 @@ it is computed, ``Start`` where it begins. ``retrain`` leaves examples out.
 """
 
 from lib.training.ensemble import Ensemble, train
-from lib.training.parallel import each_in_a_process
 from lib.training.recipe import Data, Recipe, Record, Run, Start, learning_rates
 from lib.training.retraining import loss_changes, removals, retrain
 
 __all__ = [
-    "Data", "Ensemble", "Recipe", "Record", "Run", "Start", "each_in_a_process", "learning_rates",
+    "Data", "Ensemble", "Recipe", "Record", "Run", "Start", "learning_rates",
     "loss_changes", "removals", "retrain", "train",
 ]  # fmt: skip

@@ -12,9 +12,7 @@ import contextlib
 import copy
 import hashlib
 import math
-import os
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +20,10 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, parallel_config
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.costs import bar, free_bytes
+from lib.costs import free_bytes
 from lib.networks.stacked import ROWS, Modules
 from lib.training.loop import fresh, train_group
 from lib.training.recipe import Members, Work, step_counts, step_range
@@ -93,37 +90,6 @@ def beside(call: Callable, jobs: list, cores: int, *, one_core: bool, tick=lambd
             raise
         finally:
             torch.set_num_threads(before)
-
-
-def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
-    """``call(*job)`` for each job, in as many processes as torch has threads, one core each, under a bar; in order.
-
-    For many small steps, most of their time in Python, where threads would wait for one another. ``call`` may be
-    defined in a notebook: it goes over by value, with what it refers to. Results must be picklable.
-
-    Example:
-        >>> each_in_a_process(lambda a, b: a + b, [(1, 2)])
-        [3]
-    """
-    cores = min(torch.get_num_threads(), len(jobs))
-    if cores < 2:
-        return [call(*job) for job in bar(jobs)]
-    begun = {"initializer": _begin, "initargs": (os.getpid(), warnings.filters[:])}
-    with parallel_config("loky", n_jobs=cores, inner_max_num_threads=1, **begun):
-        results = Parallel(batch_size=1, return_as="generator")(delayed(call)(*job) for job in jobs)
-        return list(bar(results, total=len(jobs)))
-
-
-def _begin(parent: int, filters: list) -> None:
-    """Warn of what the parent warns of; end once it is gone, however that ended, and whatever is being computed."""
-    warnings.filters[:] = filters
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def choose_chunk(work: Work, members: Members) -> int:

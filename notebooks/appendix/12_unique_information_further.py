@@ -68,6 +68,7 @@ import pandas as pd
 import torch
 
 from experiments import plots, rankings, text, unique_information
+from experiments.processes import each_in_a_process
 from experiments.transfer import transferred
 from experiments.unique_information import drawn, one_form, successes
 from lib import statistics
@@ -79,7 +80,7 @@ from lib.numerics.gradients import jacobians
 from lib.scores import unique_information as si
 from lib.scores.unique_information import Tangent, f_si, tangent
 from lib.store import Store
-from lib.training import each_in_a_process, ensemble, Recipe, Run, Start
+from lib.training import ensemble, Recipe, Run, Start
 
 plots.style()
 store = Store(profile=profile)

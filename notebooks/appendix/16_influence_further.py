@@ -84,6 +84,7 @@ from torch.nn.functional import interpolate
 
 from experiments import attribution, fragility, iris, plots, rankings
 from experiments import fragility_plots as draw
+from experiments.processes import each_in_a_process
 from experiments.response import leave_out, optimum, proximal_bregman
 from lib import statistics
 from lib.data import datasets
@@ -91,7 +92,7 @@ from lib.ledger import Ledger, verdicts
 from lib.networks import models
 from lib.scores.influence import influence
 from lib.store import Store
-from lib.training import each_in_a_process, Recipe
+from lib.training import Recipe
 from lib.training.retraining import losses_on, removals
 
 plots.style()

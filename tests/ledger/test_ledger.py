@@ -29,7 +29,7 @@ all.ranks all.prune all.noise all.cost
 #: What the papers also state; that a claim holds it is not asked.
 FURTHER = """
 ui.identities ui.length_gap lt.influence.size lt.consistency.memorization cg.theorem cg.cifar10 cg.easier cg.runs
-dd.el2n_is_grand dd.lemma dd.extreme dd.rate if.lowest if.decay.curvature if.distance
+dd.el2n_is_grand dd.lemma dd.extreme dd.rate if.lowest if.decay.curvature if.distance if.lds
 """.split()
 
 PLAIN = {

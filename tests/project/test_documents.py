@@ -26,6 +26,7 @@ README = (REPO / "README.md").read_text("utf8")
 DISTRIBUTION = {
     "PIL": "pillow",
     "curvlinops": "curvlinops-for-pytorch",
+    "jupyter_client": "jupyter-client",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from lib.training.parallel import each_in_a_process
+from experiments.processes import each_in_a_process
 
 
 def test_closures_go_over_and_results_come_back_in_order():
