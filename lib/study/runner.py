@@ -1,7 +1,6 @@
 """Run the study: ``run_all.sh`` finds or makes an environment and calls ``python -m lib.study.runner``.
 
-Everything that was asked for is checked first; then the notebooks run, each alone, whether or not the one before it
-failed.
+What was asked for is checked first; then the notebooks run, each alone, whether or not the one before it failed.
 """
 
 import argparse
@@ -33,6 +32,7 @@ examples:
   ./run_all.sh --only 04 -p noise_levels '[0.1]'    one notebook, with a parameter of its own
   ./run_all.sh --plan                               what the papers' sizes would cost on a GPU
   ./run_all.sh --profile paper --minutes 9          them, for nine minutes; the next call goes on
+  ./run_all.sh --import FOLDER                      what tests/benchmarks/gpu_run.sh left in a folder, brought home
   ./run_all.sh --test -- -k pruning                 some of the tests
 
 exit status: 0 all went well; 1 a notebook, a test or the installation failed; 2 refused, nothing was run; 130 stopped

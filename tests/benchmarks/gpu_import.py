@@ -1,4 +1,4 @@
-"""What ``gpu_run.sh`` left in a folder, home again: python tests/benchmarks/gpu_import.py FOLDER
+"""What ``gpu_run.sh`` left in a folder, home again: ./run_all.sh --import FOLDER
 
 All of it is checked before anything is written; exit status 2 where something is wrong with it.
 """
@@ -91,7 +91,7 @@ def main(argv: Sequence[str], repo: Path = REPO) -> int:
     try:
         print(*(f"written: {path.relative_to(repo)}" for path in bring_in(*argv, repo)), sep="\n")
     except (OSError, ValueError) as error:
-        print(f"gpu_import.py: {error}", file=sys.stderr)
+        print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -5,7 +5,7 @@
 #
 # First bench_gpu.py, then the notebooks 05, 04, 03, 01 and 06 of the profile paper. FOLDER gets all that has to come
 # home, a few megabytes: provenance.json (also what is left), bench_gpu.json, NN.json, scores-NAME.npz, and of the
-# notebook that was stopped as many of its finished shards as CARRY_MB holds. Then: gpu_import.py FOLDER
+# notebook that was stopped as many of its finished shards as CARRY_MB holds. Then: ./run_all.sh --import FOLDER
 #
 #   FROM=folder   what an earlier call left, where FOLDER is another one now
 #   MINUTES=9     of this call     CARRY_MB=8      COMMIT=…   where there is no git     CIFAR10=file.npz   for bench_gpu.py
