@@ -178,7 +178,7 @@ pd.DataFrame(interval, index=["low", "high"]).T.assign(difference=value).style.f
 #
 # ## All of MNIST
 #
-# The paper's digits are all 60,000. Where they lie in `data/downloads` (`python data/make_data.py --extra mnist`) they are taken too, by networks of the same kind at the paper's rate and batch size, for ten passes in place of 30:
+# The paper's digits are all 60,000. Where they lie in `data/downloads` (`python data/make_data.py --extra mnist`) they are taken too, by networks of the same kind at the paper's rate and batch size, for ten passes in place of 30, after which 99.97% of what a network sees is right:
 
 # %%
 mnist, absent = None, "MNIST is not in data/downloads"
@@ -209,6 +209,8 @@ ledger.record("lt.fraction.mnist.whole", value, interval=interval, n=n_here, not
 absent or "≥ .25: {:.2%} [{:.2%}, {:.2%}]; ".format(value, *interval) + f"≥ .2: {(mem_whole.value >= 0.2).double().mean():.2%}"
 
 # %% [markdown]
+# Of 60,000 digits 3.0% are memorized, of 2,000 it was 10.7%: what is rare among few is not rare among many. The paper has under 2%; its network is right on 99.2% of the test set, ours on 97.8%.
+#
 # High-influence pairs, from the paper's threshold upward. Luck is what dealing the subsets out anew gives, as in [03](../03_long_tail_memorization.ipynb#high-influence-pairs); so few networks have much of it at the lowest threshold.
 
 # %%
@@ -226,6 +228,8 @@ table = pd.DataFrame(rows, index=["pairs", "test examples", "with one influencer
 table.style.format("{:,.0f}", na_rep="–").format("{:,.1f}", subset=list(table)[3:], na_rep="–")
 
 # %% [markdown]
+# At the paper's threshold 208 test examples are in a pair, 141 of them by luck, with 300 networks where the paper has 4,000. At .2, where luck gives 15, it is 82, still more than the paper's 33 and far fewer than CIFAR-100's 888. From .3 on there are 18 pairs, no luck, and every test example has a single influencer.
+#
 # And what are the memorized worth, against as many at random?
 
 # %%
@@ -239,8 +243,6 @@ table = pd.DataFrame(interval, index=["low", "high"]).T.assign(difference=value,
 absent or table.style.format("{:+.2f}").format("{:,.0f}", subset=["removed"]).set_caption("random − memorized, points")
 
 # %% [markdown]
-# TO BE READ.
-#
 # ## The published pairs
 #
 # The authors published the pairs that they found on CIFAR-100 and ImageNet. We count them, after checking the files' SHA-256.
@@ -513,6 +515,7 @@ costs.style.format(precision=4, thousands=",").set_caption(f"this machine, this 
 # - **Architectures** differ in width and depth only, since convolutional networks are slow on two cores; their accuracies lie closer together than the paper's.
 # - **A second look.** An earlier run compared nine architectures, of which the smallest did not fit what they saw, and found that mean memorization rises with size. Criteria stayed; networks, and how long they train, are new.
 # - **Last layer.** Linear models use the same recipe as the network, on features scaled to unit variance; the paper lets them train for 40 passes.
+# - **All of MNIST** is memorized by one hidden layer, ten passes, 300 networks, where the paper has a small Inception, 30 passes and 4,000; test rows stand in a pair by luck, too, which is counted.
 # - **The published arrays** are counted where they can be downloaded, and left undecided where not.
 # - **Additions:** the noise expected in the difference of halves, the controls of the onion experiment.
 #
