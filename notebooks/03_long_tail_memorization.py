@@ -178,7 +178,7 @@ axes[0].legend()
 plots.save(fig, "03_memorization", profile);
 
 # %% [markdown]
-# The distribution has two ends and little between. About six in ten clothes need not be seen at all; some five in a hundred must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000.
+# The distribution has two ends and little between. About six in ten clothes need not be seen at all; some five in a hundred must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000, of which 3.0% are memorized ([appendix](appendix/13_long_tail_further.ipynb#all-of-mnist)).
 
 # %%
 share, interval = statistics.share(memorized)

@@ -67,6 +67,7 @@ from lib.study.notebooks import REPO, Notebook
 FILE = Path(__file__).parent / "expected" / "smoke.json"
 #: Decided only where the data are.
 DOWNLOADED = {"lt.pairs.published", "ui.text", "cg.noise.human", "cg.pictures.features"}
+DOWNLOADED |= {"lt.fraction.mnist.whole", "lt.pairs.mnist.whole", "lt.marginal.mnist"}
 SEEDS = 5
 ALARM, NUMBERS = 0.003, 1700  # of all numbers together; at least as many as there are (a test counts)
 PRIOR_DF, RATIO = 1.6, 1.0  # see ``fit``
