@@ -8,10 +8,7 @@ pins=$here/requirements.txt venv=$here/.venv log=$here/.venv/install.log
 stamp=$venv/made-by-run-all # a copy of the requirements that .venv holds, or "incomplete"
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 say() { echo "run_all.sh: $*" >&2; }
-go_on() {
-  if [ "${2:-}" = --import ]; then exec "$1" "$here/tests/benchmarks/gpu_import.py" "${@:3}"; fi
-  exec "$1" -m lib.study.runner "${@:2}"
-}
+go_on() { exec "$1" -m lib.study.runner "${@:2}"; }
 
 usable='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'
 unmet=' # fails, and says which pins the packages of this Python do not meet

@@ -32,7 +32,6 @@ examples:
   ./run_all.sh --only 04 -p noise_levels '[0.1]'    one notebook, with a parameter of its own
   ./run_all.sh --plan                               what the papers' sizes would cost on a GPU
   ./run_all.sh --profile paper --minutes 9          them, for nine minutes; the next call goes on
-  ./run_all.sh --import FOLDER                      what tests/benchmarks/gpu_run.sh left in a folder, brought home
   ./run_all.sh --test -- -k pruning                 some of the tests
 
 exit status: 0 all went well; 1 a notebook, a test or the installation failed; 2 refused, nothing was run; 130 stopped
@@ -69,17 +68,18 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
     add("--plan", action="store_true", help="say what the profile paper would cost on a GPU, and run nothing")
     add("--html", action="store_true", help="also make web pages of what is executed, in results/<profile>/html/")
     add("--pages", action="store_true", help="make web pages of the committed notebooks instead, in results/pages/")
+    add("--import", dest="brought", metavar="FOLDER", help="merge what tests/benchmarks/gpu_run.sh left in a folder")
     add("--test", action="store_true", help="run the tests instead; what follows -- goes to pytest")
     add("pytest", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args(argv)
     asked.parameters = dict(asked.p)
     if asked.minutes is not None and not (asked.minutes > 0 and hasattr(signal, "SIGALRM")):
         raise Refused(f"--minutes must be above 0, on a system with alarms; got {asked.minutes:g}")
-    asked.alone = asked.test or asked.pages
+    asked.alone = asked.test + asked.pages + bool(asked.brought)
     if asked.alone:
         others = asked.minutes, asked.plan, asked.profile, asked.only, asked.all, asked.p, asked.save, asked.html
-        if any(others) or (asked.test and asked.pages):
-            raise Refused("--test goes alone (pytest's own options after --), and so does --pages")
+        if any(others) or asked.alone > 1:
+            raise Refused("--test goes alone (pytest's own options after --), and so do --pages and --import")
         return asked
     if asked.pytest:
         raise Refused(f"not an option: {' '.join(asked.pytest)}; see --help")
@@ -94,10 +94,7 @@ def options(argv: Sequence[str], folder: Path) -> argparse.Namespace:
 
 
 def select(found: Sequence[Notebook], only: Sequence[str], every: bool = False) -> list[Notebook]:
-    """The notebooks that ``only`` names (``4``, ``04``, ``04_name``, several with commas), in order.
-
-    For none, the main line, and if ``every`` the appendices.
-    """
+    """The notebooks that ``only`` names (``4``, ``04,05``, ``04_name``), in order; else the main line, or ``every``."""
     if every and only:
         raise Refused("--all runs every notebook and --only some: give one of them")
     wanted = [word.strip().zfill(2) for words in only for word in words.split(",") if word.strip()]
@@ -256,6 +253,8 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
     if asked.test:
         workers = "-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"
         return subprocess.run([sys.executable, "-m", "pytest", *workers, *asked.pytest], cwd=REPO).returncode
+    if asked.brought:
+        return _script("../tests/benchmarks/gpu_import.py", asked.brought)
     if asked.plan:
         return _script("profiles/plan.py", json.dumps({notebook.number: values for notebook, values in todo.items()}))
     if asked.pages:

@@ -243,6 +243,8 @@ table = pd.DataFrame(interval, index=["low", "high"]).T.assign(difference=value,
 absent or table.style.format("{:+.2f}").format("{:,.0f}", subset=["removed"]).set_caption("random − memorized, points")
 
 # %% [markdown]
+# Without the 1,934 digits memorized at .2 or more, test accuracy falls by .54 points more than without as many at random. For the 668 at .8 or more it is still .23 points. So the memorized digits are worth more than others at every threshold, as published.
+#
 # ## The published pairs
 #
 # The authors published the pairs that they found on CIFAR-100 and ImageNet. We count them, after checking the files' SHA-256.
