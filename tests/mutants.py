@@ -51,6 +51,7 @@ MODULES = {  # those whose tests are quick first
 #: Mutants that change nothing which a test could see: ``module: line as mutated`` → why.
 SAME: dict[str, str] = {
     "lib/statistics.py: if 1 - abs(value) <= 1e-12:": "no correlation is just there",
+    "lib/numerics/gradients.py: if positions * (d + p) <= d * p:": "both ways cost the same there",
     "lib/statistics.py: if len(a) < FEW:": "at 1,000 examples, where the two intervals agree",
     "lib/scores/definitions.py: gram, signs = relu_gram(x) + jitter * torch.eye(len(x)).double(), "
     "torch.where(y != y[:, None], 1.0, -1.0).double()": "complexity is quadratic in the signs",

@@ -142,4 +142,5 @@ def test_bad_input(call, message):
 def test_what_cannot_fit_is_refused_before_it_starts(monkeypatch):
     monkeypatch.setattr("lib.numerics.gradients.free_bytes", lambda device: 1000)
     with pytest.raises(MemoryError, match="the Jacobian needs 0.0 GB"):
-        jacobians(mlp(6, (40,), 2), random(3, 6))
+        jacobians(mlp(6, (4,), 2), torch.rand(4, 6))  # 4 examples × 2 outputs × 38 parameters × 4 bytes = 1,216
+    assert len(jacobians(mlp(6, (4,), 2), torch.rand(3, 6))) == 6  # 912 bytes
