@@ -52,6 +52,12 @@ MODULES = {  # those whose tests are quick first
 SAME: dict[str, str] = {
     "lib/statistics.py: if 1 - abs(value) <= 1e-12:": "no correlation is just there",
     "lib/numerics/gradients.py: if positions * (d + p) <= d * p:": "both ways cost the same there",
+    "lib/numerics/gradients.py: size = WORKING // (like.element_size() * sum(p.numel() for p in state.values()))": (
+        "more rows at a time, and the same gradients"
+    ),
+    "lib/scores/unique_information.py: fractions = poles(x[-2].item(), lr=lr, tol=tol, **time)": (
+        "the poles keep their tolerance well beyond the largest eigenvalue"
+    ),
     "lib/statistics.py: if len(a) < FEW:": "at 1,000 examples, where the two intervals agree",
     "lib/scores/definitions.py: gram, signs = relu_gram(x) + jitter * torch.eye(len(x)).double(), "
     "torch.where(y != y[:, None], 1.0, -1.0).double()": "complexity is quadratic in the signs",

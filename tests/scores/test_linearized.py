@@ -195,6 +195,7 @@ def test_weights_and_predictions_tell_the_same(wide):
     [
         ({"kernel": torch.ones(2, 3)}, r"kernel must be square, \(n·k, n·k\), got \(2, 3\)"),
         ({"kernel": torch.tensor([[1.0, 2.0], [0.0, 1.0]])}, "kernel must be symmetric, got entries that differ by 2 "),
+        ({"kernel": 1e-9 * torch.tensor([[1.0, 0.5], [0.0, 1.0]])}, "kernel must be symmetric"),
         ({"kernel": torch.tensor([[1.0, 2.0], [2.0, 1.0]])}, "positive semidefinite, got an eigenvalue of -1"),
         ({"kernel": torch.full((2, 2), math.nan)}, "kernel must be finite"),
         ({"residual": torch.zeros(3)}, r"residual must be \(n,\) or \(n, k\) with n·k = 2, got \(3,\)"),
