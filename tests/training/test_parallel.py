@@ -131,7 +131,7 @@ def test_the_key_of_a_question_does_not_know_later_options():
 SCRIPT = """
     import os, signal, sys
     from pathlib import Path
-    sys.path.insert(0, sys.argv[2])
+    sys.path[:0] = sys.argv[2:]
     import test_parallel as t
 
     def die(*_):
@@ -160,7 +160,7 @@ SCRIPT = """
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_a_run_killed_again_and_again_ends_in_the_same_result(tmp_path, small_shards, undisturbed):
-    code = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), str(Path(__file__).parent)]
+    code = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), *map(str, Path(__file__).parents[:2])]
     out = subprocess.run(code, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
     assert out.returncode == 0, out.stderr
     assert out.stdout.split("\n")[:4] == ["9 1 0", "9 2 0", "9 2 1", "9 4 1"]
