@@ -63,7 +63,7 @@ def test_a_page_escapes_what_names_hold(tmp_path):
 def test_every_class_survives_however_few_its_rows():
     x, y = clusters(21, 7, 8)
     x, y = torch.cat([x, x[:1] + 9]), torch.cat([y, torch.tensor([7])])  # three of each, and one alone
-    report = audit((x, y), minutes=1e-6)
+    report = audit((x, y), minutes=np.float32(1e-6))
     assert report.facts["classes"] == 8 and len(report.scores) == 22
     assert audit((x, y), probabilities=LogisticRegression()).scores.p_label.notna().all()
 
