@@ -110,7 +110,8 @@ sought |= {("width", width, iris_lengths[1]): ((width,), "tanh", iris_decays[0],
 sought["relu", iris_decays[0], depths[0]][3]["truths"] = ("retrained", "from scratch")
 settled = {"seeds": few, "rest": True, "steps": iris_steps // 20, "solvers": ("gauss_newton",), "truths": ("to convergence", "proximal", "from scratch")}
 sought |= {("rest", depth): ((5,) * depth, "tanh", iris_decays[-1], settled) for depth in checked}
-heavy = sorted(sought, key=lambda key: -len(sought[key][0]) - sum(sought[key][0]) / 100)
+work = lambda hidden, act, lam, more: (1 + 5 * ("from scratch" in more.get("truths", ()))) * len(hidden) + sum(hidden) / 20
+heavy = sorted(sought, key=lambda key: -work(*sought[key]))
 cases = dict(zip(heavy, each_in_a_process(iris_case, [sought[key] for key in heavy]), strict=True))
 print(f"{len(cases)} settings, {sum(len(case.learned) for case in cases.values()):,} networks")
 over = lambda values: fragility.over_runs(values, correlation=True)
