@@ -318,7 +318,7 @@ table = pd.DataFrame(growth, index=["pairs, first half", "pairs, second half", "
 table.rename_axis("networks in each half").style.format(precision=2).format("{:,.0f}", subset=list(table)[:2])
 
 # %% [markdown]
-# Two halves of 2,000 networks agree on the pairs to .72 and find 84% of each other's pairs again: the paper's .7 and 82%, on other data, with another network. On who is memorized they agree to .94 or better at each threshold. The number of networks sets it. The mean difference is another matter. The paper reports less than .015; here it is .027, of which binomial noise explains nearly all. That noise is small for a test example that is almost never right without its training example: .011 with shares of .15 and 0, but .016 with 1 and .85, and .027 with .65 and .5. Most of ours lie in the middle, with the largest network as well.
+# Two halves of 2,000 networks agree on the pairs to .72 and find 84% of each other's pairs again: the paper's .7 and 82%, on other data, with another network. On who is memorized they agree to .94 or better at each threshold. The number of networks sets it. The mean difference is another matter. The paper reports less than .015; here it is .027, of which binomial noise explains nearly all. That noise is small for a test example that is almost never right without its training example: .011 with shares of .15 and 0, but .016 with 1 and .85, and .027 with .65 and .5. Most of ours lie in the middle. The noise of the largest network would be as large (.024).
 #
 # ## And with other architectures?
 #
