@@ -112,7 +112,8 @@ plots.save(fig, "00_cards", profile)
 # The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So is the highest EL2N, a dress among the T-shirts. (C-score: the share of right answers by networks that had not seen the picture.)
 
 # %%
-scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]].set_axis(list(chosen)).round(3)
+three = scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]]
+three.set_axis(list(chosen)).rename(columns={"c_score": "C-score"}).round(3)
 
 # %% [markdown]
 # No network gets the first two right, seen or not. The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
@@ -140,7 +141,7 @@ def view(n, wrong, kept):
     ax.axvline(kept, color="black")
     ax.set_yticks([0, 1], ["right labels", "wrong labels"])
     among = flipped.numpy()[place < kept].mean()
-    ax.set(xlim=(0, 1), xlabel="rank of the CG-score (line: what is kept lies left of it)", title=f"{wrong:.0%} of {n:,} labels wrong; of the {kept:.0%} kept, {among:.1%}")
+    ax.set(xlim=(0, 1), xlabel="rank of the CG-score (line: what is kept lies left of it)", title=f"{wrong:.0%} of {n:,} labels wrong; of the {kept:.0%} kept, {among:.1%} are")
     return fig
 
 
@@ -167,7 +168,7 @@ sliders
 counts = verdict_counts()
 fig = chart(counts)
 plots.save(fig, "00_verdicts", profile)
-print(counts.to_string())
+print(counts.sum().rename_axis(None).to_string())
 
 # %% [markdown]
 # *Reproduced* asks for an effect of a size that counts, with an interval over all that another team would redraw. *Partly* is a smaller or mixed effect, or one whose interval leaves something out. *Not decided* is too uncertain, or needs other data. [RESULTS.md](../RESULTS.md) links each claim to its evidence.

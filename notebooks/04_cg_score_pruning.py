@@ -353,7 +353,9 @@ for claim, sides in differences.items():
     moved = f"at the published learning rate of .02 (ours {lr:g}): " + ", ".join(f"{share} {v:+.1f}" for share, v in at_theirs.items())
     ledger.record(claim, value, interval=interval, n=seeds, note=run_note, covers=all_three, moved=moved)
     means[claim] = value | {f"{share}′": v for share, v in at_theirs.items()}
-pd.DataFrame(means).iloc[::-1].style.format("{:+.1f}", na_rep="")
+orders = ["lowest first"] * 4 + ["highest first"] * 3
+pairs = ["CG − random", "CG − all rows", "CG − EL2N", "CG − forgetting", "random − CG", "EL2N − CG", "forgetting − CG"]
+pd.DataFrame(means).iloc[::-1].set_axis([orders, pairs], axis=1).style.format("{:+.1f}", na_rep="")
 
 # %% [markdown]
 # *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 40% the interval touches zero; at 60% the score is 2.6 points behind. On 60,000 rows the break comes later: few rows ask for easy examples ([05](05_data_diet.ipynb#what-the-diet-depends-on)). EL2N and forgetting are never a point ahead; once half goes, they are behind.

@@ -349,19 +349,24 @@ bought_for = pd.concat(offers, ignore_index=True)
 # Each line is a score with ever more runs, named at its end. The steps are what one can buy at best for a given time.
 
 # %%
+from scipy.optimize import linear_sum_assignment
+
 fig, axes = plt.subplots(2, 1, figsize=(5.6, 9))
 for ax, (purpose, part) in zip(axes, bought_for.groupby("purpose", sort=False), strict=True):
     bottom, top = max(part.value.min(), -6) - 0.02 * part.value.max(), part.value.max() * 1.02  # far below is not shown
-    last = part.sort_values("seconds").groupby("score")[["seconds", "value"]].last().sort_values("value")
     for name, line in part.sort_values("seconds").groupby("score", sort=False):
         ax.plot(line.seconds, line.value, **plots.look(name) | {"lw": 1.2})
-    for place, (name, end) in enumerate(last.iterrows()):
-        where = bottom + (top - bottom) * (place + 0.5) / len(last)
-        ax.annotate(name, (end.seconds, max(end.value, bottom)), (1.04, where), textcoords=ax.get_yaxis_transform(), va="center", fontsize=9, color=plots.look(name).get("color", "black"), arrowprops={"arrowstyle": "-", "color": "0.8", "lw": 0.6})
     best = part[sides.frontier(part.seconds, part.value)].sort_values("seconds")
     ax.step(best.seconds, best.value, where="post", color="0.6", lw=5, alpha=0.4, zorder=0)
     ax.axvline(unit, lw=0.8, ls=":", color="0.3")
     ax.set(xscale="log", xlabel="seconds (dotted: one training)", ylabel=purpose, ylim=(bottom, top))
+    last = part.sort_values("seconds").groupby("score")[["seconds", "value"]].last()
+    left, right = np.log10(ax.get_xlim())
+    ends = np.column_stack([(np.log10(last.seconds) - left) / (right - left), (last.value.clip(lower=bottom) - bottom) / (top - bottom)])
+    beside = np.column_stack([np.full(len(last), 1.04), (np.arange(len(last)) + 0.5) / len(last)])
+    for end, place in zip(*linear_sum_assignment(np.linalg.norm(ends[:, None] - beside, axis=2)), strict=True):  # shortest in all: none cross
+        name = last.index[end]
+        ax.annotate(name, ends[end], beside[place], "axes fraction", va="center", fontsize=9, color=plots.look(name).get("color", "black"), arrowprops={"arrowstyle": "-", "color": "0.8", "lw": 0.6})
 plots.reference(axes[1], 0, "")
 axes[1].text(0.02, 0.1, "random half", transform=axes[1].get_yaxis_transform(), fontsize=10, color="0.3")
 plots.save(fig, "07_frontier", profile)
