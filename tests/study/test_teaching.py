@@ -43,13 +43,11 @@ def test_the_questions_of_the_lesson_are_answered():
 
 
 def test_what_it_says_of_08_stands_there():
-    flagged, estimated, found = re.search(
-        r"08 flags (\d+) and estimates (.+?) wrong labels; .* it flags (.+?])\.", TEXT
-    ).groups()
+    pattern = r"08 flags (\d+) and estimates (.+?) wrong labels; .* it flags (.+?])\."
+    flagged, estimated, found = re.search(pattern, TEXT).groups()
     (path,) = FOLDER.glob("08_*.ipynb")
-    printed = "".join(
-        output.get("text", "") for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])
-    )
+    outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") for output in outputs)
     assert f"labels that look wrong: {flagged}," in printed and f"as estimated: {estimated}\n" in printed
     assert f"{found} were flagged" in printed
 
