@@ -24,8 +24,8 @@ REPO = Path(__file__).resolve().parents[1]
 BUGS = {
     "sign": (  # of the influence of an example on a test loss
         "06",
-        "along(o, x, y, solved).T / o.n\n        change = change if mix is None else change @ mix.T\n        told",
-        "-along(o, x, y, solved).T / o.n\n        change = change if mix is None else change @ mix.T\n        told",
+        "change = along(o, x, y, solved).T / o.n",
+        "change = -along(o, x, y, solved).T / o.n",
     ),
     "transposed mask": (  # who was trained on what, in memorization
         "03",
