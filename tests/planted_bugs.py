@@ -1,4 +1,5 @@
-"""Does the profile smoke find a bug? Five are planted, each in a copy of the project, and the test has to name a claim.
+"""Does the profile smoke find a bug? Five are planted, each in a copy of the project, and the test has to name it: a
+claim that is no longer what it was, or the cell whose own check fails.
 
     python tests/planted_bugs.py [--only sign]
 
