@@ -72,7 +72,7 @@ def pytest_runtest_protocol(item):
 def pytest_runtest_setup():
     """What draws from torch's own generator draws the same in any order of the tests."""
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].manual_seed(54321)  # which no test seeds its own with
 
 
 @pytest.fixture(scope="session")
