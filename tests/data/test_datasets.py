@@ -114,10 +114,10 @@ def test_fashion_mnist_is_what_torchvision_reads(fashion, tmp_path):
 def test_loading_everything_is_quick():
     durations = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         load("fashion-mnist").sha256  # noqa: B018
-        durations.append(time.perf_counter() - start)
-    assert min(durations) < 4  # 0.6 s on two idle cores
+        durations.append(time.process_time() - start)
+    assert min(durations) < 4  # of a core; 0.6 s alone
 
 
 @pytest.mark.parametrize(
@@ -562,13 +562,13 @@ def test_a_file_cut_short_leaves_nothing(mnist, tmp_path, monkeypatch):
 def test_a_refused_connection_leaves_nothing(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"http://127.0.0.1:{port}/cifar-10-python.tar.gz")
-    for name in ("mnist", "cifar10"):
-        message = refused(tmp_path / "downloads", name)
-        assert message.startswith(f"could not download {name}: ") and "refused" in message
+        port = free.getsockname()[1]  # nobody listens there, and as long as it is bound nobody else can
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"http://127.0.0.1:{port}/cifar-10-python.tar.gz")
+        for name in ("mnist", "cifar10"):
+            message = refused(tmp_path / "downloads", name)
+            assert message.startswith(f"could not download {name}: ") and "refused" in message
 
 
 def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
