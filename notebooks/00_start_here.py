@@ -19,7 +19,7 @@
 # - EL2N prunes well where rows are many and the learning rate is small; GraNd at initialization is the length of the picture ([05](05_data_diet.ipynb)).
 # - Influence functions foretell retraining where a smooth network stands at an optimum; elsewhere they may not ([06](06_influence_fragility.ipynb)).
 #
-# This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST, in seconds.
+# This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST (F-SI: of 4,000), in seconds.
 #
 # To run a part, run the cells to the end of *One idea*, then *The scores, in pictures*, *One picture, all scores*, *Try it* or *What held*.
 
@@ -92,12 +92,12 @@ plots.save(fig, "00_extremes", profile)
 # *GraNd* before training has nearly the pictures of *input norm*: pale at the left, dark at the right, whatever they show.
 # </details>
 #
-# *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. The left of *forgetting* is arbitrary: thousands were never forgotten. *F-SI* asks what an example changes for *others*.
+# *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. The left of *forgetting* is arbitrary: thousands were never forgotten. *F-SI* asks what an example changes for *others*; its row has 400 candidates, the others 6,000.
 
 # %% [markdown]
 # ## One picture, all scores
 #
-# The picture that one score puts highest, and its place among the 60,000 by every score (100 = highest). The last is drawn at random.
+# Of the 4,000 rows that have an F-SI, the one that each score puts highest, with its place among all 60,000 (100 = highest; F-SI: among the 4,000). The last is drawn at random.
 
 # %%
 everyone = scores[list(COLUMNS.values())].rename(columns={column: name for name, column in COLUMNS.items()})
@@ -109,16 +109,16 @@ fig = score_card(images, chosen, percentile)
 plots.save(fig, "00_cards", profile)
 
 # %% [markdown]
-# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So is the highest EL2N, a dress among the T-shirts. (C-score: the share of right answers by networks that had not seen the picture.)
+# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So is the highest EL2N, a dress among the T-shirts, but for F-SI (75). (C-score: the share of right answers by networks that had not seen the picture.)
 
 # %%
 three = scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]]
 three.set_axis(list(chosen)).rename(columns={"c_score": "C-score"}).round(3)
 
 # %% [markdown]
-# No network gets the first two right, seen or not. The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
+# No network gets the first two right, seen or not. (Of all 60,000 the highest EL2N is also the highest in memorization.) The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
 #
-# Rank correlations over all rows:
+# Rank correlations over these 4,000 rows (over all, .01 more or less):
 
 # %%
 ranks = everyone[known].rank().corr()
@@ -162,7 +162,7 @@ sliders
 #
 # ## What held
 #
-# Every stated result of the papers has a criterion, written down before the run that judges it. Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
+# Most stated results of the papers have a criterion, written down before the run that judges it; [REPRODUCIBILITY](../REPRODUCIBILITY.md) names those that earlier outputs had suggested. Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
 
 # %%
 counts = verdict_counts()

@@ -211,7 +211,7 @@ plots.save(fig, "08_pruning", profile)
 
 
 # %% [markdown]
-# The largest share that can be dropped within the tolerance: surely, as measured, at most. The best of several choices looks better than it is. So it is trained again with new seeds, and suggested only if the new interval lies within the tolerance.
+# The largest share that can be dropped within the tolerance: surely, as measured, at most. The best of several choices looks better than it is. So it is trained again with new seeds (the test examples are the same, so a little luck remains), and suggested only if the new interval lies within the tolerance.
 
 # %%
 def advice(part):
