@@ -345,7 +345,7 @@ for share, (costing, suspicious) in versions.items():
     offers.append(offer(KEEP, worth, seconds))
     offers[before:] = [part.assign(runs=f"{share:.0%} of the runs") for part in offers[before:]]
 bought_for = pd.concat(offers, ignore_index=True)
-full = {(name, f"{share:.0%}"): over_both(gain(pruned if share == 1 else halved, name, "hardest", 0.5 if share == 1 else share, 1.0, "full data")) for name in ("EL2N", "influence", "loss") for share in versions}
+full = {(name, f"{share:.0%} of the runs"): over_both(gain(pruned if share == 1 else halved, name, "hardest", 0.5 if share == 1 else share, 1.0, "full data")) for name in ("EL2N", "influence", "loss") for share in sorted(versions)}
 print(f"one training alone: {versions[min(versions)][0]['loss'].seconds / max(1, round(min(versions) * networks)):.1f} s")
 pd.DataFrame({"the hardest half: points above all rows": in_words(full, "{:+.1f} [{:+.1f}, {:+.1f}]")})
 

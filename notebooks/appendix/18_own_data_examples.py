@@ -154,4 +154,4 @@ lines = {"flips that were flagged": "found", "labels that judges agree with": "a
 own_data.shown(pd.DataFrame({name: {line: share(one.facts[key]) for line, key in lines.items()} | {"labels that look wrong": str(len(one.suspects))} for name, one in by.items()}))
 
 # %% [markdown]
-# In brackets: 95% intervals over rows and flips. The judges of embeddings agree with more labels and call fewer pictures suspicious. No difference in the flips is shown: the intervals overlap. So try both, and look at what both flag.
+# In brackets: 95% intervals over rows and flips. The judges of embeddings agree with more labels and call fewer pictures suspicious. No difference in the flips is shown: the intervals overlap, and they leave out the training of the network behind the embeddings. So try both, and look at what both flag.
