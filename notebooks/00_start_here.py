@@ -19,7 +19,7 @@
 # - EL2N prunes well where rows are many and the learning rate is small; GraNd at initialization is the length of the picture ([05](05_data_diet.ipynb)).
 # - Influence functions foretell retraining where a smooth network stands at an optimum; elsewhere they may not ([06](06_influence_fragility.ipynb)).
 #
-# This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST (F-SI: of 4,000), in seconds.
+# This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST (F-SI: of 4,000).
 #
 # To run a part, run the cells to the end of *One idea*, then *The scores, in pictures*, *One picture, all scores*, *Try it* or *What held*.
 
@@ -89,15 +89,15 @@ plots.save(fig, "00_extremes", profile)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# *GraNd* before training has nearly the pictures of *input norm*: pale at the left, dark at the right, whatever they show.
+# *GraNd* before training has nearly the pictures of *input norm*: pale at the left, dark at the right.
 # </details>
 #
-# *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. The left of *forgetting* is arbitrary: thousands were never forgotten. *F-SI* asks what an example changes for *others*; its row has 400 candidates, the others 6,000.
+# *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. The left of *forgetting* is arbitrary: thousands were never forgotten. *F-SI* asks what an example changes for *others* (here among 400 shirts, not 6,000).
 
 # %% [markdown]
 # ## One picture, all scores
 #
-# Of the 4,000 rows that have an F-SI, the one that each score puts highest, with its place among all 60,000 (100 = highest; F-SI: among the 4,000). The last is drawn at random.
+# Of the 4,000 rows with an F-SI, each score's highest, and its place among all 60,000 (100 = highest; F-SI: among 4,000). The last is drawn at random.
 
 # %%
 everyone = scores[list(COLUMNS.values())].rename(columns={column: name for name, column in COLUMNS.items()})
@@ -116,9 +116,9 @@ three = scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]]
 three.set_axis(list(chosen)).rename(columns={"c_score": "C-score"}).round(3)
 
 # %% [markdown]
-# No network gets the first two right, seen or not. (Of all 60,000 the highest EL2N has a memorization of 1.) The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
+# No network gets the first two right, seen or not. (Of all 60,000, the highest EL2N is memorized.) The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
 #
-# Rank correlations over these 4,000 rows (over all, .01 more or less):
+# Rank correlations over these 4,000 rows (over all: ±.01):
 
 # %%
 ranks = everyone[known].rank().corr()
@@ -130,7 +130,7 @@ ranks[["CG", "EL2N", "memorization"]].round(2)
 #
 # ## Try it
 #
-# We make some labels wrong and compute the CG-scores anew. Each mark is a picture. Where a kernel runs, sliders change how many there are, how many labels are wrong, and the share kept:
+# We make some labels wrong and compute the CG-scores anew. Each mark is a picture. Where a kernel runs, sliders change their number, the wrong labels and the share kept:
 
 # %%
 def view(n, wrong, kept):
@@ -158,11 +158,11 @@ except ImportError:
 sliders
 
 # %% [markdown]
-# The wrong labels gather at the right. Drop the highest scores, and most wrong labels are gone. So are odd pictures, which may be worth keeping.
+# Drop the highest scores, and most wrong labels are gone. So are odd pictures, which may be worth keeping.
 #
 # ## What held
 #
-# Most stated results of the papers have a criterion, written down before the run that judges it; [REPRODUCIBILITY](../REPRODUCIBILITY.md) names those that earlier outputs had suggested. Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
+# Most stated results of the papers have a criterion, written before the run that judges it ([exceptions](../REPRODUCIBILITY.md)). Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
 
 # %%
 counts = verdict_counts()

@@ -53,7 +53,7 @@ device: str = "cpu"  # where to compute: "cpu" or "cuda"
 # %% [markdown]
 # ## What we test
 #
-# Here all scores get the same rows. Four statements that one would like to be true, with what counts as success, written before the run:
+# Four statements that one would like to be true, with what counts as success, written before the run:
 
 # %%
 import dataclasses
@@ -84,7 +84,7 @@ ledger.criteria()
 # %% [markdown]
 # ## Data
 #
-# A class-balanced sample, small enough for the scores that need an $n\times n$ matrix. Networks get pictures standardized over the training rows; the CG-score gets them as they are, since it takes their directions only.
+# A class-balanced sample, small enough for the scores that need an $n\times n$ matrix. Networks get pictures standardized over the training rows; the CG-score takes their directions only.
 
 # %%
 images = datasets.load(dataset, n_train=n, n_test=n_test, seed=seed)
@@ -260,7 +260,7 @@ axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, col
 plots.save(fig, "07_noise", profile)
 
 # %% [markdown]
-# The judged column is 20% uniform. Guessing gives .5; 1 ranks every wrong label first.
+# The judged column is 20% uniform.
 
 # %%
 main = f"{0.2:.0%} uniform"
@@ -309,8 +309,6 @@ costs.loc[[*controls, *judged]].sort_values("seconds").style.format({"seconds": 
 
 # %% [markdown]
 # Fewer runs cost less. With fewer trainings (or starting points), how well do the scores find wrong labels, and what is their hardest half worth?
-#
-# What each version offers: its purpose, the score, the seconds that it takes, and what one gets for them.
 
 # %%
 def cheaper(share):
@@ -323,10 +321,7 @@ for share in shares_of_runs:
     less = catalogue.compute(cut, x, y, settings=cheaper(share), **common)
     blind = catalogue.compute(cut, x, noisy[at], classes=k, settings=cheaper(share), **common)
     versions[share] = less, {name: known(one.hardness) for name, one in blind.items()}
-plans = {
-    (name, "hardest", share): pruning.prune(known(versions[share][0][name].hardness), 0.5, drop="lowest", seed=seed)
-    for share in shares_of_runs for name in cut
-}
+plans = {(name, "hardest", share): pruning.prune(known(versions[share][0][name].hardness), 0.5, drop="lowest", seed=seed) for share in shares_of_runs for name in cut}
 retrained = [pruning.retrain_pruned(model, normal, plans, **retraining)] if plans else []
 halved = pd.concat([*retrained, pruned[pruned.score.isin(["random", "full data"])]])
 
@@ -403,7 +398,7 @@ sides.guide(pd.concat(offers), budgets).style.set_properties(**{"white-space": "
 # - **TracIn** takes all layers, at five checkpoints. **Influence** is EK-FAC's on networks that were not trained to an optimum, damped: a ranking, not a forecast of retraining ([06](06_influence_fragility.ipynb)).
 # - **F-SI** compares predictions on 500 test pictures, without their labels.
 # - **Loss** is that of the trained networks at the end; EL2N's is early.
-# - **Costs** are of one run on one machine, by this library. CG and F-SI grow with $n^3$, the others with $n$.
+# - **Costs** are of one run on one machine, by this library.
 # - **Intervals** of correlations and AUROCs are over examples, with the networks as they are; those of accuracies over seeds of retraining and test rows.
 #
 # ## Claims
@@ -424,7 +419,7 @@ ledger.table()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# No: the committee has an AUROC of .96, the best member .985. It dilutes the good scores.
+# No: the committee has an AUROC of .96, the best member .985.
 #
 # ```python
 # place = lambda values: torch.tensor(pd.Series(values.numpy()).rank().to_numpy())
