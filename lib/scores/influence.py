@@ -142,7 +142,7 @@ def eigenvalue_range(
 class Trust(NamedTuple):
     """Will retraining do what influence foretells? With the mean Spearman correlation measured (notebook 06, Iris)."""
 
-    gradient: float  # ‖∇L‖ in units of one example's share. Below .1: .86; from .1 to 1: .67; above: .42
+    gradient: float  # ‖∇L‖ in units of one example's share. Below .1: .86; from .1 to 1: .67; above: .41
     lowest: float  # lowest eigenvalue of H + δI. From 0 up: .89; below, at a saddle or on a kink: .64
     spread: float | None  # of true changes, over retrainings / over examples. Below .3: .87; above (6 networks): .57
 
