@@ -176,7 +176,7 @@ def trusted(depth, count, lam=iris_decays[-1]):
 pd.DataFrame({(depth, count): trusted(depth, count) for depth in checked for count in (iris_lengths[0], iris_steps)}).T.style.format("{:.2g}")
 
 # %% [markdown]
-# One share, where the library warns, is generous. A negative eigenvalue goes with .64, none with .89; with a gradient below a tenth, .83 and .91. So before anything else: **train on until the gradient is far below one example's share, with decay enough that no eigenvalue is negative.**
+# One share, where the library warns, is generous. A negative eigenvalue goes with .64, none with .89; with a gradient below a tenth, .82 and .91. So before anything else: **train on until the gradient is far below one example's share, with decay enough that no eigenvalue is negative.**
 #
 # ## Method
 #
@@ -265,7 +265,7 @@ print(moved, moved_width, sep="\n")
 pd.DataFrame({title[act]: {f"{count:,} steps": said(*one) for count, one in by.items()} for act, by in fall.items()}).style.set_caption(f"Spearman at depth {checked[-1]} − at depth {checked[0]}")
 
 # %% [markdown]
-# After 1,000 steps `tanh` of one, four and eight layers agrees at .63, .33 and .32. Here depth is fragile, as published. At rest it is .98, .96 and .97: **convergence brings back what depth took away**. For ReLU it does not: .98, .80 and .63. These networks rest on kinks, of which the Hessian does not know.
+# After 1,000 steps `tanh` of one, four and eight layers agrees at .63, .33 and .32. Here depth is fragile, as published. At rest it is .98, .96 and .97: **convergence brings back what depth took away**. For ReLU it does not: .98, .74 and .63. These networks rest on kinks, of which the Hessian does not know.
 #
 # ### Weight decay
 #
