@@ -26,8 +26,8 @@ class Ledger:
     """The claims that one notebook owns, and what it found.
 
     Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, covers,
-    null, note, moved, profile, versions}}`` and what ``judged`` adds. A ledger's first record starts that file afresh;
-    to open one loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, stands before the ``.json``.
+    null, note, moved, reached, profile, versions}}`` and what ``judged`` adds. A ledger's first record starts that
+    file afresh; to open one loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, precedes ``.json``.
 
     Args:
         notebook: its number, ``"04"``; a name such as ``"04_cg_score_pruning"`` is cut to it.
@@ -103,7 +103,7 @@ class Ledger:
             "id": id, "value": plain(values), "interval": plain({s: list(i) for s, i in intervals.items()}),
             "n": None if n is None else int(n), "covers": list(covers),
             "null": plain({s: list(ends) for s, ends in bands.items()}), "note": note, "moved": moved,
-            "profile": self.profile, "versions": versions(), **({"reached": True} if reached else {}),
+            "reached": bool(reached), "profile": self.profile, "versions": versions(),
         })  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(self.path) as file:

@@ -174,8 +174,8 @@ def test_the_digest_is_that_of_the_criterion(tmp_path):
 def test_a_record_is_judged_and_written_with_all_that_made_it(ledger):
     ledger.record("xx.plain", 0.4, interval=(0.2, 0.6), note="five seeds", moved="with more rows .5", **GOOD)
     found = on_disk(ledger)["xx.plain"]
-    assert set(found) == {"id", "value", "interval", "n", "covers", "null", "note", "moved", "criterion", "findings",
-                          "verdict", "word", "reasons", "profile", "versions"}  # fmt: skip
+    assert set(found) == {"id", "value", "interval", "n", "covers", "null", "note", "moved", "reached", "criterion",
+                          "findings", "verdict", "word", "reasons", "profile", "versions"}  # fmt: skip
     assert (found["value"], found["interval"], found["n"], found["note"]) == (0.4, [0.2, 0.6], 5, "five seeds")
     assert (found["verdict"], found["findings"], found["profile"]) == ("reproduced", "as published", "smoke")
     assert found["criterion"] == digest(ledger.owned["xx.plain"])
