@@ -159,7 +159,7 @@ ledger.record("if.iris.solver", value, interval=interval, n=iris_networks, note=
 print("Spearman with retraining, exact minus LiSSA:", {name: f"{v:+.3f}" for name, v in value.items()})
 
 # %% [markdown]
-# The noise of 200 terms costs .10 [.07, .13] in one layer and .13 [.04, .22] in eight: a little, as published, and hardly more in the deeper.
+# The noise of 200 terms costs .10 [.07, .13] in one layer and .11 [.02, .21] in eight: a little, as published, and hardly more in the deeper.
 #
 # ## How alike are the kinds of retraining?
 #
@@ -189,7 +189,7 @@ middle = lambda case, norm: np.nanmedian(alive(case, np.median(case.norms["betwe
 pd.DataFrame({name: {"mean, of the weights": value[name], "median, of the weights": middle(case, "weights"), "median, of the flower's effect": middle(case, "retrained")} for name, case in ended.items()}).T.style.format("{:.3f}")
 
 # %% [markdown]
-# Close for ReLU with one layer (.07 of the weights' norm) and nearly so for `tanh` (.11); far apart, .48 [.37, .58], for eight layers at λ = .001. That the changes of the test loss agree does not mean that the weights do.
+# Close for ReLU with one layer (.07 of the weights' norm) and nearly so for `tanh` (.11); far apart, .48 [.38, .58], for eight layers at λ = .001. That the changes of the test loss agree does not mean that the weights do.
 #
 # ## More decay, less curvature?
 #
@@ -222,7 +222,7 @@ ledger.record("if.decay.curvature", value, interval=interval, n=iris_networks, c
 print({name: f"{v:+.2f} [{low:+.2f}, {high:+.2f}]" for name, (v, (low, high)) in gained.items()})
 
 # %% [markdown]
-# λ = .03 lowers the curvature of `tanh` networks to a third; for those with ReLU that still learn the interval reaches zero. The agreement rises by .25 and by .54. So the claim holds for `tanh` and, in agreement, for ReLU, though its own second value is out of reach. At .075 four of twenty networks learn anything.
+# λ = .03 lowers the curvature of `tanh` networks to a third; for those with ReLU that still learn the interval reaches zero. The agreement rises by .27 and by .49. So the claim holds for `tanh` and, in agreement, for ReLU, though its own second value is out of reach. At .075 four of twenty networks learn anything.
 #
 # ## What the image networks lack
 #
