@@ -237,7 +237,7 @@ plots.save(linearization.scatters({name: found[name, 0] for name in plan}, "weig
 #
 # <details><summary>Answer</summary>
 #
-# Without decay LiSSA: its damping cuts off flat directions, which training never reached. With decay, on ResNet-50, the exact solve.
+# Without decay LiSSA: its damping cuts off flat directions that training never reached. With decay, on ResNet-50, the exact solve.
 # </details>
 
 # %%
@@ -335,7 +335,7 @@ gains = {
 }
 fig, ax = plt.subplots(figsize=(6.5, 3.6))
 for (name, gain), dash in zip(gains.items(), ["-", (0, (6, 1)), "--", "-.", ":"], strict=True):
-    ax.plot(mu, gain, dash, label=name)
+    ax.plot(mu, gain, ls=dash, label=name)
 own = end.eigenvalues.numpy()
 ax.plot(own[own > 1e-3], np.full((own > 1e-3).sum(), 0.02), "|", color="0.4", label="eigenvalues of the trained MLP")
 ax.set(xscale="log", yscale="log", xlabel="curvature μ (eigenvalue of Θ/n)", ylabel="gain g(μ)")
@@ -366,7 +366,7 @@ print(f"‖Δw‖² by the recursion over that of its mean: {[round(float(v), 2)
 #
 # ## Where we deviate, and why
 #
-# - **Rows.** Published: one network of each kind, 1,000 rows, all left out. Here: several, each with fewer rows (160, 64, 32) and a random choice left out. *Is it us?* The [appendix](appendix/11_linearization_further.ipynb) takes an MLP with 800 rows. With 160 the CNN from scratch falls from .78 to .25 at $\lambda=10^3$ (weights, two networks), and predictions stay at .89 (published .07).
+# - **Rows.** Published: one network of each kind, 1,000 rows, all left out. Here: several, each with fewer rows (160, 64, 32), a random choice left out. *Is it us?* The [appendix](appendix/11_linearization_further.ipynb) takes an MLP with 800 rows. With 160 the CNN from scratch falls from .78 to .25 at $\lambda=10^3$ (weights, two networks), and predictions stay at .89 (published .07).
 # - **Steps** are fewer and larger, with the published $\eta t$. Leaving out keeps $1/n$; the authors' code takes the mean over the others. Batches are full; those of the paper's residual networks are halves.
 # - **Cats and dogs, ImageNet, letters** need a download; `resnet_weights`, `pretraining` and `dataset` take them, as the `paper` profile does (not run). Our residual networks have a quarter of the width.
 # - **Decay.** $\lambda=10^3$ for the sum over 1,000 examples is 1 for their mean, which we keep. For the CNN from scratch the authors' commands have .1: there the published values lie inside our intervals.

@@ -512,7 +512,7 @@ print("two hidden layers − one, points:", {strategy: round(v, 1) for strategy,
 # - **Data.** 600 digits to train on where the paper has 1,000; garments for its photographs, mostly scored by an untrained dense network. Ten classes have 300 examples, since their kernel has $nk$ rows.
 # - **Pretraining** is on other garments and not on ImageNet, at a quarter of the width.
 # - **Test rows** are not those on which predictions are compared, as they are in the authors' code. That code drops 5% of what is *left*, the paper 5% of all; we follow the paper.
-# - **Seeds** of the digits shuffle the same 1,000 rows, for which their intervals are widened (Nadeau and Bengio, *Machine Learning* 2003; of ten seeds 2.1 times); those of the garments, which share fewer, are not.
+# - **Seeds** of the digits shuffle the same 1,000 rows, so their intervals are widened (Nadeau and Bengio, *Machine Learning* 2003; of ten seeds 2.1 times). The garments', whose draws share less, are not.
 # - **Retrainings.** The authors' commands have 1,024 units, and 2,000 full batches at .001; ours 256, and 200 batches of 64 with momentum.
 #
 # ## Claims
