@@ -527,7 +527,7 @@ axes[1].legend()
 plots.save(fig, "12_toy", profile)
 
 # %% [markdown]
-# Where the bound is below half a nat neither is reliably the larger, and 200 trainings do not settle it; above that, the bound runs ahead. The published pair would be one of the most informative examples. So the leave-one-out divergence is not a bound example by example, but it ranks examples as the information does.
+# Where the bound is below half a nat it is more often below the information, with wide classes on either side, and 200 trainings do not settle it; above that, the bound runs ahead. The published pair would be one of the most informative examples. So the leave-one-out divergence is not a bound example by example, but it ranks examples as the information does.
 #
 # ## What SGD's noise has to do with it
 #
