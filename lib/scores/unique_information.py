@@ -12,8 +12,8 @@ neither J nor the weights are needed for predictions. Rows of J and Θ are examp
 **Losses.** ``loss="sum"``, the paper's:   L = Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖².
 ``loss="mean"``, as in ``lib.training``:   L = (1/n) Σᵢ ½‖f(xᵢ) − yᵢ‖² + λ/2 ‖w − w₀‖²,
 which is the sum with η/n for η and nλ for λ. Outputs and targets carry the unit of y, η that of 1/Θ, λ that of Θ.
-:func:`changes` and :func:`f_si` follow the authors' code: η and λ are those of the mean loss, and an
-example that is left out leaves the others' steps as they are (η/n each, n the rows with it).
+:func:`changes` and :func:`f_si` take η and λ of the mean loss, as the authors' code does. An example that is left out
+leaves the others' steps as they are (η/n each, n the rows with it); in their code these become η/(n − 1).
 
 **Leaving one out** deletes the i-th block of Θ and of the residual r. With p_t as a sum of few resolvents
 (``spectral_filter.poles``), R_j = (z_j − Θ − λI)⁻¹ and E_i the columns of the identity that belong to example i, the

@@ -41,7 +41,7 @@ resnet_weights: str = ""  # IMAGENET1K_V1, or the path of a .pth; "" pretrains n
 resnet_width: int = 16  # channels of the first stage of the narrow ones (published: 64)
 resnet_side: int = 224  # pixels to which images are enlarged for torchvision's weights
 per_layer: list = [20, 200, 2000]  # coordinates kept of each parameter tensor, the last one judged
-draws: int = 2  # random choices of coordinates
+draws: int = 5  # random choices of coordinates
 widths: list = [64, 128, 256, 512, 1024, 2048, 4096]  # hidden units, in the sweep
 n_sweep: int = 200  # training rows of the sweep over widths
 left_out_sweep: int = 12  # examples left out in turn, in both sweeps
@@ -149,13 +149,13 @@ plots.save(fig, "11_projection", profile)
 # Recorded for the largest number, of the random choices the one in the middle:
 
 # %%
-judged = {name: sorted(found)[len(found) // 2] for (name, count), found in kept.items() if count == per_layer[-1]}
+judged = {name: sorted(found)[(len(found) - 1) // 2] for (name, count), found in kept.items() if count == per_layer[-1]}
 value, interval = statistics.apart(judged)
 note = f"{per_layer[-1]:,} coordinates a tensor; median of {draws} choices; {len(task.y_train)}, {n_cnn} and {n_resnet} examples"
 ledger.record("ui.projection", value, interval=interval, n=n_resnet, note=note, covers=["rows"])
 
 # %% [markdown]
-# With 2,000 coordinates of each tensor the order of the examples hardly changes: Spearman .97 for the MLP, .96 for the pretrained CNN and .995 for the residual network. Two hundred are too few for the first two. (We keep so many of each weight and each bias.)
+# With 2,000 coordinates of each tensor the order of the examples hardly changes: Spearman .97 for the MLP, .94 for the pretrained CNN and .995 for the residual network. Two hundred are too few for the first two. (We keep so many of each weight and each bias.)
 #
 # ## Is the ground truth one?
 #
@@ -177,7 +177,7 @@ print(f"MLP, {n} rows, {left_out} left out: Pearson", "; ".join(f"{row.quantity}
 
 
 # %% [markdown]
-# More steps move all examples alike, by a few percent, where the changes of different examples are powers of ten apart.
+# More steps move these few by up to some percent, where the changes of different examples are powers of ten apart.
 #
 # ## How wide, and how long pretrained?
 #
@@ -187,8 +187,9 @@ print(f"MLP, {n} rows, {left_out} left out: Pearson", "; ".join(f"{row.quantity}
 def accuracy_of(model, images, length, weight_decay=0.0):
     start, known, some = begin(model, images, length, left_out_sweep)
     start = replace(start, weight_decay=weight_decay)
-    found = {"retrained": retrained(start, some, device=device, store=store)[0], "linearization": linearized(start, known)[some]}
-    return accuracy(found, seed=seed)
+    truth, trained = retrained(start, some, device=device, store=store)
+    fits = float(((trained(images.x_train)[:, 0] > 0.5) == images.y_train.bool()).double().mean())
+    return accuracy({"retrained": truth, "linearization": linearized(start, known)[some]}, seed=seed, fits=fits)
 
 small = datasets.load(dataset, classes=classes, n_train=n_sweep, n_test=n_val, seed=seed)
 sweep = lambda units, run: models.initialize(models.mlp(small.x_train[0].numel(), (units,), 1), run)
@@ -209,6 +210,8 @@ for epochs in lengths:
         rows = accuracy_of(transfer.transferred(body, 1, seed=seed), lesser, length, weight_decay)
         longer.append(rows.assign(epochs=epochs, right=right, λ=round(1000 * weight_decay)))
 longer = pd.concat(longer)
+untrained = linearization.pretrain(cnn(len(letters.classes)), letters, epochs=0, seed=seed, store=store)[0]
+brief = accuracy_of(transfer.transferred(untrained, 1, seed=seed), lesser, time_pretrained)
 
 # %% [markdown]
 # Above the width, below the pretraining; left the correlation, right the relative error. A mark above is one network, the line their mean; below, bars are intervals over the left-out examples.
@@ -240,14 +243,16 @@ plots.save(fig, "11_widths", profile)
 
 # %%
 print(longer.groupby("epochs").right.first().map("{:.0%}".format).rename("accuracy on the other classes").to_string())
+for name, rows in {f"from scratch, length {time_pretrained:g}": brief, f"pretrained {lengths[1]} epochs": longer[(longer.epochs == lengths[1]) & (longer["λ"] == 0)]}.items():
+    print(f"{name}, {rows.fits.iloc[0]:.0%} of the training rows right:", ", ".join(f"{row.quantity} {row.pearson:.3f}" for row in rows.itertuples()))
 swept.groupby(["quantity", "width"])[["pearson", "spearman", "off"]].mean().unstack(0).style.format("{:.3f}")
 
 # %% [markdown]
-# The order survives at every width: even 64 units give more than .9. What the width buys is the size of the change, whose median error falls from 18% to 4% for the weights and from 32% to 8% for the predictions, as theory has it. Three epochs of pretraining, after which the network does its first task nearly as well as after nine, are enough: the correlation goes from below zero (predictions, without decay) to .99.
+# The correlation is above .9 at every width (ranks: .78 for the predictions at 64). What the width buys is the size of the change, whose median error falls from 18% to 4% for the weights and from 32% to 8% for the predictions, as theory has it. Three epochs of pretraining, after which the network does its first task nearly as well as after nine, are enough: the correlation goes from below zero (predictions, without decay) to .99. Most of this is the length: from scratch at a length of 2 it is .95 for the weights and .99 for the predictions, with 69% of its rows right (pretrained, 100%).
 #
 # ## What it costs
 #
-# All examples of the first task left out of the MLP, both quantities, each way on this machine, in this run. Our closed form is timed whole. The others are timed on a few examples and scaled up: the authors' procedure (one matrix power and one updated inverse an example, float32, the published 2,000 steps), LiSSA at the published settings (1,000 products with the Hessian over 128 examples, one example after the other as in the authors' code), and retraining at the published 2,000 steps.
+# All examples of the first task left out of the MLP, both quantities, each way on this machine, in this run. Our closed form is timed whole. The others are timed on a few examples and scaled up: the authors' procedure (in their code one matrix power and one updated inverse an example, float32, the published 2,000 steps; the paper speaks of downdating), LiSSA at the published settings (1,000 products with the Hessian over 128 examples, one example after the other as in the authors' code), and retraining at the published 2,000 steps.
 
 # %%
 start, known, some = starts["MLP"]
@@ -296,17 +301,17 @@ costs = pd.Series({
 # Seconds for all examples; the published ratio is that of the third to the second line.
 
 # %%
-ratios = {"the authors' linearization": costs.iloc[2] / costs.iloc[1], "our linearization": costs.iloc[2] / costs.iloc[0]}
+ratios = {"the authors' linearization": costs.iloc[2] / costs.iloc[1], "our linearization": costs.iloc[2] / costs.iloc[0]}  # judged: the first
 ledger.record("ui.speed", ratios, n=count, note="LiSSA and the authors' procedure timed on a few examples and scaled up")
 pd.DataFrame({"seconds": costs, "times ours": costs / costs.iloc[0]}).style.format("{:,.1f}")
 
 # %% [markdown]
-# Both ratios are far above the published 30, which a GPU gave: on two cores 1,000 products with a Hessian for each example take half the time of training again, while one matrix power is cheap. One eigendecomposition for all examples saves another factor of some 360 over the authors' procedure. (On a busy machine the many small steps of LiSSA and of training suffer most, and the ratios grow.)
+# Both ratios are far above the published 30, whose machine the paper does not name: on two cores 1,000 products with a Hessian for each example take half the time of training again, while one matrix power is cheap. One eigendecomposition for all examples saves another factor of some 360 over the authors' procedure. (On a busy machine the many small steps of LiSSA and of training suffer most, and the ratios grow.)
 #
 # ## Where we deviate, and why
 #
 # - **Rows.** The MLP has the 800 rows of the embedded digits where the paper has 1,000, the others fewer. The random weights are judged on one network of each kind.
-# - **The cost** is that of this machine; the published ratio is of a GPU. The authors' procedure and LiSSA are timed on a few examples and scaled up.
+# - **The cost** is that of this machine; the paper does not name its own. The authors' procedure and LiSSA are timed on a few examples and scaled up.
 # - **Pretraining and images** are those of [01](../01_linearization_accuracy.ipynb).
 #
 # ## Claims

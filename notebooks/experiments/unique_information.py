@@ -20,6 +20,7 @@ from lib.data.datasets import Dataset
 from lib.networks.models import densenet_small
 from lib.numerics.spectral_filter import F64
 from lib.scores.unique_information import Tangent, changes, coefficients, f_si, regression_targets
+from lib.statistics import t_interval
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Record, Run
 
@@ -182,6 +183,21 @@ def gap(table: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     if second == "all":
         return points(table, first) - 100 * table[table.removed == 0].groupby("seed").accuracy.mean()
     return (points(table, first) - points(table, second)).dropna(how="all")
+
+
+def redrawn_interval(values, *, share: float) -> tuple[float, float]:
+    """Student's interval over r seeds that shuffle *the same* rows, wider by ``√(1 + r·share)``.
+
+    So Nadeau and Bengio (Machine Learning 52, 2003) allow for what such draws have in common: ``share`` is the number
+    of test rows over that of training rows. 0 is for draws of rows of their own.
+
+    Example:
+        >>> [round(end, 2) for end in redrawn_interval([1.0, 2.0, 3.0], share=1.0)]  # (−0.48, 4.48) without
+        [-2.97, 6.97]
+    """
+    middle, (low, high) = float(np.mean(values)), t_interval(values)
+    half = (high - low) / 2 * math.sqrt(1 + len(values) * share)
+    return middle - half, middle + half
 
 
 def two_gaussians(
@@ -374,6 +390,27 @@ def sgd_covariance(hessian: Tensor, gradient_covariance: Tensor, *, lr: float, b
         raise ValueError("hessian must be positive definite, or SGD has no steady state")
     covariance = torch.from_numpy(solve_continuous_lyapunov(h, (lr / batch_size) * noise)).to(hessian.device)
     return (covariance + covariance.T) / 2
+
+
+def exact_sgd_covariance(
+    jacobian: Tensor, residual: Tensor, *, lr: float, batch_size: int, weight_decay: float = 0.0
+) -> Tensor:
+    """Steady-state covariance Σ of SGD itself, whatever its rate: that of :func:`sgd_wander`, ``(p, p)``.
+
+    With λ the decay, Aᵢ = JᵢJᵢᵀ of mean G, H = G + λI and Λ as above it solves one linear system of p² equations,
+    ``Σ = (I − ηH) Σ (I − ηH) + (η²/b) (mean AᵢΣAᵢ − GΣG + Λ)``.
+    """
+    _check_positive(lr=lr, batch_size=batch_size)
+    j, best = jacobian.to(F64), minimum(jacobian, residual, weight_decay=weight_decay)
+    curvature, eye = j.T @ j / len(j), torch.eye(j.shape[1], dtype=F64)
+    squares = torch.einsum("na,nb->nab", j, j).flatten(1)
+    descent = (1 - lr * weight_decay) * eye - lr * curvature
+    once = squares.T @ squares / len(j) - torch.kron(curvature, curvature)
+    step = torch.kron(descent, descent) + lr**2 / batch_size * once
+    if not torch.linalg.eigvals(step).abs().max() < 1:
+        raise ValueError(f"SGD has no steady state at lr = {lr:g}")
+    noise = lr**2 / batch_size * gradient_covariance(j, (j @ best - residual.to(F64))[:, None])
+    return torch.linalg.solve(torch.eye(len(step), dtype=F64) - step, noise.flatten()).view(eye.shape)
 
 
 def langevin_precision(hessian: Tensor, *, lr: float, batch_size: int, noise: float) -> Tensor:

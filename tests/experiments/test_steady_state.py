@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from experiments.unique_information import gradient_covariance, linearized_hessian, minimum, sgd_covariance, sgd_wander
+from experiments.unique_information import (
+    exact_sgd_covariance,
+    gradient_covariance,
+    linearized_hessian,
+    minimum,
+    sgd_covariance,
+    sgd_wander,
+)
 from lib.numerics.spectral_filter import F64
 
 
@@ -29,6 +36,20 @@ def test_the_cloud_has_the_covariance_of_the_lyapunov_equation(problem):
     assert (cloud.mean(0) ** 2 < 0.02 * expected.diagonal()).all()
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_the_cloud_has_the_exact_covariance_at_a_large_rate(problem, decay):
+    how = {"lr": 0.25, "batch_size": 5, "weight_decay": decay}
+    cloud = sgd_wander(*problem, **how, burn=100, steps=400, chains=1000, every=20).T.cov()
+    assert (cloud - exact_sgd_covariance(*problem, **how)).norm() < 0.05 * cloud.norm()
+
+
+def test_at_small_rates_the_exact_covariance_is_that_of_the_lyapunov_equation(problem):
+    j, r = problem
+    noise = gradient_covariance(j, (j @ minimum(j, r) - r)[:, None])
+    expected = sgd_covariance(linearized_hessian(j, outputs=1), noise, lr=1e-4, batch_size=5)
+    assert (exact_sgd_covariance(j, r, lr=1e-4, batch_size=5) - expected).norm() < 1e-3 * expected.norm()
+
+
 def test_all_examples_a_step_and_no_noise_stay_at_the_minimum(problem):
     j, _ = problem
     exact = j @ torch.ones(3, dtype=F64)  # no residual, no noise
@@ -43,6 +64,8 @@ def test_same_seed_same_cloud_and_its_size(problem):
 
 def test_refusals(problem):
     j, r = problem
+    with pytest.raises(ValueError, match="no steady state at lr = 5"):
+        exact_sgd_covariance(j, r, lr=5.0, batch_size=5)
     with pytest.raises(ValueError, match=r"expected jacobian \(n, p\), residual \(n,\), got \(60, 3\), \(59,\)"):
         minimum(j, r[1:])
     with pytest.raises(ValueError, match="full column rank"):

@@ -1,10 +1,22 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from experiments.unique_information import STRATEGIES, accuracies, fitted, gap, kept, part, points, removal_order
+from experiments.unique_information import (
+    STRATEGIES,
+    accuracies,
+    fitted,
+    gap,
+    kept,
+    part,
+    points,
+    redrawn_interval,
+    removal_order,
+)
 from lib.networks import models
 from lib.scores.unique_information import changes, f_si, tangent
+from lib.statistics import t_interval
 from lib.training.recipe import Recipe, Run
 
 TRAIN = {"lr": 0.05, "steps": 200}
@@ -124,3 +136,23 @@ def test_refusals(problem):
     plan = {"train": torch.arange(3), "test": torch.arange(2, 5), "seed": 0}
     with pytest.raises(ValueError, match="plan 0 must train on some examples and be tested on others"):
         accuracies(models.mlp(4, (), 1), torch.zeros(6, 4), torch.zeros(6).long(), [plan], recipe=None)
+
+
+def test_draws_of_the_same_rows_are_worth_less():
+    values = [0.5, 0.7, 0.6, 0.65]
+    assert redrawn_interval(values, share=0) == pytest.approx(t_interval(values))
+    low, high = redrawn_interval(values, share=200 / 600)
+    alone = t_interval(values)
+    assert (high - low) / (alone[1] - alone[0]) == pytest.approx((1 + 4 / 3) ** 0.5)
+
+
+def test_the_widened_interval_covers_where_the_same_rows_are_shuffled():
+    """Means of 60 of the same 100 rows, over ten seeds: Student's interval covers little, the widened one more."""
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(300):
+        rows = rng.standard_normal(100)
+        tested = [rng.permutation(rows)[:25].mean() for _ in range(10)]
+        ends = t_interval(tested), redrawn_interval(tested, share=25 / 75)
+        covered.append([low < 0 < high for low, high in ends])
+    student, widened = np.mean(covered, 0)
+    assert student < 0.75 and 0.93 < widened < 0.98

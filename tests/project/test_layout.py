@@ -75,7 +75,7 @@ def test_the_library_is_small():
     assert lines(modules(LIB)) <= 9_554  # with audit, data/own, neighbours, steps on a GPU
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
-    assert lines(modules(EXPERIMENTS)) <= 4_195  # with text legible on a phone, reviews and vectors, Table 1
+    assert lines(modules(EXPERIMENTS)) <= 4_232  # with text legible on a phone, reviews and vectors, Table 1, exact SGD
 
 
 @pytest.mark.parametrize("name, most", ROOMS.items())
