@@ -391,7 +391,7 @@ print(f"cosine {closer.mean():+.3f} above the class; neighbours: {note}")
 # %% [markdown]
 # ## What are the pairs worth?
 #
-# $S_h$ is the training side of all pairs, $S'_h$ the test side. Train new networks with all rows and without $S_h$; we add arms without as many at random, and without the memorized in no pair.
+# $S_h$ is the training side of all pairs, $S'_h$ the test side. Train new networks with all rows and without $S_h$; we add: without as many at random, without the memorized in no pair.
 #
 # **Predict.** How much of the loss of accuracy will fall on the few test examples in $S'_h$: their share of the test set, about half, or nearly all?
 #
