@@ -148,7 +148,7 @@ plots.save(fig, "13_bound", profile);
 
 
 # %% [markdown]
-# The bound is safe by a factor of four in the mean square once $t$ is large, two in the root. Its proof uses only part of the networks; the algorithm uses all. From 4,000 networks an influence of .15 is eight standard deviations.
+# The bound is safe by a factor of four in the mean square once $t$ is large, two in the root. Its proof uses only part of the networks; the algorithm uses all. A tenth of the error at 4,000 networks is bias: to see one example makes it less likely to see another. From 4,000 networks an influence of .15 is eight standard deviations.
 #
 # ## Whatever the threshold, on both kinds of data
 #
