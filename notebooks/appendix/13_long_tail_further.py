@@ -452,8 +452,8 @@ less, its = statistics.share(moved[moved != 0] < 0)
 value = {"less by the largest": less, "mean: trend": float(statistics.spearman_r(by_size.mean(1), steps)), "mean: ends": moved.mean()}
 interval = {"less by the largest": its, "mean: trend": tuple(np.quantile(trend, [0.025, 0.975]))}
 interval["mean: ends"] = statistics.bootstrap_interval(np.mean, moved, seed=seed)  # shown, not judged
-note = f"from {sizes[0]} to {sizes[-1]}; interval over examples"
-ledger.record("lt.followups", value, interval=interval, n=n, note=note, covers=["rows"])
+note = f"from {sizes[0]} to {sizes[-1]}; of {n:,} examples, interval over these"
+ledger.record("lt.followups", value, interval=interval, n=int((moved != 0).sum()), note=note, covers=["rows"])
 columns = {"mean memorization": by_size.mean(1), "share ≥ 0.25": (by_size >= 0.25).mean(1)}
 columns["right on seen"] = [float(answers[name][0][sees_other].double().mean()) for name in sizes]
 columns["right on test"] = [accuracies[name] for name in sizes]
