@@ -343,8 +343,7 @@ gentle, lenet = replace(recipe, lr=0.02), models.by_name("lenet", shape=tuple(x.
 def by_lenet(i, part):
     """A LeNet without the highest half by the score, or by its own EL2N or forgetting."""
     seen = ensemble.train(lenet, (part.x_train, part.y_train), gentle, range(3), record=Record(correct="epoch", errors_at=(early,), parameters=False), run=stored)
-    scores = {"CG": scores_of[i]["CG"], "EL2N": el2n(seen.errors[early]).mean(0)}
-    scores["forgetting"] = forgetting(seen.correct_train[:, 1:], never_learned="none").mean(0)
+    scores = {"CG": scores_of[i]["CG"], "EL2N": el2n(seen.errors[early]).mean(0), "forgetting": forgetting(seen.correct_train[:, 1:], never_learned="none").mean(0)}
     plans = {(name, "highest", 0.5): pruning.prune(score, 0.5, drop="highest", y=part.y_train, seed=seed) for name, score in scores.items()}
     return pruning.retrain_pruned(lenet, part, plans, seeds=[i], columns=("score", "drop", "keep"), recipe=gentle, run=stored)
 
@@ -352,8 +351,9 @@ slower = retrained([share for share in kept if share in (0.5, 0.7)], gentle)
 convolved = pd.concat([by_lenet(i, part) for i, part in enumerate(redrawn[:3])], ignore_index=True)
 low, high = at("CG", "lowest"), at("CG", "highest")
 differences = {"cg.prune_low": (low, chance), "cg.prune_low.loss": (low, everything), "cg.prune_high": (chance, high)}
-for ours, name in (("el2n", "EL2N"), ("forgetting", "forgetting"), ("Toneva", "forgetting, Toneva")):
-    differences |= {f"cg.prune_low.{ours}": (low, at(name, "lowest")), f"cg.prune_high.{ours}": (at(name, "highest"), high)}
+both = {"EL2N": ("cg.prune_low.el2n", "cg.prune_high.el2n"), "forgetting": ("cg.prune_low.forgetting", "cg.prune_high.forgetting")}
+for name, (lower, higher) in (both | {"forgetting, Toneva": ("cg.prune_low.Toneva", "cg.prune_high.Toneva")}).items():
+    differences |= {lower: (low, at(name, "lowest")), higher: (at(name, "highest"), high)}
 run_note, all_three, means = f"{architecture}, {n:,} rows, {steps:,} steps", ["initializations", "rows", "test rows"], {}
 for claim, sides in differences.items():
     value, interval = statistics.apart(pruning.points_gained(pruned, *sides))
