@@ -368,9 +368,9 @@ for claim, sides in differences.items():
 pd.DataFrame(means).iloc[::-1].style.format("{:+.1f}", na_rep="")
 
 # %% [markdown]
-# *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 40% the interval touches zero; at 60% the score is 2.6 points behind. A random fifth costs .2 points, random two fifths .8: on this scale chance nearly passes too. With more rows the break should come later; no run here has tried. EL2N is never a point ahead; once half goes, it is behind. Forgetting is ahead from there on, by 1.4 points and more: thousands are never forgotten, so it drops among these at random.
+# *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 60% it is 2.6 points behind. A random fifth costs .2 points, random two fifths .8: on this scale chance nearly passes too. With more rows the break should come later; no run here has tried. EL2N is never a point ahead; once half goes, it is behind. Forgetting is ahead from there on, by 1.4 points and more: thousands are never forgotten, so it drops among these at random.
 #
-# *Highest first.* They are worth .8 to 2.6 points more than random ones. But EL2N's are worth more still at every share, and forgetting's at nearly every one. That accuracy falls fastest with CG does not hold here, nor at the published rate, nor with a LeNet.
+# *Highest first.* They are worth .8 to 2.6 points more than random ones. But EL2N's are worth more still at every share, and forgetting's at nearly every one. That accuracy falls fastest with CG does not hold here, nor at the published rate, nor with a LeNet (10 and 4 points at half).
 #
 # *And 05?* Its EL2N gains 1.6 points on random halves where ours loses about three, at either rate. We keep half of each class, as this paper does; [exercise 3 of 05](05_data_diet.ipynb#exercises) finds that this costs EL2N three points.
 #
@@ -396,7 +396,7 @@ fig.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", 
 plots.save(fig, "04_noise", profile)
 
 # %% [markdown]
-# In numbers. Three more stand beside: forgetting by Toneva, EL2N at the end of training, and the score of all 60,000 rows, which decides the first claim. It is read from [data/scores](../data/README.md), since it needs no training; `data/make_scores.py` made it.
+# Three more stand beside: forgetting by Toneva, EL2N at the end of training, and the score of all 60,000 rows, which decides the first claim. It is read from [data/scores](../data/README.md), since it needs no training; `data/make_scores.py` made it.
 #
 # Below the table: the score's lead in AUROC at 20% noise.
 
