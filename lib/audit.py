@@ -70,11 +70,12 @@ class Report:
     def __str__(self) -> str:
         f, shares = self.facts, lambda pair: f"{pair[0]:.0%} [{pair[1][0]:.0%}, {pair[1][1]:.0%}]"
         value, (low, high) = f["wrong"]
+        wrong = f"wrong in all, as estimated: {value:,} [{low:,}, {high:,}]"
+        wrong = wrong if 2 * value <= f["rows"] else "how many are wrong cannot be told: too few of the flips are found"
         leaks = f"training rows that are in the test part too: {self.leaks.index.nunique():,}"
         return "\n".join([
             f"{f['rows']:,} rows, {f['classes']} classes; {f['networks']}",
-            f"labels that look wrong: {len(self.suspects):,}, in the order of {f['order']}; "
-            f"wrong in all, as estimated: {value:,} [{low:,}, {high:,}]",
+            f"labels that look wrong: {len(self.suspects):,}, in the order of {f['order']}; {wrong}",
             f"of labels that were flipped on purpose, to see how many are found, {shares(f['found'])} were flagged",
             f"rows that are copies of an earlier one: {self.copies.index.nunique():,} "
             f"({(~self.copies.same_label).sum():,} pairs with two labels); {leaks if f['tested'] else 'no test part'}",
@@ -101,7 +102,7 @@ def audit(
             test part that comes with the data is looked through for leaks, and left alone otherwise.
         probabilities: in place of our judges: out-of-sample probabilities ``(n, k)``, columns in the order of the
             sorted labels (a DataFrame: by name), or a scikit-learn classifier, which is cross-fitted.
-        embeddings: ``(n, d)`` in place of pictures or features.
+        embeddings: ``(n, d)`` in place of pictures or features; of a table the labels are used alone.
         minutes: decides how many networks are trained, at a presumed speed: at least 10 judges of each labelling.
         architecture, epochs: of the networks; chosen by :func:`choose` if not given.
         store: of ``lib.store.Store``, for work that can be continued. progress: show bars while networks train.
@@ -119,7 +120,8 @@ def audit(
     """
     if not isinstance(minutes, int | float | np.integer | np.floating) or not 0 < minutes < np.inf:
         raise ValueError(f"minutes: expected more than 0, got {minutes!r}")
-    d = data if isinstance(data, Dataset) else load(data, label, split=False, seed=seed, **options)
+    options |= {"split": False, "seed": seed} | ({} if embeddings is None else {"features": False})
+    d = data if isinstance(data, Dataset) else load(data, label, **options)
     y, k, index, names = d.y_train, len(d.classes), d.index_train, np.array(d.classes, object)
     x, x_test = (d.x_train, d.x_test) if embeddings is None else (_rows("embeddings", embeddings, index), None)
     refuse(x, y)
@@ -155,7 +157,7 @@ def audit(
     ]
     found = statistics.share(torch.isin(flipped.nonzero()[:, 0], flagged[1]).numpy())
     (value, bounds), (hit, hits) = statistics.share(counted[0].numpy()), statistics.share(counted[1][flipped].numpy())
-    scaled = lambda share, of_flips: round(len(y) * min(1.0, share / max(of_flips, 0.1)))
+    scaled = lambda share, of_flips: round(len(y) * min(1.0, share / of_flips if of_flips > 0 else 1.0))
     wrong = scaled(value, hit), (scaled(bounds[0], hits[1]), scaled(bounds[1], hits[0]))
     worst, easy = flagged[0].numpy(), _first(-ranked[0], len(y) // 10).numpy()
     columns = {"label": names[y], "el2n": order[0]} | ({} if errors is None else {"el2n_error": errors[0]})
@@ -339,7 +341,7 @@ def _near(x: Tensor, near: float) -> pd.DataFrame:
         return functional.normalize(flat - flat.mean(1, keepdim=True), dim=1)
 
     views = [("near", x, x)]
-    if x.ndim == 4:  # of shifted ones what both show
+    if x.ndim == 4 and min(x.shape[2:]) > 1:  # of shifted ones what both show
         views += [("shifted", x[..., :-1], x[..., 1:]), ("shifted", x[..., :-1, :], x[..., 1:, :])]
         views += [("mirrored", x.flip(-1), x)]
     few = min(NEIGHBOURS, len(x) - 1)
@@ -351,7 +353,7 @@ def _near(x: Tensor, near: float) -> pd.DataFrame:
         if z.shape[1] > 64:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                axes = torch.pca_lowrank(z[torch.randperm(len(z))[:2000]], 64)[2]
+                axes = torch.pca_lowrank(z[torch.randperm(len(z))[:2000]], min(64, len(z)))[2]
             brief = lambda v, axes=axes: (v @ axes).numpy()
         search = NearestNeighbors(n_neighbors=few + 1).fit(brief(z))
         nearest = torch.from_numpy(search.kneighbors(brief(w), return_distance=False))
@@ -412,7 +414,11 @@ def _crossfit(classifier, x: Tensor, y: Tensor, k: int, seed: int) -> Tensor:
     folds = StratifiedKFold(max(2, min(5, int(y.bincount().max()))), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        p = cross_val_predict(classifier, x.flatten(1).numpy(), y.numpy(), cv=folds, method="predict_proba")
+        try:
+            p = cross_val_predict(classifier, x.flatten(1).numpy(), y.numpy(), cv=folds, method="predict_proba")
+        except Exception as error:
+            expected = "expected a classifier that fits the data and has predict_proba"
+            raise ValueError(f"probabilities: {expected}, got {classifier!r}: {error}") from error
     full = torch.zeros(len(y), k, dtype=torch.float64)
     full[:, y.unique()] = torch.from_numpy(p).double()
     return full

@@ -19,7 +19,7 @@
 # - EL2N prunes well where rows are many and the learning rate is small; GraNd at initialization is the length of the picture ([05](05_data_diet.ipynb)).
 # - Influence functions foretell retraining where a smooth network stands at an optimum; elsewhere they may not ([06](06_influence_fragility.ipynb)).
 #
-# This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST, in seconds.
+# This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST (F-SI: of 4,000).
 #
 # To run a part, run the cells to the end of *One idea*, then *The scores, in pictures*, *One picture, all scores*, *Try it* or *What held*.
 
@@ -89,15 +89,15 @@ plots.save(fig, "00_extremes", profile)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# *GraNd* before training has nearly the pictures of *input norm*: pale at the left, dark at the right, whatever they show.
+# *GraNd* before training has nearly the pictures of *input norm*: pale at the left, dark at the right.
 # </details>
 #
-# *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. The left of *forgetting* is arbitrary: thousands were never forgotten. *F-SI* asks what an example changes for *others*.
+# *CG*, *EL2N*, *loss*, *TracIn* and *influence* agree about what is odd among T-shirts: bandeau tops, straps, long sleeves, dresses. The left of *forgetting* is arbitrary: thousands were never forgotten. *F-SI* asks what an example changes for *others* (here among 400 shirts, not 6,000).
 
 # %% [markdown]
 # ## One picture, all scores
 #
-# The picture that one score puts highest, and its place among the 60,000 by every score (100 = highest). The last is drawn at random.
+# Of the 4,000 rows with an F-SI, each score's highest, and its place among all 60,000 (100 = highest; F-SI: among 4,000). The last is drawn at random.
 
 # %%
 everyone = scores[list(COLUMNS.values())].rename(columns={column: name for name, column in COLUMNS.items()})
@@ -109,15 +109,16 @@ fig = score_card(images, chosen, percentile)
 plots.save(fig, "00_cards", profile)
 
 # %% [markdown]
-# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So is the highest EL2N, a dress among the T-shirts. (C-score: the share of right answers by networks that had not seen the picture.)
+# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So is the highest EL2N, a dress among the T-shirts, but for F-SI (75). (C-score: the share of right answers by networks that had not seen the picture.)
 
 # %%
-scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]].set_axis(list(chosen)).round(3)
+three = scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]]
+three.set_axis(list(chosen)).rename(columns={"c_score": "C-score"}).round(3)
 
 # %% [markdown]
-# No network gets the first two right, seen or not. The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
+# No network gets the first two right, seen or not. (Of all 60,000, the highest EL2N is memorized.) The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
 #
-# Rank correlations over all rows:
+# Rank correlations over these 4,000 rows (over all: ±.01):
 
 # %%
 ranks = everyone[known].rank().corr()
@@ -129,7 +130,7 @@ ranks[["CG", "EL2N", "memorization"]].round(2)
 #
 # ## Try it
 #
-# We make some labels wrong and compute the CG-scores anew. Each mark is a picture. Where a kernel runs, sliders change how many there are, how many labels are wrong, and the share kept:
+# We make some labels wrong and compute the CG-scores anew. Each mark is a picture. Where a kernel runs, sliders change their number, the wrong labels and the share kept:
 
 # %%
 def view(n, wrong, kept):
@@ -140,7 +141,7 @@ def view(n, wrong, kept):
     ax.axvline(kept, color="black")
     ax.set_yticks([0, 1], ["right labels", "wrong labels"])
     among = flipped.numpy()[place < kept].mean()
-    ax.set(xlim=(0, 1), xlabel="rank of the CG-score (line: what is kept lies left of it)", title=f"{wrong:.0%} of {n:,} labels wrong; of the {kept:.0%} kept, {among:.1%}")
+    ax.set(xlim=(0, 1), xlabel="rank of the CG-score (line: what is kept lies left of it)", title=f"{wrong:.0%} of {n:,} labels wrong; of the {kept:.0%} kept, {among:.1%} are")
     return fig
 
 
@@ -157,17 +158,17 @@ except ImportError:
 sliders
 
 # %% [markdown]
-# The wrong labels gather at the right. Drop the highest scores, and most wrong labels are gone. So are odd pictures, which may be worth keeping.
+# Drop the highest scores, and most wrong labels are gone. So are odd pictures, which may be worth keeping.
 #
 # ## What held
 #
-# Every stated result of the papers has a criterion, written down before the run that judges it. Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
+# Most stated results of the papers have a criterion, written before the run that judges it ([exceptions](../REPRODUCIBILITY.md)). Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
 
 # %%
 counts = verdict_counts()
 fig = chart(counts)
 plots.save(fig, "00_verdicts", profile)
-print(counts.to_string())
+print(counts.sum().rename_axis(None).to_string())
 
 # %% [markdown]
 # *Reproduced* asks for an effect of a size that counts, with an interval over all that another team would redraw. *Partly* is a smaller or mixed effect, or one whose interval leaves something out. *Not decided* is too uncertain, or needs other data. [RESULTS.md](../RESULTS.md) links each claim to its evidence.

@@ -365,7 +365,9 @@ for claim, sides in differences.items():
     if claim in ledger.owned:
         ledger.record(claim, value, interval=interval, n=seeds, note=run_note, covers=all_three, moved=moved)
     means[claim] = value | {f"{share}′": v for share, v in at_theirs.items()}
-pd.DataFrame(means).iloc[::-1].style.format("{:+.1f}", na_rep="")
+orders = ["lowest first"] * 4 + ["highest first"] * 3
+pairs = ["CG − random", "CG − all rows", "CG − EL2N", "CG − forgetting", "random − CG", "EL2N − CG", "forgetting − CG"]
+pd.DataFrame(means).iloc[::-1].set_axis([orders, pairs], axis=1).style.format("{:+.1f}", na_rep="")
 
 # %% [markdown]
 # *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 60% it is 2.6 points behind. A random fifth costs .2 points, random two fifths .8: on this scale chance nearly passes too. With more rows the break should come later; no run here has tried. EL2N is never a point ahead; once half goes, it is behind. Forgetting is ahead from there on, by 1.4 points and more: thousands are never forgotten, so it drops among these at random.

@@ -135,14 +135,15 @@ print("AUROC of the flips:", *[f"{name} {value:.3f} [{low:.3f}, {high:.3f}]" for
 display(own_data.shown(report.suspects.head(shown)).format("{:.3f}", subset=report.suspects.columns[2:]))
 
 suspicion = report.scores[report.facts["order"].lower()].where(report.scores.suspect, -1).to_numpy()
-worst = suspicion.argsort()[::-1][: max(1, min(shown, len(report.suspects)))].copy()
-if pictures:
+worst = suspicion.argsort()[::-1][: min(shown, len(report.suspects))].copy()
+if pictures and len(worst):
     told = report.scores.iloc[worst]
     captions = [f"{row}\n{r.label} → {r.suggested}"[:40] for row, r in zip(told.index, told.itertuples(), strict=True)]
     fig = plots.pictures(x[worst, :3], captions, columns=5, size=1.25)
 else:
     fig, ax = plt.subplots(figsize=(7, 4.5))
-    plots.projection(ax, audit.prepared(x), y, data.classes, {"most suspicious": worst}, names=data.index_train.tolist())
+    marked = {"most suspicious": worst} if len(worst) else {}
+    plots.projection(ax, audit.prepared(x).flatten(1), y, data.classes, marked, names=data.index_train.tolist())
 plots.save(fig, "08_suspects", profile)
 
 # %% [markdown]
@@ -210,7 +211,7 @@ plots.save(fig, "08_pruning", profile)
 
 
 # %% [markdown]
-# The largest share that can be dropped within the tolerance: surely, as measured, at most. The best of several choices looks better than it is. So it is trained again with new seeds, and suggested only if the new interval lies within the tolerance.
+# The largest share that can be dropped within the tolerance: surely, as measured, at most. The best of several choices looks better than it is. So it is trained again with new seeds (the test examples are the same, so a little luck remains), and suggested only if the new interval lies within the tolerance.
 
 # %%
 def advice(part):

@@ -16,7 +16,7 @@
 # - each score by its definition: at most twenty lines of plain torch, the text of `lib/scores/definitions.py`;
 # - beside each score, how `lib` computes the same number faster;
 # - eleven scores ask how hard a digit is. They rank digits alike, and put wrong labels at the hard end;
-# - three ask what a digit does for *others*. They rank digits otherwise, and put wrong labels last;
+# - three ask whether a digit *helps* others. They rank digits otherwise, and put wrong labels last;
 # - half of the digits is enough: the hardest half if all labels are right, the easiest if three in ten are wrong.
 #
 # *Symbols: the [glossary](GLOSSARY.md). What the scores are good for: notebook [07](07_scores_side_by_side.ipynb).*
@@ -361,7 +361,7 @@ def influence(model, x_train, y_train, x_test, y_test, *, loss="cross_entropy", 
     return gradients(model, model.state_dict(), x_test, y_test, loss=loss) @ change.T
 
 
-optimum = {"epochs": 500, "batch": n, "lr": 0.5, "decay": 0.01}
+optimum = {"epochs": 500, "batch": n, "lr": 0.2, "decay": 0.01}
 last = fit([0], torch.ones(1, n), x, y, **optimum)[-1]
 net = new(0).double()
 net.load_state_dict({name: part[0] for name, part in last.items()})
@@ -420,7 +420,7 @@ score["CRAIG's weight"] = craig(outs[:1, 4].softmax(2) - F.one_hot(y, k), 0.2, y
 #
 # <details><summary>Answer</summary>
 #
-# Where high means hard. They stand at the left where high means easy (margin, C-score, CG′), and for the three scores about other digits: a wrong label harms them.
+# Where high means hard. They stand at the left where high means easy (margin, C-score, CG′), and for the three scores of help to other digits: a wrong label harms them.
 #
 # </details>
 
@@ -468,7 +468,7 @@ fig.colorbar(shown, location="bottom", shrink=0.6, label="rank correlation")
 save(fig, "09_ranks")
 
 # %% [markdown]
-# The red block is hardness, whether read off errors, gradients, counts or a kernel. The scores about others are related to none of it, and only TracIn and the influence on tests to each other (.48). The influence of seeing is mostly noise with 300 networks (exercise 2).
+# The red block is hardness, whether read off errors, gradients, counts or a kernel. The three scores of help to others are hardly related to it, and little to each other: TracIn and the influence on tests by .45, the influence of seeing and these by .14 and .25. With 300 networks it is mostly noise (exercise 2).
 #
 # As numbers. *Wrong labels*: the chance that a wrong label ranks above a right one (AUROC); .5 is guessing.
 
@@ -576,7 +576,7 @@ sliders
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It rises more than foretold, twice as much at the top, and in the same order. Where less than .03 is foretold, retraining is not exact enough to tell.
+# It rises more than foretold throughout, twice as much at the top, and in the same order. The damping accounts for part of it.
 #
 # ```python
 # some = score["influence on itself"].argsort(descending=True)[:: n // 8][:8]

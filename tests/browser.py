@@ -34,7 +34,7 @@ class Browser:
     def __exit__(self, *_):
         self._session = None
         self.call("Browser.close")
-        self._process.wait(30)
+        self._process.wait(300)
         os.close(self._in), os.close(self._out)
 
     def call(self, method: str, **parameters) -> dict:

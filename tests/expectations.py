@@ -121,7 +121,9 @@ def reachable(claim: Claim, runs: Sequence[Mapping]) -> set[str]:
         some = {tuple(sorted((*before, finding))) for before in some for finding in found}
     lacks = [source for source in claim.covers if source not in runs[0]["covers"]]
     asked = bool(runs[0]["moved"]) or claim.paper == "this study"
-    return given | {qualify(combine(findings, every=claim.every), lacks, asked)[0] for findings in some}
+    found = {combine(findings, every=claim.every) for findings in some}
+    reached = {bool(run.get("reached")) for run in runs}
+    return given | {qualify(verdict, lacks, asked, there)[0] for verdict in found for there in reached}
 
 
 def _rule(claim: Claim) -> dict:

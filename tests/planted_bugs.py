@@ -1,4 +1,5 @@
-"""Does the profile smoke find a bug? Five are planted, each in a copy of the project, and the test has to name a claim.
+"""Does the profile smoke find a bug? Five are planted, each in a copy of the project, and the test has to name it: a
+claim that is no longer what it was, or the cell whose own check fails.
 
     python tests/planted_bugs.py [--only sign]
 
@@ -24,8 +25,8 @@ REPO = Path(__file__).resolve().parents[1]
 BUGS = {
     "sign": (  # of the influence of an example on a test loss
         "06",
-        "along(o, x, y, solved).T / o.n\n        change = change if mix is None else change @ mix.T\n        told",
-        "-along(o, x, y, solved).T / o.n\n        change = change if mix is None else change @ mix.T\n        told",
+        "change = along(o, x, y, solved).T / o.n",
+        "change = -along(o, x, y, solved).T / o.n",
     ),
     "transposed mask": (  # who was trained on what, in memorization
         "03",

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
 
 from lib import audit, statistics
 from lib.data import load, uniform_noise
@@ -110,6 +111,8 @@ def test_hopeless_data_and_wishes_are_refused():
         ),
         (lambda: audit((x, y), embeddings=[["a"]] * 60), "embeddings: expected finite numbers, got others in row 0"),
         (lambda: audit((x, y), architecture="magic", minutes=1), "name must be one of linear, mlp"),
+        (lambda: audit((x, y), probabilities=LinearSVC()), "probabilities: expected a classifier .* got LinearSVC"),
+        (lambda: audit((x, torch.arange(60)), probabilities=LogisticRegression()), "classifier that fits .* n_splits"),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
@@ -133,6 +136,16 @@ def test_probabilities_and_embeddings_stand_in_for_our_networks():
     other = x.clone()
     other[9] = other[3]
     assert audit((x, given), probabilities=p, embeddings=other).copies.of.to_dict() == {9: 3}
+
+
+def test_embeddings_of_texts_need_no_other_column():
+    x, y = clusters(40, 2)
+    table = pd.DataFrame(
+        {"text": [f"sentence {i}" for i in range(40)], "length": np.nan, "mood": np.array(["-", "+"])[y]}
+    )
+    report = audit(table, label="mood", embeddings=x, probabilities=LogisticRegression())
+    assert len(report.scores) == 40 and report.facts["accuracy"][0] > 0.9
+    assert report.scores.label.tolist() == table.mood.tolist()
 
 
 def test_a_classifier_is_cross_fitted():
@@ -173,6 +186,14 @@ def test_nothing_seen_is_not_nothing_there():
     assert (value, low) == (0, 0) and high >= 3  # the rule of three
 
 
+def test_how_many_are_wrong_is_not_told_by_judges_that_know_nothing():
+    rng = np.random.default_rng(0)
+    one, y = torch.tensor(rng.random(400)), torch.tensor(rng.integers(0, 2, 400))
+    p = torch.stack([one, 1 - one], 1)  # of labels that these do not depend on, a third or so look wrong
+    report = audit((torch.randn(400, 2), y), probabilities=p)
+    assert len(report.suspects) > 80 and "how many are wrong cannot be told" in str(report)
+
+
 def test_confident_learning_by_hand():
     p = torch.tensor([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9], [0.75, 0.25], [0.45, 0.55]])
     y = torch.tensor([0, 0, 1, 1, 1, 0])  # means: class 0 .617, class 1 .617
@@ -193,6 +214,12 @@ def test_all_members_of_a_group_are_copies_and_all_of_them_leak():
     assert pairs(audit.find_copies(x)) == [("exact", 1, 0), ("exact", 4, 0)]
     found = audit.find_copies(x, x[:1])
     assert pairs(found[found.a == 5]) == [("exact", 5, 0), ("exact", 5, 1), ("exact", 5, 4)]
+
+
+def test_few_pictures_are_compared_and_such_of_one_pixel():
+    assert pairs(audit.find_copies(torch.rand(30, 1, 16, 16)[torch.arange(31) % 30]))[:1] == [("exact", 30, 0)]
+    x = torch.linspace(0, 1, 20).reshape(20, 1, 1, 1)
+    assert pairs(audit.find_copies(torch.cat([x, x[3:4]])))[:1] == [("exact", 20, 3)]
 
 
 def test_rows_of_equal_values_are_compared_too():

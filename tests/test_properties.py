@@ -254,10 +254,10 @@ def test_a_verdict_knows_no_order_and_grows_with_its_findings(found, chance, eve
 
 
 @often
-@given(findings, st.booleans(), st.lists(st.sampled_from(verdicts.COVERS), max_size=2))
-def test_a_verdict_is_only_ever_qualified_downwards_or_left_open(found, asked, lacks):
+@given(findings, st.booleans(), st.booleans(), st.lists(st.sampled_from(verdicts.COVERS), max_size=2))
+def test_a_verdict_is_only_ever_qualified_downwards_or_left_open(found, asked, reached, lacks):
     verdict = verdicts.combine(found)
-    said, reason = verdicts.qualify(verdict, lacks, asked)
+    said, reason = verdicts.qualify(verdict, lacks, asked, reached)
     assert (said == verdict) == (not reason)
     assert said == verdict or (verdict, said) in [("reproduced", "partly"), ("not reproduced", "not decided here")]
 

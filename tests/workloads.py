@@ -17,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 REPO = Path(__file__).resolve().parents[1]
+PATIENCE = 300  # seconds for what takes few where nothing else runs
 NEEDED = ("lib.audit", "lib.study.notebooks", "lib.data.score_files", "small_notebooks")
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(list(NEEDED))
@@ -105,8 +106,8 @@ def cluster(folder: Path):
     processes = [begin("scheduler", "--host", "127.0.0.1", "--port", "0")]
     processes += [begin("worker", *alone, folder / name) for name in "ab"]
     try:
-        with Client(scheduler_file=str(file), timeout=60) as client:
-            client.wait_for_workers(2, timeout=60)
+        with Client(scheduler_file=str(file), timeout=PATIENCE) as client:
+            client.wait_for_workers(2, timeout=PATIENCE)
             yield client.scheduler.address, processes[1:]
     finally:
         for process in processes:
@@ -162,6 +163,6 @@ def start(work, *arguments):
 def finish(work, *arguments) -> float:
     """Do the work to its end; the seconds that it took."""
     begun, process = time.monotonic(), start(work, *arguments)
-    process.join(120)
+    process.join(PATIENCE)
     assert process.exitcode == 0, f"{work.__name__}: exit status {process.exitcode}"
     return time.monotonic() - begun

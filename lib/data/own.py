@@ -32,7 +32,7 @@ class Source(NamedTuple):
     columns: tuple[str, ...] = ()  # of features, where they have names
 
 
-def source(data, label=None, *, index: str | None = None, categorical="refuse", missing="refuse") -> Source:
+def source(data, label=None, *, index=None, categorical="refuse", missing="refuse", features=True) -> Source:
     """Check what was brought.
 
     ======================== =======================================================================================
@@ -51,7 +51,7 @@ def source(data, label=None, *, index: str | None = None, categorical="refuse", 
     that have some are left out (``"drop"``), or they become the column's ``"median"`` (of text: no category). ``index``
     names a column that names the rows. A .csv is UTF-8 with names in its first line; what separates its columns is
     found out; pandas decides what is missing (nothing, NA, None, null, nan, …), in labels too; a first column without a
-    name, as pandas writes one, names the rows.
+    name, as pandas writes one, names the rows. Without ``features`` a table gives its labels alone, and zeros.
 
     Raises: ValueError naming the array or column, what was expected and what came.
     """
@@ -60,6 +60,7 @@ def source(data, label=None, *, index: str | None = None, categorical="refuse", 
         data = data if path is None else _read(path)
         options = {"index": index, "categorical": categorical, "missing": missing}
         if isinstance(data, pd.DataFrame) and (label is None or np.ndim(label) == 0):
+            data = data if features else data[[c for c in data if c in (label, index)]].assign(**{"": 0.0})
             data = _table(data, label, **options)
         elif isinstance(data, Mapping):
             bunch = {"x_train": "data", "y_train": "target", "classes": "target_names", "columns": "feature_names"}
@@ -177,6 +178,8 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
         name = counters[0]
         raise ValueError(f"column {name!r} counts the rows and says nothing else: say index={name!r}, or take it out")
     x, words = (x.drop(columns=words), []) if categorical == "leave out" else (x, words)
+    if not x.shape[1]:
+        raise _wrong("table", "a column of numbers, or categorical='one-hot'", "text alone")
     x = x.replace([np.inf, -np.inf], np.nan)
     if missing == "drop":
         keep = x.notna().all(axis=1) & y.notna()
@@ -189,9 +192,9 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
     if len(rows):
         where = f"{len(set(rows))} rows, the first in row {x.index[rows[0]]!r}, column {x.columns[columns[0]]!r}"
         empty = [c for c in x if x[c].isna().all()]
-        cure = "missing='drop' (these rows) or 'median' (of the column)"
+        cure = "say missing='drop' (these rows) or 'median' (of the column)"
         cure = f"take out {empty[0]!r}, which has no value at all" if empty else cure
-        raise ValueError(f"missing or infinite values: {len(rows)} in {where}; say {cure}, or fill them in")
+        raise ValueError(f"missing or infinite values: {len(rows)} in {where}; {cure}, or fill them in")
     x = pd.get_dummies(x, columns=words, dtype=float)
     return {"x_train": _exact(x), "y_train": y, "index": x.index, "columns": x.columns}
 
@@ -305,7 +308,7 @@ def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None
     if y.ndim != 1 or not len(y) or y.dtype.kind not in "iufbUO":
         raise _wrong(key, "labels (n,), n ≥ 1, as text, bool or whole numbers", _kind(y))
     if len(holes := np.flatnonzero(pd.isna(y))):
-        raise _wrong(key, "a label in every row", f"none in rows {holes[:5].tolist()}; leave them out")
+        raise _wrong(key, "a label in every row", f"none in rows {holes[:5].tolist()}; leave them out, missing='drop'")
     if y.dtype.kind == "f" and (odd := [*y[y != y.round()], *y[abs(y) > 2**53]]):
         raise _wrong(key, "classes", f"fractions such as {odd[0]}; cut them (pandas.cut)")
     kind = {"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))

@@ -26,8 +26,8 @@ class Ledger:
     """The claims that one notebook owns, and what it found.
 
     Every ``record`` writes ``<results>/<profile>/claims/<notebook>.json``: ``{id: {id, value, interval, n, covers,
-    null, note, moved, profile, versions}}`` and what ``judged`` adds. A ledger's first record starts that file afresh;
-    to open one loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, stands before the ``.json``.
+    null, note, moved, reached, profile, versions}}`` and what ``judged`` adds. A ledger's first record starts that
+    file afresh; to open one loses nothing. ``$STUDY_PARTIAL``, set while a whole notebook runs, precedes ``.json``.
 
     Args:
         notebook: its number, ``"04"``; a name such as ``"04_cg_score_pruning"`` is cut to it.
@@ -61,7 +61,7 @@ class Ledger:
     def record(
         self, id: str, value: float | Mapping[str, float | None] | None, *,
         interval: tuple | Mapping[str, tuple] | None = None, n: int | None = None, covers: Sequence[str] = (),
-        note: str = "", moved: str = "", null: float | tuple | Mapping | None = None,
+        note: str = "", moved: str = "", reached: bool = False, null: float | tuple | Mapping | None = None,
     ) -> None:  # fmt: skip
         """Judge a claim and write it down; a second record of the same claim replaces the first.
 
@@ -75,7 +75,7 @@ class Ledger:
             covers: what the interval is over, some of initializations, rows, test rows and architectures.
             note: what a reader of the table must know.
             moved: "is it us?": which of our departures a run moved towards the published setting, and what the value
-                did. Without it a claim that fails is not decided.
+                did. Without it a claim that fails is not decided, nor where that run ``reached`` the claimed side.
             null: band of chance of a correlation or share, ``(low, high)`` or a number; default the claim's threshold.
 
         Raises:
@@ -103,7 +103,7 @@ class Ledger:
             "id": id, "value": plain(values), "interval": plain({s: list(i) for s, i in intervals.items()}),
             "n": None if n is None else int(n), "covers": list(covers),
             "null": plain({s: list(ends) for s, ends in bands.items()}), "note": note, "moved": moved,
-            "profile": self.profile, "versions": versions(),
+            "reached": bool(reached), "profile": self.profile, "versions": versions(),
         })  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(self.path) as file:
@@ -133,7 +133,7 @@ def judged(claim: Claim, record: Mapping) -> dict:
     verdict, word, findings, reasons = judge(
         claim.rule, by("value"), by("interval"), by("null"),
         settings=claim.keys, side=claim.side, size=claim.size, effect=claim.published_effect,
-        threshold=claim.threshold, every=claim.every, lacks=lacks, asked=asked,
+        threshold=claim.threshold, every=claim.every, lacks=lacks, asked=asked, reached=record.get("reached", False),
     )  # fmt: skip
     remarks = _remarks(claim, by("value"), by("interval"), by("null"), findings, record["n"])
     found = findings if claim.settings else findings[""]
@@ -225,12 +225,11 @@ def _interval(interval, name: str) -> tuple[float, float]:
 def _remarks(claim: Claim, values: dict, intervals: dict, bands: dict, findings: dict, n: int | None) -> list[str]:
     """Which settings were not measured or not judged, and how many runs would decide the open ones."""
     there = {s for s, v in values.items() if v is not None}
-    remarks = []
+    remarks, factors = [], {}
     if there and (missing := [s for s in claim.keys if s not in there]):
         remarks.append("not measured: " + ", ".join(missing))
     if extra := sorted(s for s in values if s not in claim.keys):
         remarks.append("not judged: " + ", ".join(extra))
-    factors = {}
     for s in (s for s in claim.keys if s in there and s in intervals and findings[s] == "open" and claim.side[s]):
         start = max(bands.get(s, [claim.threshold[s]]), key=lambda end: claim.side[s] * end)
         if claim.size[s] is not None:

@@ -13,8 +13,8 @@ The first two are *shown*. Settings that we add stand beside these and neither r
 ``combine`` makes one verdict of the findings, and ``judge`` asks two things more. An interval must cover what another
 team would redraw (initializations, rows, test rows, architectures): a claim shown by one that leaves out any of these
 is *partly* reproduced. And a claim that fails accuses a paper: it is *not decided here* until a run has moved the most
-suspicious of our departures towards the published setting. Identities and theorems *hold* or *fail*, costs are
-*measured*; neither counts as a reproduction.
+suspicious of our departures towards the published setting, and where that run comes to the claimed side. Identities and
+theorems *hold* or *fail*, costs are *measured*; neither counts as a reproduction.
 
 ``side`` is the claimed direction: +1, −1, or 0 for a claim that something is *small*: then ``size`` is the margin
 within which it must lie. Intervals are ``(low, high)``, 95%.
@@ -79,12 +79,13 @@ def combine(findings: Sequence[str], *, every: bool = False) -> str:
     return "not reproduced" if 3 * count("absent", "reversed") >= 2 * len(findings) else "not decided here"
 
 
-def qualify(verdict: str, lacks: Sequence[str], asked: bool) -> tuple[str, str]:
-    """What ``combine`` found, less what the interval ``lacks`` and what was not ``asked`` of us, and the reason."""
+def qualify(verdict: str, lacks: Sequence[str], asked: bool, reached: bool) -> tuple[str, str]:
+    """What ``combine`` found, less what the interval ``lacks`` and what "is it us?" left open, and the reason."""
     if verdict == "reproduced" and lacks:
         return "partly", f"the interval leaves out {' and '.join(lacks)}"
-    if verdict == "not reproduced" and not asked:
-        return "not decided here", "no run has moved our setting towards the published one yet"
+    if verdict == "not reproduced" and (reached or not asked):
+        why = "the run that moved our setting came to the claimed side"
+        return "not decided here", why if reached else "no run has moved our setting towards the published one yet"
     return verdict, ""
 
 
@@ -129,8 +130,8 @@ def trend(
     """The finding on "it grows along the sweep": from the interval of Spearman(value, setting), and from ``change``,
     last minus first, and its interval ``ends``.
 
-    As ``find`` has it for the ends, but *reversed* if either lies wholly on the other side of 0, and at most *weaker*
-    where the order is not clear of 0. Side 0, a claim of flatness: that of the ends.
+    As ``find`` has it for the ends, but at most *weaker* where the order is not clear of 0. Where it lies wholly on the
+    other side, *reversed*, or *absent* if the ends point the claimed way. Side 0, a claim of flatness: of the ends.
 
     Example:
         >>> [trend(rho, 0.2, (0.1, 0.3), side=1, size=0.15) for rho in ((0.8, 1.0), (-0.2, 0.9))]
@@ -141,7 +142,7 @@ def trend(
         return at_ends
     order = find(sum(rho) / 2, rho, side=side, size=None)
     if "reversed" in (at_ends, order):
-        return "reversed"
+        return "absent" if at_ends != "reversed" and side * change > 0 else "reversed"
     return "weaker" if at_ends in SHOWN and order == "open" else at_ends
 
 
@@ -173,7 +174,7 @@ def judge(
     rule: str, value: Mapping[str, float | None], interval: Mapping[str, Interval],
     null: Mapping[str, Interval] | None = None, *, settings: Sequence[str], side: Mapping[str, int],
     size: Mapping[str, float | None], effect: Mapping[str, float | None], threshold: Mapping[str, float],
-    every: bool = False, lacks: Sequence[str] = (), asked: bool = True,
+    every: bool = False, lacks: Sequence[str] = (), asked: bool = True, reached: bool = False,
 ) -> Judgement:  # fmt: skip
     """The judgement of a claim; all mappings are by setting.
 
@@ -185,7 +186,7 @@ def judge(
         size: the smallest size that counts; ``effect`` the published one (None where none was, or where ours counts).
         every: whether the claim is of all its settings.
         lacks: what the interval should cover and does not.
-        asked: whether a failure was met by the run that asks "is it us?".
+        asked: whether a failure was met by the run that asks "is it us?"; ``reached``: whether it came to the claim.
     """
     there = [s for s in settings if value.get(s) is not None]
     if rule == "trend":
@@ -208,7 +209,7 @@ def judge(
     elif rule == "identity":
         verdict = "fails" if "reversed" in seen else "not decided here" if "open" in seen else "holds"
     else:
-        verdict, reason = qualify(verdict, lacks, asked)
+        verdict, reason = qualify(verdict, lacks, asked, reached)
         reasons += [reason] if reason else []
     if verdict in ("partly", "measured") and (turned := [s for s in settings if s and findings[s] == "reversed"]):
         reasons.append(f"reversed at {'; '.join(turned)}")

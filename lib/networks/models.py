@@ -164,36 +164,6 @@ densenet121 = partial(_densenet, 32, (6, 12, 24, 16), 64)
 densenet_small = partial(_densenet, 8, (4, 4, 4), 16, stride=2)
 
 
-class _Concat(nn.Module):
-    """Branches beside each other, their channels concatenated."""
-
-    def __init__(self, *branches: nn.Module):
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], 1)
-
-
-def inception_small(channels: int = 1, classes: int = 10) -> Classifier:
-    """The simplified Inception of Zhang et al. (2017, fig. 3), on which Feldman and Zhang (2020) run MNIST."""
-
-    def conv(inputs, outputs, kernel, stride=1):
-        layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
-
-    layers, width = [conv(channels, 96, 3)], 96
-    # pairs: 1×1 beside 3×3; single numbers: 3×3 of stride 2 beside a pooling
-    for block in [(32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160)]:
-        if isinstance(block, int):
-            layers.append(_Concat(conv(width, block, 3, stride=2), nn.MaxPool2d(3, stride=2, padding=1)))
-            width += block
-        else:
-            layers.append(_Concat(conv(width, block[0], 1), conv(width, block[1], 3)))
-            width = sum(block)
-    return Classifier(nn.Sequential(*layers, *_pool()), nn.Linear(width, classes))
-
-
 class _Residual(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
@@ -231,7 +201,7 @@ SCALED = {
 }  # fmt: skip
 NAMES = SIZED | SCALED | {
     "small_cnn": small_cnn, "densenet100": densenet100, "densenet121": densenet121,
-    "densenet_small": densenet_small, "inception_small": inception_small,
+    "densenet_small": densenet_small,
 }  # fmt: skip
 
 

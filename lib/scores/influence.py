@@ -40,7 +40,7 @@ from lib.numerics.objective import Objective, gradient, objective
 class Influence:
     """Changes of test losses upon removal, and what is needed to judge them."""
 
-    on_loss: Tensor  # (m, n), or (m, g) for groups: positive = helpful; where the test examples were
+    on_loss: Tensor  # (m, n): positive = helpful; where the test examples were
     gradient_norm: float  # ‖∇L‖ at the weights: 0 at an optimum
     one_example: float  # what removing one example adds to it: root mean square of ‖∇ℓᵢ‖/n
     eigenvalues: Tensor | None  # of H (or G), ascending, penalty included, damping not; exact solvers alone
@@ -58,28 +58,23 @@ class InverseHessian:
     gradient_norm: float
     one_example: float
 
-    def on_loss(self, x_test: Tensor, y_test: Tensor, *, examples=None, groups=None) -> Influence:
+    def on_loss(self, x_test: Tensor, y_test: Tensor, *, examples=None) -> Influence:
         """:func:`influence` with this inverse."""
         o = self.objective
-        x, y, mix = _removed(o, examples, groups)
+        x, y = _removed(o, examples)
         solved, facts = self.solve(torch.cat(list(gradient_rows(o, *o.place(x_test, y_test)))))
         change = along(o, x, y, solved).T / o.n
-        change = change if mix is None else change @ mix.T
         told = facts.get("iterations"), facts.get("residual")
         return Influence(change.to(x_test.device), self.gradient_norm, self.one_example, self.eigenvalues, *told)
 
-    def on_parameters(self, *, examples=None, groups=None, norms: bool = False) -> Tensor:
-        """Δw upon removal of each example or group: ``(n, p)``, or its norms ``(n,)`` without holding it whole.
+    def on_parameters(self, *, examples=None, norms: bool = False) -> Tensor:
+        """Δw upon removal of each example: ``(n, p)``, or its norms ``(n,)`` without holding it whole.
 
         Arguments and errors as for :func:`influence`. Cost: a solve an example, in blocks.
         """
         o = self.objective
-        x, y, mix = _removed(o, examples, groups)
-        blocks = gradient_rows(o, x, y)
-        if mix is not None:
-            columns = iter(mix.T.split(1))
-            blocks = [sum(torch.stack([next(columns)[0] for _ in rows], 1) @ rows for rows in blocks)]
         moved = lambda rows: self.solve(rows)[0] / o.n
+        blocks = gradient_rows(o, *_removed(o, examples))
         return torch.cat([moved(rows).norm(dim=1) if norms else moved(rows) for rows in blocks])
 
 
@@ -96,16 +91,14 @@ def inverse_hessian(
 
 
 def influence(
-    model: nn.Module, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, *, examples=None, groups=None,
-    **options,
+    model: nn.Module, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, *, examples=None, **options
 ) -> Influence:  # fmt: skip
-    """Change of each test loss when each training example (or group of them) is removed: ``∇ℓ_test · Δwᵢ``.
+    """Change of each test loss when each training example is removed: ``∇ℓ_test · Δwᵢ``.
 
     Args:
         model: with trained weights; batch normalization and dropout are put in evaluation mode.
         x_train, y_train: what it was trained on, all of it. x_test, y_test: m test examples.
         examples: indices of the training examples to score; all by default.
-        groups: bool ``(g, n)``: groups to score instead.
         options: of :func:`inverse_hessian`: ``weight_decay`` λ, ``damping`` δ, ``solver``, ``loss``
             (``cross_entropy`` or ``mse``), ``reference`` (w_ref by name), ``device``, ``dtype``; and of the solver:
             ``tol, iterations`` (cg); ``scale, depth, repeats, batch_size, seed`` (lissa).
@@ -126,7 +119,7 @@ def influence(
         tensor([[ 0.5000, -0.5000]])
     """
     inverse = inverse_hessian(model, x_train, y_train, **options)
-    return inverse.on_loss(x_test, y_test, examples=examples, groups=groups)
+    return inverse.on_loss(x_test, y_test, examples=examples)
 
 
 def gradient_norm(model: nn.Module, x: Tensor, y: Tensor, **options) -> float:
@@ -149,9 +142,9 @@ def eigenvalue_range(
 class Trust(NamedTuple):
     """Will retraining do what influence foretells? With the mean Spearman correlation measured (notebook 06, Iris)."""
 
-    gradient: float  # ‖∇L‖ in units of one example's share. Below .1: .86; from .1 to 1: .67; above: .42
-    lowest: float  # lowest eigenvalue of H + δI. From 0 up: .90; below, at a saddle point: .65
-    spread: float | None  # of true changes, over retrainings / over examples. Below .3: .87; above: .57
+    gradient: float  # ‖∇L‖ in units of one example's share. Below .1: .86; from .1 to 1: .67; above: .41
+    lowest: float  # lowest eigenvalue of H + δI. From 0 up: .89; below, at a saddle or on a kink: .64
+    spread: float | None  # of true changes, over retrainings / over examples. Below .3: .87; above (6 networks): .57
 
 
 def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retrained=None, **options) -> Trust:
@@ -176,7 +169,7 @@ def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retra
         changes = torch.as_tensor(retrained).double()
         spread = float((changes.var(0).mean() / changes.mean(0).var()).sqrt())
         if spread > 1:
-            warnings.warn(f"retrainings differ {spread:.3g} times as much as examples do: no influence", stacklevel=2)
+            warnings.warn(f"retrainings differ {spread:.3g} times as much as examples: one tells little", stacklevel=2)
     return Trust(norm / one, lowest + damping, spread)
 
 
@@ -193,24 +186,16 @@ def _distance(o: Objective, stacklevel: int) -> tuple[float, float]:
     return norm, one
 
 
-def _removed(o: Objective, examples, groups) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Examples whose gradients are needed, and how groups mix them, ``(g, rows)``."""
-    mix = None
-    if groups is not None:
-        groups = torch.as_tensor(groups)
-        if examples is not None or groups.dtype != torch.bool or groups.ndim != 2 or groups.shape[1] != o.n:
-            got = f"{groups.dtype} {tuple(groups.shape)}"
-            raise ValueError(f"groups must be bool (g, {o.n}), without examples; got {got}")
-        examples = groups.any(0).nonzero()[:, 0]
-        mix = groups[:, examples].to(o.x)
+def _removed(o: Objective, examples) -> tuple[Tensor, Tensor]:
+    """Examples whose gradients are needed."""
     if examples is None:
-        return o.x, o.y, mix
+        return o.x, o.y
     rows = torch.as_tensor(examples, device=o.x.device)
     fits = rows.ndim == 1 and not rows.is_floating_point() and rows.dtype != torch.bool and len(rows)
     if not fits or not 0 <= rows.min() <= rows.max() < o.n:
         got = f"{rows.dtype} {tuple(rows.shape)}"
         raise ValueError(f"examples must be indices (r,), at least one, from 0 to {o.n - 1}; got {got}")
-    return o.x[rows], o.y[rows], mix
+    return o.x[rows], o.y[rows]
 
 
 def self_influence(

@@ -363,7 +363,7 @@ def f_si_by_class(
 
         Σ_c (1/2σ²) E_x (f^c(x) − f^c₋ᵢ(x))²        f^c fits 1[y = c], all from the same initial weights
 
-    The k networks share a kernel of n rows, where one with k outputs has n·k; in infinite width the two are the same.
+    The k networks share a kernel of n rows, not n·k; in infinite width the mean over initial weights is the same.
 
     Args:
         net: with one output.

@@ -13,7 +13,7 @@
 #
 # **Question.** Do the scores name the same examples at the ends of their rankings, would each say the same twice, how much does the company of an example matter, and what sort of example do two scores disagree on?
 #
-# - Two scores with a Spearman of .99 share three quarters of their hardest twentieth; memorization and CG, at .75, share a tenth.
+# - Two scores with a Spearman of .99 share three quarters of their hardest twentieth (EL2N and loss), or .38 of it (memorization and C-score); memorization and CG, at .75, share a tenth.
 # - EL2N and loss repeat themselves nearly perfectly. GraNd does too, which shows that repeating oneself is no proof of having something to say.
 # - Among fifteen times as many rows EL2N keeps its order (.93), memorization does not (.62).
 #
@@ -118,7 +118,7 @@ assert max(error.values()) < 1e-3, error
 print("largest difference, of the largest score:", {name: f"{value:.0e}" for name, value in error.items()})
 
 # %% [markdown]
-# *F-SI* needs the tangent kernel of all outputs, $nk\times nk$ numbers: 40,000 rows in 07, which is out of reach. So we give each class a network of its own with one output, "this class or another", as the CG-score does. Their kernels are the same $n\times n$ matrix, and the score is the sum over the classes. In the limit of infinite width this is the same score; on a few rows and at our width:
+# *F-SI* needs the tangent kernel of all outputs, $nk\times nk$ numbers: 40,000 rows in 07, which is out of reach. So we give each class an output of its own, "this class or another", as the CG-score does, all from the same initial weights. They share an $n\times n$ kernel, and the score is the sum over the classes. In the limit of infinite width it has the same mean over initial weights (k outputs start apart, ours together); on a few rows and at our width:
 
 # %%
 inside, outside = (statistics.standardized(rows, x).flatten(1) for rows in (x[few], images.x_test[:100]))
@@ -242,7 +242,7 @@ rates = {
 pd.DataFrame(rates).style.format("{:.2f}").set_caption("share of the networks that are right")
 
 # %% [markdown]
-# With 20% wrong labels, networks that have seen a wrong label are right about it in 29% of the cases, and in 1 to 2% if they have not. So the wrong labels' memorization is about .27, more than that of a typical right label but less than that of a rare right one. Our short trainings do not memorize enough for memorization to find them.
+# With 20% wrong labels, networks that have seen a wrong label are right about it in 29% of the cases, and in 2% if they have not. So the wrong labels' memorization is about .27, more than that of a typical right label but less than that of a rare right one. Our short trainings do not memorize enough for memorization to find them.
 #
 # ## Where they disagree
 #
@@ -279,7 +279,7 @@ traits = {name: {what: statistics.spearman(hard[name], trait, seed=seed)[0] for 
 pd.DataFrame(traits).T.style.format("{:+.2f}").background_gradient("RdBu", vmin=-1, vmax=1)
 
 # %% [markdown]
-# *F-SI against EL2N:* F-SI's favourites are dark bags and high sandals, which any network recognizes early; EL2N's, which F-SI thinks little of, are grey sneakers and patterned dresses. Darkness explains .39 of the difference: a dark picture pulls harder at every prediction, whether or not its label is in doubt ([02](../02_unique_information.ipynb)). *CG against EL2N:* CG finds unusual members of easy classes (a bag with a print, a two-coloured dress); EL2N finds ordinary shirts, whose class is difficult. *CG against memorization:* shirts, pullovers and coats that look like another class and that networks get wrong even when they have seen them, against light shirts and sandals that are learned once they are seen. *GraNd against EL2N:* black bags against light shirts; .74 is darkness.
+# *F-SI against EL2N:* F-SI's favourites are dark bags and high sandals, which any network recognizes early; EL2N's, which F-SI thinks little of, are grey sneakers and patterned dresses. The difference goes with darkness (.39): a dark picture pulls harder at every prediction, whether or not its label is in doubt ([02](../02_unique_information.ipynb)). *CG against EL2N:* CG finds unusual members of easy classes (a bag with a print, a two-coloured dress); EL2N finds ordinary shirts, whose class is difficult. *CG against memorization:* clothes that networks always get wrong, or (the coats) always right, seen or not, against light shirts and sandals that a few unseen networks get wrong. *GraNd against EL2N:* black bags against light shirts; the difference goes with darkness (.74).
 #
 # What the nine scores have in common shows in the last table: they follow the share of neighbours with the same label (−.63 to −.72), a number that takes one matrix product.
 #

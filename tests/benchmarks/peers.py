@@ -2,11 +2,13 @@
 
     python tests/benchmarks/peers.py [--only cg] [--rows 60000] [--write]
     # pip install cleanlab pyDVL opendataval, for all of it; meant to end within fifteen minutes alone on two cores
+    python tests/benchmarks/peers.py --study results/laptop [--write]      # minutes of each notebook of a finished run
 
 Each part takes a ``bench_….py`` of this folder. A row has the difference between the two answers (over the largest
 entry, where nothing else is said), and a ratio only where they agree as far as they should; a library that is not
-installed has its name and no number. ``--rows`` adds exact CG-scores of so many (60,000: ten minutes more and 15 GB).
-``--write`` puts the table into this folder's README.md; else it is printed. Exit status: rows that disagree.
+installed has its name and no number. ``--rows`` adds exact CG-scores of so many (60,000: ten minutes more and 8 GB);
+without it, 60,000 rows have what was recorded when ``data/scores`` was made. ``--write`` puts the table into this
+folder's README.md; else it is printed. Exit status: rows that disagree.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import os
 import platform
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +29,15 @@ import bench_influence
 import bench_linearized
 import bench_memorization
 import bench_value
+import nbformat
 import torch
 
 from lib.data import load
+from lib.data.score_files import provenance
 from lib.scores.complexity_gap import cg_scores
 
 HERE = Path(__file__).resolve().parent
-README, BEGIN, END = HERE / "README.md", "<!-- peers -->", "<!-- to here -->"
+README, PEERS, STUDY, END = HERE / "README.md", "<!-- peers -->", "<!-- study -->", "<!-- to here -->"
 LIBRARIES = "cleanlab pyDVL opendataval dattri kronfluence curvlinops-for-pytorch joblib numpy scikit-learn".split()
 
 
@@ -82,6 +87,15 @@ def cg(more: int | None = None):
         yield Row(
             f"exact CG-scores, {rows:,} rows", "the paper's", None, 0, seconds, guess, f"theirs from {n:,}, as n³"
         )
+    if not more:
+        yield recorded()
+
+
+def recorded() -> Row:
+    """What ``data/make_scores.py`` noted of all rows."""
+    made = provenance(HERE.parents[1] / "data" / "scores" / "fashion-mnist.parquet")["cg"]
+    note = f"not timed here: noted in `data/scores`, of four labellings at once, {made['processor']}"
+    return Row(f"exact CG-scores, {made['n']:,} rows", "–", None, 0, made["seconds"]["all"], None, note)
 
 
 def leave_one_out():
@@ -182,12 +196,37 @@ def table(rows: list[Row], head: str) -> str:
     return "\n".join([head, "", *("| " + " | ".join(line) + " |" for line in lines), ""])
 
 
+def study(folder: Path) -> str:
+    """Minutes of each notebook in a results folder, as papermill noted them; and was it in one go, from an empty store?
+
+    Raises:
+        ValueError: if no notebook in it was executed to its end.
+    """
+    books = [path for path in sorted((folder / "notebooks").glob("*.ipynb")) if "." not in path.stem]
+    runs = {path.stem: nbformat.read(path, as_version=4).metadata.papermill for path in books}
+    if not runs:
+        raise ValueError(f"{folder} has no executed notebook; a folder such as results/laptop is meant")
+    begun, ended = ([datetime.fromisoformat(run[key]) for run in runs.values()] for key in ("start_time", "end_time"))
+    pauses = [(start - end).total_seconds() for start, end in zip(begun[1:], ended[:-1], strict=True)]
+    first, shards = min(begun).timestamp(), (folder / "cache").glob("*.npz")
+    how = "one after the other" if all(0 <= pause < 60 for pause in pauses) else "**not in one go**"
+    how += ", **some from shards of earlier runs**" if any(s.stat().st_mtime < first for s in shards) else ""
+    spent = {name: run.duration / 60 for name, run in runs.items()}
+    lines = [["notebook", "minutes"], ["---", "---"], *([name, f"{minutes:.1f}"] for name, minutes in spent.items())]
+    lines.append([f"{len(runs)} notebooks, {how}", f"{sum(spent.values()):.0f}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append", help="a part alone; may be repeated")
     parser.add_argument("--rows", type=int, help="exact CG-scores of so many rows too")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--study", type=Path, metavar="FOLDER", help="this alone: minutes of the notebooks run there")
     options = parser.parse_args()
+    if options.study:
+        put(study(options.study), STUDY, options.write)
+        return 0
     if options.only and options.write:
         parser.error("--write is of the whole table")
     before, begun, rows = os.getloadavg()[0], time.perf_counter(), []
@@ -199,11 +238,16 @@ def main() -> int:
         print(f"  {name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     minutes = (time.perf_counter() - begun) / 60
     text = table(rows, f"`python tests/benchmarks/peers.py`, {minutes:.0f} minutes: {machine(before)}")
-    print(text)
-    if options.write:
-        start, _, rest = README.read_text("utf8").partition(BEGIN)
-        README.write_text(f"{start}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", "utf8")
+    put(text, PEERS, options.write)
     return min(99, sum(not row.agrees for row in rows))
+
+
+def put(text: str, begin: str, write: bool) -> None:
+    """Print it, or write it between its marks in README.md."""
+    print(text)
+    if write:
+        start, _, rest = README.read_text("utf8").partition(begin)
+        README.write_text(f"{start}{begin}\n\n{text}\n{END}{rest.partition(END)[2]}", "utf8")
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ ODD = np.where(np.eye(N, 1, -2)[:, 0] > 0, np.inf, CODE)
         ((FRAME[["b"]], FRAME.iloc[::-1, 4]), None, "y_train: expected the rows of x_train in their order"),
         ((np.ma.masked_greater(X, 2), CODE), None, "x_train: expected finite values, got NaN or infinity in rows"),
         (FRAME.assign(c=FRAME.c * 1j), "kind $ {x}", "not numbers: 'c'"),
-        (FRAME.assign(c=np.nan), "kind $ {x}", "say take out 'c', which has no value at all"),
+        (FRAME.assign(c=np.nan), "kind $ {x}", "; take out 'c', which has no value at all"),
         (FRAME[["kind $ {x}"]], "kind $ {x}", "table: expected rows, and columns of features beside the labels"),
         (FRAME.head(0), "kind $ {x}", "table: expected rows"),
     ],

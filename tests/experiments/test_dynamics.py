@@ -1,6 +1,6 @@
 import pytest
 import torch
-from stacked import draw
+from drawn import draw
 from torch import nn
 
 from experiments.dynamics import cosine_distance, error_barrier, errors_on_segment, kernel_velocity, tangent_kernel

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from drawn import F64, random
 from torch import nn
 
 from experiments import linearization
@@ -20,12 +21,6 @@ from experiments.linearization import (
 from lib.networks.models import initialize, mlp
 from lib.scores import definitions
 from lib.store import Store
-
-F64 = torch.float64
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
 def task(model, *, n=10, steps=30, lr=0.05, decay=0.0):

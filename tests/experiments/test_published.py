@@ -1,11 +1,10 @@
-import functools
 import hashlib
-import http.server
-import threading
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from served import Server
 
 from experiments.long_tail import pair_counts
 from experiments.published import FILES, Unavailable, published
@@ -15,36 +14,27 @@ REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference"
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(monkeypatch):
     """A small stand-in for the authors' page, on loopback, with its own checksum on record."""
-    site = tmp_path / "site"
-    site.mkdir()
-    np.savez(site / NAME, tr_idx=[5, 6], tt_idx=[1, 1], infl=[0.2, 0.3], mem=[0.9, 0.8])
-    sha256 = hashlib.sha256((site / NAME).read_bytes()).hexdigest()
-    monkeypatch.setitem(FILES, NAME, ("http://unused.invalid", sha256))
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}", site
-        httpd.shutdown()
+    np.savez(file := io.BytesIO(), tr_idx=[5, 6], tt_idx=[1, 1], infl=[0.2, 0.3], mem=[0.9, 0.8])
+    monkeypatch.setitem(FILES, NAME, ("http://unused.invalid", hashlib.sha256(file.getvalue()).hexdigest()))
+    made = Server()
+    made.files[NAME] = file.getvalue()
+    yield made.url.rstrip("/"), made.files
+    made.close()
 
 
 def test_downloads_once_and_keeps(server, tmp_path):
-    url, site = server
+    url, files = server
     arrays = published(NAME, url=url, folder=tmp_path / "kept")
     assert pair_counts(arrays["tt_idx"]) == (2, 1, 0)
-    (site / NAME).unlink()
+    del files[NAME]
     assert published(NAME, url=url, folder=tmp_path / "kept")["mem"].tolist() == [0.9, 0.8]
 
 
 def test_another_file_under_the_name_is_refused_and_not_kept(server, tmp_path):
-    url, site = server
-    (site / NAME).write_bytes(b"not the array")
+    url, files = server
+    files[NAME] = b"not the array"
     with pytest.raises(ValueError, match="hash"):
         published(NAME, url=url, folder=tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
@@ -58,8 +48,8 @@ def test_a_damaged_copy_is_named_and_left(server, tmp_path):
 
 
 def test_a_missing_file_is_unavailable(server, tmp_path):
-    url, site = server
-    (site / NAME).unlink()
+    url, files = server
+    del files[NAME]
     with pytest.raises(Unavailable, match=rf"{NAME} is not in kept/ and {url}/{NAME} cannot be reached"):
         published(NAME, url=url, folder=tmp_path / "kept")
 

@@ -1,15 +1,13 @@
-import functools
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from served import Server
 
 from experiments import text
 from experiments.published import FILES, Unavailable
@@ -29,7 +27,7 @@ def archive_of_reviews(path, reviews):
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """The two archives in small, in their own layout, served on loopback."""
-    folder = tmp_path / "site"
+    folder, made = tmp_path / "site", Server()
     folder.mkdir()
     reviews = {f"train/{kind}/{i}_7.txt": f"{kind} film {i}<br /><br />It's {kind}!" for kind in ("pos", "neg")
                for i in range(5)}  # fmt: skip
@@ -37,22 +35,16 @@ def site(tmp_path, monkeypatch):
     vectors = {"pos": "1 0", "neg": "-1 0", "film": "0 1", "it's": "0 3", "unused": "9 9"}
     with zipfile.ZipFile(folder / VECTORS, "w") as archive:
         archive.writestr("small.txt", "".join(f"{word} {numbers}\n" for word, numbers in vectors.items()))
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        for name in (REVIEWS, VECTORS):
-            sha256 = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            monkeypatch.setitem(FILES, name, ("http://unused.invalid", sha256))
-        yield f"http://127.0.0.1:{httpd.server_port}", folder
-        httpd.shutdown()
+    for name in (REVIEWS, VECTORS):
+        made.files[name] = (folder / name).read_bytes()
+        sha256 = hashlib.sha256(made.files[name]).hexdigest()
+        monkeypatch.setitem(FILES, name, ("http://unused.invalid", sha256))
+    yield made.url.rstrip("/"), made.files
+    made.close()
 
 
 def test_from_the_archives_to_vectors(site, tmp_path):
-    url, folder = site
+    url, files = site
     texts, y = text.imdb(6, url=url, folder=tmp_path / "kept")
     assert y.sum() == 3 and len(set(texts)) == 6
     assert [("pos" in t) for t in texts] == y.bool().tolist()
@@ -62,7 +54,7 @@ def test_from_the_archives_to_vectors(site, tmp_path):
     x, lengths = text.averaged(texts, found)
     torch.testing.assert_close(x, torch.stack([2 * (2.0 * y - 1), torch.full((6,), 4.0)], 1) / 4)
     assert lengths.tolist() == [4] * 6  # the number and the mark have no vector
-    (folder / REVIEWS).unlink()  # kept, so not asked for again
+    del files[REVIEWS]  # kept, so not asked for again
     again, _ = text.imdb(6, url=url, folder=tmp_path / "kept")
     assert again == texts
     assert text.imdb(6, seed=1, url=url, folder=tmp_path / "kept")[0] != texts

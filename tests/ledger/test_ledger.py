@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from lib.ledger.claims import CLAIMS, criterion, digest, load_claims
-from lib.ledger.ledger import Ledger, read_records, summary
+from lib.ledger.ledger import Ledger, judged, read_records, summary
 from lib.ledger.tables import LOOKS, number
 from lib.ledger.verdicts import VERDICTS
 from lib.study.notebooks import REPO
@@ -176,8 +176,8 @@ def test_the_digest_is_that_of_the_criterion(tmp_path):
 def test_a_record_is_judged_and_written_with_all_that_made_it(ledger):
     ledger.record("xx.plain", 0.4, interval=(0.2, 0.6), note="five seeds", moved="with more rows .5", **GOOD)
     found = on_disk(ledger)["xx.plain"]
-    assert set(found) == {"id", "value", "interval", "n", "covers", "null", "note", "moved", "criterion", "findings",
-                          "verdict", "word", "reasons", "profile", "versions"}  # fmt: skip
+    assert set(found) == {"id", "value", "interval", "n", "covers", "null", "note", "moved", "reached", "criterion",
+                          "findings", "verdict", "word", "reasons", "profile", "versions"}  # fmt: skip
     assert (found["value"], found["interval"], found["n"], found["note"]) == (0.4, [0.2, 0.6], 5, "five seeds")
     assert (found["verdict"], found["findings"], found["profile"]) == ("reproduced", "as published", "smoke")
     assert found["criterion"] == digest(ledger.owned["xx.plain"])
@@ -248,6 +248,9 @@ def test_what_the_interval_covers_and_whether_it_is_us(ledger):
     assert (ledger.found["xx.plain"]["verdict"], ledger.found["xx.plain"]["word"]) == ("not decided here", "reversed")
     ledger.record("xx.plain", -0.5, interval=(-0.6, -0.4), moved="with twice the steps −.6", **GOOD)
     assert ledger.found["xx.plain"]["verdict"] == "not reproduced"
+    ledger.record("xx.plain", -0.5, interval=(-0.6, -0.4), moved="with twice the steps .5", reached=True, **GOOD)
+    found = on_disk(ledger)["xx.plain"]
+    assert found["verdict"] == judged(ledger.owned["xx.plain"], found)["verdict"] == "not decided here"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,10 @@ def test_as_good_as_is_not_refuted_by_better(interval, finding):
         ((-0.5, 0.5), (-0.1, 0.3), 0.2, "open"),
         ((-1.0, -0.5), (-0.3, -0.1), 0.2, "reversed"),
         ((-0.5, 0.5), (-0.3, -0.1), 0.2, "reversed"),
-        ((-1.0, -0.5), (0.1, 0.3), 0.2, "reversed"),
+        ((-0.5, -0.1), (-0.2, 0.1), 0.2, "reversed"),
+        ((-0.5, -0.1), (-0.1, 0.15), 0.2, "absent"),  # the order is against it, the ends point the claimed way
+        ((-1.0, -0.5), (0.1, 0.3), 0.2, "absent"),
+        ((0.5, 1.0), (-0.3, -0.1), 0.2, "reversed"),
     ],
 )
 def test_trend(rho, ends, size, finding):
@@ -177,6 +180,10 @@ def test_a_failure_accuses_only_once_it_was_asked_whether_it_is_ours():
     assert (found.verdict, found.word) == ("not decided here", "reversed") and "no run has moved" in found.reasons[0]
     assert judged("difference", {"": -1}, settings=("",), asked=True).verdict == "not reproduced"
     assert judged("difference", {"": 1}, settings=("",), asked=False).verdict == "reproduced"
+    ours = judged("difference", {"": -1}, settings=("",), reached=True)
+    assert ours.verdict == "not decided here" and ours.reasons == (
+        "the run that moved our setting came to the claimed side",)  # fmt: skip
+    assert judged("difference", {"": 1}, settings=("",), reached=True).verdict == "reproduced"
 
 
 def test_a_mixed_result_says_what_is_reversed():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from stacked import draw
+from drawn import draw
 from torch import nn
 from torch.func import functional_call, vmap
 

@@ -2,18 +2,13 @@
 
 import pytest
 import torch
+from drawn import F64, random
 from torch import nn
 from torch.func import functional_call
 
 from lib.networks.models import by_name, initialize, mlp
 from lib.numerics.gradients import coordinates, jacobians, ntk
 from lib.scores import definitions
-
-F64 = torch.float64
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
 def network(name, shape=(1, 12, 12), classes=2, seed=0):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from drawn import F64, draw, random
 from torch import nn
 
 from experiments.craig import craig
@@ -15,7 +16,6 @@ from lib.scores import definitions
 from lib.scores.complexity_gap import cg_prime, cg_scores, relu_gram
 from lib.scores.data_diet import el2n, forgetting, grand, margin
 from lib.scores.influence import inverse_hessian, self_influence
-from lib.scores.memorization import c_scores, influence_of_seeing, memorization, subsets
 from lib.scores.tracin import tracin, tracin_mean, tracin_self
 from lib.scores.unique_information import (
     coefficients,
@@ -28,27 +28,11 @@ from lib.scores.unique_information import (
     tangent,
 )
 
-F64 = torch.float64
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
-
 
 def close(found, wanted, rtol=1e-9, scale=None):
     """Apart by at most rtol of each number, or of ``scale`` where numbers cancel."""
     atol = 1e-300 if scale is None else rtol * float(scale)
     torch.testing.assert_close(found, wanted, rtol=rtol, atol=atol, check_dtype=False, equal_nan=True)
-
-
-def stacked(model, runs=2, seed=0):
-    """Random states of several networks, with the running statistics of batch normalization."""
-    state = {name: value.expand(runs, *value.shape) for name, value in model.state_dict().items()}
-    for name, value in state.items():
-        if value.is_floating_point():
-            noise = 0.3 * random(*value.shape, seed=seed + value.numel())
-            state[name] = 0.5 + noise.abs() if "running_var" in name else noise
-    return state
 
 
 def alone(model):
@@ -68,7 +52,7 @@ def test_grand_and_tracin(name, n, loss):
     shape = (1, 16, 16) if name == "lenet" else (1, 8, 8)
     model = models.by_name(name, shape=shape, classes=3)
     x, y = random(n, *shape), torch.stack([torch.arange(n) % 3, torch.arange(n) % 2])  # two runs' labels
-    checkpoints, rates = {1: stacked(model), 4: stacked(model, seed=1)}, {1: 0.3, 4: 0.05}
+    checkpoints, rates = {1: draw(model), 4: draw(model, seed=1)}, {1: 0.3, 4: 0.05}
     problem = model, checkpoints, rates, x, y, random(2, *shape, seed=1), torch.tensor([2, 0])
     for layers in ("all", "last"):
         options = {"layers": layers, "loss": loss}
@@ -114,16 +98,6 @@ def test_craig_of_a_cluster_and_one_apart():
     assert definitions.craig(errors, 0.4).tolist() == [[0, 0, 4, 0, 1]]
 
 
-def test_memorization_influence_of_seeing_and_c_scores():
-    sees = torch.cat([subsets(30, m, trials=8, seed=0) for m in (9, 18, 27)])
-    sees[:, 4] = True
-    right, right_test = random(24, 30) > 0, random(24, 7, seed=1) > 0
-    close(influence_of_seeing(sees, right_test).value, definitions.influence_of_seeing(sees, right_test), scale=0.1)
-    close(memorization(sees, right).value, definitions.memorization(sees, right), scale=0.1)
-    close(c_scores(sees, right), definitions.c_scores(sees, right))
-    assert definitions.c_scores(sees, right).isnan().nonzero().tolist() == [[4]]
-
-
 def test_who_is_right_only_where_it_was_seen():
     sees = torch.tensor([[True, False], [False, True]])
     assert definitions.influence_of_seeing(sees, sees).tolist() == [[1, -1], [-1, 1]]
@@ -149,23 +123,24 @@ def test_complexity_gap_of_two_orthogonal_inputs():
     close(definitions.cg_scores(near, y), torch.tensor([4.0, 4.0], dtype=F64), rtol=1e-13)  # 2/(½ − ⅙) − 2
 
 
-@pytest.mark.parametrize(
-    ("steps", "continuous"), [(0, False), (3, False), (2000, False), (0.5, True), (1e4, True), (math.inf, False)]
-)
+@pytest.mark.parametrize("time", [0, 1, 3, 15, 16, 2001, math.inf, "flow for .5", "flow for 10000", "flow for inf"])
+@pytest.mark.parametrize("share", [0.3, 0.95])  # of the largest lr: curvatures below and above 1/η
 @pytest.mark.parametrize("weight_decay", [0.0, 1.5])
 @pytest.mark.parametrize("loss", ["sum", "mean"])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_linearized_network(steps, continuous, weight_decay, loss, outputs):
+def test_linearized_network(time, share, weight_decay, loss, outputs):
     j, residual = random(12 * outputs, 60), random(12, outputs, seed=1)
-    kernel, cross = j @ j.T, random(5 * outputs, 60, seed=2) @ j.T
-    lr = 0.9 / float(torch.linalg.matrix_norm(kernel, 2)) * (11 if loss == "mean" else 1)
-    weight_decay = weight_decay / 12 if loss == "mean" else weight_decay
+    kernel, cross, continuous = j @ j.T, random(5 * outputs, 60, seed=2) @ j.T, isinstance(time, str)
+    steps = float(time.removeprefix("flow for ")) if continuous else time
+    weight_decay, terms = (weight_decay / 12, 11) if loss == "mean" else (weight_decay, 1)  # without one of the 12
+    lr = share * 2 / (float(torch.linalg.matrix_norm(kernel, 2)) / terms + weight_decay)
     training = {"lr": lr, "steps": steps, "weight_decay": weight_decay, "continuous": continuous, "loss": loss}
     alpha = definitions.coefficients(kernel, residual, **training)
     close(coefficients(kernel, residual, **training), alpha, scale=alpha.abs().max())
     wanted = definitions.leave_one_out(kernel, residual, **training)
     found = leave_one_out(kernel, residual, cross_kernel=cross, tol=1e-11, **training)
     close(found.coefficients, wanted, scale=alpha.abs().max())
+    close(found.weights(j), wanted.T @ j, scale=(j.T @ alpha.flatten()).abs().max())
     close(found.squared_weights, (j.T @ wanted).square().sum(0), scale=(j.T @ alpha.flatten()).square().sum())
     moved = (cross @ wanted).T.reshape(12, 5, outputs)
     close(found.predictions, moved, scale=(cross @ alpha.flatten()).abs().max())

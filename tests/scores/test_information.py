@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from drawn import F64, random
 
 from experiments.unique_information import (
     gaussian,
@@ -23,12 +24,6 @@ from lib.scores.unique_information import (
     leave_one_out,
     sample_information,
 )
-
-F64 = torch.float64
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
 def covariance_like(p, seed=0):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from drawn import F64, random
 
 from lib.networks.models import initialize, mlp
 from lib.networks.stacked import predict
@@ -12,12 +13,6 @@ from lib.numerics.spectral_filter import poles, spectral_filter
 from lib.scores.unique_information import coefficients, leave_one_out, spectrum
 from lib.training.ensemble import train
 from lib.training.recipe import Recipe, Run, Start
-
-F64 = torch.float64
-
-
-def random(*shape, seed=0):
-    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
 
 
 def descend(j, residual, *, lr, steps, decay):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from workloads import PATIENCE
 
 from lib.study.notebooks import REPO
 
@@ -47,7 +48,9 @@ def fake(path, root):
 
 def call(repo, *argv, **environment):
     names = {"PATH": str(repo.parent / "bin"), "HOME": str(repo.parent)} | environment
-    return subprocess.run([BASH, repo / "run_all.sh", *argv], env=names, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [BASH, repo / "run_all.sh", *argv], env=names, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 def test_an_environment_is_made_once_and_used_then(repo):
@@ -162,5 +165,5 @@ def test_the_runner_starts(tmp_path):
     """With this environment active, from anywhere."""
     names = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "VIRTUAL_ENV": sys.prefix}
     command = [BASH, REPO / "run_all.sh", "--only", "99"]
-    went = subprocess.run(command, env=names, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    went = subprocess.run(command, env=names, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE)
     assert went.returncode == 2 and "there is no such notebook; there are 00_start_here" in went.stderr

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from browser import CHROMIUM, Browser
+from workloads import PATIENCE
 
 from lib.study.notebooks import REPO
 
@@ -22,10 +23,10 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 COPIED = ("lib", "notebooks", "figures", "data", "pyproject.toml")
-#: The open notebook; `until` waits for a condition, three minutes at most.
+#: The open notebook; `until` waits for a condition, five minutes at most.
 SETUP = """window.panel = () => [...jupyterapp.shell.widgets("main")].find(one => one.context?.model?.cells);
 window.until = (true_at_last) => new Promise((done, failed) => {
-    const stop = Date.now() + 180000, look = () => {
+    const stop = Date.now() + 300000, look = () => {
         let is; try { is = true_at_last() } catch {}
         is ? done(is) : Date.now() < stop ? setTimeout(look, 100) : failed(new Error(`never ${true_at_last}`)) };
     look() }); 0"""
@@ -77,7 +78,7 @@ def lab(tmp_path_factory):
         server = subprocess.Popen(command, cwd=study, env=os.environ | own, stdout=log, stderr=log)
         try:
             address = f"http://127.0.0.1:{port}"
-            for _ in range(600):
+            for _ in range(10 * PATIENCE):
                 try:
                     urllib.request.urlopen(f"{address}/api?token=t").close()
                     break
@@ -88,7 +89,7 @@ def lab(tmp_path_factory):
             yield SimpleNamespace(browser=browser, address=address, git=git)
         finally:
             server.terminate()  # the kernels go with it
-            server.wait(30)
+            server.wait(PATIENCE)
 
 
 def test_notebooks_open_clean_are_folded_and_run(lab):  # one test: where tests are spread, a server is enough

@@ -165,6 +165,21 @@ def test_in_a_browser_and_on_a_phone(browser, parsed):
     assert not [address for address in browser.asked_for if not re.match("file:|data:|about:", address)]
 
 
+CUT = """[...document.querySelectorAll(".cell_output pre, .cell_output, .pst-scrollable-table-container")].filter(
+    one => one.scrollWidth > one.clientWidth && !one.querySelector("img")).map(one => one.textContent)"""
+
+
+@built
+@seen
+def test_on_a_phone_figures_fill_the_width_and_tables_fit(browser, site):
+    browser.resize(390)
+    for name in ("index", "notebooks/00_start_here"):
+        browser.open((site / f"{name}.html").as_uri())
+        widths = browser.run("[...document.querySelectorAll('.cell_output > img')].map(one => one.clientWidth)")
+        assert set(widths) == ({390} if "00" in name else set())
+        assert browser.run(CUT) == []
+
+
 SEARCH = """new Promise(done => { const look = () => {
     const found = [...document.querySelectorAll("#search-results li a")].map(a => a.getAttribute("href"));
     found.length ? done(found) : setTimeout(look, 50) }; look(); setTimeout(() => done([]), 5000) })"""

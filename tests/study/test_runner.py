@@ -15,6 +15,7 @@ import nbformat
 import pytest
 import yaml
 from small_notebooks import HEAD, script, write
+from workloads import PATIENCE
 
 from lib.networks.models import by_name
 from lib.study import notebooks, runner
@@ -498,12 +499,12 @@ def test_stopped_cleanly(folder, tmp_path, how):
         preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)],  # of nohup
     )  # fmt: skip
     pid = results / "pid"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (pid.exists() and pid.read_text()):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.05)
     process.send_signal(getattr(signal, how))
-    _, said = process.communicate(timeout=120)  # of a busy machine; the cell alone sleeps half as long
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "stopped" in said and "Traceback" not in said
     with pytest.raises(ProcessLookupError):  # the kernel has gone too

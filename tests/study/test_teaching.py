@@ -42,6 +42,16 @@ def test_the_questions_of_the_lesson_are_answered():
     assert "–<!-- -->" not in TEXT  # each quotation has its record
 
 
+def test_what_it_says_of_08_stands_there():
+    pattern = r"08 flags (\d+) and estimates (.+?) wrong labels; .* it flags (.+?])\."
+    flagged, estimated, found = re.search(pattern, TEXT).groups()
+    (path,) = FOLDER.glob("08_*.ipynb")
+    outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert f"labels that look wrong: {flagged}," in printed and f"as estimated: {estimated}\n" in printed
+    assert f"{found} were flagged" in printed
+
+
 def test_a_student_has_no_answers_and_no_outputs(tmp_path):
     ((program, *words),) = command("jupyter nbconvert --config")
     subprocess.run([BIN / program, *words, "--output-dir", tmp_path], cwd=REPO, check=True, capture_output=True)

@@ -161,7 +161,9 @@ SCRIPT = """
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_a_run_killed_again_and_again_ends_in_the_same_result(tmp_path, small_shards, undisturbed):
     code = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), *map(str, Path(__file__).parents[:2])]
-    out = subprocess.run(code, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2])
+    out = subprocess.run(
+        code, capture_output=True, text=True, timeout=workloads.PATIENCE, cwd=Path(__file__).parents[2]
+    )
     assert out.returncode == 0, out.stderr
     assert out.stdout.split("\n")[:4] == ["9 1 0", "9 2 0", "9 2 1", "9 4 1"]
     kept, store = [], Store(tmp_path)
@@ -261,7 +263,7 @@ def test_a_failure_stops_the_other_threads():
         if job == 0:
             raise RuntimeError("first")
         for _ in range(1000):
-            time.sleep(0.001)
+            time.sleep(0.01)
             tick(1)
 
     with pytest.raises(RuntimeError, match="first"):
