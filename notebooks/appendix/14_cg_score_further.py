@@ -179,7 +179,7 @@ table = pd.DataFrame({term: statistics.apart(found)[0] for term, found in order.
 table.style.format("{:.3f}").set_caption("Spearman of each term with the score")
 
 # %% [markdown]
-# Here the middle term leads, as published, but by far less (.46 to .66 against .91 to .97), and the first term runs against the score at every ratio. One reason is that the score is a square: it is $v_i^2/d_i$ with $v=H^{-1}y$, and the middle term is $2(v_i-d_i)$. Where $v_i$ is negative, the others alone already predict more than $+1$. There the score rises as the middle term falls. Pictures of clothes are often so, as they resemble each other; CIFAR-10's hardly ever are (below).
+# The middle term does not lead here: it stands at .46 to .66 (published .91 to .97), and the first, against the score, at −.54 to −.65. One reason is that the score is a square: it is $v_i^2/d_i$ with $v=H^{-1}y$, and the middle term is $2(v_i-d_i)$. Where $v_i$ is negative, the others alone already predict more than $+1$. There the score rises as the middle term falls. Pictures of clothes are often so, as they resemble each other; CIFAR-10's hardly ever are (below).
 #
 # ## Scores that need training
 #
@@ -220,8 +220,9 @@ by_labelling = lambda per_run: per_run.view(len(labels), networks, -1).mean(1)
 every_score = {
     "CG": cg.score,
     "EL2N": by_labelling(el2n(watched.errors[early])),
-    "forgetting": by_labelling(forgetting(watched.correct_train[:, 1:])),
+    "forgetting": by_labelling(forgetting(watched.correct_train[:, 1:], never_learned="none")),  # eq. 10
 }
+by_toneva = every_score | {"forgetting": by_labelling(forgetting(watched.correct_train[:, 1:]))}
 
 # %% [markdown]
 # The C-score asks networks that have *not* seen an example: trained on random subsets of several sizes, how often are they right about it? Jiang et al. used thousands of networks; ours are a few dozen, each trained for as many epochs as the others.
@@ -241,11 +242,14 @@ print(f"{len(sees)} networks; an example was left out by {int(left_out.min())} t
 
 # %%
 prime = complexity_gap.cg_prime(x, y, device=device)
-targets = {name: every_score[name][0] for name in ("EL2N", "forgetting")} | {"C-score": -c_score}
+by_network = {"EL2N": el2n(watched.errors[early][:networks])} | {
+    f"forgetting{whose}": forgetting(watched.correct_train[:networks, 1:], never_learned=counts)
+    for whose, counts in (("", "none"), (", Toneva", "most"))
+}  # (networks, n)
+targets = {name: each.mean(0) for name, each in by_network.items()} | {"C-score": -c_score}
 if published_scores:
     targets["published C-score"] = -published_c_scores(published_scores, images.rows_train, y)
 targets = {name: target for name, target in targets.items() if len(target.unique()) > 1}  # easy data are never forgotten
-by_network = {"EL2N": el2n(watched.errors[early][:networks]), "forgetting": forgetting(watched.correct_train[:networks, 1:])}
 agreement, advantage = {}, {}
 for name, target in targets.items():
     scored = by_network.get(name, target)  # (networks, n) where the networks are few, and drawn anew with the rows
@@ -255,7 +259,7 @@ for name, target in targets.items():
 pd.DataFrame(agreement, index=["Spearman", "95%"]).T
 
 # %% [markdown]
-# It does: .80 with EL2N, .76 with forgetting and .73 with the C-score, more than published for CIFAR-10 (.365, .432 and .557). The control is weaker by .32, .29 and .41, so the inverse matters, most for the C-score, as in the paper. Its sign is negative here, as its definition says it should be; the paper's table has small positive values.
+# It does: .80 with EL2N, .70 with forgetting and .73 with the C-score, more than published for CIFAR-10 (.365, .432 and .557). Forgetting is that of eq. 10, where what is never learned counts 0; by Toneva's count, where it counts most, it is .76. The control is weaker by .32, .25 and .41, so the inverse matters, most for the C-score, as in the paper. Its sign is negative here, as its definition says it should be; the paper's table has small positive values.
 
 # %% [markdown]
 # ### The published data: all of CIFAR-10
@@ -346,7 +350,7 @@ ledger.record("cg.easier", value, interval=interval, n=len(cifar), covers=["rows
 print({name: f"{v:+.3f}" for name, v in value.items()})
 
 # %% [markdown]
-# Exactness does not raise the agreement: with the published C-score it is .518 [.511, .524], a little below .557. It lowers it: on 8,000 rows subsamples at 1:4, the paper's way, give .451 where exact scores give .436. Nor is it the pictures: on CIFAR-10 too, CG ranks like EL2N and forgetting of fully connected networks (.70 and .71), far more than published for ResNet-18 (.365 and .432). What is left is the training, above all the network: we read it so that the score, which is that of a wide network without convolutions, ranks examples as networks of its own kind do. To settle it, a ResNet would have to be trained here. CG′ agrees with none of them on CIFAR-10 (within .04 of zero).
+# Exactness does not raise the agreement: with the published C-score it is .518 [.511, .524], a little below .557. It lowers it: on 8,000 rows subsamples at 1:4, the paper's way, give .451 where exact scores give .436. Nor is it the pictures: on CIFAR-10 too, CG ranks like EL2N and (by Toneva's count) forgetting of fully connected networks (.70 and .71), far more than published for ResNet-18 (.365 and .432). What is left is the training, above all the network: we read it so that the score, which is that of a wide network without convolutions, ranks examples as networks of its own kind do. To settle it, a ResNet would have to be trained here. CG′ agrees with none of them on CIFAR-10 (within .04 of zero).
 #
 # On CIFAR-10 the middle term leads as the paper says (.96, published .91 to .97): $v<0$ in 2% of its examples, and in 30% of the pictures of clothes. Wrong labels are harder to find there, as published: AUROC .81 at 20% noise, where clothes have .97. Digits separate better than clothes, by .05 with as many rows of each.
 #
@@ -406,7 +410,7 @@ rows = {"accumulated residual": accumulated, "CG": cg_clean, "its diagonal term 
 pd.DataFrame({name: {row: statistics.spearman_r(score.numpy(), target.numpy()) for row, score in rows.items()} for name, target in trained.items()}).style.format("{:.3f}")
 
 # %% [markdown]
-# Theorem and identity hold to eight digits. On real networks the accumulated residual ranks as EL2N and forgetting do (.77 and .76), and nearest to their own loss over the epochs (.80). The score is its square over $d_i$, and dividing by $d_i$ adds a little. That $d_i$ alone, which knows no label, says nothing.
+# Theorem and identity hold to eight digits. On real networks the accumulated residual ranks as EL2N and forgetting do (.77 and .70), and nearest to their own loss over the epochs (.80). The score is its square over $d_i$, and dividing by $d_i$ adds a little. That $d_i$ alone, which knows no label, says nothing.
 #
 # ## Scores from features
 #
@@ -430,12 +434,12 @@ def feature_scores(x, y, weights, members=slice(watchers), net=model):
 trace = {epoch: feature_scores(x, y, watched.checkpoints[epoch]) for epoch in moments}  # under the true labels
 
 # %% [markdown]
-# Correlation over epochs, with one line for each score that is compared, averaged over the networks:
+# Correlation over epochs, with one line for each score that is compared, averaged over the networks (forgetting by Toneva's count, in this section):
 
 # %%
 rows = [
     (epoch, name, run, spearmanr(score, other[0])[0])
-    for epoch in moments for run, score in enumerate(trace[epoch]) for name, other in every_score.items()
+    for epoch in moments for run, score in enumerate(trace[epoch]) for name, other in by_toneva.items()
     if len(other[0].unique()) > 1
 ]
 curve = pd.DataFrame(rows, columns=["epoch", "score", "run", "spearman"])
@@ -494,7 +498,8 @@ of_lenet = {moment: feature_scores(part.x_train, part.y_train, seen.checkpoints[
 own = {"EL2N": el2n(seen.errors[early]).mean(0), "forgetting": forgetting(seen.correct_train[:, 1:]).mean(0)}
 own = {name: target for name, target in own.items() if len(target.unique()) > 1}
 nearer = f"a LeNet on {n // 4:,} rows: " + ", ".join(f"{name} {v:+.2f}" for name, (v, _) in changes(of_lenet, own).items())
-value, interval = statistics.apart(changes(trace, {name: target for name, target in targets.items() if "published" not in name}))
+followed = {name: targets[whose] for name, whose in (("EL2N", "EL2N"), ("forgetting", "forgetting, Toneva"), ("C-score", "C-score")) if whose in targets}
+value, interval = statistics.apart(changes(trace, followed))
 note = f"epochs {moments[0]}, {quarter}, {moments[-1]}"
 ledger.record("cg.features.rise", value, interval=interval, n=watchers, note=note, covers=["initializations", "rows"], moved=nearer)
 print({name: f"{v:+.3f}" for name, v in value.items()}, nearer, sep="\n")
@@ -758,7 +763,7 @@ ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean o
 print(f"CG − TracIn's self-influence, {noise_levels[0]:.0%} wrong labels: {ahead:+.3f}; {moved}")
 
 # %% [markdown]
-# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published, and no longer at 80%. TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not.
+# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published, and harm it at 80% (−.026). TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not. With the paper's checkpoints TracIn moves further ahead (.014), so longer training of this network does not show it.
 
 # %% [markdown]
 # ### People's errors
@@ -834,7 +839,7 @@ table = pd.DataFrame({name: statistics.apart(found)[0] for name, found in signs.
 table.assign(published=[11796 / 12000, 44538 / 48000, 10776 / 12000]).style.format("{:.3f}")
 
 # %% [markdown]
-# At the published ratio, 97% of the wrong labels have a positive sign and 89% of the right ones a negative one, each a little short of the paper's 98% and 93%, with 8,000 rows instead of 60,000. With all the others in (exact scores) the sign accuses more: nearly every wrong label, and a fifth to a quarter of the right ones. So the sign is a threshold, and the ratio moves it.
+# At the published ratio, 97% of the wrong labels have a positive sign and 89% of the right ones a negative one, each a little short of the paper's 98% and 93%, with 8,000 rows instead of 60,000. With all the others in (exact scores) the sign accuses more: nearly every wrong label, and a fifth to more than a quarter of the right ones. So the sign is a threshold, and the ratio moves it.
 #
 # ## Are high scores learned later?
 #

@@ -143,16 +143,18 @@ def test_missing_fields_and_double_ids_are_named(tmp_path):
 
 def test_criteria_in_words(tmp_path):
     one = lambda **change: criterion(load_claims(written(tmp_path / "c.yaml", PLAIN | change))["xx.plain"])
+    weaker = "; weaker where the whole interval falls short of the published value"
     assert one() == ("A − B, points: 95% interval above 0 and value at 0.375 or beyond "
-                     "(0.5 published, less a quarter); interval over rows")  # fmt: skip
-    assert "value at 0.45 or beyond (0.5 published, less 0.05)" in one(within=0.05)
+                     f"(0.5 published, less a quarter{weaker}); interval over rows")  # fmt: skip
+    assert f"value at 0.45 or beyond (0.5 published, less 0.05{weaker})" in one(within=0.05)
+    assert weaker not in one(sized="study") + one(side=0) + one(effect=None)
     assert "in at least 2 of 3 settings (a; b; c), reversed in none" in one(settings=["a", "b", "c"])
     assert "in every one of 3 settings (a; b; c); interval" in one(settings=["a", "b", "c"], every=True)
     assert "below −1 and value at −2 or beyond (size set by us)" in one(side=-1, threshold=-1, effect=-2, sized="study")
     assert one(side=0, threshold=2, covers=[]) == "A − B, points: 95% interval within ±0.5 of 2"
     assert one(rule="as good as", threshold=-1, effect=0, covers=[]) == "A − B, points: 95% interval above −1"
     assert one(rule="identity", covers=[]) == "A − B, points: largest relative error below 1e-06 in float64"
-    assert "ratio above 1 and value at 22.75 or beyond (30 published, less a quarter)" in one(rule="cost", effect=30)
+    assert "ratio above 1 and value at 22.75 or beyond (30 published, less a quarter" in one(rule="cost", effect=30)
     assert "95% interval above chance (null band, or 0.2) and value at" in one(rule="share", threshold=0.2)
     assert "on the claimed side (+1 (a); −1 (b)) of 0" in one(settings=["a", "b"], side={"a": 1, "b": -1}, effect=None)
     assert "Spearman with the setting along 1; 2; 4, and last minus first" in one(
