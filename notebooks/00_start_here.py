@@ -162,7 +162,7 @@ sliders
 #
 # ## What held
 #
-# Most stated results of the papers have a criterion, written before the run that judges it ([exceptions](../REPRODUCIBILITY.md)). Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
+# Most stated results of the papers have a criterion, written before its run (`REPRODUCIBILITY.md` names exceptions). Our networks are small, our examples thousands where the papers have tens of thousands. The verdicts:
 
 # %%
 counts = verdict_counts()

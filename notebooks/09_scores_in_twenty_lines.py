@@ -576,7 +576,7 @@ sliders
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It rises more than foretold throughout, twice as much at the top, and in the same order. The damping accounts for part of it.
+# It rises more than foretold, twice as much at the top, in the same order. Damping accounts for part.
 #
 # ```python
 # some = score["influence on itself"].argsort(descending=True)[:: n // 8][:8]

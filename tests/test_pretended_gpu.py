@@ -97,8 +97,7 @@ ASKED = {
     "lib.scores.influence.inverse_hessian": lambda d: [
         influence(TINY, X, Y, XV, YV, damping=20.0, device=d, **how).on_loss
         for how in ({}, {"solver": "cg"}, {"solver": "ekfac"}, {"solver": "gauss_newton"}, {"examples": [0, 3]},
-                    {"solver": "lissa", "scale": 100.0, "depth": 5, "batch_size": 4},
-                    {"groups": torch.arange(24) % torch.tensor([[2], [3]]) == 0})
+                    {"solver": "lissa", "scale": 100.0, "depth": 5, "batch_size": 4})
     ],
     "lib.scores.influence.self_influence": lambda d: self_influence(MLP, STATES[MLP], X, Y, device=d),
     "lib.scores.influence.trust": lambda d: trust(MLP, X, Y, device=d)[:2],
