@@ -173,7 +173,8 @@ def trusted(depth, count, lam=iris_decays[-1]):
     told = trust(fragility.placed(net, weights), flowers, kinds, weight_decay=2 * lam, retrained=np.stack(ways) if late else None)
     return told._asdict() | {"Spearman": cases["tanh", lam if late else count, depth].agreement(top=iris_top)[0]}
 
-pd.DataFrame({(depth, count): trusted(depth, count) for depth in checked for count in (iris_lengths[0], iris_steps)}).T.style.format("{:.2g}")
+both = [(depth, count) for depth in checked for count in (iris_lengths[0], iris_steps)]
+pd.DataFrame(dict(zip(both, each_in_a_process(trusted, both), strict=True))).T.style.format("{:.2g}")
 
 # %% [markdown]
 # One share, where the library warns, is generous. A negative eigenvalue goes with .64, none with .89; with a gradient below a tenth, .82 and .91. So before anything else: **train on until the gradient is far below one example's share, with decay enough that no eigenvalue is negative.**
