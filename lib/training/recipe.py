@@ -71,8 +71,8 @@ class Recipe:
             raise ValueError(f"give epochs or iterations, one of them; got {self.epochs} and {self.iterations}")
         for name, low in (("epochs", 0), ("iterations", 0), ("batch_size", 1)):
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"{name} must be at least {low}, got {value}")
+            if value is not None and (not hasattr(value, "__index__") or value < low):
+                raise ValueError(f"{name} must be a whole number of at least {low}, got {value}")
         if not self.lr > 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:
             got = f"{self.lr}, {self.weight_decay} and {self.momentum}"
             raise ValueError(f"expected lr > 0, weight_decay ≥ 0 and 0 ≤ momentum < 1, got {got}")

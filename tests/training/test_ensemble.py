@@ -470,7 +470,8 @@ def test_recipes_are_checked():
         ({"lr": -1.0}, "expected lr > 0"),
         ({"nesterov": True}, "nesterov needs optimizer 'sgd' and momentum"),
         ({"warmup": 1.5}, "warmup is a share of the steps"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"epochs": 2.5}, "epochs must be a whole number of at least 0, got 2.5"),
     ):
         with pytest.raises(ValueError, match=words):
             Recipe(**{"lr": 0.1, "epochs": 1, **wrong})
