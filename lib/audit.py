@@ -71,7 +71,7 @@ class Report:
         f, shares = self.facts, lambda pair: f"{pair[0]:.0%} [{pair[1][0]:.0%}, {pair[1][1]:.0%}]"
         value, (low, high) = f["wrong"]
         wrong = f"wrong in all, as estimated: {value:,} [{low:,}, {high:,}]"
-        wrong = wrong if 2 * value <= f["rows"] else "how many are wrong cannot be told: too few of the flips are found"
+        wrong = wrong if 2 * value <= f["rows"] else "how many are wrong cannot be told: judges and labels disagree"
         leaks = f"training rows that are in the test part too: {self.leaks.index.nunique():,}"
         return "\n".join([
             f"{f['rows']:,} rows, {f['classes']} classes; {f['networks']}",
@@ -120,8 +120,8 @@ def audit(
     """
     if not isinstance(minutes, int | float | np.integer | np.floating) or not 0 < minutes < np.inf:
         raise ValueError(f"minutes: expected more than 0, got {minutes!r}")
-    options |= {"split": False, "seed": seed} | ({} if embeddings is None else {"features": False})
-    d = data if isinstance(data, Dataset) else load(data, label, **options)
+    only = {} if embeddings is None else {"features": False}
+    d = data if isinstance(data, Dataset) else load(data, label, split=False, seed=seed, **only, **options)
     y, k, index, names = d.y_train, len(d.classes), d.index_train, np.array(d.classes, object)
     x, x_test = (d.x_train, d.x_test) if embeddings is None else (_rows("embeddings", embeddings, index), None)
     refuse(x, y)

@@ -31,7 +31,7 @@ _lanes = cache(lambda device: [torch.cuda.Stream(device) for _ in range(LANES)])
 
 
 def tanh(z: Tensor) -> Tensor:
-    """In place; float64 as 2σ(2z) − 1, in a third of the time and right to 4·10⁻¹⁶."""
+    """In place; float64 as 2σ(2z) − 1, which takes torch less time (on a CPU) and errs by some 10⁻¹⁶."""
     return z.mul_(2).sigmoid_().mul_(2).sub_(1) if z.dtype == torch.float64 else z.tanh_()
 
 
