@@ -5,9 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from workloads import REPO
 
 from experiments import fragility
 from lib.data.datasets import load
+from lib.ledger.claims import load_claims
 from lib.scores.influence import inverse_hessian
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Run, Start
@@ -114,3 +116,15 @@ def test_groups_and_several_test_examples_add_up(net):
     every = fragility.true_changes(net, torch.eye(24, dtype=torch.bool))
     one, other = fragility.agreement_on_summed_loss(net), fragility.agreement_on_summed_loss(net, every)
     assert all(one[name] == pytest.approx(other[name], abs=1e-3) for name in ("pearson", "spearman"))
+
+
+def test_what_sampling_leaves_of_the_published_range_over_test_points():
+    """Correlations over 100 points each, all truly .7: their range over 6 to 10 test points, off the published .54."""
+    rng, left = np.random.default_rng(0), []
+    for points in (6, 8, 10):
+        x, noise = rng.standard_normal((2, 500, points, 100))
+        ranks = [part.argsort(-1).argsort(-1) - 49.5 for part in (x, 0.7 * x + 0.51**0.5 * noise)]
+        found = (ranks[0] * ranks[1]).sum(-1) / (ranks[0] ** 2).sum(-1)
+        left.append(0.54 - np.ptp(found, axis=1).mean())
+    size = load_claims(REPO / "notebooks" / "claims.yaml")["if.mnist.selection.spread"].published_effect
+    assert 0.33 < min(left) < next(iter(size.values())) < max(left) < 0.43
