@@ -271,7 +271,7 @@ def second_over_first(task, s):
 even = {task: over_seeds((second_over_first(task, s) for s in range(1000, 1000 + seeds_even)), task) for task in tasks}
 value, interval = statistics.apart(even)
 ledger.record("ui.rare_class.even", value, interval=interval, n=seeds_even, covers=["initializations", "rows"])
-print({task: f"{value[task]:.3f} {np.round(interval[task], 3)}" for task in tasks})
+print(pd.Series({task: "{:.3f} [{:.3f}, {:.3f}]".format(value[task], *interval[task]) for task in tasks}).to_string())
 
 
 # %% [markdown]
@@ -492,7 +492,7 @@ ax.legend(loc=(0.02, 0.31))
 plots.save(fig, "02_transfer", profile)
 
 # %% [markdown]
-# *Bottom* against *top*, and how far each curve is from the first network's:
+# We compare *bottom* with *top*, and each curve with the one that the first network gave:
 
 # %%
 found = compared("bottom", "top", (0.2, 0.4, 0.6), second)

@@ -282,7 +282,7 @@ table[["difference", "low", "high", "±, trainings alone"]].style.format("{:+.2f
 # %% [markdown]
 # ## High-influence pairs
 #
-# If memorizing pays, some memorized training example must lift some test example of its class. The paper's rule: $\mathrm{mem}_m(i)\ge 0.25$, $\mathrm{infl}_m(i,j)\ge 0.15$, $y_i=y'_j$. Among very many noisy estimates some are large by luck. How many? Deal the subsets out to the networks anew: all true influences are now zero, and what still passes is luck alone.
+# If memorizing pays, some memorized training example must lift some test example of its class. The paper's rule: $\mathrm{mem}_m(i)\ge 0.25$, $\mathrm{infl}_m(i,j)\ge 0.15$, $y_i=y'_j$. Among many noisy estimates some are large by luck. How many? Deal the subsets out to the networks anew: all true influences are now zero, and what still passes is luck.
 #
 # **Predict.** How many pairs will pass the paper's threshold by luck alone: none, a few, as many as there are?
 #
@@ -314,7 +314,7 @@ table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 table.style.format("{:,.0f}", na_rep="–").format("{:,.1f}", subset=["pairs by luck"], na_rep="–")
 
 # %% [markdown]
-# The paper's Figure 3, with a logarithmic axis: how strong the pairs are.
+# How strong are the pairs? As in the paper's Figure 3, with a logarithmic axis:
 
 # %%
 fig, ax = plt.subplots(figsize=(6, 3.4))

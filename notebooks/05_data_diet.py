@@ -271,7 +271,7 @@ halved = on_draws(half_plans, ("score", "epoch"))
 
 
 # %% [markdown]
-# The three scores at six moments, and on the right without the initialization:
+# The three scores, taken at six moments; the right panel leaves out the first of them:
 
 # %%
 def half_figure(ax, table, names, epochs_shown, first):
@@ -344,7 +344,7 @@ def share_plans(i):
 pruned = on_draws(share_plans, ("score", "keep"))
 
 # %% [markdown]
-# Left: test accuracy. Right: gain over random choice.
+# Left: test accuracy, by the share of rows kept. Right: the gain over random choice.
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.6))
@@ -362,7 +362,7 @@ sides = {
     "dd.prune_early.forgetting": ("EL2N", "forgetting"), "dd.grand_init": ("GraNd", "random"),
 }
 rows = {claim: by_share(*pair) for claim, pair in sides.items()}
-rows |= {"GraNd − input norm (not judged)": by_share("GraNd", "input norm")}
+rows |= {"GraNd − input norm": by_share("GraNd", "input norm")}
 recorded = {}
 for claim in sides:
     value, interval = statistics.apart({drop: over_both(points) for drop, points in rows[claim].items()})
@@ -371,7 +371,8 @@ for claim in sides:
 fall = {f"{name}, {drop}": -points for name, claim in (("EL2N", "dd.prune_early"), ("GraNd", "dd.grand_init")) for drop, points in rows[claim].items()}
 value, interval = statistics.apart({where: over_both(points) for where, points in fall.items() if where.endswith(("80%", "90%"))})
 ledger.record("dd.extreme", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"])
-pd.DataFrame({name: {drop: points.mean() for drop, points in part.items()} for name, part in rows.items()}).T.style.format("{:+.2f}").set_caption("percentage points")
+words = {claim: " − ".join(pair) for claim, pair in sides.items()}
+pd.DataFrame({words.get(name, name): {drop: points.mean() for drop, points in part.items()} for name, part in rows.items()}).style.format("{:+.2f}").set_caption("percentage points")
 
 # %% [markdown]
 # Down to half of the rows EL2N's choice keeps the accuracy of all rows, and is not behind forgetting. At 60% dropped its gain over random is open; beyond, accuracy falls off sharply, as published.

@@ -260,7 +260,7 @@ axes[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, col
 plots.save(fig, "07_noise", profile)
 
 # %% [markdown]
-# The judged column is 20% uniform.
+# In numbers, the chance that the upper half shows. What is judged is the column 20% uniform:
 
 # %%
 main = f"{0.2:.0%} uniform"

@@ -115,7 +115,7 @@ found = catalogue.compute(["CG", "memorization", "C-score"], x[few], y[few], set
 literal["CG"] = definitions.cg_scores(x[few], y[few])
 error = {name: float((found[name].hardness - (value if name != "C-score" else value - 1)).abs().nan_to_num().max() / value.abs().nan_to_num().max()) for name, value in literal.items()}
 assert max(error.values()) < 1e-3, error
-print("largest difference, of the largest score:", {name: f"{value:.0e}" for name, value in error.items()})
+print("largest difference, of the largest score:", ", ".join(f"{name} {value:.0e}" for name, value in error.items()))
 
 # %% [markdown]
 # *F-SI* needs the tangent kernel of all outputs, $nk\times nk$ numbers: 40,000 rows in 07, which is out of reach. So we give each class an output of its own, "this class or another", as the CG-score does, all from the same initial weights. They share an $n\times n$ kernel, and the score is the sum over the classes. In the limit of infinite width it has the same mean over initial weights (k outputs start apart, ours together); on a few rows and at our width:
@@ -164,7 +164,7 @@ pd.DataFrame({f"Spearman, among {n:,} and among 60,000 rows": in_words(company)}
 rho = sides.correlations({name: hard[name] for name in judged})
 order = sides.clustered(rho)
 every = [(a, b, *statistics.spearman(hard[a], hard[b], seed=seed)) for i, a in enumerate(judged) for b in judged[i + 1 :]]
-pairs = pd.DataFrame(every, columns=["one", "other", "Spearman", "interval"]).sort_values("Spearman", ascending=False)
+pairs = pd.DataFrame(every, columns=["a score", "another", "Spearman", "interval"]).sort_values("Spearman", ascending=False)
 pairs["95%"] = [f"[{low:.2f}, {high:.2f}]" for low, high in pairs.pop("interval")]
 pd.concat([pairs.head(5), pairs.tail(5)]).style.format({"Spearman": "{:.2f}"}).hide()
 
@@ -180,7 +180,7 @@ for ax, (end, highest) in zip(axes, {"hardest": True, "easiest": False}.items(),
 plots.save(fig, "17_overlap", profile)
 low, high = sides.overlap_chance(n, extreme)
 tied = {name: int((hard[name] == hard[name].kthvalue(round(extreme * n))[0]).sum()) for name in ("C-score", "memorization", "forgetting", "EL2N")}
-print("rows that tie at the border of the easiest:", tied)
+print("rows that tie at the border of the easiest:", ", ".join(f"{name} {count:,}" for name, count in tied.items()))
 print(f"{round(extreme * n)} rows at each end; two random choices have {low:.3f} to {high:.3f} in common (95%)")
 
 # %% [markdown]

@@ -112,7 +112,7 @@ found = audit(pd.concat([table, copied], ignore_index=True), label="kind", index
 print(found)
 named = [f"no. {i}" for i in wrong]
 print(f"of {len(wrong)} wrong labels, {found.suspects.index.isin(named).sum()} are among the {len(found.suspects)} that look wrong")
-own_data.shown(found.copies[["kind", "of", "same_label"]].rename_axis("row").reset_index()).hide()
+own_data.shown(found.copies[["kind", "of", "same_label"]].rename_axis("row").reset_index().rename(columns={"of": "copy of", "same_label": "same label"}).replace({True: "yes", False: "no"})).hide()
 
 # %% [markdown]
 # The copies are all found, and which have two labels. Where the wrong labels lie, in the plane of the first two principal components:

@@ -10,7 +10,6 @@ exclude_patterns = ["README.md"]  # the start page includes it
 
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
-nb_code_prompt_show, nb_code_prompt_hide = "Show the {type}", "Hide the {type}"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 

@@ -31,12 +31,15 @@ def prepare(notebook: nbformat.NotebookNode) -> None:
         if cell.cell_type == "markdown":
             section = (re.findall(r"^#+ (.+)$", cell.source, re.M) or [section])[-1]
         elif figure or "parameters" in tags or re.match(r"import |from |ledger\.criteria", cell.source):
-            tags.append("hide-cell" if ".criteria()" in cell.source else "hide-input")
+            criteria = ".criteria()" in cell.source
+            tags.append("hide-cell" if criteria else "hide-input")
+            what = "criteria" if criteria else "parameters" if "parameters" in tags else "code"
+            cell.metadata["mystnb"] = {f"code_prompt_{do.lower()}": f"{do} the {what}" for do in ("Show", "Hide")}
         if "ledger.table()" in cell.source:
             tags.append("full-width")
         if figure:  # in a few words: the text beside it says the rest
             labels = re.findall(r'(?:title|[xy]label)[=(]"([^"{]+)"', cell.source)
-            cell.metadata["mystnb"] = {"image": {"alt": "; ".join([f"Figure of ‘{section}’", *labels])}}
+            cell.metadata["mystnb"]["image"] = {"alt": "; ".join([f"Figure of ‘{section}’", *labels])}
 
 
 def write(executed: Path, records: Path, folder: Path, home: Path) -> Path:

@@ -208,7 +208,7 @@ def test_the_glossary_names_every_score_and_what_there_is():
 
     text = (REPO / "notebooks" / "GLOSSARY.md").read_text("utf8")
     scores = text.split("\n## Scores\n")[1].split("\n## ")[0]
-    first = " ".join(re.findall(r"^\| ([^|]*) \|", scores, re.M))
+    first = " ".join(re.findall(r"^- \*\*(.+?)\.\*\*", scores, re.M))
     known_as = {
         "forgetting, epochs": "forgetting",
         "TracIn": "TracIn's self-influence",

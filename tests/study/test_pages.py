@@ -80,7 +80,9 @@ def test_what_is_folded_and_what_a_figure_is_called():
     pages.prepare(notebook := new_notebook(cells=cells))
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
     assert tags == [[], ["parameters", "hide-input"], ["hide-cell"], [], [], ["hide-input"], ["full-width"]]
-    named = [cell.metadata.mystnb.image.alt for cell in notebook.cells if "mystnb" in cell.metadata]
+    prompts = [cell.metadata.mystnb.code_prompt_show for cell in notebook.cells if "mystnb" in cell.metadata]
+    assert prompts == ["Show the parameters", "Show the criteria", "Show the code"]
+    named = [cell.metadata.mystnb.image.alt for cell in notebook.cells if "image" in cell.metadata.get("mystnb", {})]
     assert named == ["Figure of ‘Wrong labels’; share kept; digits"]
 
 
@@ -165,7 +167,7 @@ def test_in_a_browser_and_on_a_phone(browser, parsed):
     assert not [address for address in browser.asked_for if not re.match("file:|data:|about:", address)]
 
 
-CUT = """[...document.querySelectorAll(".cell_output pre, .cell_output, .pst-scrollable-table-container")].filter(
+CUT = """[...document.querySelectorAll(".cell_output *, .cell_output, .pst-scrollable-table-container")].filter(
     one => one.scrollWidth > one.clientWidth && !one.querySelector("img")).map(one => one.textContent)"""
 
 
@@ -173,7 +175,7 @@ CUT = """[...document.querySelectorAll(".cell_output pre, .cell_output, .pst-scr
 @seen
 def test_on_a_phone_figures_fill_the_width_and_tables_fit(browser, site):
     browser.resize(390)
-    for name in ("index", "notebooks/00_start_here"):
+    for name in ("index", "notebooks/00_start_here", "notebooks/GLOSSARY"):
         browser.open((site / f"{name}.html").as_uri())
         widths = browser.run("[...document.querySelectorAll('.cell_output > img')].map(one => one.clientWidth)")
         assert set(widths) == ({390} if "00" in name else set())

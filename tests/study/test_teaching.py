@@ -4,11 +4,13 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import exercises
 import nbformat
 import pytest
+from browser import CHROMIUM, Browser
 
 from lib.study import notebooks
 from lib.study.notebooks import REPO
@@ -68,21 +70,45 @@ def test_a_student_has_no_answers_and_no_outputs(tmp_path):
     assert max(len(cell.source) for cell in last) < 400
 
 
+SEEN = """new Promise(done => { const look = () => {
+    if (!window.Reveal || !Reveal.isReady()) return setTimeout(look, 100)
+    const tall = []
+    for (let i = 0; i < 60; i++, Reveal.next()) {
+        const slide = Reveal.getCurrentSlide()
+        if (slide.scrollHeight > 700 || slide.scrollWidth > 960) tall.push(slide.textContent.trim().slice(0, 40))
+        if (Reveal.isLastSlide()) break
+    }
+    done({ slides: Reveal.getTotalSlides(), broken: [...document.images].filter(one => !one.naturalWidth).length, tall,
+           pictures: document.images.length, formulas: document.querySelectorAll("mjx-container svg").length })
+}; look() })"""
+
+
 @pytest.mark.parametrize("kind", ["slide", "fragment"])
 def test_the_deck_has(kind):
     assert (FOLDER / "slides/lesson.md").read_text("utf8").count(f'"{kind}"') >= 4
 
 
-def test_the_slides_are_built(tmp_path):
+@pytest.mark.parametrize("how", ["as told", "from the web"])
+def test_the_slides_are_built(tmp_path, how):
     first, second = command("jupytext --to ipynb -o -")
-    second[second.index("--output") + 1] = "lesson"
+    offline = how == "as told"
+    if offline and find_spec("sphinx_revealjs") is None:
+        pytest.skip("sphinx-revealjs, which brings reveal.js, is not installed")
+    second = second if offline else ["jupyter", "nbconvert", "--stdin", "--to", "slides", "--output", "lesson"]
     notebook = subprocess.run([BIN / first[0], *first[1:]], cwd=REPO, check=True, capture_output=True).stdout
     made = [BIN / second[0], *second[1:], "--output-dir", tmp_path]
     subprocess.run(made, cwd=REPO, check=True, input=notebook, capture_output=True)
-    page = (tmp_path / "lesson.slides.html").read_text("utf8")
+    page = (path := tmp_path / "lesson.slides.html").read_text("utf8")
     deck = (FOLDER / "slides/lesson.md").read_text("utf8")
     slides = len(re.findall(r'"(?:sub)?slide"', deck))
-    assert len(re.findall(r"<section", page)) == slides + deck.count('"slide"')  # a column, and its slides
-    for figure in re.findall(r'src="(\S+/figures/[^"]+)"', page):
-        assert (FOLDER / "slides" / figure).resolve().exists()
-    assert page.count("../../figures/") == deck.count("../../figures/") > 4
+    figures = re.findall(r"(\S+?/figures/[^)]+)", deck)
+    assert len(figures) > 4 and all((FOLDER / "slides" / figure.split("(")[-1]).exists() for figure in figures)
+    if not offline:
+        assert len(re.findall(r"<section", page)) == slides + deck.count('"slide"')  # a column, and its slides
+    elif CHROMIUM:
+        with Browser(tmp_path / "browser") as browser:
+            browser.resize(1280, 800)
+            browser.open(path.as_uri())
+            found = browser.run(SEEN)
+            assert found == {"slides": slides, "broken": 0, "pictures": len(figures), "formulas": 3, "tall": []}
+            assert not [address for address in browser.asked_for if not re.match("file:|data:|about:", address)]
