@@ -113,7 +113,7 @@ task, hard
 #
 # Around its initial weights $w_0$ a network is, to first order, linear in the weights: $f(x)=f_0(x)+\nabla f_0(x)^\top(w-w_0)$. Its tangent kernel is $\Theta=\nabla f_0(X)^\top\nabla f_0(X)$, and $r=Y-f_0(X)$ is what is left to learn. Gradient descent with step $\eta$ on $\sum_i\tfrac12\lVert f(x_i)-y_i\rVert^2+\tfrac\lambda2\lVert w-w_0\rVert^2$ then has a closed form at every step $t$:
 #
-# $$ w_t=w_0+\nabla f_0(X)\,\alpha,\qquad \alpha=p_t(\Theta+\lambda I)\,r,\qquad p_t(\mu)=\frac{1-(1-\eta\mu)^t}{\mu}. $$
+# $$ \begin{gathered}w_t=w_0+\nabla f_0(X)\,\alpha,\qquad\alpha=p_t(\Theta+\lambda I)\,r,\\ p_t(\mu)=\frac{1-(1-\eta\mu)^t}{\mu}.\end{gathered} $$
 #
 # (Our trainings use the mean over examples, whose $\eta$ and $\lambda$ stand for $\eta/n$ and $n\lambda$ here.) By definition, leaving out example $i$ deletes its row and column of $\Theta$ and starts again:
 
@@ -123,7 +123,7 @@ print(inspect.getsource(definitions.coefficients), inspect.getsource(definitions
 # %% [markdown]
 # **One example less is a change of rank one.** Take the end of training first, $t=\infty$. That is ridge regression: $\alpha=Gr$ with $G=(\Theta+\lambda I)^{-1}$. Without example $i$ the other equations still hold, and the coefficient of $i$ is zero. Equation $i$ no longer matters, so we may change its right side by any $s$, and choose the $s$ at which that coefficient vanishes:
 #
-# $$ \alpha_{-i}=G\,(r+s\,e_i),\qquad 0=\alpha_i+s\,G_{ii}\quad\Rightarrow\quad \alpha_{-i}=\alpha-\frac{\alpha_i}{G_{ii}}\,Ge_i. $$
+# $$ \begin{gathered}\alpha_{-i}=G\,(r+s\,e_i),\qquad 0=\alpha_i+s\,G_{ii}\\ \Rightarrow\quad\alpha_{-i}=\alpha-\frac{\alpha_i}{G_{ii}}\,Ge_i.\end{gathered} $$
 #
 # One inverse serves all examples, and $w-w_{-i}=\nabla f_0(X)\,Ge_i\,\alpha_i/G_{ii}$. In code, against deleting each row:
 

@@ -130,7 +130,7 @@ print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} 
 #
 # Let training on the data $S$ give the weights $w$, and without example $i$ the weights $w_{-i}$. The paper smooths both with Gaussian noise of covariance $\Sigma$, since the information in a point is infinite. The divergence between the two is
 #
-# $$ \mathrm{SI}_\Sigma(i) = \mathrm{KL}\bigl(p(w\mid S)\,\|\,p(w\mid S_{-i})\bigr) = \tfrac12\,(w-w_{-i})^\top\Sigma^{-1}(w-w_{-i}), $$
+# $$ \begin{aligned}\mathrm{SI}_\Sigma(i)&=\mathrm{KL}\bigl(p(w\mid S)\,\|\,p(w\mid S_{-i})\bigr)\\ &=\tfrac12\,(w-w_{-i})^\top\Sigma^{-1}(w-w_{-i}),\end{aligned} $$
 #
 # and for predictions on other inputs, smoothed by noise of standard deviation $\sigma$ (here 1),
 #
@@ -138,7 +138,7 @@ print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} 
 #
 # What another example says as well is not in it. In place of retraining, we take the network linearized at its first weights. Gradient descent moves its predictions by
 #
-# $$ f_t(x)-f_0(x) = \Theta(x,X)\,\Theta^{-1}\bigl(1-(1-\tfrac{\eta}{n}\Theta)^t\bigr)\,(Y-f_0(X)) $$
+# $$ \begin{gathered}f_t(x)-f_0(x)=\\ \Theta(x,X)\,\Theta^{-1}\bigl(1-(1-\tfrac{\eta}{n}\Theta)^t\bigr)\,(Y-f_0(X))\end{gathered} $$
 #
 # with the kernel $\Theta=\nabla f_0(X)^\top\nabla f_0(X)$, of which leaving out $i$ deletes a row and a column. How well this foretells real retraining is the subject of [01](01_linearization_accuracy.ipynb). In code, one training for each example:
 
@@ -249,10 +249,10 @@ def regularity_gap(found):
 
 below = {task: over_seeds(((f["score"] < f["score"].mean()).double().mean() for f in found), task) for task, found in every.items()}
 gaps = {task: over_seeds(map(regularity_gap, found), task) for task, found in every.items()}
-for claim, values in {"ui.fsi.examples": below, "ui.fsi.examples.atypical": gaps}.items():
+for (claim, what), values in {("ui.fsi.examples", "below the mean"): below, ("ui.fsi.examples.atypical", "neighbours, least − most informative"): gaps}.items():
     value, interval = statistics.apart(values)
     ledger.record(claim, value, interval=interval, n=seeds, note=f"ten classes: {seeds_ten} seeds", covers=["initializations", "rows"])
-    print(claim, {task: round(v, 2) for task, v in value.items()})
+    print(f"{what}:", ", ".join(f"{task} {v:.2f}" for task, v in value.items()))
 
 
 # %% [markdown]
@@ -502,7 +502,7 @@ by_seed = lambda table, s: points(table, s).loc[removed_transfer]
 apart = {s: (by_seed(second["digits"], s) - by_seed(curves["digits"], s)).mean() for s in STRATEGIES}
 value, interval = statistics.apart({strategy: over_seeds(moved, "digits") for strategy, moved in apart.items()})
 ledger.record("ui.summarize.transfer.same", value, interval=interval, n=seeds, covers=["initializations", "rows", "test rows"])
-print("two hidden layers − one, points:", {strategy: round(v, 1) for strategy, v in value.items()})
+print("two hidden layers − one, points:", ", ".join(f"{strategy} {v:+.1f}" for strategy, v in value.items()))
 
 # %% [markdown]
 # The order is the same. *Top* and *random* lose less than a point more, the two *bottom* rules about two. Our margin of two holds for *random*; the others stay open.

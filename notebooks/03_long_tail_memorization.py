@@ -103,11 +103,11 @@ print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} 
 #
 # Memorization of example $i$ is what its own presence does to the chance of getting its label right. Influence on test example $j$ is what it does to the chance of getting that one right. With $A(S)$ for a network trained on the set $S$:
 #
-# $$ \mathrm{mem}(i) = \Pr_{h\leftarrow A(S)}[h(x_i)=y_i]-\Pr_{h\leftarrow A(S\setminus i)}[h(x_i)=y_i], \qquad \mathrm{infl}(i,j) = \Pr_{h\leftarrow A(S)}[h(x'_j)=y'_j]-\Pr_{h\leftarrow A(S\setminus i)}[h(x'_j)=y'_j]. $$
+# $$ \begin{aligned}\mathrm{mem}(i)=&\Pr_{h\leftarrow A(S)}[h(x_i)=y_i]\\ &-\Pr_{h\leftarrow A(S\setminus i)}[h(x_i)=y_i],\\ \mathrm{infl}(i,j)=&\Pr_{h\leftarrow A(S)}[h(x'_j)=y'_j]\\ &-\Pr_{h\leftarrow A(S\setminus i)}[h(x'_j)=y'_j].\end{aligned} $$
 #
 # Leaving out each in turn costs too much. Algorithm 1 trains $t$ networks on random subsets $I_k$ of $m = 0.7n$ examples. Every network speaks about every example, as one that saw it or as one that did not:
 #
-# $$ \mathrm{infl}_m(i,j) = \Pr_k[h_k(x'_j)=y'_j \mid i\in I_k]-\Pr_k[h_k(x'_j)=y'_j \mid i\notin I_k]. $$
+# $$ \begin{aligned}\mathrm{infl}_m(i,j)=&\Pr_k[h_k(x'_j)=y'_j\mid i\in I_k]\\ &-\Pr_k[h_k(x'_j)=y'_j\mid i\notin I_k].\end{aligned} $$
 #
 # A loop over examples, tried on made-up answers with a known truth: test example $j$ is right with probability ½ + ½τⱼ if training example $j$ was seen, and with ½ − ½τⱼ if not. Then $\mathrm{infl}(j,j) = \tau_j$.
 

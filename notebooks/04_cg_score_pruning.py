@@ -106,7 +106,7 @@ print(inspect.getsource(definitions.cg_scores))
 # %% [markdown]
 # Two observations make it cheap. Write $(h_i, d_i)$ for column $i$ of $H^{-1}$. The inverse without $i$ is a rank-one update of the rest (Schur complement), so that
 #
-# $$ \mathrm{CG}(i) = \underbrace{\tfrac{1}{d_i}(y_{-i}^\top h_i)^2}_{\text{quadratic}} + \underbrace{2y_i\,y_{-i}^\top h_i}_{\text{partial}} + \underbrace{y_i^2 d_i}_{\text{diagonal}} \;=\; \frac{(H^{-1}y)_i^2}{(H^{-1})_{ii}} . $$
+# $$ \begin{aligned}\mathrm{CG}(i)&=\underbrace{\tfrac{1}{d_i}(y_{-i}^\top h_i)^2}_{\text{quadratic}} + \underbrace{2y_i\,y_{-i}^\top h_i}_{\text{partial}} + \underbrace{y_i^2 d_i}_{\text{diagonal}} \\ &=\frac{(H^{-1}y)_i^2}{(H^{-1})_{ii}}.\end{aligned} $$
 #
 # Here $(H^{-1}y)_i/(H^{-1})_{ii}$ is the error at $i$ of a kernel regression with $H$ that was fitted without $i$. So the score is $d_i$ times a squared leave-one-out error. And $H$ does not know the labels: **one** factorization serves all classes, and every labelling to try. Both ways, on a few rows:
 

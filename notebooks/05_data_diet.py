@@ -102,7 +102,7 @@ print(f"profile {profile}; torch {torch.__version__}, {torch.get_num_threads()} 
 #
 # With $p(w,x)$ the softmax of the outputs and $\ell$ the cross-entropy,
 #
-# $$ \mathrm{GraNd}_t(x,y)=\mathbb E_{w_t}\bigl\|\nabla_w\,\ell(p(w_t,x),y)\bigr\|_2,\qquad \mathrm{EL2N}_t(x,y)=\mathbb E_{w_t}\bigl\|p(w_t,x)-y\bigr\|_2, $$
+# $$ \begin{aligned}\mathrm{GraNd}_t(x,y)&=\mathbb E_{w_t}\bigl\|\nabla_w\,\ell(p(w_t,x),y)\bigr\|_2,\\ \mathrm{EL2N}_t(x,y)&=\mathbb E_{w_t}\bigl\|p(w_t,x)-y\bigr\|_2,\end{aligned} $$
 #
 # the mean over runs. Why the gradient? Leaving $x_j$ out of a step of SGD changes the loss at any $x'$ by at most $\eta\,\|\nabla\ell(x')\|\,\|\nabla\ell(x_j)\|$, to first order (Lemma 2.2). Why the error? The gradient is $\sum_c (p_c-y_c)\,\nabla_w f_c(x)$. If the logits' gradients are about orthogonal and equally long for all examples, only the error is left.
 #
