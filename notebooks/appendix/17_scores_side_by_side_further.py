@@ -184,7 +184,7 @@ print("rows that tie at the border of the easiest:", ", ".join(f"{name} {count:,
 print(f"{round(extreme * n)} rows at each end; two random choices have {low:.3f} to {high:.3f} in common (95%)")
 
 # %% [markdown]
-# Agreement at the ends is another matter. Of the hardest twentieth, EL2N and loss share .78 at a Spearman of .99, EL2N and CG .56 at .83, memorization and CG .11 at .75: memorization's hardest are those that networks *can* learn by heart, and the hardest of all, which they get wrong even when they have seen them, are not among them.
+# Agreement at the ends is another matter. Of the hardest twentieth, EL2N and loss share .78 at a Spearman of .99. EL2N and CG share .56 at .83, memorization and CG .11 at .75. Memorization's hardest are those that networks *can* learn by heart. The hardest of all, which they get wrong even when they have seen them, are not among them.
 #
 # Among the easiest, EL2N, loss, influence and TracIn have nearly all in common (.78 to .96), CG and they only a fifth. C-score, memorization and forgetting agree with nobody, not even with each other: 2,500 of the 4,000 rows and more tie for the easiest place, and which of them are named is chance. By these scores one can find the rows that matter, but not rank those that do not.
 #
