@@ -10,7 +10,7 @@ from nbconvert.preprocessors import Preprocessor
 HERE = Path("notebooks/slides").resolve()
 reveal, mathjax = find_spec("sphinx_revealjs"), find_spec("sphinx-mathjax-offline")
 if not (reveal and mathjax):
-    raise SystemExit("reveal.js and MathJax come with two packages: pip install sphinx-revealjs sphinx-mathjax-offline")
+    raise SystemExit("reveal.js and MathJax come with the extra: pip install -e '.[site]'")
 dist = Path(reveal.origin).parent / "_static" / "revealjs" / "dist"
 
 

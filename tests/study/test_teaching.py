@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import exercises
@@ -88,27 +87,19 @@ def test_the_deck_has(kind):
     assert (FOLDER / "slides/lesson.md").read_text("utf8").count(f'"{kind}"') >= 4
 
 
-@pytest.mark.parametrize("how", ["as told", "from the web"])
-def test_the_slides_are_built(tmp_path, how):
+def test_the_slides_are_built(tmp_path):
     first, second = command("jupytext --to ipynb -o -")
-    offline = how == "as told"
-    if offline and find_spec("sphinx_revealjs") is None:
-        pytest.skip("sphinx-revealjs, which brings reveal.js, is not installed")
-    second = second if offline else ["jupyter", "nbconvert", "--stdin", "--to", "slides", "--output", "lesson"]
     notebook = subprocess.run([BIN / first[0], *first[1:]], cwd=REPO, check=True, capture_output=True).stdout
     made = [BIN / second[0], *second[1:], "--output-dir", tmp_path]
     subprocess.run(made, cwd=REPO, check=True, input=notebook, capture_output=True)
-    page = (path := tmp_path / "lesson.slides.html").read_text("utf8")
     deck = (FOLDER / "slides/lesson.md").read_text("utf8")
     slides = len(re.findall(r'"(?:sub)?slide"', deck))
     figures = re.findall(r"(\S+?/figures/[^)]+)", deck)
     assert len(figures) > 4 and all((FOLDER / "slides" / figure.split("(")[-1]).exists() for figure in figures)
-    if not offline:
-        assert len(re.findall(r"<section", page)) == slides + deck.count('"slide"')  # a column, and its slides
-    elif CHROMIUM:
+    if CHROMIUM:
         with Browser(tmp_path / "browser") as browser:
             browser.resize(1280, 800)
-            browser.open(path.as_uri())
+            browser.open((tmp_path / "lesson.slides.html").as_uri())
             found = browser.run(SEEN)
             assert found == {"slides": slides, "broken": 0, "pictures": len(figures), "formulas": 3, "tall": []}
             assert not [address for address in browser.asked_for if not re.match("file:|data:|about:", address)]
