@@ -14,6 +14,7 @@ from torch.func import grad, hessian
 
 from experiments import iris
 from experiments.fragility import wide_start
+from experiments.response import optimum
 from lib.networks.models import mlp
 from lib.scores.influence import Trust
 
@@ -96,6 +97,11 @@ def test_steps_with_momentum_come_where_rest_is(flowers):
     assert walked.changes["retrained"] == pytest.approx(rested.changes["to convergence"], rel=0.02, abs=1e-3)
     assert walked.agreement() == pytest.approx(rested.agreement(truth="to convergence"), abs=0.02)
     assert (walked.facts["mean gradient"] < 0.01).all() and (walked.facts["lowest"] > 0).all()
+    net = mlp(4, (5,), 3, "tanh").double()
+    first = wide_start(net, SEEDS, "tanh")
+    early, late = iris.descend(net, *flowers[:2], first, steps=[1500, 6000], weight_decay=DECAY)
+    rest = optimum(net, *flowers[:2], weights=early, weight_decay=DECAY, tolerance=1e-7).parameters
+    assert all(torch.allclose(late[name], rest[name][:, 0], rtol=1e-4, atol=1e-4) for name in first)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
