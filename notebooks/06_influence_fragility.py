@@ -17,8 +17,8 @@
 #
 # - For a linear classifier influence and retraining agree perfectly: Spearman 1.000 over 120 flowers.
 # - With one hidden layer and enough weight decay they agree at .98, where .97 was published.
-# - Depth is blamed for more than it does. Eight `tanh` layers agree at .32 after 1,000 steps, and at .97 after 60,000 (λ = .005; .73 at .001). With ReLU depth does harm, as published.
-# - Width did no harm: between 8 and 50 units the agreement changes by .02 [−.10, .14].
+# - For smooth networks depth harms less than published, once trained: eight `tanh` layers agree at .32 after 1,000 steps, at .97 after 60,000 (λ = .005). With ReLU depth does harm.
+# - Width did no harm: from 8 to 50 units the agreement changes by .02 [−.10, .14].
 # - Two numbers warn without retraining: the gradient that is left, and a negative eigenvalue of the Hessian.
 #
 # *Image networks, optimizers, groups: the [appendix](appendix/16_influence_further.ipynb). Influence beside the linearized network: [01](01_linearization_accuracy.ipynb); as a ranking among others: [07](07_scores_side_by_side.ipynb). Symbols: the [glossary](GLOSSARY.md).*
@@ -252,7 +252,7 @@ panels = [("steps at rate .1", f"Spearman, {title[act]}", lines) for act, lines 
 plots.save(draw.sweeps(panels, band, log=True), "06_iris_steps_depth", profile)
 
 # %% [markdown]
-# Lines are means with their 95% band, points networks, and grey is chance over 20 flowers. In numbers, also as *is it us?* below:
+# Lines are means with 95% bands, points networks, grey is chance over 20 flowers. In numbers:
 
 # %%
 fall = {key: {count: fragility.over_runs(lines[f"depth {checked[-1]}"][count] - lines[f"depth {checked[0]}"][count]) for count in (*iris_lengths, iris_steps)} for key, lines in longer.items()}
@@ -263,10 +263,12 @@ moved = f"rate × steps, which the paper leaves open, from {iris_lengths[0]:,} t
 widened = [agreed(cases["width", width, iris_lengths[1]]) for width in (widths[0], widths[-1])]
 moved_width = f"trained {iris_lengths[1]:,} steps in place of {iris_steps:,}: width {widths[-1]} − width {widths[0]} is {np.nanmean(widened[1] - widened[0]):+.2f}"
 print(moved, moved_width, sep="\n")
+measures = {"Spearman": agreed, "Pearson": lambda case: case.agreement(measure=statistics.pearson_r, top=iris_top), "all test flowers": lambda case: case.everywhere(), "of ‖Δw‖": lambda case: case.lengths(top=iris_top)}
+display(pd.DataFrame({key: {name: np.nanmean(of(case)) for name, of in measures.items()} for key, case in settings.items()}).T.style.format("{:.2f}").set_caption(f"after {iris_steps:,} steps, from the optimum, by the whole Hessian; Spearman but for one column"))
 pd.DataFrame({title[act]: {f"{count:,} steps": said(*one) for count, one in by.items()} for act, by in fall.items()}).style.set_caption(f"Spearman at depth {checked[-1]} − at depth {checked[0]}")
 
 # %% [markdown]
-# After 1,000 steps `tanh` of one, four and eight layers agrees at .63, .33 and .32. Here depth is fragile, as published. At rest it is .98, .96 and .97: **convergence brings back what depth took away**. For ReLU it does not: .98, .74 and .63. These networks rest on kinks, of which the Hessian does not know.
+# After 1,000 steps `tanh` of one, four and eight layers agrees at .63, .33 and .32. Here depth is fragile, as published. At rest it is .98, .96 and .97: at this λ **convergence brings back most of what depth took away** (over all test flowers .98, .88, .86). For ReLU it does not: .98, .74 and .63. These rest on kinks, of which the Hessian does not know.
 #
 # ### Weight decay
 #
@@ -290,7 +292,7 @@ shown = {f"{title[act]}, λ = {lam:g}": spreads(v) | {"all test flowers": np.nan
 pd.DataFrame(shown).T.style.format("{:.2f}").set_caption("Spearman over initializations; the last column is over all test flowers")
 
 # %% [markdown]
-# How long is the predicted step, beside the true one, for all flowers of five initializations? Steps that are mere rounding are left out.
+# How long is the predicted step beside the true one, for all flowers of five initializations? Mere rounding is left out.
 
 # %%
 ratios = {}
@@ -303,10 +305,10 @@ fig, ax = plt.subplots(figsize=(5.8, 3.2))
 plots.spread(ax, ratios, "log₁₀ of predicted / true length of Δw")
 ax.axvline(0, color="0.35", lw=0.9)
 plots.save(fig, "06_iris_norms", profile)
-print({name.split("\n")[0]: f"median ratio {10 ** np.median(values):.2f}" for name, values in ratios.items()})
+pd.DataFrame({name.split("\n")[0]: {"median": 10 ** np.median(values), "one in twenty is above": 10 ** np.quantile(values, 0.95)} for name, values in ratios.items()}).T.style.format("{:.2f}").set_caption("predicted / true length of Δw")
 
 # %% [markdown]
-# With λ = .005 the published .97 is reached, with .001 the agreement is .84. The failure *without* decay is not there: .79 and .84, not .508. Single initializations run from −.25 to 1.00, so one may well show .508. Predicted steps are a little too long in the median (ReLU without decay: too short); for ReLU with decay one in twenty is forty times too long.
+# With λ = .005 the published .97 is reached, with .001 the agreement is .84. The failure *without* decay is not there: .79 and .84, not .508. Single initializations run from −.25 to 1.00, so one may well show .508. Predicted steps are a little too long in the median (ReLU without decay: too short), for ReLU with decay one in twenty forty times.
 #
 # ### Depth and width
 #
@@ -314,7 +316,7 @@ print({name.split("\n")[0]: f"median ratio {10 ** np.median(values):.2f}" for na
 #
 # <details><summary>Answer</summary>
 #
-# Neither, as far as 28 initializations can tell.
+# Neither, for the hardest flower, as far as 28 initializations tell.
 # </details>
 
 # %%
@@ -326,13 +328,19 @@ curves = {
     "if.iris.depth.curvature": along("tanh", tops), "if.iris.depth.gap": along("tanh", gaps),
     "if.iris.width": {width: agreed(cases["width", width]) for width in widths},
 }
+trends = {}
 for claim, curve in curves.items():
-    value, interval = statistics.apart(fragility.trend_and_ends(curve, log=claim.endswith("curvature")))
+    trends[claim] = fragility.trend_and_ends(curve, log=claim.endswith("curvature"))
+    value, interval = statistics.apart(trends[claim])
     ledger.record(claim, value, interval=interval, n=iris_networks, covers=["initializations"], moved=moved_width if "width" in claim else moved)
-    means = ", ".join(f"{setting}: {np.nanmean(of):.2f}" for setting, of in curve.items())
-    print(claim, {key: f"{v:+.2f} [{interval[key][0]:+.2f}, {interval[key][1]:+.2f}]" for key, v in value.items()}, f"means by {'width' if 'width' in claim else 'depth'}: {means}")
-below = along("tanh", lambda case: (case.facts["lowest"][case.learned] < 0).mean())
-print("tanh, negative eigenvalue by depth:", {depth: f"{part:.0%}" for depth, part in below.items()})
+
+names = ["Spearman, tanh", "Spearman, ReLU", "top eigenvalue, tanh", "of ‖Δw‖, tanh", "by width: Spearman, tanh"]
+display(pd.DataFrame({name: {key: said(*one) for key, one in both.items()} for name, both in zip(names, trends.values(), strict=True)}).T.style.set_caption("by depth, and by width; the eigenvalue in log₁₀"))
+averages = {name: {at: np.nanmean(of) for at, of in curve.items()} for name, curve in zip(names, curves.values(), strict=True)}
+print("means by width:", ", ".join(f"{width}: {mean:.2f}" for width, mean in averages.pop(names[-1]).items()))
+averages |= {f"all test flowers, {title[act]}": along(act, lambda case: np.nanmean(case.everywhere())) for act in ("tanh", "relu")}
+averages["negative eigenvalue, tanh"] = along("tanh", lambda case: (case.facts["lowest"][case.learned] < 0).mean())
+pd.DataFrame(averages).T.style.format("{:.2f}").set_caption(f"means by depth, λ = {iris_decays[0]:g}; in the last row the share of networks")
 
 # %% [markdown]
 # *Trend* is the Spearman correlation with depth or width, *ends* the last less the first:
@@ -347,7 +355,7 @@ fig = draw.sweeps([
 plots.save(fig, "06_iris_depth_width", profile)
 
 # %% [markdown]
-# The curvature grows fortyfold with depth, as published, and predicted lengths order the flowers less well. For ReLU the agreement falls from .84 to .64 at the second layer, and from .58 to .25 beyond four, for `tanh` by .11 [−.01, .23]. At this λ many of these `tanh` networks have a negative eigenvalue, from six layers on all: not to be trusted. Width does no harm once trained; a tenth of the way the wider network is .18 below.
+# The curvature grows fortyfold with depth, as published, and predicted lengths order the flowers less well. For ReLU the agreement falls from .84 to .64 at the second layer, and from .58 to .25 beyond four, for `tanh` by .11 [−.01, .23], over all test flowers from .85 to .56. At this λ many `tanh` networks have a negative eigenvalue, from six layers on all: not to be trusted. Width does no harm once trained; a tenth of the way the wider network is .18 below.
 #
 # ## Which ground truth?
 #
@@ -363,12 +371,13 @@ plots.save(fig, "06_iris_depth_width", profile)
 # %%
 rested = {depth: cases["rest", depth] for depth in checked}
 truths, ways = ["to convergence", "from scratch", "proximal"], ["Hessian", "Gauss–Newton"]
-table = pd.DataFrame({(f"depth {depth}", how): {truth: np.nanmean(agreed(case, how, truth)) for truth in truths} for depth, case in rested.items() for how in ways}).T
-table["gradient"] = np.repeat([case.facts["gradient"].max() for case in rested.values()], 2)
-table.style.format("{:.2f}", subset=truths).format("{:.0e}", subset=["gradient"]).background_gradient(cmap="Greys", vmin=0, vmax=1.4, subset=truths).set_caption(f"Spearman, tanh, λ = {iris_decays[-1]:g}, mean over {iris_shown} initializations; largest gradient / one flower")
+rows_of = lambda case, truth: {how: agreed(case, how, truth) for how in ways} | {f"{how}, Pearson": case.agreement(how, truth, measure=statistics.pearson_r, top=iris_top) for how in ways} | {"of ‖Δw‖": case.lengths(truth, top=iris_top)}
+table = pd.concat({f"depth {depth}": pd.DataFrame({truth: {name: np.nanmean(v) for name, v in rows_of(case, truth).items()} for truth in truths}) for depth, case in rested.items()})
+table["gradient"] = np.repeat([case.facts["gradient"].max() for case in rested.values()], len(table) // len(rested))
+table.style.format("{:.2f}", subset=truths).format("{:.0e}", subset=["gradient"]).background_gradient(cmap="Greys", vmin=0, vmax=1.4, subset=truths).set_caption(f"Spearman (or Pearson), tanh, λ = {iris_decays[-1]:g}, mean over {iris_shown} initializations; ‖Δw‖ by the Hessian; largest gradient / one flower")
 
 # %% [markdown]
-# At four layers each matrix foretells the question that it linearizes: the Hessian leave-one-out (.96 against .87), Gauss–Newton the proximal response (.97 against .76). At one and eight they hardly differ. Bae et al. found, for larger networks, that influence is not about leave-one-out; at an optimum it is.
+# At four layers each matrix foretells the question that it linearizes: the Hessian leave-one-out (.96 against .87), Gauss–Newton the proximal response (.97 against .76). At one and eight they hardly differ. Bae et al. found, for larger networks, that influence is not about leave-one-out; here, at an optimum, it is.
 #
 # ## Everything on one scale
 #
@@ -389,7 +398,7 @@ groups = {
 plots.save(draw.on_one_scale(groups), "06_when_to_trust", profile)
 
 # %% [markdown]
-# Plainly: trust influence for a **smooth network with decay at an optimum**, one layer or eight; `trust` says whether it is there. With ReLU, trust it less the deeper. Short of an optimum, expect a rough order of the most influential examples.
+# Plainly: trust influence for a **smooth network at an optimum, without negative eigenvalues**, one layer or eight; `trust` tells. With ReLU, trust it less the deeper. Short of an optimum, expect a rough order of the most influential examples.
 #
 # ## Where we deviate, and why
 #

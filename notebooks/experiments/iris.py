@@ -118,8 +118,8 @@ class Case:
 
     def everywhere(self, predicted="Hessian", truth="retrained") -> np.ndarray:
         """Mean over all test flowers of the Spearman correlation over the same removals, ``(r,)``."""
-        over_tests = lambda a, b: np.mean([spearman_r(u, v) for u, v in zip(a.T, b.T, strict=True) if np.ptp(v)])
-        return self._each(over_tests, self.changes[predicted], self.changes[truth])
+        each = lambda a, b: [spearman_r(u, v) for u, v in zip(a.T, b.T, strict=True) if np.ptp(v)]
+        return self._each(lambda a, b: np.mean(each(a, b) or np.nan), self.changes[predicted], self.changes[truth])
 
     def lengths(self, truth="retrained", *, top=20) -> np.ndarray:
         """Spearman of predicted with true ‖Δw‖, ``(r,)``."""
