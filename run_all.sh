@@ -1,9 +1,10 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S bash
+code=$(<"$0") && [ -z "${BASH_EXECUTION_STRING:-}" ] && [[ $code = *$'\r'* ]] && exec bash -c "${code//$'\r'/}" "$0" "$@" # Windows line ends
 # The whole study, set-up included: ./run_all.sh --help
 # Goes on in an environment that meets requirements.txt, or in .venv, which it makes; the rest is lib/study/runner.py.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]:-$0}")" && pwd)
 pins=$here/requirements.txt venv=$here/.venv log=$here/.venv/install.log
 stamp=$venv/made-by-run-all # a copy of the requirements that .venv holds, or "incomplete"
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"

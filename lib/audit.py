@@ -70,11 +70,12 @@ class Report:
     def __str__(self) -> str:
         f, shares = self.facts, lambda pair: f"{pair[0]:.0%} [{pair[1][0]:.0%}, {pair[1][1]:.0%}]"
         value, (low, high) = f["wrong"]
-        wrong = f"wrong in all, as estimated: {value:,} [{low:,}, {high:,}]"
+        wrong = f"wrong in all, as estimated: {value:,} [{low:,}, {high:,}] (too many where classes overlap)"
         wrong = wrong if 2 * value <= f["rows"] else "how many are wrong cannot be told: judges and labels disagree"
         leaks = f"training rows that are in the test part too: {self.leaks.index.nunique():,}"
         return "\n".join([
             f"{f['rows']:,} rows, {f['classes']} classes; {f['networks']}",
+            *filter(None, [f["note"]]),
             f"labels that look wrong: {len(self.suspects):,}, in the order of {f['order']}; {wrong}",
             f"of labels that were flipped on purpose, to see how many are found, {shares(f['found'])} were flagged",
             f"rows that are copies of an earlier one: {self.copies.index.nunique():,} "
@@ -120,6 +121,7 @@ def audit(
     """
     if not isinstance(minutes, int | float | np.integer | np.floating) or not 0 < minutes < np.inf:
         raise ValueError(f"minutes: expected more than 0, got {minutes!r}")
+    run = Run(device=device, store=store, progress=progress)
     only = {} if embeddings is None else {"features": False}
     d = data if isinstance(data, Dataset) else load(data, label, split=False, seed=seed, **only, **options)
     y, k, index, names = d.y_train, len(d.classes), d.index_train, np.array(d.classes, object)
@@ -129,7 +131,7 @@ def audit(
     labels, errors = torch.stack([y, noisy]), None
     choice = choose(tuple(x.shape[1:]), len(y), k, architecture=architecture, epochs=epochs)
     if probabilities is None:
-        z, run = prepared(x, choice.side), Run(device=device, store=store, progress=progress)
+        z = prepared(x, choice.side)
         settings, blocks = plan(choice.settings, z, k, minutes=minutes)
         p = judge(z, labels, settings, blocks=blocks, k=k, seed=seed, run=run)
         how = {"classes": k, "settings": settings, "seed": seed, "device": device, "shards": store}
@@ -171,8 +173,8 @@ def audit(
     lowest = pd.Series(f"among the lowest tenth by {by}", index[easy])
     redundant = pd.concat([same.kind + " copy of " + same.of.astype(str), lowest]).to_frame("why")
     facts = {
-        "rows": len(y), "classes": k, "tested": len(d.y_test) > 0, "networks": said, "order": by, "found": found,
-        "flips": {name: one[1:] for name, one in flips.items()}, "wrong": wrong, "choice": choice,
+        "rows": len(y), "note": d.note, "classes": k, "tested": len(d.y_test) > 0, "networks": said, "order": by,
+        "found": found, "flips": {name: one[1:] for name, one in flips.items()}, "wrong": wrong, "choice": choice,
         "accuracy": statistics.share((best[0] == y).numpy()),
     }  # fmt: skip
     shown = dict.fromkeys(["label", "suggested", "p_label", "p_suggested", by.lower()])
@@ -384,7 +386,8 @@ def _by_index(pairs: pd.DataFrame, d: Dataset, index) -> tuple[pd.DataFrame, pd.
 
 def _rows(name: str, values, index: pd.Index) -> Tensor:
     own, n = getattr(values, "index", None), len(index)
-    if isinstance(own, pd.Index) and not own.equals(index) and set(own) == set(index):
+    counted = isinstance(own, pd.RangeIndex) and own.start == 0  # rows by number: taken in their order
+    if isinstance(own, pd.Index) and not counted and not own.equals(index) and set(own) & set(index):
         raise ValueError(f"{name}: expected the rows in the order of the data, got another; say .loc[…] with its index")
     x = plain(values)
     if x.ndim != 2 or len(x) != n:

@@ -15,9 +15,19 @@ import torch
 from tqdm.auto import tqdm
 
 
+def device_of(device) -> torch.device:
+    """The device of that name, ``cpu``, ``cuda`` or ``cuda:1``; ValueError for another, or a GPU that is not there."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    with suppress(RuntimeError, TypeError):
+        found = torch.device(device)
+        if found.type == "cpu" or (found.type == "cuda" and (found.index or 0) < gpus):
+            return found
+    raise ValueError(f"device: expected 'cpu' or 'cuda' (GPUs that are visible here: {gpus}), got {device!r}")
+
+
 def free_bytes(device="cpu") -> int:
     """Memory that can still be had on a device; on a CPU, within the limits of this process and of its containers."""
-    if torch.device(device).type == "cuda":
+    if device_of(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = [psutil.virtual_memory().available, *_left_in_groups()]
     if hasattr(psutil, "RLIMIT_AS") and (limit := psutil.Process().rlimit(psutil.RLIMIT_AS)[0]) >= 0:  # -1: none
@@ -51,7 +61,7 @@ def best_seconds(work: Callable[[], object], *, repeats: int = 1, device="cpu") 
 
 def matrix_product_rate(n: int = 3000, *, dtype=torch.float32, device="cpu", repeats: int = 5) -> float:
     """10⁹ operations a second of this machine's matrix product, the best of some repeats: 2n³ operations each."""
-    a, b = (torch.rand(n, n, dtype=dtype, device=device) for _ in range(2))
+    a, b = (torch.rand(n, n, dtype=dtype, device=device_of(device)) for _ in range(2))
     return 2e-9 * n**3 / best_seconds(lambda: a @ b, repeats=repeats, device=device)
 
 
@@ -64,7 +74,7 @@ class Phases:
     """Seconds by phase, and one progress bar in 10⁹ operations; a phase inside another counts for itself alone."""
 
     def __init__(self, device, operations: dict[str, float], *, progress: bool = False, title: str = ""):
-        self.device, self.operations, self.seconds = device, operations, {}
+        self.device, self.operations, self.seconds = device_of(device), operations, {}
         self._inner = []  # seconds that phases inside the open ones took
         self.bar = bar(
             total=sum(operations.values()) / 1e9, unit="GFLOP", desc=title, progress=progress,
@@ -108,7 +118,7 @@ def measured(work: Callable[[], object], *, device="cpu") -> Measured:
     with suppress(AttributeError, OSError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)  # give back what was freed, so that what is taken next is seen to grow
     held = lambda: process.memory_info().rss
-    if torch.device(device).type == "cuda":
+    if device_of(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         held = lambda: torch.cuda.max_memory_allocated(device)
     peaks = [held()]
@@ -128,5 +138,5 @@ def measured(work: Callable[[], object], *, device="cpu") -> Measured:
 
 
 def _wait(device) -> None:
-    if torch.device(device).type == "cuda":
+    if device_of(device).type == "cuda":
         torch.cuda.synchronize(device)

@@ -147,9 +147,8 @@ class Store:
         try:
             self.put(key, arrays)
         except OSError as error:
-            warnings.warn(
-                f"a result is not kept ({error}): a later run computes it again", RuntimeWarning, stacklevel=3
-            )
+            lost = f"a result is not kept ({error}): a later run computes it again"
+            warnings.warn(lost, RuntimeWarning, stacklevel=3)
 
 
 def _plain(arrays: Mapping) -> dict[str, np.ndarray]:

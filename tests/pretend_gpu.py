@@ -158,7 +158,8 @@ def pretend_gpu():
         return made
 
     cuda = {
-        "is_available": lambda: True, "mem_get_info": lambda device=None: (8 * 2**30, 8 * 2**30),
+        "is_available": lambda: True, "device_count": lambda: 1,
+        "mem_get_info": lambda device=None: (8 * 2**30, 8 * 2**30),
         "synchronize": lambda device=None: None, "reset_peak_memory_stats": lambda device=None: None,
         "max_memory_allocated": lambda device=None: 0, "current_stream": lambda device=None: mock.Mock(),
         "Stream": mock.Mock(), "stream": lambda stream: nullcontext(),

@@ -54,6 +54,21 @@ def test_three_lines_name_planted_labels_by_the_callers_index():
     pd.testing.assert_frame_equal(report.scores, again.scores)
 
 
+def test_rows_left_out_for_missing_values_are_counted_by_column_and_label(tmp_path):
+    x, y = clusters(60)
+    table = pd.DataFrame(x.numpy(), columns=list("abcde")).assign(kind=np.array(["ant", "bee", "<cat>"])[y])
+    table.loc[[0, 3, 4], "b"], table.loc[[3, 5], "d"], table.loc[9, "kind"] = np.nan, np.inf, None
+    left = "5 of 60 rows were left out, as values are missing in b 3, d 2, the label 1; labels of these rows: "
+    report = audit(table, label="kind", missing="drop", probabilities=LogisticRegression())
+    assert f"\n{left}ant 2, bee 1, <cat> 1\n" in str(report) and report.facts["rows"] == 55
+    report.to_html(tmp_path / "page.html")
+    assert f"{left}ant 2, bee 1, &lt;cat&gt; 1" in (tmp_path / "page.html").read_text("utf8")
+    filled = audit(table.drop(index=9), label="kind", missing="median", probabilities=LogisticRegression())
+    assert "\nmissing values became their column's median (of text: no category): b 3, d 2\n" in str(filled)
+    whole = audit(table.dropna().drop(index=5), label="kind", missing="drop", probabilities=LogisticRegression())
+    assert "missing" not in str(whole)
+
+
 def test_a_page_escapes_what_names_hold(tmp_path):
     x, y = clusters(40, 2)
     report = audit((x, np.array(["<unk>", "$10"])[y]), probabilities=sure(y, 2))
@@ -103,6 +118,10 @@ def test_hopeless_data_and_wishes_are_refused():
         ),
         (lambda: audit((x, y), probabilities=torch.ones(60, 1)), "expected 3 columns.* got 1 columns"),
         (lambda: audit((x, y), probabilities=p[::-1]), "probabilities: expected the rows in the order of the data"),
+        (
+            lambda: audit((x, y), probabilities=p.set_axis(range(5, 65))),
+            "probabilities: expected the rows in the order",
+        ),
         (lambda: audit((x, y), probabilities=p.set_axis(list("abc"), axis=1)), "columns called 0, 1, 2, got a, b, c"),
         (lambda: audit((x, y), embeddings=x[:9]), "embeddings: expected a row for each of the 60 examples"),
         (

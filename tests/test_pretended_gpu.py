@@ -119,7 +119,8 @@ ASKED = {
 }  # fmt: skip
 #: They time and measure on a device, or are told where what they are given lies.
 OTHERS = {
-    *(f"lib.costs.{name}" for name in ("free_bytes", "best_seconds", "matrix_product_rate", "Phases", "measured")),
+    *(f"lib.costs.{name}" for name in ("device_of", "free_bytes", "best_seconds", "matrix_product_rate")),
+    "lib.costs.Phases", "lib.costs.measured",
     "lib.catalogue.Task", "lib.numerics.cholesky.factorize", "experiments.fragility.Setting",
     "lib.audit.audit", "lib.networks.stacked.Group", "lib.networks.stacked.side_by_side", "lib.training.loop.captures",
 }  # fmt: skip

@@ -59,6 +59,7 @@ class Dataset:
     index: pd.Index | None = None  # what the caller calls the rows of the original; None = their numbers
     columns: tuple[str, ...] = ()  # names of the features, if there are any
     unsplit: bool = False  # whether the original had no test part
+    note: str = ""  # how many rows were left out for missing values, where and of which labels, or what was filled in
 
     @property
     def index_train(self) -> pd.Index:
@@ -141,7 +142,7 @@ def load(
     (x_train, y_train, rows_train), (x_test, y_test, rows_test) = tensors
     names = tuple(source.classes[c] for c in wanted)
     title = Path(name).stem if isinstance(name, str | Path) else "data"
-    about = {"index": source.index, "columns": source.columns, "unsplit": source.x_test is None}
+    about = {"index": source.index, "columns": source.columns, "unsplit": source.x_test is None, "note": source.note}
     return Dataset(x_train, y_train, x_test, y_test, rows_train, rows_test, names, title, **about)
 
 

@@ -30,6 +30,7 @@ class Source(NamedTuple):
     scale: float  # stored value that means 1.0; pixels are divided by it
     index: pd.Index | None = None  # what the caller calls the rows; None = their numbers
     columns: tuple[str, ...] = ()  # of features, where they have names
+    note: str = ""  # what became of missing values
 
 
 def source(data, label=None, *, index=None, categorical="refuse", missing="refuse", features=True) -> Source:
@@ -44,8 +45,8 @@ def source(data, label=None, *, index=None, categorical="refuse", missing="refus
     ======================== =======================================================================================
 
     Features are ``(n, d)``; pictures ``(n, h, w)``, ``(n, h, w, c)`` or ``(n, c, h, w)`` with c ≤ 4, bytes or floats in
-    [0, 1]. Pictures of a folder keep their size if they share one of at most 64 pixels a side; else all are resized
-    (bilinear, antialiased, aspect not kept) to a square of the median shorter side, at most 64; of 16 bits the upper 8
+    [0, 1]. Pictures of a folder keep their size if they share one of 8 to 64 pixels a side; else all are resized
+    (bilinear, antialiased, aspect not kept) to a square of the median shorter side, 8 to 64; of 16 bits the upper 8
     count, what is hidden (``.name``) does not. Labels are text, bool or whole numbers, gaps allowed. In a table,
     ``categorical`` columns are refused, or ``"one-hot"``, or ``"leave out"``; ``missing`` values are refused, or rows
     that have some are left out (``"drop"``), or they become the column's ``"median"`` (of text: no category). ``index``
@@ -57,7 +58,12 @@ def source(data, label=None, *, index=None, categorical="refuse", missing="refus
     """
     path = Path(data).expanduser() if isinstance(data, str | Path) else None
     try:
-        data = data if path is None else _read(path)
+        data = data.to_pandas() if hasattr(data, "to_pandas") else data if path is None else _read(path)
+        if label is not None and np.ndim(label) == 0 and not isinstance(data, pd.DataFrame):
+            columns = isinstance(data, Mapping) and label in data and not {"x_train", "data"} & data.keys()
+            if not columns and not (isinstance(data, list) and data and isinstance(data[0], Mapping)):
+                raise _wrong("label", "an array of labels, or none if they come with the data", f"the name {label!r}")
+            data = pd.DataFrame(data)
         options = {"index": index, "categorical": categorical, "missing": missing}
         if isinstance(data, pd.DataFrame) and (label is None or np.ndim(label) == 0):
             data = data if features else data[[c for c in data if c in (label, index)]].assign(**{"": 0.0})
@@ -113,6 +119,7 @@ def _text(path: Path) -> pd.DataFrame:
     tables = [pd.read_csv(path, sep=sep, decimal=mark, skipinitialspace=True) for mark in marks]
     table = max(tables, key=lambda table: table.select_dtypes("number").shape[1])
     table.columns = table.columns.str.strip()
+    table = table.loc[:, ~(table.columns.str.startswith("Unnamed: ") & table.isna().all())]  # commas at the ends
     unnamed = str(table.columns[0]).startswith("Unnamed: 0")
     return table.set_index(table.columns[0]).rename_axis(None) if unnamed else table
 
@@ -146,7 +153,7 @@ def _folder(path: Path) -> dict:
     sizes, modes, alpha = map(set, zip(*looks, strict=True))
     grey = modes <= {"1", "L", "I;16", "I;16B", "I;16L", "I;16N"}
     mode, (size, *others) = "RGBA" if True in alpha else "L" if grey else "RGB", sizes
-    if others or max(size) > SIDE:
+    if others or not 8 <= min(size) <= max(size) <= SIDE:
         size = (max(8, min(SIDE, int(np.median([min(look[0]) for look in looks])))),) * 2
     x, labels = np.stack([opened(name, mode, size) for name in names]), [name.parts[0] for name in names]
     x = x if mode == "L" else np.moveaxis(x, -1, 1)
@@ -166,13 +173,15 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
             others = [str(c) for c in frame if what == "label" or not named or c != label]
             raise _wrong(what, f"one of the columns {', '.join(others)}", repr(name))
     frame = frame if index is None else frame.set_index(index)
-    y, x = (frame[label], frame.drop(columns=label)) if named else (pd.Series(plain(label), frame.index), frame)
+    y, x = (
+        (frame[label], frame.drop(columns=label)) if named else (pd.Series(_flat("label", label), frame.index), frame)
+    )
     if 0 in x.shape:
         raise _wrong("table", "rows, and columns of features beside the labels", f"{len(x)} and {x.shape[1]}")
     x = x.infer_objects()
     words = [c for c in x if not pd.api.types.is_numeric_dtype(x[c]) or x[c].dtype.kind == "c"]
     if words and categorical == "refuse":
-        some = ", ".join(f"{c!r} ({x[c].nunique()} values, {_strange(x[c])}, …)" for c in words)
+        some = ", ".join(f"{c!r} ({x[c].astype(str).nunique()} values, {_strange(x[c])}, …)" for c in words)
         raise ValueError(f"columns that are not numbers: {some}; say categorical='one-hot' or 'leave out', or convert")
     if counters := [c for c in x if c not in words and _counts(x[c])]:
         name = counters[0]
@@ -181,10 +190,16 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
     if not x.shape[1]:
         raise _wrong("table", "a column of numbers, or categorical='one-hot'", "text alone")
     x = x.replace([np.inf, -np.inf], np.nan)
-    if missing == "drop":
-        keep = x.notna().all(axis=1) & y.notna()
-        x, y = x[keep], y[keep]
+    gone, holes, note = x.isna().any(axis=1) | y.isna(), _listed(x.isna().sum()), ""
+    if missing == "drop" and gone.any():
+        holes = ", ".join([holes] * bool(holes) + [f"the label {y.isna().sum():,}"] * y.hasnans)
+        note = f"{gone.sum():,} of {len(x):,} rows were left out, as values are missing in {holes}"
+        note += f"; labels of these rows: {_listed(y[gone].value_counts()) or 'none'}"
+        x, y = x[~gone], y[~gone]
+        if gone.all():
+            raise _wrong("missing='drop'", "rows without missing values", f"none: {note}")
     if missing == "median":
+        note = f"missing values became their column's median (of text: no category): {holes}" if holes else ""
         holes = [c for c in x if c not in words and x[c].hasnans]
         x = x.astype(dict.fromkeys(holes, float))  # pandas' whole numbers that may be missing have no half
         x = x.fillna(x[holes].median())
@@ -195,8 +210,13 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
         cure = "say missing='drop' (these rows) or 'median' (of the column)"
         cure = f"take out {empty[0]!r}, which has no value at all" if empty else cure
         raise ValueError(f"missing or infinite values: {len(rows)} in {where}; {cure}, or fill them in")
-    x = pd.get_dummies(x, columns=words, dtype=float)
-    return {"x_train": _exact(x), "y_train": y, "index": x.index, "columns": x.columns}
+    x = pd.get_dummies(x.astype(dict.fromkeys(words, "str")), columns=words, dtype=float)
+    return {"x_train": _exact(x), "y_train": y, "index": x.index, "columns": x.columns, "note": note}
+
+
+def _listed(counts: pd.Series) -> str:
+    some = [f"{name} {count:,}" for name, count in counts.items() if count]
+    return ", ".join(some[:8] + ["…"] * (len(some) > 8))
 
 
 def _strange(column: pd.Series) -> str:
@@ -236,9 +256,7 @@ def _tables(x, y, x_test=None, y_test=None, **options) -> dict:
             got = None if own is None else len(plain(own))
             raise _wrong(f"y_{part}", f"a label for each of the {len(table)} rows of x_{part}", got)
         if isinstance(own, pd.Series) and not own.index.equals(table.index) and set(own.index) == set(table.index):
-            raise _wrong(
-                f"y_{part}", f"the rows of x_{part} in their order", f"another order; say y.loc[x_{part}.index]"
-            )
+            raise _wrong(f"y_{part}", f"the rows of x_{part} in their order", f"another; say y.loc[x_{part}.index]")
     if not isinstance(x_test, pd.DataFrame):
         return _table(x, y, **options) | ({} if x_test is None else {"x_test": x_test, "y_test": y_test})
     if odd := set(x) ^ set(x_test):
@@ -247,11 +265,8 @@ def _tables(x, y, x_test=None, y_test=None, **options) -> dict:
         raise _wrong("index", "none where two tables come; set their index", repr(options["index"]))
     both = _table(pd.concat({"train": x, "test": x_test[x.columns]}), [*plain(y), *plain(y_test)], **options)
     train = both["index"].get_level_values(0) == "train"
-    parts = {
-        f"{key}_{part}": both[f"{key}_train"][rows]
-        for key in "xy"
-        for part, rows in (("train", train), ("test", ~train))
-    }
+    rows = {"train": train, "test": ~train}
+    parts = {f"{key}_{part}": both[f"{key}_train"][own] for key in "xy" for part, own in rows.items()}
     return both | parts | {"index": both["index"][train].droplevel(0)}
 
 
@@ -260,6 +275,7 @@ def _checked(arrays: dict, **options) -> Source:
         parts = (arrays.get(key) for key in ("x_train", "y_train", "x_test", "y_test"))
         arrays |= _tables(*parts, **options)
     index, columns = arrays.pop("index", None), tuple(map(str, arrays.pop("columns", ())))
+    note = arrays.pop("note", "")
     arrays = {key: plain(value) for key, value in arrays.items() if value is not None}
     known, pair = {"x_train", "y_train", "x_test", "y_test", "classes"}, {"x_test", "y_test"} & arrays.keys()
     if not {"x_train", "y_train"} <= arrays.keys() <= known or len(pair) == 1:
@@ -281,7 +297,8 @@ def _checked(arrays: dict, **options) -> Source:
         if x_test.shape[1:] != x_train.shape[1:] or x_test.dtype != x_train.dtype:
             like, got = (_kind(arrays[key]) for key in ("x_train", "x_test"))
             raise _wrong("x_test", f"examples like {like}", got)
-    return Source(x_train, y_train, x_test, y_test, names, 255.0 if x_train.dtype == np.uint8 else 1.0, index, columns)
+    scale = 255.0 if x_train.dtype == np.uint8 else 1.0
+    return Source(x_train, y_train, x_test, y_test, names, scale, index, columns, note)
 
 
 def plain(values) -> np.ndarray:
@@ -292,6 +309,17 @@ def plain(values) -> np.ndarray:
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values)
 
 
+def _flat(key: str, values) -> np.ndarray:
+    """Labels from one column, or one-hot from several."""
+    y = plain(values)
+    if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iufb" and (np.sort(y, 1) == np.eye(y.shape[1])[-1]).all():
+        return y.argmax(1)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1 or not len(y) or y.dtype.kind not in "iufbUSO":
+        raise _wrong(key, "labels (n,), n ≥ 1, as text, bool or whole numbers", _kind(y))
+    return y
+
+
 def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as 0…k−1 and the k names, in sorted order; ``names`` are those of whole numbers from 0.
 
@@ -299,19 +327,15 @@ def labels(key: str, values, *, names=None, among: tuple[str, ...] | None = None
         >>> labels("y", ["b", "a", "b"])
         (array([1, 0, 1]), ('a', 'b'))
     """
-    y = plain(values)
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim == 2 and y.dtype.kind in "iufb" and (np.sort(y, 1) == np.eye(y.shape[1])[-1]).all():
-        y = y.argmax(1)  # one-hot
-    y = np.asarray(pd.Series(y).infer_objects()) if y.ndim == 1 and y.dtype.kind == "O" else y
+    y = _flat(key, values)
+    y = np.asarray(pd.Series(y).infer_objects()) if y.dtype.kind == "O" else y
     y = y.astype(str) if y.dtype.kind == "S" else y
-    if y.ndim != 1 or not len(y) or y.dtype.kind not in "iufbUO":
-        raise _wrong(key, "labels (n,), n ≥ 1, as text, bool or whole numbers", _kind(y))
     if len(holes := np.flatnonzero(pd.isna(y))):
         raise _wrong(key, "a label in every row", f"none in rows {holes[:5].tolist()}; leave them out, missing='drop'")
     if y.dtype.kind == "f" and (odd := [*y[y != y.round()], *y[abs(y) > 2**53]]):
         raise _wrong(key, "classes", f"fractions such as {odd[0]}; cut them (pandas.cut)")
-    kind = {"f": np.int64, "O": str}.get(y.dtype.kind, y.dtype.newbyteorder("="))
+    y = np.array([*map(str, y)]) if y.dtype.kind == "O" else y
+    kind = np.int64 if y.dtype.kind == "f" else y.dtype.newbyteorder("=")
     codes, found = pd.factorize(y.astype(kind), sort=True)
     if names is not None and y.dtype.kind in "iuf":
         if names.ndim != 1 or names.dtype.kind not in "UO" or len(set(names.tolist())) != len(names):

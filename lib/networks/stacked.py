@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lib.costs import device_of
+
 LOSSES = ("cross_entropy", "mse")
 ROWS = 1024  # examples evaluated at a time
 LANES = 8  # streams of a GPU on which small networks take a step beside each other
@@ -91,7 +93,7 @@ def stacked_members(model: nn.Module, parameters: dict[str, Tensor]) -> int:
 def members(model: nn.Module, parameters: dict, *, device="cpu") -> Iterator[dict[str, Tensor]]:
     """The state of each of E networks, on ``device``. Raises ValueError for parameters that do not fit ``model``."""
     for e in range(stacked_members(model, parameters)):
-        yield {name: value[e].to(device) for name, value in parameters.items()}
+        yield {name: value[e].to(device_of(device)) for name, value in parameters.items()}
 
 
 def labels_by_run(y: Tensor, runs: int, n: int) -> Tensor:
@@ -104,10 +106,10 @@ def labels_by_run(y: Tensor, runs: int, n: int) -> Tensor:
 @torch.no_grad()
 def predict(model: nn.Module, parameters: dict, x: Tensor, *, device="cpu", chunk=None, what="logits") -> Tensor:
     """Logits ``(E, n, k)`` of E networks like ``model``, or their ``features``; ``chunk`` are computed side by side."""
-    count, layers = stacked_members(model, parameters), chain(model)
+    count, layers, device = stacked_members(model, parameters), chain(model), device_of(device)
     precision = "float64" if next(iter(parameters.values())).dtype == torch.float64 else "float32"
     x = x.to(device, getattr(torch, precision))
-    size = min(count, (chunk or 8) if layers or torch.device(device).type != "cpu" else 1)
+    size = min(count, (chunk or 8) if layers or device.type != "cpu" else 1)
     net, outputs = None, []
     for start in range(0, count, size):
         if net is None or start + size > count:
@@ -211,7 +213,7 @@ def group(model: nn.Module, members: int, *, precision: str, device, layers=None
     ``layers`` is ``chain(model)``, if known; ``wide`` makes one network of any but chains. ``bfloat16`` is
     ``torch.autocast``, what is kept in float32; chains are one network then, too.
     """
-    how = {"dtype": torch.float64 if precision == "float64" else torch.float32, "device": device}
+    how = {"dtype": torch.float64 if precision == "float64" else torch.float32, "device": device_of(device)}
     layers, mixed = layers or chain(model), precision == "bfloat16"
     if layers and not mixed:
         return Layers(layers, model, members, **how)
@@ -228,7 +230,7 @@ class Flat:
     def __init__(self, shapes: dict[str, tuple], members: int, *, dtype, device, transposed=False):
         self.like = partial(Flat, shapes, members, dtype=dtype, device=device, transposed=transposed)
         sizes = [members * math.prod(shape) for shape in shapes.values()]
-        self.buffer, self.views = torch.zeros(sum(sizes), dtype=dtype, device=device), {}
+        self.buffer, self.views = torch.zeros(sum(sizes), dtype=dtype, device=device_of(device)), {}
         for (name, shape), stored in zip(shapes.items(), self.buffer.split(sizes), strict=True):
             if len(shape) == 4:
                 out, into, *kernel = shape

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
+from lib.costs import device_of
 from lib.networks.stacked import LOSSES, losses, targets
 
 WORKING = 2**28  # bytes of activations, or of written-out gradients, that one step may take
@@ -97,7 +98,7 @@ def objective(
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
     _check_modules(model)
-    net = copy.deepcopy(model).eval().to(device, dtype)
+    net = copy.deepcopy(model).eval().to(device_of(device), dtype)
     weights = {name: value.detach() for name, value in net.named_parameters()}
     buffers = {name: value.detach() for name, value in net.named_buffers()}
     like = next(iter(weights.values()))

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.linalg import solve_triangular
 
-from lib.costs import Phases, free_bytes
+from lib.costs import Phases, device_of, free_bytes
 from lib.numerics import cholesky as blocked
 from lib.numerics.cholesky import NotPositiveDefinite
 from lib.statistics import as_tensor
@@ -101,7 +101,7 @@ def cg_scores(
     x, y = as_tensor(x), as_tensor(y)
     labellings = _labellings(x, y)
     _check_options(labellings, negatives, runs=runs, dtype=dtype, jitter=jitter, block=block)
-    device = torch.device(device or x.device)
+    device = device_of(device or x.device)
     block = block or (4096 if device.type == "cuda" else min(1000, max(256, len(x) // 4)))
     if negatives is not None and all(q == rest for *_, q, rest in _sizes(labellings, negatives)):
         negatives = None  # every class is set against all other rows: the exact score
@@ -145,7 +145,7 @@ def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
     """
     x, y = as_tensor(x), as_tensor(y)
     labellings = _labellings(x, y)
-    unit = unit_rows(x, device or x.device)
+    unit = unit_rows(x, device)
     signs, columns = (t.to(unit.device) for t in _one_vs_rest(labellings))
     h_y = torch.cat([gram_block(unit, slice(a, a + block)) @ signs for a in range(0, len(unit), block)])
     prime = 2 * h_y.gather(1, columns.T).T - 0.5
@@ -195,7 +195,7 @@ def unit_rows(x: Tensor, device=None) -> Tensor:
         raise ValueError(f"x must be (n, …) with at least one row and two axes, got {tuple(x.shape)}")
     if not (x.is_floating_point() or x.dtype == torch.uint8):
         raise ValueError(f"x must be floating or uint8, got {x.dtype}")
-    unit = x.flatten(1).to(device=device, dtype=F64, copy=True)
+    unit = x.flatten(1).to(device=device_of(device or x.device), dtype=F64, copy=True)
     norm = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
     for bad, what in ((~norm.isfinite(), "hold NaN or infinity"), (norm == 0, "are all zero, so have no direction")):
         if bad.any():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from lib.costs import device_of
 from lib.networks import stacked
 
 LAYERS = ("last", "all")
@@ -49,12 +50,23 @@ def grand(
     """
     if layers not in LAYERS:
         raise ValueError(f"layers must be {' or '.join(LAYERS)}, got {layers!r}")
+    how = {"layers": layers, "loss": loss, "device": device, "chunk": chunk, "progress": progress}
+    norms = _norms(model, parameters, x, y, **how)
+    if norms.dtype != torch.float64 and not norms.isfinite().all():  # squares that float32 does not hold
+        wider = {name: value.double() for name, value in parameters.items()}
+        norms = _norms(model, wider, x.double(), y, **how).to(norms.dtype)
+    if rows := norms.isinf().nonzero()[:, -1].unique()[:5].tolist():
+        raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+    return norms
+
+
+def _norms(model, parameters, x, y, *, layers, loss, device, chunk, progress) -> Tensor:
     if layers == "last":
         features, errors = stacked.last_layer(model, parameters, x, y, loss=loss, device=device)
-        return _in_range(torch.linalg.vector_norm(features, dim=2)) * torch.linalg.vector_norm(errors, dim=2)
+        return torch.linalg.vector_norm(features, dim=2) * torch.linalg.vector_norm(errors, dim=2)
     from lib.numerics import gradients  # here alone: the other scores of this module need no gradient
 
-    net, norms, runs = copy.deepcopy(model).eval().to(device), [], stacked.stacked_members(model, parameters)
+    net, norms, runs = copy.deepcopy(model).eval().to(device_of(device)), [], stacked.stacked_members(model, parameters)
     y = stacked.labels_by_run(y, runs, len(x))
     states = stacked.members(model, parameters, device=device)
     for e, state in enumerate(tqdm(states, total=runs, unit="run", disable=None if progress else True)):
@@ -63,16 +75,10 @@ def grand(
         squares = []
         for rows, labels in zip(x.split(size), y[e].split(size), strict=True):
             objective = lambda logits, labels=labels: stacked.errors(logits, labels.to(device), loss)[:, None]
-            layers = gradients.signals(net, state, rows.to(device, dtype), objective)
-            squares.append(sum(gradients.squared_norms(layer) for layer in layers)[:, 0])
-        norms.append(_in_range(torch.cat(squares).sqrt().cpu()))
+            signals = gradients.signals(net, state, rows.to(device, dtype), objective)
+            squares.append(sum(gradients.squared_norms(signal) for signal in signals)[:, 0])
+        norms.append(torch.cat(squares).sqrt().cpu())
     return torch.stack(norms)
-
-
-def _in_range(norms: Tensor) -> Tensor:
-    if rows := norms.isinf().nonzero()[:, -1].unique()[:5].tolist():
-        raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
-    return norms
 
 
 def el2n(errors: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
+from lib.costs import device_of
 from lib.networks import stacked
 from lib.numerics import gradients
 from lib.scores.data_diet import LAYERS, grand
@@ -135,7 +136,7 @@ def _runs(
     model: nn.Module, parameters: Weights, sets, *, loss: str = "cross_entropy", device: str = "cpu"
 ) -> Iterator[tuple]:
     """For each run: the network, its state, derivatives ``dℓ/df`` by (f, y), and ``(x, y)`` of each set in pieces."""
-    net, runs = copy.deepcopy(model).eval().to(device), stacked.stacked_members(model, parameters)
+    net, runs = copy.deepcopy(model).eval().to(device_of(device)), stacked.stacked_members(model, parameters)
     labels = [stacked.labels_by_run(y, runs, len(x)).to(device) for x, y in sets]
     errors = lambda f, y: stacked.errors(f, y, loss)
     for e, state in enumerate(stacked.members(model, parameters, device=device)):

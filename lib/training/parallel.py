@@ -35,6 +35,7 @@ VERSION = 1  # of what a shard holds: raise it when the same arguments give othe
 SHARD_WORK = {"cuda": 3e14}  # floating-point operations; on other devices a hundredth
 BUSY = 2e10  # operations of a step that fill a GPU: networks of less go beside each other, 32 at most
 SHARD_MEMBERS = 64
+PATIENCE = 30  # seconds for the first worker of a scheduler; who queues for longer hands over a Client that waited
 
 
 def train_members(work: Work, members: Members, tick: Callable[[int], None]) -> dict[str, np.ndarray]:
@@ -204,7 +205,7 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
     """Shards and their arrays as the workers of a Dask scheduler finish them.
 
     What all shards share is itself a task, so that a worker that has lost it gets it again. A shard whose worker dies
-    is given to another; each is yielded once. ValueError where no scheduler answers; a warning while it has no worker.
+    is given to another; each is yielded once. ValueError where no scheduler answers, or no worker in time.
     """
     from distributed import Client, as_completed
 
@@ -216,7 +217,12 @@ def _through_dask(work: Work, shards: dict[int, Members], tick) -> Iterator[tupl
         raise ValueError(f"scheduler: expected {wanted}, got {scheduler!r} ({str(error).splitlines()[0]})") from None
     with connected as client:
         if not client.scheduler_info()["workers"]:
-            warnings.warn(f"the scheduler {client.scheduler.address} has no worker yet: waiting for one", stacklevel=2)
+            where = f"the scheduler {client.scheduler.address}"
+            warnings.warn(f"{where} has no worker yet: waiting for one", stacklevel=2)
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError:
+                raise ValueError(f"scheduler: expected one with workers, {where} got none in {PATIENCE} s") from None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
             shared = client.submit(lambda same: same, alone, pure=False)

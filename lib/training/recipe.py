@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.costs import device_of
 from lib.networks.stacked import LOSSES, chain, group, stacked_members
 
 
@@ -140,6 +141,7 @@ class Run:
     progress: bool = True  # show a bar, in model-steps
 
     def __post_init__(self):
+        device_of(self.device)
         _one_of("precision", self.precision, ("float32", "float64", "bfloat16"))
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
@@ -288,8 +290,6 @@ def step_range(work: Work, seen: int) -> range:
 def check(work: Work, members: Members) -> None:
     """Raise ValueError at what does not fit together, naming it."""
     model, kind = work.model, torch.device(work.run.device).type
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {work.run.device!r}: no GPU is visible here")
     if work.run.precision == "bfloat16" and kind != "cuda":
         raise ValueError(f"precision 'bfloat16' is for a GPU, got device {work.run.device!r}: take 'float32'")
     drops = [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]

@@ -1,8 +1,7 @@
 """Notebook 15: what do scores show while a network trains: does its tangent kernel turn, do paths part?
 
 Conventions of Paul et al. 2021 (section 5, appendix B.3) and Ki et al. 2023 (appendix I). Networks are in evaluation
-mode. Stacked parameters are name → ``(E, …)``, running statistics of batch normalization among them. Barriers are
-measured between the children of a parent.
+mode. Stacked parameters are name → ``(E, …)``, running statistics among them. Barriers are between siblings.
 """
 
 import copy
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lib.costs import device_of
 from lib.networks import stacked
 from lib.numerics.gradients import every_output, products, signals
 from lib.training.ensemble import train
@@ -30,7 +30,7 @@ def tangent_kernel(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, *
         tensor([[[26.,  0.],
                  [ 0., 26.]]])
     """
-    net, kernels = copy.deepcopy(model).eval().to(device), []
+    net, kernels = copy.deepcopy(model).eval().to(device_of(device)), []
     for state in stacked.members(model, parameters, device=device):
         rows = x.to(device, next(iter(state.values())).dtype)
         kernel = sum(products(part, part) for part in signals(net, state, rows, every_output))

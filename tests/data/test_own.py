@@ -282,3 +282,57 @@ def test_files_that_are_none_are_named(tmp_path):
 def test_tensors_of_sixteen_bits_and_bytes_as_labels():
     data = load((torch.tensor(X).bfloat16(), np.array([b"a", b"b", b"c"])[CODE]), split=False)
     assert data.classes == ("a", "b", "c") and data.x_train.shape == (N, 4)
+
+
+def test_rows_and_columns_in_any_container_are_a_table(tmp_path):
+    import pyarrow
+
+    table = pd.DataFrame(X, columns=list("abcd")).assign(kind=np.array(list("pqr"))[CODE])
+    text = "\n".join(f"{line}," for line in table.to_csv(index=False).split())  # a comma at each line's end
+    (tmp_path / "commas.csv").write_text(text)
+    brought = (
+        table.to_dict("records"),
+        table.to_dict("list"),
+        pyarrow.Table.from_pandas(table),
+        tmp_path / "commas.csv",
+    )
+    for data in brought:
+        found = load(data, "kind", split=False)
+        np.testing.assert_allclose(found.x_train, X)
+        assert found.classes == ("p", "q", "r") and found.columns == tuple("abcd")
+
+
+def test_labels_beside_a_table_are_a_column_or_one_hot():
+    for y in (pd.DataFrame({"kind": CODE}), CODE[:, None], np.eye(3)[CODE], [(int(c),) for c in CODE]):
+        assert load(pd.DataFrame(X), y, split=False).y_train.tolist() == CODE.tolist()
+
+
+def test_what_a_label_cannot_be_is_said():
+    table = pd.DataFrame(X).assign(words=[["a", "b"]] * N)
+    for data, label, options, message in [
+        (X, "kind", {}, "label: expected an array of labels, .* got the name 'kind'"),
+        ((X, CODE), "kind", {}, "label: expected an array of labels, .* got the name 'kind'"),
+        (load_wine(), "kind", {}, "label: expected an array of labels, .* got the name 'kind'"),
+        (pd.DataFrame(X), np.ones((N, 2)), {}, r"label: expected labels \(n,\), .* got float64 \(60, 2\)"),
+        (table, CODE, {}, r"columns that are not numbers: 'words' \(1 values, \['a', 'b'\]"),
+        (
+            pd.DataFrame(X).assign(e=np.nan),
+            CODE,
+            {"missing": "drop"},
+            "rows without missing values, got none: 60 of 60 ",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            load(data, label, split=False, **options)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (4, 30)])
+def test_tiny_pictures_of_a_folder_are_enlarged(tmp_path, size):
+    for i in range(4):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.new("RGB", size, (200, 10 * i, 0)).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    found = load(tmp_path, split=False)
+    assert found.x_train.shape == (4, 3, 8, 8)
+    torch.testing.assert_close(
+        found.x_train[:, :, 3, 3] * 255, torch.tensor([[200, 10 * i, 0] for i in (0, 2, 1, 3)]).float()
+    )

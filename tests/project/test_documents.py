@@ -347,6 +347,6 @@ def test_scripts_are_sound(script):
 
     path = REPO / script
     assert os.access(path, os.X_OK)
-    assert path.read_text("utf8").startswith("#!/usr/bin/env bash\n")
+    assert path.read_text("utf8").startswith(("#!/usr/bin/env bash\n", "#!/usr/bin/env -S bash\n"))
     assert "set -euo pipefail" in path.read_text("utf8")
     assert subprocess.run(["bash", "-n", str(path)], capture_output=True).returncode == 0

@@ -33,15 +33,19 @@ def test_grand_of_a_linear_model_is_el2n_times_the_length_of_the_input():
     torch.testing.assert_close(grand(model, parameters, x, y, layers="last"), closed)
 
 
-def test_gradients_that_overflow_in_one_run_are_named():
+@pytest.mark.parametrize("layers", ["all", "last"])
+def test_large_gradients_are_right_or_named(layers):
     model, x, y = models.mlp(3, (), classes=2), torch.ones(5, 3), torch.tensor([0, 1, 0, 1, 0])
     runs = {"head.weight": torch.zeros(4, 2, 3), "head.bias": torch.zeros(4, 2)}
-    x[3], runs["head.weight"][3, 0] = 1e19, 1  # ‖error‖ is √2 there, elsewhere √½
-    assert grand(model, {name: value[:3] for name, value in runs.items()}, x, y).isfinite().all()
-    for layers in ("all", "last"):
+    runs["head.weight"][3, 0] = 1  # ‖error‖ is √2 there, elsewhere √½
+    for size in (1e19, 1e20, 1e30):  # whose squares float32 does not hold; ∞ · 0 would be no number
+        x[3] = size
+        got = grand(model, runs, x, y, layers=layers)[:, 3] / size
+        torch.testing.assert_close(got, torch.tensor([1.5, 1.5, 1.5, 6.0]).sqrt())
+    for size, of in ((2e38, runs), (1e200, {name: value.double() for name, value in runs.items()})):
+        wide = torch.ones(5, 3, dtype=torch.float64).index_fill_(0, torch.tensor([3]), size)
         with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
-            grand(model, runs, x, y, layers=layers)
-        x[3] = 1e20  # where ∞ · 0 would be no number
+            grand(model, of, wide, y, layers=layers)
 
 
 def test_grand_leaves_the_model_as_it_was_and_does_not_see_the_other_examples():

@@ -67,7 +67,7 @@ def test_what_is_no_number_or_no_second_class_is_refused():
         influence(nn.Linear(3, 2), X.clone().index_fill_(0, torch.tensor([7]), math.nan), Y, X[:2], Y[:2])
     still = {"head.weight": torch.zeros(1, 2, 3), "head.bias": torch.zeros(1, 2)}  # p = (½, ½)
     with pytest.raises(ValueError, match=r"rows \[3\] overflow"):
-        data_diet.grand(mlp(3, (), classes=2), still, X.clone().index_fill_(0, torch.tensor([3]), 1e20), Y)
+        data_diet.grand(mlp(3, (), classes=2), still, X.clone().index_fill_(0, torch.tensor([3]), 3e38), Y)
 
 
 @pytest.mark.filterwarnings("ignore:the weights are no optimum")

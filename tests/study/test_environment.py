@@ -117,6 +117,15 @@ def test_help_installs_nothing(repo):
     assert not (repo / ".venv").exists()
 
 
+def test_windows_line_ends_do_no_harm(repo):
+    script = repo / "run_all.sh"
+    script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
+    names = {"PATH": str(repo.parent / "bin"), "HOME": str(repo.parent)}
+    went = subprocess.run([script, "--only", "04"], env=names, capture_output=True, text=True, timeout=PATIENCE)
+    assert went.stdout == f"went on in {repo}/.venv/bin/python with --only 04\n", went.stderr
+    assert call(repo, "two words").stdout.endswith("with two words\n")
+
+
 def test_without_a_python_it_says_what_to_install(repo):
     (repo.parent / "bin/python3").unlink()
     old = repo.parent / "bin/python3.11"  # one that is too old is passed over

@@ -213,6 +213,18 @@ def test_a_scheduler_that_is_none_is_refused_and_one_without_workers_is_spoken_o
             same(go(run=Run(scheduler=empty.scheduler_address)), undisturbed)
 
 
+def test_a_scheduler_that_gets_no_worker_is_not_waited_for_for_ever(monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(parallel, "PATIENCE", 0.2)
+    with LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None) as empty:
+        refused = pytest.raises(
+            ValueError, match="scheduler: expected one with workers, the scheduler .* got none in 0.2 s"
+        )
+        with pytest.warns(UserWarning, match="waiting for one"), refused:
+            go(run=Run(scheduler=empty.scheduler_address))
+
+
 class Peak(TorchDispatchMode):
     """Bytes of the storages that are alive, at most."""
 
