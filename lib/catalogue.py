@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lib.costs import measured
 from lib.networks import models, stacked
+from lib.scores import as_tensor
 from lib.scores.complexity_gap import cg_scores
 from lib.scores.data_diet import el2n, forgetting, grand, input_norm, margin
 from lib.scores.influence import influence, self_influence
@@ -27,7 +28,7 @@ from lib.scores.memorization import held_out_accuracy, memorization, subsets
 from lib.scores.neighbours import knn_agreement, knn_shapley
 from lib.scores.tracin import tracin_mean, tracin_self
 from lib.scores.unique_information import f_si_by_class, tangent
-from lib.statistics import as_tensor, standardized
+from lib.statistics import standardized
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Record, Run, Start, learning_rates
 
@@ -319,7 +320,7 @@ def compute(
 
     Args:
         names: some of ``SCORES`` and ``VALUES``.
-        x: ``(n, …)`` float, pictures or features.
+        x: ``(n, …)`` numbers, pictures or features.
         y: integer labels ``(n,)``, or ``(r, n)``: several labellings of the same rows, for little more than one.
         classes: k; by default the largest label + 1. seed: draws initial weights, batches, subsets.
         x_val: inputs on which F-SI compares predictions (no labels are needed); by default a part of x. With their
@@ -340,17 +341,19 @@ def compute(
         >>> compute(["CG", "input norm"], x, y)["CG"].trainings
         0.0
     """
-    names, x, y = list(dict.fromkeys(names)), as_tensor(x), as_tensor(y)
-    y = y if y.is_floating_point() else y.long()
+    names, x, y = list(dict.fromkeys(names)), as_tensor(x, "x"), as_tensor(y, "y")
+    x, y = x if x.is_floating_point() else x.double(), y if y.is_floating_point() else y.long()
     k = _check(names, x, y, classes=classes, settings=settings)
-    x_val, y_val = (None if part is None else as_tensor(part) for part in (x_val, y_val))
+    x_val = None if x_val is None else as_tensor(x_val, "x_val")
+    y_val = None if y_val is None else as_tensor(y_val, "y_val")
     valued = [name for name in names if name in VALUES and name != "kNN agreement"]
     if valued and (x_val is None or y_val is None or not len(x_val) or len(x_val) != len(y_val)):
         raise ValueError(f"{valued[0]} needs x_val and y_val, as many of each and at least one")
     y_val = None if y_val is None else y_val.long()
-    like = x_val is None or x_val.shape[1:] == x.shape[1:]
-    if not like or (y_val is not None and not ((y_val >= 0) & (y_val < k)).all()):
-        raise ValueError(f"x_val, y_val: expected examples {tuple(x.shape[1:])} and labels 0…{k - 1}, as in x and y")
+    like = x_val is None or (x_val.shape[1:] == x.shape[1:] and bool(x_val.isfinite().all()))
+    if not like or (y_val is not None and not (y_val.ndim == 1 and ((y_val >= 0) & (y_val < k)).all())):
+        wanted = f"examples {tuple(x.shape[1:])} and labels 0…{k - 1}, as in x and y, all finite"
+        raise ValueError(f"x_val, y_val: expected {wanted}")
     run = Run(device=device, store=shards, progress=progress)
     task = Task(
         x, y.reshape(-1, len(x)), k, x_val=x_val, y_val=y_val, seed=seed, settings=settings, device=device, run=run
@@ -374,8 +377,10 @@ def _check(names: list[str], x: Tensor, y: Tensor, *, classes: int | None, setti
     k = int(y.max()) + 1 if classes is None else classes
     if k < 2 or (y == y[..., :1]).all(-1).any() or y.min() < 0 or y.max() >= k:
         raise ValueError(f"y must be labels 0…{k - 1} of at least 2 classes, got {int(y.min())}…{int(y.max())}")
-    if settings.networks < 1 or settings.tangent_networks < 1 or settings.trials < 4 or not 0 < settings.share < 1:
-        raise ValueError(f"settings need networks ≥ 1, tangent_networks ≥ 1, trials ≥ 4, 0 < share < 1; got {settings}")
+    least = {"epochs": 1, "networks": 1, "tangent_networks": 1, "trials": 4}
+    if not 0 < settings.share < 1 or any(getattr(settings, name) < low for name, low in least.items()):
+        wanted = ", ".join(f"{name} ≥ {low}" for name, low in least.items())
+        raise ValueError(f"settings need {wanted}, 0 < share < 1; got {settings}")
     return k
 
 

@@ -257,19 +257,6 @@ def spearman_influence(a: NDArray, b: NDArray) -> NDArray:
     return cross - 0.5 * rho * (centred(moved(a, a, u, u)) / scale_a + centred(moved(b, b, v, v)) / scale_b)
 
 
-def as_tensor(values) -> Tensor:
-    """Numbers as a tensor without its graph, from tensors, arrays, tables, sparse matrices or lists.
-
-    Raises: ValueError for text and other objects.
-    """
-    if isinstance(values, Tensor):
-        return values.detach()
-    values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"expected numbers, got {values.dtype} {values.shape}")
-    return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
-
-
 def standardized(x: Tensor, like: Tensor | None = None) -> Tensor:
     """Each channel (or feature) with mean 0 and standard deviation 1; one that is constant becomes 0.
 

@@ -127,7 +127,7 @@ def test_a_store_gives_back_values_and_costs(xy, every, tmp_path):
     ("change", "message"),
     [
         ({"names": ["CG", "el2n"]}, "names must be some of 'random'.*got 'el2n'"),
-        ({"x": torch.ones(60, 5).long()}, "x must be finite floats"),
+        ({"x": torch.ones(60)}, "x must be finite floats"),
         ({"x": torch.full((60, 5), torch.nan)}, "x must be finite floats"),
         ({"y": torch.zeros(59, dtype=torch.int64)}, r"y must be integer labels \(60,\)"),
         ({"y": torch.zeros(60, dtype=torch.int64)}, "at least 2 classes"),

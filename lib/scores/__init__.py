@@ -7,9 +7,15 @@ A name of ``TABLE`` is loaded when it is first asked for. ``memorization``, ``in
 functions, and the modules that hold them: here always the function; ``from lib.scores.tracin import …`` is the other.
 """
 
+import functools
 import importlib
+import inspect
 import sys
 from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
 
 TABLE = {
     "definitions": "definitions",  # every score by its definition
@@ -36,6 +42,33 @@ TABLE = {
     "knn_shapley": "neighbours",  # what it adds to the accuracy of nearest neighbours
 }
 __all__ = list(TABLE)
+
+
+def as_tensor(values, name: str = "values") -> Tensor:
+    """Numbers as a tensor without its graph, from tensors, arrays, tables, sparse matrices or lists.
+
+    Raises: ValueError for text and other objects.
+    """
+    if isinstance(values, Tensor):
+        return values.detach()
+    values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: expected numbers, got {values.dtype} {values.shape}")
+    return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
+
+
+def takes_arrays(function):
+    """The same function, for numpy arrays, tables and sparse matrices too."""
+    names = list(inspect.signature(function).parameters)
+    foreign = lambda value: getattr(value, "ndim", 0) and not isinstance(value, Tensor)
+    one = lambda name, value: as_tensor(value, name) if foreign(value) else value
+
+    @functools.wraps(function)
+    def called(*args, **options):
+        args = [*map(one, names, args), *args[len(names) :]]
+        return function(*args, **{name: one(name, value) for name, value in options.items()})
+
+    return called
 
 
 def __getattr__(name: str):

@@ -32,7 +32,7 @@ from torch.linalg import solve_triangular
 from lib.costs import Phases, device_of, free_bytes
 from lib.numerics import cholesky as blocked
 from lib.numerics.cholesky import NotPositiveDefinite
-from lib.statistics import as_tensor
+from lib.scores import as_tensor
 
 F64 = torch.float64
 PROBES = 16  # rows at which d is checked
@@ -98,7 +98,7 @@ def cg_scores(
         >>> cg_scores(torch.eye(4, dtype=torch.float64), torch.tensor([0, 0, 1, 1])).score.round(decimals=9)  # H = ½I
         tensor([2., 2., 2., 2.], dtype=torch.float64)
     """
-    x, y = as_tensor(x), as_tensor(y)
+    x, y = as_tensor(x, "x"), as_tensor(y, "y")
     labellings = _labellings(x, y)
     _check_options(labellings, negatives, runs=runs, dtype=dtype, jitter=jitter, block=block)
     device = device_of(device or x.device)
@@ -143,7 +143,7 @@ def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
     Arguments, errors and the ``(n,)`` or ``(r, n)`` result as in ``cg_scores``; float64, or float32 where x is.
     Large = learnt fast, so its sign is opposite to the CG-score's. Cost: 2n²d operations, ``block × n`` numbers.
     """
-    x, y = as_tensor(x), as_tensor(y)
+    x, y = as_tensor(x, "x"), as_tensor(y, "y")
     labellings = _labellings(x, y)
     unit = unit_rows(x, device)
     signs, columns = (t.to(unit.device) for t in _one_vs_rest(labellings))
@@ -165,7 +165,7 @@ def relu_gram(x) -> Tensor:
         tensor([[0.5000, 0.0000],
                 [0.0000, 0.5000]])
     """
-    x = as_tensor(x)
+    x = as_tensor(x, "x")
     return gram_block(unit_rows(x)).to(F64 if x.dtype == F64 else torch.float32)
 
 
@@ -197,6 +197,9 @@ def unit_rows(x: Tensor, device=None) -> Tensor:
         raise ValueError(f"x must be floating or uint8, got {x.dtype}")
     unit = x.flatten(1).to(device=device_of(device or x.device), dtype=F64, copy=True)
     norm = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    if not ((norm > 1e-150) & (norm < 1e150)).all():  # squares that float64 does not hold
+        unit /= unit.abs().amax(1, keepdim=True).clamp_min(torch.finfo(F64).tiny)
+        norm = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
     for bad, what in ((~norm.isfinite(), "hold NaN or infinity"), (norm == 0, "are all zero, so have no direction")):
         if bad.any():
             rows = bad[:, 0].nonzero()[:, 0].tolist()

@@ -12,10 +12,12 @@ from tqdm.auto import tqdm
 
 from lib.costs import device_of
 from lib.networks import stacked
+from lib.scores import takes_arrays
 
 LAYERS = ("last", "all")
 
 
+@takes_arrays
 def grand(
     model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, layers: str = "all",
     loss: str = "cross_entropy", device: str = "cpu", chunk: int | None = None, progress: bool = False,
@@ -81,6 +83,7 @@ def _norms(model, parameters, x, y, *, layers, loss, device, chunk, progress) ->
     return torch.stack(norms)
 
 
+@takes_arrays
 def el2n(errors: Tensor) -> Tensor:
     """Norm of the error vector, per run (Paul et al. 2021, definition 2.1 and section 2.2; the mean over runs is EL2N).
 
@@ -105,6 +108,7 @@ def el2n(errors: Tensor) -> Tensor:
     return torch.linalg.vector_norm(errors, dim=2)
 
 
+@takes_arrays
 def margin(outputs: Tensor, y: Tensor) -> Tensor:
     """By how much the label's output exceeds the largest other one, per run (high = easy, below 0 = wrong).
 
@@ -129,6 +133,7 @@ def margin(outputs: Tensor, y: Tensor) -> Tensor:
     return (outputs.gather(2, label) - others.amax(2, keepdim=True))[..., 0]
 
 
+@takes_arrays
 def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
     """How often an example goes from classified to misclassified (Toneva et al. 2019; Ki et al. 2023, eq. 10).
 
@@ -165,6 +170,7 @@ def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
     return torch.where(correct.any(1), count, float(correct.shape[1])) if never_learned == "most" else count
 
 
+@takes_arrays
 def input_norm(x: Tensor) -> Tensor:
     """Length of each example as the network gets it, ``(n,)``: the control for GraNd at initialization (2303.14753).
 

@@ -34,6 +34,7 @@ from lib.numerics.curvature import ekfac, extreme_eigenvalues, hessian, hessian_
 from lib.numerics.gradients import along, gradient_rows, mean_square_norm
 from lib.numerics.inverse_hessian import SPECTRUM, check_options, indefinite, inverse
 from lib.numerics.objective import Objective, gradient, objective
+from lib.scores import takes_arrays
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class InverseHessian:
         return torch.cat([moved(rows).norm(dim=1) if norms else moved(rows) for rows in blocks])
 
 
+@takes_arrays
 def inverse_hessian(
     model: nn.Module, x: Tensor, y: Tensor, *, weight_decay: float = 0.0, damping: float = 0.0, solver: str = "exact",
     loss: str = "cross_entropy", reference: dict[str, Tensor] | None = None, device: str = "cpu",
@@ -90,6 +92,7 @@ def inverse_hessian(
     return InverseHessian(o, *inverse(o, solver, damping, **options), norm, one)
 
 
+@takes_arrays
 def influence(
     model: nn.Module, x_train: Tensor, y_train: Tensor, x_test: Tensor, y_test: Tensor, *, examples=None, **options
 ) -> Influence:  # fmt: skip
@@ -122,11 +125,13 @@ def influence(
     return inverse.on_loss(x_test, y_test, examples=examples)
 
 
+@takes_arrays
 def gradient_norm(model: nn.Module, x: Tensor, y: Tensor, **options) -> float:
     """``‖∇L(w)‖``, 0 at an optimum. ``options``: ``weight_decay, loss, reference, device, dtype``."""
     return float(gradient(objective(model, x, y, **options)).norm())
 
 
+@takes_arrays
 def eigenvalue_range(
     model: nn.Module, x: Tensor, y: Tensor, *, gauss_newton: bool = False, tol: float = 1e-4, **options
 ) -> tuple[float, float]:
@@ -147,6 +152,7 @@ class Trust(NamedTuple):
     spread: float | None  # of true changes, over retrainings / over examples. Below .3: .87; above (6 networks): .57
 
 
+@takes_arrays
 def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retrained=None, **options) -> Trust:
     """:class:`Trust` in influence at a network's weights; warns where a number speaks against it.
 
@@ -198,6 +204,7 @@ def _removed(o: Objective, examples) -> tuple[Tensor, Tensor]:
     return o.x[rows], o.y[rows]
 
 
+@takes_arrays
 def self_influence(
     model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, weight_decay: float = 0.0,
     damping: float = 1e-3, device: str = "cpu",

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.scores import takes_arrays
+
 BLOCK = 256  # training examples in one matrix product: what follows it then stays near the cache
 
 
@@ -43,6 +45,7 @@ def subsets(n: int, m: int, trials: int, seed: int) -> Tensor:
     return sees
 
 
+@takes_arrays
 def memorization(member_sees: Tensor, correct_train: Tensor) -> Estimate:
     """Subsampled memorization of each training example: how much likelier its label is got right when it was seen.
 
@@ -68,6 +71,7 @@ def memorization(member_sees: Tensor, correct_train: Tensor) -> Estimate:
     return _estimate((member_sees & correct_train).sum(0), correct_train.sum(0), seen, len(member_sees) - seen)
 
 
+@takes_arrays
 def influence_of_seeing(member_sees: Tensor, correct_test: Tensor) -> Estimate:
     """Subsampled influence of each training example i on each test example j (algorithm 1, line 7).
 
@@ -109,6 +113,7 @@ def influence_of_seeing(member_sees: Tensor, correct_test: Tensor) -> Estimate:
     return Estimate(value, error, seen, trials - seen)
 
 
+@takes_arrays
 def datamodel(member_sees: Tensor, outcome: Tensor, *, ridge: float) -> Tensor:
     """What seeing each example adds to each outcome, all examples at once by least squares, ``(n, n′)`` float64.
 
@@ -136,6 +141,7 @@ def datamodel(member_sees: Tensor, outcome: Tensor, *, ridge: float) -> Tensor:
     return centred.T @ solve(outcome) if wide else solve(centred.T @ outcome)
 
 
+@takes_arrays
 def held_out_accuracy(member_sees: Tensor, correct_train: Tensor) -> Tensor:
     """Share of the networks trained without an example that get it right, ``(n,)``: the C-score at one subset size.
 
@@ -145,6 +151,7 @@ def held_out_accuracy(member_sees: Tensor, correct_train: Tensor) -> Tensor:
     return (~member_sees & correct_train).sum(0).double() / (~member_sees).sum(0)
 
 
+@takes_arrays
 def c_scores(member_sees: Tensor, correct_train: Tensor) -> Tensor:
     """C-score: how surely networks that never saw an example get it right (Jiang et al. 2021). High = regular.
 

@@ -8,7 +8,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from lib.scores import takes_arrays
 
+
+@takes_arrays
 def knn_agreement(x: Tensor, y: Tensor, *, k: int = 10) -> Tensor:
     """Share of each example's k nearest others that bear its label, ``(n,)`` float64 in [0, 1]; high = regular.
 
@@ -18,12 +21,14 @@ def knn_agreement(x: Tensor, y: Tensor, *, k: int = 10) -> Tensor:
         >>> knn_agreement(torch.tensor([[0.0], [1.0], [2.1]]), torch.tensor([0, 0, 1]), k=1)
         tensor([1., 1., 0.], dtype=torch.float64)
     """
+    _check(x=x, y=y)
     if not 1 <= k < len(x):
         raise ValueError(f"k must be at least 1 and below the number of examples, {len(x)}, got {k}")
     others = NearestNeighbors(n_neighbors=k).fit(x.flatten(1).numpy()).kneighbors(return_distance=False)  # not itself
     return (y[torch.from_numpy(others)] == y[:, None]).double().mean(1)
 
 
+@takes_arrays
 def knn_shapley(x: Tensor, y: Tensor, x_val: Tensor, y_val: Tensor, *, k: int = 5) -> Tensor:
     """Shapley value of each example for the accuracy of k nearest neighbours on validation examples, ``(n,)`` float64.
 
@@ -37,6 +42,8 @@ def knn_shapley(x: Tensor, y: Tensor, x_val: Tensor, y_val: Tensor, *, k: int = 
         >>> knn_shapley(x, y, x[:1] + 0.1, y[:1], k=1)
         tensor([1., 0.], dtype=torch.float64)
     """
+    _check(x=x, y=y)
+    _check(x_val=x_val, y_val=y_val)
     n = len(x)
     if not 1 <= k <= n or not len(x_val):
         raise ValueError(f"expected 1 ≤ k ≤ {n} and a validation example at least, got k = {k} and {len(x_val)}")
@@ -49,3 +56,9 @@ def knn_shapley(x: Tensor, y: Tensor, x_val: Tensor, y_val: Tensor, *, k: int = 
         value = torch.cat([steps, right[:, -1:] / n], 1).flip(1).cumsum(1).flip(1)
         total.scatter_add_(0, order.flatten(), value.flatten())
     return total / len(x_val)
+
+
+def _check(**parts: Tensor) -> None:
+    (name, x), (_, y) = parts.items()
+    if y.shape != x.shape[:1] or not x.isfinite().all():
+        raise ValueError(f"{name}: expected finite examples, a label each, got {tuple(x.shape)} and {tuple(y.shape)}")

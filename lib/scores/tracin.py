@@ -15,11 +15,13 @@ from torch.func import functional_call, jvp
 from lib.costs import device_of
 from lib.networks import stacked
 from lib.numerics import gradients
+from lib.scores import takes_arrays
 from lib.scores.data_diet import LAYERS, grand
 
 Weights = dict[str, Tensor]  # name → (E, …), of E runs
 
 
+@takes_arrays
 def tracin(
     model: nn.Module, checkpoints: dict[int, Weights], rates: dict[int, float], x: Tensor, y: Tensor,
     x_val: Tensor, y_val: Tensor, *, layers: str = "last", loss: str = "cross_entropy", device: str = "cpu",
@@ -66,6 +68,7 @@ def tracin(
     return _summed({"last": last, "all": whole}, layers, checkpoints, rates)
 
 
+@takes_arrays
 def tracin_mean(
     model: nn.Module, checkpoints: dict[int, Weights], rates: dict[int, float], x: Tensor, y: Tensor,
     x_val: Tensor, y_val: Tensor, *, layers: str = "last", **options,
@@ -98,6 +101,7 @@ def tracin_mean(
     return _summed({"last": last, "all": whole}, layers, checkpoints, rates)
 
 
+@takes_arrays
 def tracin_self(
     model: nn.Module, checkpoints: dict[int, Weights], rates: dict[int, float], x: Tensor, y: Tensor, *,
     layers: str = "last", **options,

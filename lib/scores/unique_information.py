@@ -44,6 +44,7 @@ from torch import Tensor, nn
 
 from lib.numerics.gradients import jacobians, ntk
 from lib.numerics.spectral_filter import F64, check_time, poles, spectral_filter
+from lib.scores import takes_arrays
 
 LOSSES = ("sum", "mean")
 
@@ -56,6 +57,7 @@ class Spectrum:
     vectors: Tensor  # (N, N), columns
 
 
+@takes_arrays
 def spectrum(kernel) -> Spectrum:
     """Eigendecomposition of a kernel, in float64; every time, decay and step size can share one.
 
@@ -86,6 +88,7 @@ def spectrum(kernel) -> Spectrum:
     return Spectrum(values.clamp_(min=0), vectors)
 
 
+@takes_arrays
 def coefficients(
     kernel, residual: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0, continuous: bool = False,
     loss: str = "sum",
@@ -134,6 +137,7 @@ class LeaveOneOut:
         return self.coefficients.T.to(jacobian.dtype) @ jacobian
 
 
+@takes_arrays
 def leave_one_out(
     kernel, residual: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0,
     cross_kernel: Tensor | None = None, continuous: bool = False, loss: str = "sum", tol: float = 1e-10,
@@ -187,6 +191,7 @@ def leave_one_out(
     return LeaveOneOut(coefficients, values @ moved**2, predictions)
 
 
+@takes_arrays
 def prediction_changes(
     kernel, residual: Tensor, cross_kernel: Tensor, *, lr: float, steps: float, continuous: bool = False,
     tol: float = 1e-10, turned: bool = False,
@@ -219,6 +224,7 @@ def prediction_changes(
     return ((cross if turned else cross @ kernel.vectors) @ moved).T
 
 
+@takes_arrays
 def functional_sample_information(changes: Tensor, *, sigma: float = 1.0) -> Tensor:
     """F-SI of each example in nats (eq. 16), ``(n,)``; high = it changes predictions as no other example would.
 
@@ -239,6 +245,7 @@ def functional_sample_information(changes: Tensor, *, sigma: float = 1.0) -> Ten
     return changes.square().sum((1, 2)) / (2 * sigma**2 * changes.shape[1])
 
 
+@takes_arrays
 def sample_information(changes: Tensor, *, covariance=None, precision=None) -> Tensor:
     """SI of each example in nats (eq. 5), ``(n,)`` float64, with weights smoothed by noise of a covariance Σ.
 
@@ -292,6 +299,7 @@ class Tangent:
         return spectrum(self.kernel)
 
 
+@takes_arrays
 def tangent(model: nn.Module, x: Tensor, x_val: Tensor, *, per_layer: int | None = None, seed: int = 0) -> Tangent:
     """Linearize a network at its present weights, in evaluation mode.
 
@@ -330,6 +338,7 @@ def regression_targets(y: Tensor, outputs: int) -> Tensor:
     return y[:, None].to(F64) if outputs == 1 else torch.nn.functional.one_hot(y, outputs).to(F64)
 
 
+@takes_arrays
 def changes(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0) -> Tensor:
     """What each training example changes in the predictions on the other inputs, ``(n, m, k)``: with it minus without.
 
@@ -343,6 +352,7 @@ def changes(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: f
     return leave_one_out(net.spectrum, residual, cross_kernel=net.cross_kernel, **training).predictions
 
 
+@takes_arrays
 def f_si(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0, sigma: float = 1.0) -> Tensor:
     """Functional sample information of each training example in nats, ``(n,)`` float64 (Harutyunyan et al. eq. 16).
 
@@ -356,6 +366,7 @@ def f_si(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: floa
     return functional_sample_information(changes(net, y, lr=lr, steps=steps, weight_decay=weight_decay), sigma=sigma)
 
 
+@takes_arrays
 def f_si_by_class(
     net: Tangent, y: Tensor, *, classes: int, lr: float, steps: float, continuous: bool = False, sigma: float = 1.0
 ) -> Tensor:

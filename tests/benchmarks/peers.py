@@ -152,7 +152,10 @@ def wrong_labels():
             yield missing(what, "cleanlab")
             continue
         marks = f"AUROC {ours[0]:.3f} / {theirs[0]:.3f}"
-        yield Row(what, name, marks, 0, ours[3], theirs[3], f"F1 of flags {ours[2]:.2f} / {theirs[2]:.2f}")
+        note = (
+            f"precision at the noise rate {ours[1]:.2f} / {theirs[1]:.2f}, F1 of flags {ours[2]:.2f} / {theirs[2]:.2f}"
+        )
+        yield Row(what, name, marks, 0, ours[3], theirs[3], note)
 
 
 def value():

@@ -9,7 +9,7 @@ import scipy.sparse
 import torch
 from torch import nn
 
-from lib import statistics
+from lib import scores, statistics
 from lib.catalogue import Settings, compute
 from lib.networks.models import mlp
 from lib.scores import cg_scores, data_diet, influence
@@ -54,8 +54,63 @@ def test_features_as_people_have_them(of):
         torch.testing.assert_close(norm.hardness.float(), NORM)
 
 
+SEES, RIGHT = torch.rand(20, 6, generator=G) > 0.3, torch.rand(20, 6, generator=G) > 0.3
+ERRORS = torch.rand(2, 40, 3, generator=G)
+
+
+@pytest.mark.parametrize(
+    ("score", "arrays"),
+    [
+        (data_diet.el2n, [ERRORS]),
+        (data_diet.margin, [ERRORS, Y]),
+        (data_diet.forgetting, [ERRORS > 0.5]),
+        (data_diet.input_norm, [X]),
+        (lambda x, y: data_diet.grand(NET, WEIGHTS, x, y), [X, Y]),
+        (scores.memorization, [SEES, RIGHT]),
+        (scores.influence_of_seeing, [SEES, RIGHT[:, :4]]),
+        (lambda sees, hit: scores.datamodel(sees, hit, ridge=1.0), [SEES, RIGHT]),
+        (scores.c_scores, [SEES, RIGHT]),
+        (lambda kernel, r: coefficients(kernel, r, lr=1e-3, steps=5), [X @ X.T, Y.float()]),
+        (scores.knn_agreement, [X, Y]),
+        (scores.knn_shapley, [X, Y, X[:5], Y[:5]]),
+        (lambda x, y, a, b: tracin_mean(NET, {1: WEIGHTS}, {1: 0.1}, x, y, a, b), [X, Y, X[:5], Y[:5]]),
+        (lambda x, y: influence(nn.Linear(3, 2), x, y, x[:2], y[:2], damping=1.0).on_loss.shape, [X, Y]),
+        (lambda x, y: compute(["input norm"], x, y)["input norm"].hardness, [(9 * X).int(), Y]),
+    ],
+)
+def test_every_score_takes_arrays(score, arrays):
+    wanted, got = score(*arrays), score(*(array.numpy() for array in arrays))
+    torch.testing.assert_close(got, wanted, equal_nan=True)
+    if all(array.ndim < 3 for array in arrays):
+        torch.testing.assert_close(
+            score(*(pd.DataFrame(a) if a.ndim == 2 else a for a in arrays)), wanted, equal_nan=True
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
+def test_no_unit_changes_a_score(scale):
+    found, names = X.double(), ["EL2N", "CG", "input norm", "GraNd", "kNN agreement"]
+    how = {"settings": FEW, "progress": False}
+    wanted, got = compute(names, found, Y, **how), compute(names, scale * found, Y, **how)
+    for name in names:
+        torch.testing.assert_close(got[name].values, wanted[name].values, rtol=1e-4, atol=1e-5)
+
+
+def test_validation_data_and_settings_that_cannot_work_are_named():
+    for message, options in [
+        ("y_val: expected numbers, got <U1", {"y_val": np.array(["a"] * 5)}),
+        ("x_val, y_val: expected examples .* all finite", {"x_val": X[:5] * math.nan}),
+        ("x_val, y_val: expected examples .* all finite", {"y_val": Y[:5, None]}),
+        ("settings need epochs ≥ 1", {"settings": Settings(epochs=0)}),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            compute(["KNN-Shapley"], X, Y, **{"x_val": X[:5], "y_val": Y[:5]} | options)
+    with pytest.raises(ValueError, match=r"x: expected finite examples, a label each, got \(40, 3\) and \(39,\)"):
+        scores.knn_agreement(X, Y[1:])
+
+
 def test_what_is_no_number_or_no_second_class_is_refused():
-    with pytest.raises(ValueError, match="expected numbers, got <U1"):
+    with pytest.raises(ValueError, match="y: expected numbers, got <U1"):
         cg_scores(X, np.array(["a", "b"])[Y])
     with pytest.raises(ValueError, match="at least 2 classes"):
         compute(["EL2N"], X, torch.ones(40, dtype=torch.int64))
