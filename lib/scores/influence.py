@@ -88,7 +88,7 @@ def inverse_hessian(
     """The inverse that :func:`influence` applies, by its arguments: keep it to ask several questions of one network."""
     check_options(solver, damping, options)
     o = objective(model, x, y, weight_decay=weight_decay, loss=loss, reference=reference, device=device, dtype=dtype)
-    norm, one = _distance(o, stacklevel=4)
+    norm, one = _distance(o, stacklevel=6)
     return InverseHessian(o, *inverse(o, solver, damping, **options), norm, one)
 
 
@@ -166,16 +166,16 @@ def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retra
         Trust(gradient=0.0, lowest=1.0, spread=None)
     """
     o, spread = objective(model, x, y, **options), None
-    norm, one = _distance(o, stacklevel=3)
+    norm, one = _distance(o, stacklevel=4)
     exact = lambda: torch.linalg.eigvalsh(hessian(o))
     lowest = float((exact() if o.p <= SPECTRUM else eigenvalue_range(model, x, y, **options))[0])
     if lowest + damping < 0:
-        warnings.warn(indefinite(lowest, damping), stacklevel=2)
+        warnings.warn(indefinite(lowest, damping), stacklevel=3)
     if retrained is not None:
         changes = torch.as_tensor(retrained).double()
         spread = float((changes.var(0).mean() / changes.mean(0).var()).sqrt())
         if spread > 1:
-            warnings.warn(f"retrainings differ {spread:.3g} times as much as examples: one tells little", stacklevel=2)
+            warnings.warn(f"retrainings differ {spread:.3g} times as much as examples: one tells little", stacklevel=3)
     return Trust(norm / one, lowest + damping, spread)
 
 

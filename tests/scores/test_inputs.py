@@ -13,6 +13,7 @@ from lib import scores, statistics
 from lib.catalogue import Settings, compute
 from lib.networks.models import mlp
 from lib.scores import cg_scores, data_diet, influence
+from lib.scores.influence import trust
 from lib.scores.tracin import tracin_mean, tracin_self
 from lib.scores.unique_information import coefficients
 
@@ -54,10 +55,21 @@ def test_features_as_people_have_them(of):
         torch.testing.assert_close(norm.hardness.float(), NORM)
 
 
+def test_a_warning_names_the_line_of_the_caller():
+    for call in (
+        lambda: influence(nn.Linear(3, 2), X, Y, X[:2], Y[:2], damping=1.0),
+        lambda: trust(nn.Linear(3, 2), X, Y),
+    ):
+        with pytest.warns(UserWarning, match="the weights are no optimum") as told:
+            call()
+        assert {str(one.filename) for one in told} == {__file__}
+
+
 SEES, RIGHT = torch.rand(20, 6, generator=G) > 0.3, torch.rand(20, 6, generator=G) > 0.3
 ERRORS = torch.rand(2, 40, 3, generator=G)
 
 
+@pytest.mark.filterwarnings("ignore:the weights are no optimum")
 @pytest.mark.parametrize(
     ("score", "arrays"),
     [
