@@ -20,6 +20,7 @@
 | ``fragility``, ``fragility_plots``, ``iris``, ``response`` | 06, 16 | do influence functions foretell retraining? |
 | ``attribution`` | 16 | do attributions, summed over random halves of the data, foretell training on them? |
 | ``side_by_side`` | 07, 15, 17 | how do scores rank, whom do they name, what do they find and cost? |
+| ``moves`` | all | does a departure explain what we did not find? |
 | ``text`` | 12 | what is a review, as an average of word vectors? |
 | ``own_data`` | 08, 18 | which scores have one's own examples, and how many can go? |
 
