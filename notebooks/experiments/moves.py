@@ -7,11 +7,13 @@ stand in their notebooks; these write what came into ``verdicts/moves.json``, wh
     python -m experiments.moves              # every run
     python -m experiments.moves lt.fraction  # the runs behind these claims, and no other
 
-A run is a function under ``@moves("claim", …)`` that returns a ``Moved`` for each of its claims. It needs no store, and
-may need ``data/downloads``.
+A run is a function under ``@moves("claim", …)``, in a module ``moves_*`` beside this one, that returns a ``Moved`` for
+each of its claims. It may need ``data/downloads``; some begin with the networks of a notebook, and train these anew
+where the store does not have them.
 """
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -85,6 +87,7 @@ def write(claims: list[str], file: str | Path = FILE) -> dict[str, dict]:
         seconds = round(time.process_time() - start)
         every = _read(file)
         for claim, one in found.items():
+            one = one._replace(value=_plain(one.value), interval=_plain(one.interval))
             measured = one._asdict() | {"covers": list(one.covers), "null": None, "moved": one.changed}
             findings = judged(known[claim], measured)["findings"]
             there = [findings] if isinstance(findings, str) else [findings[s] for s in one.value if s in findings]
@@ -102,9 +105,18 @@ def _read(file: str | Path) -> dict[str, dict]:
     return json.loads(Path(file).read_text("utf8")) if Path(file).exists() else {}
 
 
-if __name__ == "__main__":
-    from experiments import moves as itself  # under its own name, or the runs would register twice
+def _plain(value):
+    """Numbers of any kind, in tuples and by setting, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {setting: _plain(each) for setting, each in value.items()}
+    return tuple(map(float, value)) if isinstance(value, tuple) else float(value)
 
+
+if __name__ == "__main__":
+    from experiments import moves as itself  # under its own name, or the runs would register elsewhere
+
+    for module in sorted(Path(__file__).parent.glob("moves_*.py")):
+        importlib.import_module(f"experiments.{module.stem}")
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("claims", nargs="*", help="claims whose runs to repeat; default all")
     itself.write(parser.parse_args().claims)
