@@ -64,7 +64,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import plots, pruning
+from experiments import moves, plots, pruning
 from experiments.long_tail import displayed_examples, fit, pair_counts, permuted_pair_counts, right_by_role, shared_pairs, standardized
 from experiments.pairs import high_influence_pairs
 from experiments.rankings import are_neighbours, cosine, label_agreement
@@ -184,7 +184,7 @@ plots.save(fig, "03_memorization", profile);
 share, interval = statistics.share(memorized)
 flags = memorized.astype(float), memorized_plain.astype(float)
 note = f"{n:,} rows, {architecture}; standard error of an estimate at most {mem.error.nan_to_num().max():.3f}"
-ledger.record("lt.fraction", share, interval=interval, n=n, note=note, covers=["rows"])
+ledger.record("lt.fraction", share, interval=interval, n=n, note=note, covers=["rows"], moved=moves.told("lt.fraction", profile, was=share))
 interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {memorized_plain.mean():.1%} of {contrast}"
 ledger.record("lt.fraction.mnist", gap(*flags), interval=interval, n=n, note=note, covers=["rows"])
 ledger.record("lt.fraction.imagenet", None)
@@ -273,7 +273,7 @@ plots.save(fig, "03_marginal", profile);
 lost = pruning.points(reduced, {"removed": "random"}, {"removed": "memorized"}, by="threshold")  # (trainings, test rows) each
 value = {f"≥ {threshold:g}": v.mean() for threshold, v in lost.items()}
 interval = {f"≥ {threshold:g}": statistics.crossed_interval(v) for threshold, v in lost.items()}
-ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="over trainings, paired by seed, and test rows; one draw of the training rows", covers=["initializations", "test rows"])
+ledger.record("lt.marginal", value, interval=interval, n=retrainings, note="over trainings, paired by seed, and test rows; one draw of the training rows", covers=["initializations", "test rows"], moved=moves.told("lt.marginal", profile, was=value))
 alone = {f"≥ {threshold:g}": np.ptp(statistics.t_interval(v.mean(1))) / 2 for threshold, v in lost.items()}
 table = pd.DataFrame(interval, index=["low", "high"]).T.assign(difference=value, **{"±, trainings alone": alone})
 table[["difference", "low", "high", "±, trainings alone"]].style.format("{:+.2f}").set_caption("random − memorized, points")
@@ -339,10 +339,10 @@ note = f"{len(pairs)} pairs, {null.pairs.mean():.1f} expected by luck"
 ledger.record("lt.pairs", share, interval=interval, null=lucky, n=n_test, note=note, covers=["test rows"])
 single = np.unique(pairs.test, return_counts=True)[1] == 1
 value, interval = statistics.share(single) if len(single) else (None, None)
-ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f"{single.sum()} of {len(single)} test examples", covers=["test rows"])
+ledger.record("lt.pairs.single", value, interval=interval, n=len(single), note=f"{single.sum()} of {len(single)} test examples", covers=["test rows"], moved=moves.told("lt.pairs.single", profile, was=value))
 flags = in_pair.astype(float), in_pair_plain.astype(float)
 interval, note = statistics.bootstrap_interval(gap, *flags, seed=seed), f"{share:.1%} against {in_pair_plain.mean():.1%}"
-ledger.record("lt.pairs.mnist", gap(*flags), interval=interval, n=n_test, note=note, covers=["test rows"])
+ledger.record("lt.pairs.mnist", gap(*flags), interval=interval, n=n_test, note=note, covers=["test rows"], moved=moves.told("lt.pairs.mnist", profile, was=gap(*flags)))
 below, all_pairs = (np.bincount(side, minlength=n_test).astype(float) for side in (pairs.test[pairs.influence < 0.4], pairs.test))
 share_of = lambda some, every, axis=-1: some.sum(axis) / every.sum(axis)
 interval = statistics.bootstrap_interval(share_of, below, all_pairs, paired=True, seed=seed)
@@ -385,7 +385,7 @@ interval, note = statistics.bootstrap_interval(np.mean, closer, seed=seed), f"co
 ledger.record("lt.visual", closer.mean(), interval=interval, n=len(pairs), note=note, covers=["rows"])
 value, interval = statistics.share(twins[strong]) if strong.any() else (None, None)
 note = f"{twins[strong].sum()} of {strong.sum()} pairs; of all pairs {twins.mean():.0%}"
-ledger.record("lt.visual.duplicates", value, interval=interval, n=int(strong.sum()), note=note, covers=["rows"])
+ledger.record("lt.visual.duplicates", value, interval=interval, n=int(strong.sum()), note=note, covers=["rows"], moved=moves.told("lt.visual.duplicates", profile, was=value))
 print(f"cosine {closer.mean():+.3f} above the class; neighbours: {note}")
 
 # %% [markdown]
@@ -426,14 +426,32 @@ rows = {
 pd.DataFrame.from_dict(rows, orient="index")
 
 # %% [markdown]
-# Without $S_h$ 1.8 points are lost (2.54 in the paper), four times what as many random rows cost; on $S'_h$ it is 18 points (27 there). How much of the fall lies on $S'_h$? To first order a ratio moves as the mean of (part − ratio · fall) / mean fall.
+# Without $S_h$ 1.8 points are lost (2.54 in the paper), four times what as many random rows cost; on $S'_h$ it is 18 points (27 there). *Is it us?* The paper removes at most 2% of its rows, we a fifth. So once more without the strongest pairs alone, as many as have 2% of the rows on their training side:
+
+# %%
+of_two_percent = pairs.influence[~pairs.train.duplicated()].iloc[: max(1, round(0.02 * n))].min()
+strongest = pairs[pairs.influence >= of_two_percent]
+spared = everyone.clone()
+spared[:, strongest.train.unique().tolist()] = False
+kept_right = fit(images, spared, recipe, architecture, first_seed=seed)[1].double()
+lost_by_few = 100 * (tested["all rows"] - kept_right).numpy()
+carried = lost_by_few[:, strongest.test.unique()]
+told = lambda before, after: f"{before.mean():.2f} → {after.mean():.2f} [{{:.2f}}, {{:.2f}}] (n = {retrainings}, 95% over initializations and test rows)".format(*statistics.crossed_interval(after))
+fewer = f"{int(training_side.sum())} → {int((~spared[0]).sum())} rows removed, those of the pairs of {of_two_percent:.2f} and more: "
+fewer, fewer_on = fewer + told(falls["without Sₕ", "all test examples"], lost_by_few), fewer + told(falls["without Sₕ", "S′ₕ"], carried)
+print(f"all test examples: {fewer}\n{carried.shape[1]} test examples: {fewer_on}")
+
+# %% [markdown]
+# Forty rows, a tenth of $S_h$, make a third of the fall; on the 59 test examples of their pairs accuracy falls by 69 points. So the size of the fall on $S'_h$ is a matter of how strong its pairs are.
+#
+# How much of the fall lies on $S'_h$? To first order a ratio moves as the mean of (part − ratio · fall) / mean fall.
 
 # %%
 fall, fall_on = falls["without Sₕ", "all test examples"], falls["without Sₕ", "S′ₕ"]
 note = f"{int(training_side.sum())} of {n:,} rows removed"
-ledger.record("lt.utility", fall.mean(), interval=statistics.crossed_interval(fall), n=retrainings, note=note, covers=["initializations", "test rows"])
+ledger.record("lt.utility", fall.mean(), interval=statistics.crossed_interval(fall), n=retrainings, note=note, covers=["initializations", "test rows"], moved=fewer)
 note = f"{in_pair.sum()} of {n_test:,} test examples"
-ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.crossed_interval(fall_on), n=retrainings, note=note, covers=["initializations", "test rows"])
+ledger.record("lt.utility.influenced", fall_on.mean(), interval=statistics.crossed_interval(fall_on), n=retrainings, note=note, covers=["initializations", "test rows"], moved=fewer_on)
 
 def share_on(fall):
     """Share of the fall (trainings, test examples) on S′ₕ, with its interval."""
@@ -453,7 +471,7 @@ print(f"rows of Sₕ among the random ones: {(~at_random[:, training_side]).doub
 #
 # ## Where we deviate, and why
 #
-# - **Data and network.** The paper trains ResNet-50 on CIFAR-100 and ImageNet and an Inception on MNIST. We train one hidden layer of 128 units on 2,000 rows, without augmentation; optimizer, schedule and share of rows are the same, and for the clothes the number of networks. *Is it us?* Where effects are smaller than on the paper's harder data, claims stay 'partly'.
+# - **Data and network.** The paper trains ResNet-50 on CIFAR-100 and ImageNet and an Inception on MNIST. We train one hidden layer of 128 units on 2,000 rows, without augmentation; optimizer, schedule and share of rows are the same, and for the clothes the number of networks. *Is it us?* Beside each 'partly' below stands a run that moves one of these departures. The same network on CIFAR-10 memorizes three quarters of 2,000 rows, though it fits only two thirds of what it sees. Of all 60,000 digits in place of 2,000 one test example in fifty is in a pair, and of those in a pair of .2 or more three in four have a single influencer. What the most memorized are worth stays open on CIFAR-10.
 # - **A second look.** After a first judged run the test rows were raised to 10,000. The criteria stayed.
 # - **The estimator** trains on subsets of size $m$ only, as the paper's own code does.
 #

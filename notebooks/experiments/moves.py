@@ -39,6 +39,7 @@ class Moved(NamedTuple):
     n: int  # what the interval is over, with ``covers``
     covers: tuple[str, ...]  # some of lib.ledger.verdicts.COVERS
     note: str = ""  # what else a reader must know
+    was: float | Mapping[str, float] | None = None  # of the run itself; default the record's
 
 
 def moves(*claims: str) -> Callable:
@@ -51,19 +52,21 @@ def moves(*claims: str) -> Callable:
     return register
 
 
-def told(claim: str, profile: str = "laptop", file: str | Path = FILE) -> str:
+def told(claim: str, profile: str = "laptop", file: str | Path = FILE, *, was=None) -> str:
     """``moved=`` of the claim's record: the change, the value from → to, its interval, n and what it covers.
 
+    ``was`` is the value of the record itself; by default the run's own, or that of the committed record at its time.
     Empty where no run is on file, and under another profile than "laptop", whose settings were moved.
     """
     one = _read(file).get(claim)
     if one is None or profile != "laptop":
         return ""
     value = one["value"] if isinstance(one["value"], Mapping) else {"": one["value"]}
-    was = lambda s: f"{in_digits({'value': one['was'], 'interval': None}, s)} → "
-    values = "; ".join(f"{s and s + ' '}{was(s)}{in_digits(one, s)}" for s in value)
+    before = {"value": one["was"] if was is None else was, "interval": None}
+    values = "; ".join(f"{s and s + ' '}{in_digits(before, s)} → {in_digits(one, s)}" for s in value)
     note = one["note"] and f"; {one['note']}"
-    return f"{one['changed']}: {values} (n = {one['n']:,}, 95% over {' and '.join(one['covers'])}{note})"
+    over = " and ".join(filter(None, [", ".join(one["covers"][:-1]), one["covers"][-1]]))
+    return f"{one['changed']}: {values} (n = {one['n']:,}, 95% over {over}{note})"
 
 
 def reached(claim: str, profile: str = "laptop", file: str | Path = FILE) -> bool:
@@ -91,8 +94,9 @@ def write(claims: list[str], file: str | Path = FILE) -> dict[str, dict]:
             measured = one._asdict() | {"covers": list(one.covers), "null": None, "moved": one.changed}
             findings = judged(known[claim], measured)["findings"]
             there = [findings] if isinstance(findings, str) else [findings[s] for s in one.value if s in findings]
+            was = records[claim]["value"] if one.was is None else one.was
             every[claim] = {
-                **one._asdict(), "was": records[claim]["value"], "reached": all(f in ON_THE_SIDE for f in there),
+                **one._asdict(), "was": was, "reached": all(f in ON_THE_SIDE for f in there),
                 "run": run.__name__, "cpu_seconds": seconds, "versions": versions(),
             }  # fmt: skip
         with new_file(Path(file)) as out:

@@ -52,7 +52,7 @@ def early(model, x: Tensor, y: Tensor, recipe: Recipe, networks: int) -> Tensor:
 
 
 @moves("dd.window", "dd.window.shift", "dd.window.grand", "dd.average.accuracy")
-def rate(draws=4, n=8000, networks=10, places=(0.0, 0.02, 0.05, 0.1, 0.15, 0.2)) -> dict[str, Moved]:
+def rate(draws=4, n=8000, networks=10, places=(0.0, 0.02, 0.05, 0.1, 0.2)) -> dict[str, Moved]:
     """The windows and the averaging of 05 and 15 at the published rate, on several draws of the rows."""
     parts = pruning.draws("fashion-mnist", draws, n=n, n_test=10_000)
     parts, recipe = [scaled(part, parts[0]) for part in parts], recipe_of(PUBLISHED)
@@ -134,7 +134,7 @@ def moving(n=8000, networks=5, groups=10, size=100, subset=1000) -> dict[str, Mo
 
 
 @moves("dd.grand_init.norm")
-def residual(n=500, networks=10, name=DATA / "downloads" / "cifar10.npz") -> dict[str, Moved]:
+def residual(n=300, networks=10, name=DATA / "downloads" / "cifar10.npz") -> dict[str, Moved]:
     """GraNd before the first step of a narrow ResNet-18, on CIFAR-10."""
     d = load(name, n_train=n, n_test=10)
     x, model = scaled(d, d).x_train, models.by_name("resnet18-16", shape=(3, 32, 32), classes=10)
@@ -145,7 +145,7 @@ def residual(n=500, networks=10, name=DATA / "downloads" / "cifar10.npz") -> dic
 
 
 @moves("dd.architectures")
-def convolved(n=8000, networks=5, seeds=4) -> dict[str, Moved]:
+def convolved(n=8000, networks=5, seeds=3) -> dict[str, Moved]:
     """The halves of the LeNet of 15 on twice its rows, in batches of 100 as for the other networks."""
     d = load("fashion-mnist", n_train=n, n_test=10_000)
     d, recipe, model = scaled(d, d), recipe_of(0.03), models.by_name("lenet", shape=(1, 28, 28), classes=10)

@@ -95,7 +95,7 @@ def digits(n=60_000, trials=300, name="mnist", run=None) -> dict[str, Moved]:
 
 @moves("lt.followups.onion")
 def onion(share=0.1, n=2000, trials=150, of=4000, run=None) -> dict[str, Moved]:
-    """The onion of 13 with a tenth of the rows removed, as in the later work."""
+    """The onion of 13 with a tenth of the rows removed, outliers only."""
     d, run = standardized(load("fashion-mnist", n_train=n, n_test=10_000)), run or Run(store=Store(profile="laptop"))
     sees = subsets(n, round(0.7 * n), of, 0)
     right = fit(d, sees, LONG_TAIL, MLP, run=run)[0]
@@ -121,7 +121,7 @@ def onion(share=0.1, n=2000, trials=150, of=4000, run=None) -> dict[str, Moved]:
 
 
 @moves("lt.fraction.mnist.whole")
-def convolved_digits(n=2000, trials=50) -> dict[str, Moved]:
+def convolved_digits(n=2000, trials=40) -> dict[str, Moved]:
     """What a convolutional network does to the share of memorized digits, where many can be trained."""
     d, sees = standardized(load("mnist-5k", n_train=n, n_test=1000)), subsets(n, round(0.7 * n), trials, 0)
     nets = {"mlp-128": LONG_TAIL, "lenet": replace(LONG_TAIL, lr=0.05)}
@@ -133,6 +133,6 @@ def convolved_digits(n=2000, trials=50) -> dict[str, Moved]:
     return {
         "lt.fraction.mnist.whole": Moved(
             changed, *statistics.share((mem["lenet"] >= 0.25).numpy()), n,
-            ("rows",), f"there one hidden layer has {here:.3f}, with as many networks; right on test {test}",
+            ("rows",), f"right on test {test}", here,
         )
     }  # fmt: skip
