@@ -426,7 +426,9 @@ rows = {
 pd.DataFrame.from_dict(rows, orient="index")
 
 # %% [markdown]
-# Without $S_h$ 1.8 points are lost (2.54 in the paper), four times what as many random rows cost; on $S'_h$ it is 18 points (27 there). *Is it us?* The paper removes at most 2% of its rows, we a fifth. So once more without the strongest pairs alone, as many as have 2% of the rows on their training side:
+# Without $S_h$ 1.8 points are lost (2.54 in the paper), four times what as many random rows cost; on $S'_h$ it is 18 points (27 there). *Is it us?* The paper removes at most 2% of its rows, we a fifth. So once more without the strongest pairs alone, as many as have 2% of the rows on their training side. These forty rows make a third of the fall, and on the 59 test examples of their pairs accuracy falls by 69 points.
+#
+# How much of the fall lies on $S'_h$? To first order a ratio moves as the mean of (part − ratio · fall) / mean fall.
 
 # %%
 of_two_percent = pairs.influence[~pairs.train.duplicated()].iloc[: max(1, round(0.02 * n))].min()
@@ -440,13 +442,6 @@ told = lambda before, after: f"{before.mean():.2f} → {after.mean():.2f} [{{:.2
 fewer = f"{int(training_side.sum())} → {int((~spared[0]).sum())} rows removed, those of the pairs of {of_two_percent:.2f} and more: "
 fewer, fewer_on = fewer + told(falls["without Sₕ", "all test examples"], lost_by_few), fewer + told(falls["without Sₕ", "S′ₕ"], carried)
 print(f"all test examples: {fewer}\n{carried.shape[1]} test examples: {fewer_on}")
-
-# %% [markdown]
-# Forty rows, a tenth of $S_h$, make a third of the fall; on the 59 test examples of their pairs accuracy falls by 69 points. So the size of the fall on $S'_h$ is a matter of how strong its pairs are.
-#
-# How much of the fall lies on $S'_h$? To first order a ratio moves as the mean of (part − ratio · fall) / mean fall.
-
-# %%
 fall, fall_on = falls["without Sₕ", "all test examples"], falls["without Sₕ", "S′ₕ"]
 note = f"{int(training_side.sum())} of {n:,} rows removed"
 ledger.record("lt.utility", fall.mean(), interval=statistics.crossed_interval(fall), n=retrainings, note=note, covers=["initializations", "test rows"], moved=fewer)
