@@ -517,7 +517,7 @@ others = [f"the same, {width:.0%} kept" for width in widths[1:]]
 pd.DataFrame(rows, index=["best − top window (points)", "95%", "left out by the best", *others]).T
 
 # %% [markdown]
-# With right labels the lead is 2 points. Under noise it is 38 and 59 points, because the window at the top is then made of wrong labels for a good part. With 50% kept and right labels, the best window leaves out none, or too few for five seeds to show. GraNd at initialization is behind random choice under noise, as published, and also without, against the paper. *Is it us?* At the published rate, on four draws of the rows, the lead is 5.5 points with right labels and the best window leaves out a tenth there; under noise both stay as they are. GraNd is 12 points behind.
+# With right labels the lead is 2 points. Under noise it is 38 and 59 points, because the window at the top is then made of wrong labels for a good part. GraNd at initialization is behind random choice under noise, as published, and also without, against the paper. *Is it us?* At the published rate the lead with right labels is 5.5 points, and GraNd 12 behind.
 #
 # ## Where we deviate, and why
 #
