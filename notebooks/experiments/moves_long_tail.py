@@ -57,10 +57,11 @@ def cifar(n=2000, trials=150, count=8, bodies=5, name=DATA / "downloads" / "cifa
     )
     both = statistics.bootstrap_interval(gap, *flags, paired=True)
     share, its = statistics.share(flags[0] > 0)
+    most = f"{fits}, and {share:.0%} of the rows are memorized"
     return {
         "lt.fraction": Moved(changed, share, its, n, ("rows",), fits),
-        "lt.marginal": Moved(changed, at(value, four), at(ends, four), count, over, fits),
-        "lt.marginal.axis": Moved(changed, at(value, axis), at(ends, axis), count, over, fits),
+        "lt.marginal": Moved(changed, at(value, four), at(ends, four), count, over, most),
+        "lt.marginal.axis": Moved(changed, at(value, axis), at(ends, axis), count, over, most),
         "lt.last_layer": Moved(changed, gap(*flags), both, n, ("rows",), last_ones),
         "lt.last_layer.accuracy": Moved(changed, *crossed(torch.stack(ahead).numpy()), bodies, over, fits),
     }
