@@ -43,6 +43,7 @@ TOOLS = {
     "ruff": "the hooks",
     "sphinx-book-theme": "notebooks/site/conf.py names it",
     "sphinx-mathjax-offline": "notebooks/site/conf.py takes MathJax from it",
+    "sphinx-revealjs": "notebooks/slides/offline.py takes reveal.js from it",
 }
 
 
