@@ -188,7 +188,7 @@ print(f"Spearman of score and |x₁| {boundary:.2f}; AUROC of flipped labels {au
 
 
 # %% [markdown]
-# Both pictures are as published. The inverse is diagonal too, but its diagonal is 2.33, outside the tenth that we allowed. The argument stops at first order: with $H=\tfrac12 I+E$ the inverse is $2I-4E+8E^2-\dots$, so $d_i\approx 2+\tfrac{8n}{16\cdot 3000}=2.33$. *Is it us?* The paper shows 200 of its points. The inverse of 200 points alone has 2.03.
+# Both pictures are as published. The inverse is diagonal too, but its diagonal is 2.33, outside the tenth that we allowed. The argument stops at first order: with $H=\tfrac12 I+E$ the inverse is $2I-4E+8E^2-\dots$, so $d_i\approx 2+\tfrac{8n}{16\cdot 3000}=2.33$. 200 points alone, as many as the paper shows, have 2.03.
 #
 # ## Scores on real images
 #
@@ -374,7 +374,7 @@ columns = pd.MultiIndex.from_tuples([(order, pair) for order, pairs in columns.i
 pd.DataFrame(means).iloc[::-1].set_axis(columns, axis=1).style.format("{:+.1f}", na_rep="")
 
 # %% [markdown]
-# *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 60% it is 2.6 points behind. A random fifth costs .2 points, random two fifths .8: on this scale chance nearly passes too. With more rows the break should come later; no run here has tried. EL2N is never a point ahead; once half goes, it is behind. Forgetting is ahead from there on, by 1.4 points and more: thousands are never forgotten, so it drops among these at random.
+# *Lowest first.* The score gains .3 to .4 points on random choice while no more than 30% goes. At 60% it is 2.6 points behind. A random fifth costs .2 points, random two fifths .8: on this scale chance nearly passes too. EL2N is never a point ahead; once half goes, it is behind. Forgetting is ahead from there on, by 1.4 points and more: thousands are never forgotten, so it drops among these at random.
 #
 # *Highest first.* They are worth .8 to 2.6 points more than random ones. But EL2N's are worth more still at every share, and forgetting's at nearly every one. That accuracy falls fastest with CG does not hold here, nor at the published rate, nor with a LeNet (10 and 4 points at half).
 #
@@ -402,7 +402,7 @@ fig.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", 
 plots.save(fig, "04_noise", profile)
 
 # %% [markdown]
-# Three more stand beside: forgetting by Toneva, EL2N at the end of training, and the score of all 60,000 rows, which decides the first claim. It is read from [data/scores](../data/README.md), since it needs no training; `data/make_scores.py` made it.
+# Three more stand beside: forgetting by Toneva, EL2N at the end of training, and the score of all 60,000 rows, which decides the first claim. It is read from [data/scores](../data/README.md).
 #
 # Below the table: the score's lead in AUROC at 20% noise.
 
@@ -454,9 +454,7 @@ ax.set(xlabel="offset (share of lower scores left out)", ylabel="test accuracy")
 plots.save(fig, "04_window", profile)
 
 # %% [markdown]
-# Accuracy falls by 11 points once the window takes in the wrong labels, as published. It hardly rises before: it is best at 20%, and at 30% no better than at 0. The interval is over trainings and test rows; the wrong labels are one draw.
-#
-# *Is it us?* Yes: with all 60,000 rows, at the published learning rate, it rises by 1.5 points [1.0, 2.0] to 30%, and falls by 4.7 after (`experiments/moves_cg.py`, three networks).
+# Accuracy falls by 11 points once the window takes in the wrong labels, as published. It hardly rises before: at 30% it is no better than at 0. *Is it us?* Yes: with all 60,000 rows, at the published rate, it rises by 1.5 points [1.0, 2.0]. Intervals are over trainings and test rows; the wrong labels are one draw.
 
 # %%
 points = 100 * slid[slid.score == "CG"].pivot_table(index="offset", columns="seed", values="accuracy")
