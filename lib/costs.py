@@ -15,12 +15,12 @@ import torch
 from tqdm.auto import tqdm
 
 
-def device_of(device) -> torch.device:
-    """The device of that name, ``cpu``, ``cuda`` or ``cuda:1``; ValueError for another, or a GPU that is not there."""
+def device_of(device, *, here: bool = True) -> torch.device:
+    """The device of that name, ``cpu``, ``cuda`` or ``cuda:1``; ValueError for another or, if to be ``here``, no GPU."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     with suppress(RuntimeError, TypeError):
         found = torch.device(device)
-        if found.type == "cpu" or (found.type == "cuda" and (found.index or 0) < gpus):
+        if found.type == "cpu" or (found.type == "cuda" and (not here or (found.index or 0) < gpus)):
             return found
     raise ValueError(f"device: expected 'cpu' or 'cuda' (GPUs that are visible here: {gpus}), got {device!r}")
 

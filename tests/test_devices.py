@@ -25,6 +25,13 @@ def test_the_devices_that_there_are(monkeypatch):
         costs.device_of("cuda:2")
 
 
+def test_workers_may_have_the_gpu_that_the_client_lacks(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Run(device="cuda", scheduler="tcp://127.0.0.1:1").device == "cuda"
+    with pytest.raises(ValueError, match="visible here: 0.*got 'cuda'"):
+        Run(device="cuda")
+
+
 @pytest.mark.parametrize("name", ASKED)
 def test_what_takes_a_device_names_it(name):
     with pytest.raises(ValueError, match="^device: expected .* got 'gpu'"):

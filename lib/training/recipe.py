@@ -141,7 +141,7 @@ class Run:
     progress: bool = True  # show a bar, in model-steps
 
     def __post_init__(self):
-        device_of(self.device)
+        device_of(self.device, here=self.scheduler is None)  # the workers have their own
         _one_of("precision", self.precision, ("float32", "float64", "bfloat16"))
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")

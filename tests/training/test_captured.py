@@ -203,6 +203,8 @@ def test_a_step_that_cannot_be_captured_is_taken_all_the_same(data, monkeypatch)
 def test_small_networks_go_beside_each_other_and_large_ones_alone(monkeypatch):
     on_cpu = lambda work, size: group(work.model, size, precision="float32", device="cpu")
     monkeypatch.setattr(Work, "group", on_cpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     members, sizes = Members(list(range(40))), {}
     for name in ("lenet", "cnn_unique_information", "resnet18"):
         model, recipe = by_name(name, shape=(3, 32, 32), classes=10), Recipe(lr=0.1, epochs=1, batch_size=128)
