@@ -108,8 +108,7 @@ def audit(
         architecture, epochs: of the networks; chosen by :func:`choose` if not given.
         store: of ``lib.store.Store``, for work that can be continued. progress: show bars while networks train.
 
-    Raises:
-        ValueError: for data that cannot be used (``lib.data.own.source``), fewer than 20 rows, a single class.
+    Raises: ValueError for data that cannot be used (``lib.data.own.source``), fewer than 20 rows, a single class.
 
     Cost: at least 20 short trainings and a search of nearest neighbours; with given probabilities the search alone.
 

@@ -330,9 +330,8 @@ def compute(
 
     Returns: name → :class:`Scored`, in the order of ``names``; ``values`` in the shape of y.
 
-    Raises:
-        ValueError: for an unknown name (the valid ones are listed), shapes or labels that do not fit, settings out of
-            range; and whatever a score itself refuses (CG: equal inputs, unless ``jitter``; classes of one member).
+    Raises: ValueError for an unknown name (the valid ones are listed), shapes or labels that do not fit, settings out
+    of range; and whatever a score itself refuses (CG: equal inputs, unless ``jitter``; classes of one member).
 
     Cost: see ``Scored.seconds``; n²·4 bytes and 2n³/3 operations for CG, about 10n³ and 3n²·8 bytes for F-SI.
 

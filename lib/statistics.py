@@ -45,8 +45,7 @@ def pearson(a: ArrayLike, b: ArrayLike, *, seed: int = 0, level: float = 0.95) -
 
     Up to 1,000 examples by bootstrap (BCa, ``seed``); beyond, in O(n) from :func:`pearson_influence`, on the z scale.
 
-    Raises:
-        ValueError: if a and b are not 1-d of one length n ≥ 4, or hold a NaN, or one is constant.
+    Raises: ValueError if a and b are not 1-d of one length n ≥ 4, or hold a NaN, or one is constant.
     """
     return _correlation(a, b, pearson_r, pearson_influence, seed, level)
 

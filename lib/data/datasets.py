@@ -105,8 +105,7 @@ def load(
         root: folder of the downloads, ``data/downloads`` if None. split: whether to set a test part aside where there
             is none; else all rows are for training.
 
-    Returns:
-        `Dataset`; rows stand in their original order.
+    Returns: `Dataset`; rows stand in their original order.
 
     Raises:
         ValueError: for an unknown name or class, more rows than there are, or a bad file: what was expected, what came.
@@ -268,8 +267,7 @@ def downloaded(name: str, root: Path) -> Source:
 
     It gets its name when it is whole: a download that is broken off leaves nothing that looks like a data set.
 
-    Raises:
-        RuntimeError: if the download fails or has the wrong checksum, or if the kept copy is damaged.
+    Raises: RuntimeError if the download fails or has the wrong checksum, or if the kept copy is damaged.
     """
     folder = root / DOWNLOADED[name][0].lower()
     if not folder.exists():

@@ -26,8 +26,7 @@ def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd
         name: of the data set: the file is ``name.parquet`` in ``folder``, by default ``data/scores``.
         rows: original rows ``(n,)``, as ``Dataset.rows_train``, in which order they come; all rows by default.
 
-    Raises:
-        ValueError: if there is no such file, it is not what its checksum says, or it lacks a row.
+    Raises: ValueError if there is no such file, it is not what its checksum says, or it lacks a row.
 
     Example:
         >>> read_scores("fashion-mnist", [7, 3])[["label", "cg"]].index.tolist()
@@ -64,8 +63,7 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
         made: how they were made, JSON-able, kept under ``group``. Its ``dataset_sha256``, if it has one, must be among
             those of the file's other groups.
 
-    Raises:
-        ValueError: if anything of that does not hold, or the file is not what its checksum says; it stays as it is.
+    Raises: ValueError if anything of that does not hold, or the file is not what its checksum says; it stays as it is.
     """
     import fcntl  # POSIX alone has it
 

@@ -109,8 +109,7 @@ class Claim:
 def load_claims(path: str | Path | None = None) -> dict[str, Claim]:
     """All claims by id, in the order of the file (default ``notebooks/claims.yaml``).
 
-    Raises:
-        ValueError: naming the claim and the field, what was expected and what came.
+    Raises: ValueError naming the claim and the field, what was expected and what came.
     """
     path = Path(path or CLAIMS)
     entries = yaml.safe_load(path.read_text("utf8"))

@@ -35,8 +35,7 @@ class Ledger:
         results: root of results; default ``results_folder()``.
         claims: the list of claims; default ``notebooks/claims.yaml``.
 
-    Raises:
-        ValueError: if the notebook owns no claim (those that do are listed), or the profile is not a plain name.
+    Raises: ValueError if the notebook owns no claim (those that do are listed), or the profile is not a plain name.
 
     Example:
         >>> ledger = Ledger("04", "smoke", results=tempfile.mkdtemp())
@@ -78,8 +77,7 @@ class Ledger:
                 did. Without it a claim that fails is not decided, nor where that run ``reached`` the claimed side.
             null: band of chance of a correlation or share, ``(low, high)`` or a number; default the claim's threshold.
 
-        Raises:
-            ValueError: naming the claim and what was expected; nothing is written then.
+        Raises: ValueError naming the claim and what was expected; nothing is written then.
         """
         if id not in self.owned:
             owner = f"belongs to notebook {self._owners.get(id)}, this is"
@@ -155,10 +153,9 @@ def read_records(folder: str | Path) -> dict[str, dict]:
 def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) -> pd.DataFrame:
     """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what the records say of each.
 
-    Returns:
-        columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, word, note, reasons,
-        departs, moved, later. The verdict of what no run recorded is "not run"; the reasons say where a run was judged
-        by an earlier form of its criterion.
+    Returns: columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, word, note, reasons,
+    departs, moved, later. The verdict of what no run recorded is "not run"; the reasons say where a run was judged by
+    an earlier form of its criterion.
     """
     every = load_claims(claims)
     if stray := sorted(set(records) - set(every)):

@@ -152,8 +152,7 @@ def sweep(values: Sequence[float], intervals: Sequence[Interval]) -> tuple[float
     Each value is taken as normal with the spread of its interval, apart from the others (which is cautious where they
     share seeds); 4,000 draws, always the same.
 
-    Raises:
-        ValueError: with fewer than three settings.
+    Raises: ValueError with fewer than three settings.
 
     Example:
         >>> sweep([1.0, 2.0, 3.0], [(0.9, 1.1), (1.9, 2.1), (2.9, 3.1)])[:2]

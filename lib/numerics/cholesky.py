@@ -53,8 +53,7 @@ def factorize(
         starts: where panels start, ending in n: see ``edges``. dtype, device: of the panels.
         tick: called after each panel with its share of the n³/3 operations. names: of the rows in an error.
 
-    Raises:
-        NotPositiveDefinite: in this precision; names the row where that shows.
+    Raises: NotPositiveDefinite in this precision; names the row where that shows.
     """
     panels = []
     for lo, hi in itertools.pairwise(starts):

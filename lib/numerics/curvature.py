@@ -36,8 +36,7 @@ def hessian_product(
         gauss_newton: with G in place of H.
         rows: indices of the examples to average over; all by default.
 
-    Returns:
-        ``(c, p)``.
+    Returns: ``(c, p)``.
 
     Cost: about eight forward passes an example and vector; the vectors go through the network side by side.
     """
@@ -245,8 +244,7 @@ def ekfac(objective: Objective) -> dict[str, Block]:
     exactly, over the network's own distribution of the labels (for ½‖f − y‖², a Gaussian of variance 1). Λ makes the
     diagonal in that basis exact. Normalization layers have their diagonal. Blocks are in the order of the parameters.
 
-    Raises:
-        ValueError: for layers other than Linear, Conv2d and BatchNorm.
+    Raises: ValueError for layers other than Linear, Conv2d and BatchNorm.
 
     Cost: 2k backward passes an example for k outputs, and an eigendecomposition of each layer's two factors.
     """
@@ -280,8 +278,7 @@ def ekfac(objective: Objective) -> dict[str, Block]:
 def ekfac_inverse(objective: Objective, shift: float) -> Callable[[Tensor], Tensor]:
     """``v ↦ (EK-FAC + shift I)⁻¹ v`` for blocks of vectors ``(c, p)``.
 
-    Raises:
-        ValueError: where the matrix with its shift is singular to rounding.
+    Raises: ValueError where the matrix with its shift is singular to rounding.
     """
     blocks = ekfac(objective)
     top = max(float(block.values.max()) for block in blocks.values())

@@ -432,8 +432,7 @@ def ntk(model: nn.Module, x: Tensor, other: Tensor | None = None, *, memory: int
         memory: bytes that may be taken besides the kernel, a quarter of what is free by default. Where it does not
             hold the factors of all examples, they are computed again for each pair of blocks.
 
-    Raises:
-        ValueError: for other layers, or outputs that are not ``(n, k)``.
+    Raises: ValueError for other layers, or outputs that are not ``(n, k)``.
 
     Cost: k backward passes an example (times (b + 1)/2 with b blocks) and :func:`products`: for dense layers of widths
     d_l together n²Σ(k²d_l + d_{l−1}) multiplications.

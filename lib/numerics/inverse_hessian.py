@@ -68,8 +68,7 @@ def check_options(solver: str, damping: float, options: dict) -> None:
 def inverse(o: Objective, solver: str, damping: float, **options) -> tuple[Solve, Tensor | None]:
     """``(H + δI)⁻¹`` by one of ``SOLVERS``, and the eigenvalues of H where they are all known.
 
-    Raises:
-        ValueError: for a matrix that this solver cannot invert: with the damping, or scale, that would cure it.
+    Raises: ValueError for a matrix that this solver cannot invert: with the damping, or scale, that would cure it.
     """
     if solver in ("cg", "lissa"):
         return {"cg": _cg, "lissa": _lissa}[solver](o, damping, **options), None
@@ -128,8 +127,7 @@ def kernel_inverse(o: Objective, damping: float) -> Callable[[Tensor], Tensor]:
 
     RRᵀ is the kernel between the roots of the losses' curvatures, so that R is never held.
 
-    Raises:
-        ValueError: where λ + δ is 0, or for layers other than Linear, Conv2d and BatchNorm.
+    Raises: ValueError where λ + δ is 0, or for layers other than Linear, Conv2d and BatchNorm.
 
     Cost: the kernel, N³/3; then k backward passes an example, once for all vectors and once for each.
     """
@@ -199,11 +197,9 @@ def block_conjugate_gradient(
         product: maps ``(c, p)`` to ``(c, p)``: rows times A. vectors: ``(c, p)``.
         tol: stop where every residual is at most ``tol ‖vⱼ‖``. iterations: stop after that many steps at the latest.
 
-    Returns:
-        Solutions ``(c, p)``, steps taken, largest ``‖A xⱼ − vⱼ‖ / ‖vⱼ‖``.
+    Returns: solutions ``(c, p)``, steps taken, largest ``‖A xⱼ − vⱼ‖ / ‖vⱼ‖``.
 
-    Raises:
-        Indefinite: where vᵀAv ≤ 0 for some direction v.
+    Raises: Indefinite where vᵀAv ≤ 0 for some direction v.
 
     Cost: a step takes one product with s = min(c, p) vectors, and 12 s²p operations.
 
@@ -321,8 +317,7 @@ def lissa(
         n: examples to draw the batches from, with replacement. repeats: recursions to average.
         scale, damping, depth: s, δ, J.
 
-    Raises:
-        Diverged: at the step where some ‖h_j‖ exceeds 2(j + 1)‖v‖: with 0 ≤ H_j + δI ≤ 2s it never exceeds half.
+    Raises: Diverged at the step where some ‖h_j‖ exceeds 2(j + 1)‖v‖: with 0 ≤ H_j + δI ≤ 2s it never exceeds half.
 
     Example:
         >>> lissa(lambda v, rows: 4 * v, torch.ones(1, 2), 1, scale=8.0, depth=60)

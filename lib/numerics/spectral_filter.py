@@ -44,8 +44,7 @@ def spectral_filter(x: Tensor, *, lr: float, steps: float, continuous: bool = Fa
         lr: η > 0. steps: t ≥ 0, ``math.inf`` allowed (then x must be positive, or the value is infinite).
         continuous: gradient flow for the time ηt, in place of t discrete steps.
 
-    Raises:
-        ValueError: for an lr or a number of steps out of range.
+    Raises: ValueError for an lr or a number of steps out of range.
 
     Example:
         >>> spectral_filter(torch.tensor([0.0, 0.5, 1.0]), lr=1.0, steps=2)
@@ -69,9 +68,8 @@ def poles(top: float, *, lr: float, steps: float, continuous: bool = False, tol:
     wherever p does not oscillate (ηx ≤ 1). q does not grow with t: 14 poles for tol = 10⁻¹⁰ (28 where η·top > 1);
     below 16 steps about 3t. None for t = 0, one (z = 0, exact) for t = ∞.
 
-    Raises:
-        ValueError: for η·top > 2 in discrete time (gradient descent diverges), a ``tol`` outside [10⁻¹¹, 0.1], an lr
-            or a number of steps out of range.
+    Raises: ValueError for η·top > 2 in discrete time (gradient descent diverges), a ``tol`` outside [10⁻¹¹, 0.1], an lr
+    or a number of steps out of range.
 
     Example:
         >>> z, c = poles(1.0, lr=0.5, steps=100)

@@ -157,8 +157,7 @@ def relu_gram(x) -> Tensor:
 
     Computed in float64; returned in float64 where x is, else in float32. The diagonal is ½. Cost: 2n²d operations.
 
-    Raises:
-        ValueError: as ``unit_rows``.
+    Raises: ValueError as ``unit_rows``.
 
     Example:
         >>> relu_gram(torch.tensor([[3.0, 0.0], [0.0, 5.0]]))
@@ -188,8 +187,7 @@ def gram_block(unit: Tensor, rows: slice = slice(None), columns: slice = slice(N
 def unit_rows(x: Tensor, device=None) -> Tensor:
     """Rows of x ``(n, …)``, floating or uint8, flattened and scaled to unit length: ``(n, d)`` float64 on ``device``.
 
-    Raises:
-        ValueError: if x has another type or shape, or a row is zero or not finite (named).
+    Raises: ValueError if x has another type or shape, or a row is zero or not finite (named).
     """
     if x.ndim < 2 or not len(x):
         raise ValueError(f"x must be (n, …) with at least one row and two axes, got {tuple(x.shape)}")

@@ -36,8 +36,7 @@ def grand(
         loss: ``cross_entropy`` or ``mse`` (½‖f − onehot‖²). The penalty on the weights is no part of it.
         chunk: examples at a time; ``None`` takes as many as fit into ``gradients.WORKING`` bytes.
 
-    Returns:
-        ``(E, n)``, at least 0, in the unit of the loss over that of a weight.
+    Returns: ``(E, n)``, at least 0, in the unit of the loss over that of a weight.
 
     Raises: ValueError if the model has parameters in another kind of layer, or shapes disagree, or gradients overflow.
 
@@ -92,8 +91,7 @@ def el2n(errors: Tensor) -> Tensor:
     Args:
         errors: softmax minus one-hot label, ``(E, n, k)``, as ``Record(errors_at=...)`` keeps them.
 
-    Returns:
-        ``(E, n)`` in [0, √2].
+    Returns: ``(E, n)`` in [0, √2].
 
     Raises: ValueError if ``errors`` is not three-dimensional.
 
@@ -117,8 +115,7 @@ def margin(outputs: Tensor, y: Tensor) -> Tensor:
     Args:
         outputs: logits or probabilities, ``(E, n, k)``, k ≥ 2. y: integer labels ``(n,)`` or ``(E, n)``.
 
-    Returns:
-        ``(E, n)`` in the unit of ``outputs``.
+    Returns: ``(E, n)`` in the unit of ``outputs``.
 
     Raises: ValueError if shapes disagree.
 
@@ -149,8 +146,7 @@ def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
         never_learned: ``"most"`` gives an example that is wrong at every moment T, more than any count
             can reach (Toneva et al. rank these last); ``"none"`` leaves the count of eq. 10, which is 0.
 
-    Returns:
-        ``(E, n)`` float32 counts.
+    Returns: ``(E, n)`` float32 counts.
 
     Raises: ValueError if ``correct`` is not a three-dimensional bool tensor or the option is unknown.
 

@@ -56,8 +56,7 @@ def memorization(member_sees: Tensor, correct_train: Tensor) -> Estimate:
     Args:
         member_sees, correct_train: ``(t, n)`` bool, each network on each training example.
 
-    Returns:
-        :class:`Estimate` with value and error ``(n,)``.
+    Returns: :class:`Estimate` with value and error ``(n,)``.
 
     Raises: ValueError if the two are not boolean and of one shape.
 
@@ -85,8 +84,7 @@ def influence_of_seeing(member_sees: Tensor, correct_test: Tensor) -> Estimate:
         member_sees: ``(t, n)`` bool.
         correct_test: ``(t, n′)`` bool, or a finite float for each network and test example.
 
-    Returns:
-        :class:`Estimate` with value and error ``(n, n′)``, on the device of the input.
+    Returns: :class:`Estimate` with value and error ``(n, n′)``, on the device of the input.
 
     Raises: ValueError if they are not such matrices with one number of rows, or t ≥ 2²⁴ (counts in float32).
 
@@ -163,9 +161,8 @@ def c_scores(member_sees: Tensor, correct_train: Tensor) -> Tensor:
     Args:
         member_sees, correct_train: ``(t, n)`` bool, of networks on random subsets of one size or several.
 
-    Returns:
-        ``(n,)`` float64 in [0, 1]; a size whose every network saw an example does not count for it, and NaN where
-        all of them did.
+    Returns: ``(n,)`` float64 in [0, 1]; a size whose every network saw an example does not count for it, and NaN where
+    all of them did.
 
     Raises: ValueError if the two are not boolean and of one shape.
 

@@ -38,8 +38,7 @@ def tracin(
         x, y: training examples ``(n, …)``, integer labels ``(n,)`` or ``(E, n)``.
         x_val, y_val: validation examples ``(n′, …)``, ``(n′,)`` or ``(E, n′)``.
 
-    Returns:
-        ``(E, n, n′)``; positive = training on z lowered the loss of z′.
+    Returns: ``(E, n, n′)``; positive = training on z lowered the loss of z′.
 
     Raises: ValueError if checkpoints and rates name different epochs, or an option or a shape is wrong.
 
@@ -79,8 +78,7 @@ def tracin_mean(
 
     Arguments and errors as for :func:`tracin`; ``options`` are ``loss`` and ``device``.
 
-    Returns:
-        ``(E, n)``; positive = training on z lowered the mean validation loss.
+    Returns: ``(E, n)``; positive = training on z lowered the mean validation loss.
 
     Cost: per run and checkpoint about three forward passes on x: the derivative of its losses along ḡ, in forward mode.
     """
@@ -112,8 +110,7 @@ def tracin_self(
 
     Arguments and errors as for :func:`tracin`; ``options`` are ``loss`` and ``device``.
 
-    Returns:
-        ``(E, n)``, at least 0.
+    Returns: ``(E, n)``, at least 0.
 
     Cost: that of ``grand`` at each checkpoint.
     """

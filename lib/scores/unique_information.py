@@ -101,12 +101,10 @@ def coefficients(
         lr, weight_decay: η and λ of the loss that ``loss`` names, ``"sum"`` or ``"mean"``.
         steps: t; ``math.inf`` for the limit. continuous: gradient flow for the time ηt.
 
-    Returns:
-        ``(n, k)`` float64; a positive entry pushes that output up, and near outputs with it.
+    Returns: ``(n, k)`` float64; a positive entry pushes that output up, and near outputs with it.
 
-    Raises:
-        ValueError: for shapes that disagree, a discrete η at which training diverges, a singular kernel without decay
-            at t = ∞, options out of range.
+    Raises: ValueError for shapes that disagree, a discrete η at which training diverges, a singular kernel without
+    decay at t = ∞, options out of range.
 
     Cost: an eigendecomposition (none if a ``Spectrum`` is given), then O(N²) for N = n·k.
 
@@ -254,9 +252,8 @@ def sample_information(changes: Tensor, *, covariance=None, precision=None) -> T
         covariance: Σ, as a number σ² (isotropic) or ``(p, p)``.
         precision: Σ⁻¹ in its place, as a number or ``(p, p)``; singular is allowed (σ⁻²F, of few validation data).
 
-    Raises:
-        ValueError: unless exactly one of the two is given and has the right shape; for a covariance that is not
-            positive definite.
+    Raises: ValueError unless exactly one of the two is given and has the right shape; for a covariance that is not
+    positive definite.
 
     Cost: isotropic O(np), or none (it is ``LeaveOneOut.squared_weights / 2σ²``); else 2np², and p³/3 for a covariance.
 

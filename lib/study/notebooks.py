@@ -88,8 +88,7 @@ class Parameter:
     def fit(self, value: object) -> object:
         """The value, if it is of the annotated type (an int is taken for a float).
 
-        Raises:
-            TypeError: if it is not.
+        Raises: TypeError if it is not.
         """
         if self.annotation == "float" and type(value) is int:
             return float(value)
@@ -112,8 +111,7 @@ class Run:
 def find(folder: Path) -> list[Notebook]:
     """All notebooks of a folder in the order of their numbers, and then those of its ``appendix``.
 
-    Raises:
-        ValueError: if there is none, two share a number, or an ``.ipynb`` has no ``.py``.
+    Raises: ValueError if there is none, two share a number, or an ``.ipynb`` has no ``.py``.
     """
     found = []
     for place in (folder, folder / "appendix"):
@@ -133,8 +131,7 @@ def find(folder: Path) -> list[Notebook]:
 def parameters(notebook: Notebook) -> dict[str, Parameter]:
     """What the notebook declares in its parameters cell, by name, as papermill reads it.
 
-    Raises:
-        ValueError: if there is not one such cell, or a line of it is not ``name: type = literal``.
+    Raises: ValueError if there is not one such cell, or a line of it is not ``name: type = literal``.
     """
     cells = [c for c in jupytext.read(notebook.py).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
@@ -157,8 +154,7 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
     The text of a ``str`` parameter is taken as it stands; where it names a file or folder, the path is made absolute,
     because a notebook runs in its own folder.
 
-    Raises:
-        ValueError: if the profile's file is missing or is not for this profile, or a name or a value does not fit.
+    Raises: ValueError if the profile's file is missing or is not for this profile, or a name or a value does not fit.
     """
     declared = parameters(notebook)
     path = notebook.home / "profiles" / profile / f"{notebook.number}.yaml"

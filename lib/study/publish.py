@@ -69,8 +69,7 @@ def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
     That is its notebook and figures, and where it owns claims its records (keys that the run does not write stay) and
     all :func:`pages_of_verdicts`.
 
-    Raises:
-        ValueError: if the run failed, or is not of the profile laptop.
+    Raises: ValueError if the run failed, or is not of the profile laptop.
     """
     if run.failure or run.profile != "laptop":
         raise ValueError(f"only what went well with the profile laptop is saved, got {run}")
@@ -203,8 +202,7 @@ def count_by_paper(table: pd.DataFrame, larger: pd.DataFrame | None = None) -> s
 def put_counts(text: str, counts: str) -> str:
     """The text with the table of counts between its two markers.
 
-    Raises:
-        ValueError: if the markers are not there, once each and in this order.
+    Raises: ValueError if the markers are not there, once each and in this order.
     """
     head, begin, rest = text.partition(BEGIN)
     _old, end, tail = rest.partition(END)

@@ -124,8 +124,7 @@ def check_names(chosen: Sequence[Notebook], given: Mapping[str, str]) -> None:
 def plan_runs(chosen: Sequence[Notebook], profile: str, given: Mapping[str, str]) -> dict[Notebook, dict]:
     """What each notebook is to be run with, once everything about it has been checked.
 
-    Raises:
-        ValueError: if a value does not fit, a profile's file is not as it should be, or the halves of a pair differ.
+    Raises: ValueError if a value does not fit, a profile's file is not as it should be, or the halves of a pair differ.
     """
     todo = {}
     for notebook in chosen:

@@ -87,9 +87,8 @@ def train(
         record: what to keep.
         run: where and by what means.
 
-    Raises:
-        ValueError: if shapes, types or options do not fit together, the model draws random numbers while training
-            (dropout).
+    Raises: ValueError if shapes, types or options do not fit together, the model draws random numbers while training
+    (dropout).
 
     Memory: results, and ``run.chunk`` members at work on each core; the data once.
 

@@ -35,8 +35,7 @@ class Retrained:
 def removals(rows, n: int) -> Tensor:
     """``(g, n)`` bool, True where an example is removed, from g positions or g groups of positions.
 
-    Raises:
-        ValueError: for a position outside 0 … n − 1.
+    Raises: ValueError for a position outside 0 … n − 1.
 
     Example:
         >>> removals([0, 2], 3).int().tolist(), removals([[0, 1]], 3).int().tolist()
@@ -65,8 +64,7 @@ def retrain(
         removed: bool ``(g, n)``, the same sets for all networks, or ``(r, g, n)``.
         start: with ``parameters`` name → ``(r, …)``; from scratch if ``None``.
 
-    Raises:
-        ValueError: for ``removed`` of another shape or type, and as ``train``.
+    Raises: ValueError for ``removed`` of another shape or type, and as ``train``.
 
     Example:
         >>> data, gone = (torch.randn(20, 2), torch.arange(20) % 2), removals([0, 1, 2], 20)
