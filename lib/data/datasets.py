@@ -298,10 +298,9 @@ def _download(name, folder):
                 if not folder.exists():  # else another process was faster
                     raise
     except Exception as error:
-        raise RuntimeError(
-            f"could not download {name}: {_brief(error)}. Nothing was kept in {folder.parent}. "
-            f"Without a network, load one of {', '.join(EMBEDDED)} or the path of a file or folder"
-        ) from None
+        why = f"{_brief(error)}. Nothing was kept in {folder.parent}"
+        cure = f"Without a network, load one of {', '.join(EMBEDDED)} or the path of a file or folder"
+        raise RuntimeError(f"could not download {name}: {why}. {cure}") from None
     finally:
         socket.setdefaulttimeout(patience)
 

@@ -37,10 +37,8 @@ def refuse_singular(chol: Tensor, info: Tensor, rows: Tensor) -> None:
     bad = ~(chol.diagonal(dim1=-2, dim2=-1).square() > 16 * torch.finfo(chol.dtype).eps)
     bad |= torch.arange(1, chol.shape[-1] + 1, device=chol.device) == info[..., None]
     if bad.any():
-        raise NotPositiveDefinite(
-            f"the Gram matrix is not positive definite in {chol.dtype}: the rows before row {int(rows[bad][0])} nearly "
-            "determine it; drop it, or give jitter, such as 1e-6"
-        )
+        why = f"the rows before row {int(rows[bad][0])} nearly determine it; drop it, or give jitter, such as 1e-6"
+        raise NotPositiveDefinite(f"the Gram matrix is not positive definite in {chol.dtype}: {why}")
 
 
 def factorize(

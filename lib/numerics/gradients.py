@@ -70,10 +70,8 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
         else:
             fits = isinstance(module, nn.Linear)
         if not fits:
-            raise ValueError(
-                "model may have parameters in Linear, Conv2d (one group, numeric zero padding) and BatchNorm with "
-                f"running statistics; {name or 'model'} is {module}"
-            )
+            known = "Linear, Conv2d (one group, numeric zero padding) and BatchNorm with running statistics"
+            raise ValueError(f"model may have parameters in {known}; {name or 'model'} is {module}")
         found[name] = module
     return found
 

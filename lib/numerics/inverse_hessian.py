@@ -86,25 +86,19 @@ def _exact(o: Objective, damping: float, *, gauss_newton: bool) -> tuple[Solve, 
     shifted = values + damping
     rounding = 10 * torch.finfo(o.x.dtype).eps * float(values.abs().max())
     if (zero := int((shifted.abs() <= rounding).sum())) or not values.isfinite().all():
-        raise ValueError(
-            f"the Hessian is singular: {zero} of {o.p} eigenvalues + damping are 0 to rounding ({rounding:.2g}); "
-            f"give damping, such as {max(1e-3 * float(values[-1]), MARGIN * -float(values[0])):.2g}"
-        )
+        enough = max(1e-3 * float(values[-1]), MARGIN * -float(values[0]))
+        found = f"{zero} of {o.p} eigenvalues + damping are 0 to rounding ({rounding:.2g})"
+        raise ValueError(f"the Hessian is singular: {found}; give damping, such as {enough:.2g}")
     if shifted[0] < 0:
-        warnings.warn(
-            f"{indefinite(float(values[0]), damping)}; {int((shifted < 0).sum())} of {o.p} eigenvalues are negative "
-            "and the answer is that of a saddle point",
-            stacklevel=4,
-        )
-
+        negative = int((shifted < 0).sum())
+        saddle = f"{negative} of {o.p} eigenvalues are negative and the answer is that of a saddle point"
+        warnings.warn(f"{indefinite(float(values[0]), damping)}; {saddle}", stacklevel=4)
     return lambda v: (((v.double() @ vectors / shifted) @ vectors.T).to(v.dtype), {}), values
 
 
 def indefinite(lowest: float, damping: float) -> str:
-    return (
-        f"H + δI is indefinite at damping {damping:.3g}: the most negative eigenvalue of H is {lowest:.3g}, "
-        f"a damping above {-lowest:.3g} (such as {-MARGIN * lowest:.3g}) would cure it"
-    )
+    cure = f"a damping above {-lowest:.3g} (such as {-MARGIN * lowest:.3g}) would cure it"
+    return f"H + δI is indefinite at damping {damping:.3g}: the most negative eigenvalue of H is {lowest:.3g}, {cure}"
 
 
 def _factored(o: Objective, damping: float) -> Solve:
@@ -289,11 +283,10 @@ def _lissa(o: Objective, damping: float, *, scale: float | None = None, batch_si
         except Diverged as where:
             lowest, batch = extreme_eigenvalues(product, v[0])[0], highest(v)
             cure = max(damping, -MARGIN * lowest)
-            raise ValueError(
-                f"lissa diverged {where} with scale {s:.3g} and damping {damping:.3g}: the highest eigenvalue of a "
-                f"batch is {batch:.3g}, the lowest of H is {lowest:.3g}; take scale ≥ {MARGIN * batch + cure:.3g} and "
-                f"damping ≥ {cure:.3g}"
-            ) from None
+            how = f"{where} with scale {s:.3g} and damping {damping:.3g}"
+            why = f"the highest eigenvalue of a batch is {batch:.3g}, the lowest of H is {lowest:.3g}"
+            better = f"scale ≥ {MARGIN * batch + cure:.3g} and damping ≥ {cure:.3g}"
+            raise ValueError(f"lissa diverged {how}: {why}; take {better}") from None
         left = (product(x) + damping * x - v).norm(dim=1) / v.norm(dim=1).clamp_min(1e-30)
         return x, {"residual": float(left.max())}
 

@@ -152,11 +152,8 @@ def _check_modules(model: nn.Module) -> None:
         raise ValueError("model has batch normalization without running statistics: an example's loss is not its own")
     random = [m for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
     if moody := sorted({type(m).__name__ for m in normal + random if m.training}):
-        warnings.warn(
-            f"model is in training mode and has {', '.join(moody)}: influence is taken in evaluation mode "
-            "(running statistics, nothing dropped)",
-            stacklevel=4,
-        )
+        how = "influence is taken in evaluation mode (running statistics, nothing dropped)"
+        warnings.warn(f"model is in training mode and has {', '.join(moody)}: {how}", stacklevel=4)
 
 
 def _check_labels(x: Tensor, y: Tensor | None, outputs: int, loss: str, name: str) -> None:
@@ -165,13 +162,11 @@ def _check_labels(x: Tensor, y: Tensor | None, outputs: int, loss: str, name: st
         raise ValueError(f"x_{name} must be finite floats (n, …) with as many labels y_{name}, at least one; got {got}")
     if y is None:
         return
+    shape = tuple(y.shape)
     if y.is_floating_point():
-        if loss != "mse" or tuple(y.shape) not in {(len(x), outputs), (len(x),) if outputs == 1 else ()}:
-            raise ValueError(
-                f"y_{name} must be integer labels (n,), or for 'mse' values (n, {outputs}); got {tuple(y.shape)}"
-            )
+        if loss != "mse" or shape not in {(len(x), outputs), (len(x),) if outputs == 1 else ()}:
+            raise ValueError(f"y_{name} must be integer labels (n,), or for 'mse' values (n, {outputs}); got {shape}")
     elif y.ndim != 1 or (outputs == 1 and loss == "cross_entropy") or not 0 <= y.min() <= y.max() < max(2, outputs):
-        raise ValueError(
-            f"y_{name} must be labels (n,) from 0 to {max(2, outputs) - 1} for {outputs} outputs (one output: 'mse'), "
-            f"got {y.dtype} {tuple(y.shape)} from {int(y.min())} to {int(y.max())}"
-        )
+        wanted = f"labels (n,) from 0 to {max(2, outputs) - 1} for {outputs} outputs (one output: 'mse')"
+        got = f"{y.dtype} {shape} from {int(y.min())} to {int(y.max())}"
+        raise ValueError(f"y_{name} must be {wanted}, got {got}")

@@ -26,14 +26,17 @@ SMALLEST_TOL = 1e-11  # rounding in float64 ends it there
 FEW = 16  # steps up to which the contour is a circle
 
 
-def check_time(lr: float, steps: float, continuous: bool) -> None:
-    """ValueError where the step size or the time makes no sense."""
+def check_time(lr: float, steps: float, continuous: bool, top: float = 0.0) -> None:
+    """ValueError where the step size or the time makes no sense, or steps diverge at curvatures up to ``top``."""
     if not (lr > 0 and math.isfinite(lr)):
         raise ValueError(f"lr must be positive and finite, got {lr}")
     if not steps >= 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
     if not continuous and math.isfinite(steps) and steps != int(steps):
         raise ValueError(f"steps must be a whole number or math.inf unless continuous=True, got {steps}")
+    if not continuous and lr * top > 2 * (1 + 1e-12):
+        why = f"gradient descent on the sum loss diverges; got {lr:.3g} (continuous=True has no such bound)"
+        raise ValueError(f"lr must be at most 2 / largest curvature = {2 / top:.3g}, or {why}")
 
 
 def spectral_filter(x: Tensor, *, lr: float, steps: float, continuous: bool = False) -> Tensor:
@@ -77,14 +80,9 @@ def poles(top: float, *, lr: float, steps: float, continuous: bool = False, tol:
         >>> 2 * (c / (z - x[:, None])).real.sum(1)  # spectral_filter(x, lr=0.5, steps=100)
         tensor([50.0000,  4.9999,  1.0000], dtype=torch.float64)
     """
-    check_time(lr, steps, continuous)
+    check_time(lr, steps, continuous, top)
     if not SMALLEST_TOL <= tol <= 0.1:
         raise ValueError(f"tol must be between {SMALLEST_TOL} and 0.1, got {tol}")
-    if not continuous and lr * top > 2 * (1 + 1e-12):
-        raise ValueError(
-            f"lr must be at most 2 / largest curvature = {2 / top:.3g}, or gradient descent diverges; got {lr} "
-            "(continuous=True has no such bound)"
-        )
     if steps == 0:
         return torch.zeros(0, dtype=torch.complex128), torch.zeros(0, dtype=torch.complex128)
     if math.isinf(steps):

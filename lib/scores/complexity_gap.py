@@ -222,10 +222,9 @@ def refuse_twins(unit: Tensor, tolerance: float) -> None:
         twins = (unit[a] - unit[b]).norm(dim=1) < tolerance
         if twins.any():
             pairs = sorted(sorted(pair) for pair in zip(a[twins].tolist(), b[twins].tolist(), strict=True))
-            raise ValueError(
-                f"x: rows {_listed([' and '.join(map(str, pair)) for pair in pairs])} are equal up to scale, which "
-                "makes H singular; drop one of each, or give jitter, such as 1e-6"
-            )
+            equal = f"rows {_listed([' and '.join(map(str, pair)) for pair in pairs])} are equal up to scale"
+            cure = "drop one of each, or give jitter, such as 1e-6"
+            raise ValueError(f"x: {equal}, which makes H singular; {cure}")
 
 
 def _listed(rows: list, most: int = 5) -> str:
@@ -281,10 +280,8 @@ def _plan(x, labellings, *, negatives, runs, dtype, block, device) -> tuple[int,
             call = f"cg_scores(x, y, negatives={fits[0]}, runs=10, dtype=torch.float32)"
             offer = f"{call} fits in {draws(fits[0], 4) / 1e9:.1f} GB"
         kind = "exact scores" if negatives is None else f"scores with negatives={negatives}"
-        raise MemoryError(
-            f"{kind} of {n} rows in {dtype} need {needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are "
-            f"free; {offer}"
-        )
+        memory = f"{needed / 1e9:.1f} GB on {device}, where {free / 1e9:.1f} GB are free"
+        raise MemoryError(f"{kind} of {n} rows in {dtype} need {memory}; {offer}")
     keep = negatives is not None and needed + size * n**2 + 24 * block * n <= free / 2
     return needed + keep * (size * n**2 + 24 * block * n), keep
 

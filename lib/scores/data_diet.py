@@ -157,9 +157,8 @@ def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
         tensor([[1., 3.]])
     """
     if correct.ndim != 3 or correct.dtype != torch.bool:
-        raise ValueError(
-            f"correct must be a bool tensor (runs, moments, examples), got {correct.dtype} {tuple(correct.shape)}"
-        )
+        got = f"{correct.dtype} {tuple(correct.shape)}"
+        raise ValueError(f"correct must be a bool tensor (runs, moments, examples), got {got}")
     if never_learned not in ("most", "none"):
         raise ValueError(f"never_learned must be 'most' or 'none', got {never_learned!r}")
     count = (correct[:, :-1] & ~correct[:, 1:]).sum(1).float()

@@ -183,12 +183,9 @@ def _distance(o: Objective, stacklevel: int) -> tuple[float, float]:
     """‖∇L‖ and what one example adds to it; warns where the former is larger."""
     norm, one = float(gradient(o).norm()), mean_square_norm(o) ** 0.5 / o.n
     if norm > one:
-        times = norm / one if one else math.inf
-        warnings.warn(
-            f"the weights are no optimum: the objective's gradient has norm {norm:.3g}, {times:.3g} times what "
-            f"removing one example changes it by ({one:.3g}); influence presumes less than 1: train on",
-            stacklevel=stacklevel,
-        )
+        times = f"{norm / one if one else math.inf:.3g} times what removing one example changes it by ({one:.3g})"
+        why = f"the objective's gradient has norm {norm:.3g}, {times}; influence presumes less than 1: train on"
+        warnings.warn(f"the weights are no optimum: {why}", stacklevel=stacklevel)
     return norm, one
 
 

@@ -123,10 +123,8 @@ def _summed(terms: dict[str, Callable], layers: str, checkpoints: dict[int, Weig
     if layers not in LAYERS:
         raise ValueError(f"layers must be {' or '.join(LAYERS)}, got {layers!r}")
     if set(checkpoints) != set(rates) or not rates:
-        raise ValueError(
-            "checkpoints and rates must name the same epochs, at least one; "
-            f"got {sorted(checkpoints)} and {sorted(rates)}"
-        )
+        got = f"{sorted(checkpoints)} and {sorted(rates)}"
+        raise ValueError(f"checkpoints and rates must name the same epochs, at least one; got {got}")
     total = 0.0
     for epoch in sorted(rates):
         total = terms[layers](checkpoints[epoch]).mul_(rates[epoch]).add_(total)

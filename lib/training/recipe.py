@@ -339,10 +339,9 @@ def _check_span(work: Work, members: Members) -> None:
     shapes, got = shapes | {"steps": (size,)}, {name: tuple(value.shape) for name, value in members.state.items()}
     if members.parameters is None or got != shapes:
         wrong = sorted(name for name in shapes.keys() | got.keys() if got.get(name) != shapes.get(name))
-        raise ValueError(
-            "start.state goes with start.parameters and is an Ensemble.state of this recipe; "
-            f"expected {[(name, shapes.get(name)) for name in wrong[:1]]}, got {[got.get(name) for name in wrong[:1]]}"
-        )
+        first = [(name, shapes.get(name)) for name in wrong[:1]], [got.get(name) for name in wrong[:1]]
+        wanted = "start.state goes with start.parameters and is an Ensemble.state of this recipe"
+        raise ValueError(f"{wanted}; expected {first[0]}, got {first[1]}")
 
 
 def _check_labels(work: Work, members: Members) -> None:

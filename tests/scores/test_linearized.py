@@ -194,7 +194,7 @@ def test_weights_and_predictions_tell_the_same(wide):
         ({"kernel": torch.tensor([[1.0, 2.0], [2.0, 1.0]])}, "positive semidefinite, got an eigenvalue of -1"),
         ({"kernel": torch.full((2, 2), math.nan)}, "kernel must be finite"),
         ({"residual": torch.zeros(3)}, r"residual must be \(n,\) or \(n, k\) with n·k = 2, got \(3,\)"),
-        ({"lr": 1.0}, r"lr must be at most 2 / largest curvature = 0.667 .*; got 1 "),
+        ({"lr": 1.0}, r"lr must be at most 2 / largest curvature = 0.667, .*; got 1 "),
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"steps": -1}, "steps must be at least 0, got -1"),
         ({"steps": 2.5}, "steps must be a whole number or math.inf unless continuous=True, got 2.5"),
