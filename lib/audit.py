@@ -152,10 +152,8 @@ def audit(
     by, ranked = ("doubt", doubt) if surer else ("EL2N", order)
     counted = [wrong_labels(one, own) for one, own in zip(p, labels, strict=True)]
     p_best, best = p.max(2)
-    flagged = [
-        _first(one.where(call != own, -1.0), int(some.sum()))
-        for one, call, own, some in zip(ranked, best, labels, counted, strict=True)
-    ]
+    parts = zip(ranked, best, labels, counted, strict=True)
+    flagged = [_first(one.where(call != own, -1.0), int(some.sum())) for one, call, own, some in parts]
     found = statistics.share(torch.isin(flipped.nonzero()[:, 0], flagged[1]).numpy())
     (value, bounds), (hit, hits) = statistics.share(counted[0].numpy()), statistics.share(counted[1][flipped].numpy())
     scaled = lambda share, of_flips: round(len(y) * min(1.0, share / of_flips if of_flips > 0 else 1.0))

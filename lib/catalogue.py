@@ -61,8 +61,6 @@ SCORES = {  # the cheap ones first
     "memorization": About("subsets", 1, "how much likelier its label is got right by networks that saw it"),
     "C-score": About("subsets", -1, "how often networks that did not see it get its label right"),
 }
-
-
 VALUES = {  # towards labelled validation data, x_val and y_val; high = its removal would cost
     "TracIn, validation": About("runs", 1, "how much the steps on it lowered the mean validation loss"),
     "influence, validation": About("runs", 1, "rise of the mean validation loss if it were removed (EK-FAC)"),
@@ -211,9 +209,8 @@ def from_runs(task: Task, names: list[str]) -> dict[str, Scored]:
         checkpoints_at=tuple(epoch for epoch in sorted({0, early, *traced}) if epoch <= last),
     )  # fmt: skip
     seeds, y = [1000 * task.seed + i for i in range(s.networks)] * r, task.y.repeat_interleave(s.networks, 0)
-    work = lambda: ensemble.train(
-        model, (x, task.y[0]), recipe, seeds, labels=y, start=Start(until=last), record=record, run=task.run
-    )
+    how = {"labels": y, "start": Start(until=last), "record": record, "run": task.run}
+    work = lambda: ensemble.train(model, (x, task.y[0]), recipe, seeds, **how)
     run, trained_seconds, trained_peak = measured(work, device=task.device)
     curved = torch.arange(len(y)).view(r, -1)[:, : min(s.curvatures, s.networks)].flatten()
     rates = {epoch: rate for epoch, rate in learning_rates(recipe, traced, n).items() if epoch <= last}
@@ -344,19 +341,16 @@ def compute(
     x, y = x if x.is_floating_point() else x.double(), y if y.is_floating_point() else y.long()
     k = _check(names, x, y, classes=classes, settings=settings)
     x_val = None if x_val is None else as_tensor(x_val, "x_val")
-    y_val = None if y_val is None else as_tensor(y_val, "y_val")
+    y_val = None if y_val is None else as_tensor(y_val, "y_val").long()
     valued = [name for name in names if name in VALUES and name != "kNN agreement"]
     if valued and (x_val is None or y_val is None or not len(x_val) or len(x_val) != len(y_val)):
         raise ValueError(f"{valued[0]} needs x_val and y_val, as many of each and at least one")
-    y_val = None if y_val is None else y_val.long()
     like = x_val is None or (x_val.shape[1:] == x.shape[1:] and bool(x_val.isfinite().all()))
     if not like or (y_val is not None and not (y_val.ndim == 1 and ((y_val >= 0) & (y_val < k)).all())):
         wanted = f"examples {tuple(x.shape[1:])} and labels 0…{k - 1}, as in x and y, all finite"
         raise ValueError(f"x_val, y_val: expected {wanted}")
     run = Run(device=device, store=shards, progress=progress)
-    task = Task(
-        x, y.reshape(-1, len(x)), k, x_val=x_val, y_val=y_val, seed=seed, settings=settings, device=device, run=run
-    )
+    task = Task(x, y.reshape(-1, len(x)), k, x_val, y_val, seed, settings, device, run)
     scores = {}
     for group in dict.fromkeys(ALL[name].group for name in names):
         members = [name for name in names if ALL[name].group == group]
