@@ -25,6 +25,12 @@ def device_of(device, *, here: bool = True) -> torch.device:
     raise ValueError(f"device: expected 'cpu' or 'cuda' (GPUs that are visible here: {gpus}), got {device!r}")
 
 
+def one_of(name: str, value, valid) -> None:
+    """ValueError that says what is valid, unless ``value`` is."""
+    if value not in valid:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, valid))}, got {value!r}")
+
+
 def free_bytes(device="cpu") -> int:
     """Memory that can still be had on a device; on a CPU, within the limits of this process and of its containers."""
     if device_of(device).type == "cuda":

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lib.costs import device_of
+from lib.costs import device_of, one_of
 
 LOSSES = ("cross_entropy", "mse")
 ROWS = 1024  # examples evaluated at a time
@@ -71,8 +71,7 @@ def targets(y: Tensor, outputs: int, dtype) -> Tensor:
 
 def errors(logits: Tensor, y: Tensor, loss: str) -> Tensor:
     """dℓ/df at integer labels ``y (…)``, ``(…, k)``: softmax(f) − one-hot, or f − one-hot. Checks ``loss``."""
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be {' or '.join(LOSSES)}, got {loss!r}")
+    one_of("loss", loss, LOSSES)
     return loss_gradient(logits, nn.functional.one_hot(y, logits.shape[-1]).to(logits), loss)
 
 

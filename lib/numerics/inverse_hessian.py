@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from lib.costs import one_of
 from lib.networks.stacked import chain
 from lib.numerics.curvature import (
     ekfac_inverse,
@@ -56,8 +57,7 @@ class Diverged(ArithmeticError):
 
 def check_options(solver: str, damping: float, options: dict) -> None:
     """ValueError for an unknown solver or option, the valid ones listed, or a negative damping."""
-    if solver not in SOLVERS:
-        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    one_of("solver", solver, SOLVERS)
     valid = OPTIONS[solver]
     if unknown := [name for name in options if name not in valid]:
         raise ValueError(f"solver {solver!r} takes {', '.join(valid) or 'no options'}; got {', '.join(unknown)}")

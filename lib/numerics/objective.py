@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from lib.costs import device_of
+from lib.costs import device_of, one_of
 from lib.networks.stacked import LOSSES, losses, targets
 
 WORKING = 2**28  # bytes of activations, or of written-out gradients, that one step may take
@@ -93,8 +93,7 @@ def objective(
     Raises:
         ValueError: for shapes that disagree, an option out of range, frozen parameters, or missing running statistics.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    one_of("loss", loss, LOSSES)
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
     _check_modules(model)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lib.costs import device_of
+from lib.costs import device_of, one_of
 from lib.networks import stacked
 from lib.scores import takes_arrays
 
@@ -49,8 +49,7 @@ def grand(
         >>> grand(mlp(2, (), classes=2), still, torch.tensor([[3.0, 4.0]]), torch.tensor([0]))  # √½ · √(3² + 4² + 1)
         tensor([[3.6056]])
     """
-    if layers not in LAYERS:
-        raise ValueError(f"layers must be {' or '.join(LAYERS)}, got {layers!r}")
+    one_of("layers", layers, LAYERS)
     how = {"layers": layers, "loss": loss, "device": device, "chunk": chunk, "progress": progress}
     norms = _norms(model, parameters, x, y, **how)
     if norms.dtype != torch.float64 and not norms.isfinite().all():  # squares that float32 does not hold
@@ -159,8 +158,7 @@ def forgetting(correct: Tensor, *, never_learned: str = "most") -> Tensor:
     if correct.ndim != 3 or correct.dtype != torch.bool:
         got = f"{correct.dtype} {tuple(correct.shape)}"
         raise ValueError(f"correct must be a bool tensor (runs, moments, examples), got {got}")
-    if never_learned not in ("most", "none"):
-        raise ValueError(f"never_learned must be 'most' or 'none', got {never_learned!r}")
+    one_of("never_learned", never_learned, ("most", "none"))
     count = (correct[:, :-1] & ~correct[:, 1:]).sum(1).float()
     return torch.where(correct.any(1), count, float(correct.shape[1])) if never_learned == "most" else count
 

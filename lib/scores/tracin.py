@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from lib.costs import device_of
+from lib.costs import device_of, one_of
 from lib.networks import stacked
 from lib.numerics import gradients
 from lib.scores import takes_arrays
@@ -120,8 +120,7 @@ def tracin_self(
 
 def _summed(terms: dict[str, Callable], layers: str, checkpoints: dict[int, Weights], rates: dict[int, float]):
     """``Σₜ ηₜ term(wₜ)``, the term being that of ``layers``."""
-    if layers not in LAYERS:
-        raise ValueError(f"layers must be {' or '.join(LAYERS)}, got {layers!r}")
+    one_of("layers", layers, LAYERS)
     if set(checkpoints) != set(rates) or not rates:
         got = f"{sorted(checkpoints)} and {sorted(rates)}"
         raise ValueError(f"checkpoints and rates must name the same epochs, at least one; got {got}")

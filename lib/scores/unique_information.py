@@ -42,6 +42,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from lib.costs import one_of
 from lib.numerics.gradients import jacobians, ntk
 from lib.numerics.spectral_filter import F64, check_time, poles, spectral_filter
 from lib.scores import takes_arrays
@@ -404,8 +405,7 @@ def f_si_by_class(
 
 def _as_sum(n: int, *, lr: float, weight_decay: float, loss: str) -> tuple[float, float]:
     """η and λ of the sum loss over n examples that does the same."""
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+    one_of("loss", loss, LOSSES)
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
     return (lr, weight_decay) if loss == "sum" else (lr / n, weight_decay * n)

@@ -22,13 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.costs import device_of
+from lib.costs import device_of, one_of
 from lib.networks.stacked import LOSSES, chain, group, stacked_members
-
-
-def _one_of(name, value, valid):
-    if value not in valid:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, valid))}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -63,11 +58,11 @@ class Recipe:
     augment: str | None = None  # crop (pad by 4, cut out at random), flip (left–right, half of the time), crop_flip
 
     def __post_init__(self):
-        _one_of("optimizer", self.optimizer, ("sgd", "adam", "rmsprop"))
-        _one_of("schedule", self.schedule, ("constant", "step", "cosine", "warmup_linear"))
-        _one_of("loss", self.loss, LOSSES)
-        _one_of("decay_to", self.decay_to, ("zero", "init"))
-        _one_of("augment", self.augment, (None, "crop", "flip", "crop_flip"))
+        one_of("optimizer", self.optimizer, ("sgd", "adam", "rmsprop"))
+        one_of("schedule", self.schedule, ("constant", "step", "cosine", "warmup_linear"))
+        one_of("loss", self.loss, LOSSES)
+        one_of("decay_to", self.decay_to, ("zero", "init"))
+        one_of("augment", self.augment, (None, "crop", "flip", "crop_flip"))
         if (self.epochs is None) == (self.iterations is None):
             raise ValueError(f"give epochs or iterations, one of them; got {self.epochs} and {self.iterations}")
         for name, low in (("epochs", 0), ("iterations", 0), ("batch_size", 1)):
@@ -116,8 +111,8 @@ class Record:
     state: bool = False  # keep the optimizer's state at the end, for a training that goes on from there
 
     def __post_init__(self):
-        _one_of("correct", self.correct, ("final", "epoch"))
-        _one_of("loss", self.loss, (None, "final", "epoch"))
+        one_of("correct", self.correct, ("final", "epoch"))
+        one_of("loss", self.loss, (None, "final", "epoch"))
         object.__setattr__(self, "errors_at", tuple(int(t) for t in self.errors_at))
         object.__setattr__(self, "checkpoints_at", tuple(int(t) for t in self.checkpoints_at))
 
@@ -142,7 +137,7 @@ class Run:
 
     def __post_init__(self):
         device_of(self.device, here=self.scheduler is None)  # the workers have their own
-        _one_of("precision", self.precision, ("float32", "float64", "bfloat16"))
+        one_of("precision", self.precision, ("float32", "float64", "bfloat16"))
         if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
 
@@ -292,11 +287,9 @@ def check(work: Work, members: Members) -> None:
     model, kind = work.model, torch.device(work.run.device).type
     if work.run.precision == "bfloat16" and kind != "cuda":
         raise ValueError(f"precision 'bfloat16' is for a GPU, got device {work.run.device!r}: take 'float32'")
-    drops = [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]
-    if drops:
+    if drops := [name for name, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p]:
         raise ValueError(f"model must not draw random numbers while training, got dropout in {drops[0] or 'itself'}")
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
-    if frozen:
+    if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
         raise ValueError(f"every parameter of model is trained, got {frozen[0]} frozen: train the head on features")
     _check_members(work, members)
     _check_span(work, members)

@@ -64,7 +64,7 @@ def test_the_last_layer_holds_a_part_of_the_gradient():
     parameters, x, y = initial(model, [0, 1]), torch.rand(6, 1, 16, 16, dtype=torch.float64), torch.arange(6) % 4
     part, whole = grand(model, parameters, x, y, layers="last"), grand(model, parameters, x, y)
     assert (part < whole).all()
-    with pytest.raises(ValueError, match="layers must be last or all, got 'first'"):
+    with pytest.raises(ValueError, match="layers must be one of last, all, got 'first'"):
         grand(model, parameters, x, y, layers="first")
 
 
@@ -91,7 +91,7 @@ def test_never_learned_ranks_above_every_count_or_is_left_at_zero():
 def test_shapes_and_options_are_checked():
     with pytest.raises(ValueError, match=r"outputs must be .* got \(5, 4\)"):
         margin(torch.zeros(5, 4), torch.zeros(5, dtype=torch.int64))
-    with pytest.raises(ValueError, match="loss must be cross_entropy or mse, got 'hinge'"):
+    with pytest.raises(ValueError, match="loss must be one of cross_entropy, mse, got 'hinge'"):
         model = models.mlp(2, (), classes=2)
         grand(model, initial(model, [0]), torch.zeros(1, 2), torch.tensor([0]), loss="hinge")
     with pytest.raises(ValueError, match=r"y must be integer labels \(5,\) or \(1, 5\), got torch.float32 \(5,\)"):
@@ -100,5 +100,5 @@ def test_shapes_and_options_are_checked():
         el2n(torch.zeros(5, 4))
     with pytest.raises(ValueError, match=r"got torch.float32 \(1, 2, 3\)"):
         forgetting(torch.zeros(1, 2, 3))
-    with pytest.raises(ValueError, match="'most' or 'none', got 'last'"):
+    with pytest.raises(ValueError, match="never_learned must be one of most, none, got 'last'"):
         forgetting(torch.zeros(1, 2, 3, dtype=torch.bool), never_learned="last")

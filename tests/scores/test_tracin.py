@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_named(problem):
     model, checkpoints, x, y, x_val, y_val = problem
     with pytest.raises(ValueError, match=r"same epochs, at least one; got \[1, 4\] and \[1\]"):
         tracin(model, checkpoints, {1: 0.1}, x, y, x_val, y_val)
-    with pytest.raises(ValueError, match="layers must be last or all, got 'first'"):
+    with pytest.raises(ValueError, match="layers must be one of last, all, got 'first'"):
         tracin_self(model, checkpoints, RATES, x, y, layers="first")
     with pytest.raises(ValueError, match=r"integer labels \(4,\) or \(2, 4\)"):
         tracin_mean(model, checkpoints, RATES, x, y, x_val, y_val[:3])
