@@ -17,25 +17,14 @@ from torch.func import vjp, vmap
 
 from lib.costs import one_of
 from lib.networks.stacked import chain
-from lib.numerics.curvature import (
-    ekfac_inverse,
-    example_hessians,
-    extreme_eigenvalues,
-    gauss_newton_matrix,
-    hessian,
-    hessian_product,
-    highest_eigenvalue,
-)
+from lib.numerics import curvature
 from lib.numerics.gradients import along, curvature_root, ntk
 from lib.numerics.objective import Objective, flat, named
 
 OPTIONS = {
-    "exact": (),
-    "gauss_newton": (),
-    "cg": ("tol", "iterations"),
-    "lissa": ("scale", "depth", "repeats", "batch_size", "seed"),
-    "ekfac": (),
-}
+    "exact": (), "gauss_newton": (), "cg": ("tol", "iterations"),
+    "lissa": ("scale", "depth", "repeats", "batch_size", "seed"), "ekfac": (),
+}  # fmt: skip
 SOLVERS = tuple(OPTIONS)
 TABLE = 2**28  # bytes that all examples' own Hessians may take, for lissa on very small networks
 DENSE = 4096  # parameters up to which a p × p matrix serves unasked
@@ -77,12 +66,13 @@ def inverse(o: Objective, solver: str, damping: float, **options) -> tuple[Solve
         return _factored(o, damping), None
     if small or solver == "exact":
         return _exact(o, damping, gauss_newton=small)
-    alone = ekfac_inverse(o, o.weight_decay + damping) if solver == "ekfac" else kernel_inverse(o, damping)
+    alone = curvature.ekfac_inverse(o, o.weight_decay + damping) if solver == "ekfac" else kernel_inverse(o, damping)
     return lambda v: (alone(v), {}), None
 
 
 def _exact(o: Objective, damping: float, *, gauss_newton: bool) -> tuple[Solve, Tensor]:
-    values, vectors = torch.linalg.eigh((gauss_newton_matrix if gauss_newton else hessian)(o).double())
+    matrix = curvature.gauss_newton_matrix(o) if gauss_newton else curvature.hessian(o)
+    values, vectors = torch.linalg.eigh(matrix.double())
     shifted = values + damping
     rounding = 10 * torch.finfo(o.x.dtype).eps * float(values.abs().max())
     if (zero := int((shifted.abs() <= rounding).sum())) or not values.isfinite().all():
@@ -103,7 +93,7 @@ def indefinite(lowest: float, damping: float) -> str:
 
 def _factored(o: Objective, damping: float) -> Solve:
     """Of the Gauss–Newton matrix, which its penalty and damping make positive definite."""
-    matrix = gauss_newton_matrix(o).double()
+    matrix = curvature.gauss_newton_matrix(o).double()
     matrix.diagonal().add_(damping)
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed:
@@ -156,7 +146,7 @@ def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 20
     shift = o.weight_decay + damping
     span = input_span(o) if shift > 0 else None
     inner = o if span is None else span.inner
-    product = lambda v: hessian_product(inner, v)
+    product = lambda v: curvature.hessian_product(inner, v)
     shifted = lambda d: product(d).add_(d, alpha=damping)
 
     def solve(v: Tensor) -> tuple[Tensor, dict]:
@@ -165,7 +155,7 @@ def _cg(o: Objective, damping: float, *, tol: float = 1e-4, iterations: int = 20
             try:
                 x, taken, left = block_conjugate_gradient(shifted, block, tol=tol, iterations=iterations)
             except Indefinite:
-                raise ValueError(indefinite(extreme_eigenvalues(product, block[0])[0], damping)) from None
+                raise ValueError(indefinite(curvature.extreme_eigenvalues(product, block[0])[0], damping)) from None
             if left > tol:
                 warnings.warn(f"cg stopped after {taken} iterations, residual {left:.2g} > {tol:.2g}", stacklevel=4)
             solutions.append(x)
@@ -209,10 +199,10 @@ def block_conjugate_gradient(
         if worst <= tol or step == iterations:
             return x, step, worst
         moved = product(d)
-        curvature = d @ moved.T
-        factor, failed = torch.linalg.cholesky_ex((curvature + curvature.T) / 2)
+        form = d @ moved.T
+        factor, failed = torch.linalg.cholesky_ex((form + form.T) / 2)
         if failed:
-            lowest = float(torch.linalg.eigvalsh((curvature + curvature.T) / 2)[0])
+            lowest = float(torch.linalg.eigvalsh((form + form.T) / 2)[0])
             raise Indefinite(f"dᵀAd = {lowest:.3g} for a direction d")
         x.addmm_(torch.cholesky_solve(c.T, factor).T, d)
         shrunk, q = _orthonormal(q - torch.cholesky_solve(moved, factor))
@@ -265,23 +255,24 @@ def input_span(o: Objective) -> Span | None:
 
 
 def _lissa(o: Objective, damping: float, *, scale: float | None = None, batch_size: int = 10, seed: int = 0, **lengths):
-    each = example_hessians(o) if o.n * o.p**2 * o.x.element_size() <= TABLE else None
+    each = curvature.example_hessians(o) if o.n * o.p**2 * o.x.element_size() <= TABLE else None
 
     def product(v: Tensor, rows: Tensor | None = None) -> Tensor:
-        return hessian_product(o, v, rows=rows) if each is None or rows is None else v @ each[rows].mean(0)
+        return curvature.hessian_product(o, v, rows=rows) if each is None or rows is None else v @ each[rows].mean(0)
 
     def highest(v: Tensor, draws: int = 5) -> float:
         """Of the batches, so that ``scale`` bounds each."""
         generator = torch.Generator().manual_seed(seed + 1)
         batches = [torch.randint(o.n, (batch_size,), generator=generator) for _ in range(draws)]
-        return max(highest_eigenvalue(lambda d: product(d, rows), v[0], tol=0.1) for rows in batches)  # noqa: B023
+        top = lambda rows: curvature.highest_eigenvalue(lambda d: product(d, rows), v[0], tol=0.1)
+        return max(map(top, batches))
 
     def solve(v: Tensor) -> tuple[Tensor, dict]:
         s = MARGIN * highest(v) + damping if scale is None else scale
         try:
             x = lissa(product, v, o.n, scale=s, damping=damping, batch_size=batch_size, seed=seed, **lengths)
         except Diverged as where:
-            lowest, batch = extreme_eigenvalues(product, v[0])[0], highest(v)
+            lowest, batch = curvature.extreme_eigenvalues(product, v[0])[0], highest(v)
             cure = max(damping, -MARGIN * lowest)
             how = f"{where} with scale {s:.3g} and damping {damping:.3g}"
             why = f"the highest eigenvalue of a batch is {batch:.3g}, the lowest of H is {lowest:.3g}"
