@@ -98,8 +98,7 @@ def cg_scores(
         >>> cg_scores(torch.eye(4, dtype=torch.float64), torch.tensor([0, 0, 1, 1])).score.round(decimals=9)  # H = ½I
         tensor([2., 2., 2., 2.], dtype=torch.float64)
     """
-    x, y = as_tensor(x, "x"), as_tensor(y, "y")
-    labellings = _labellings(x, y)
+    x, y, labellings = _labellings(x, y)
     _check_options(labellings, negatives, runs=runs, dtype=dtype, jitter=jitter, block=block)
     device = device_of(device or x.device)
     block = block or (4096 if device.type == "cuda" else min(1000, max(256, len(x) // 4)))
@@ -143,8 +142,7 @@ def cg_prime(x, y, *, device=None, block: int = 2048) -> Tensor:
     Arguments, errors and the ``(n,)`` or ``(r, n)`` result as in ``cg_scores``; float64, or float32 where x is.
     Large = learnt fast, so its sign is opposite to the CG-score's. Cost: 2n²d operations, ``block × n`` numbers.
     """
-    x, y = as_tensor(x, "x"), as_tensor(y, "y")
-    labellings = _labellings(x, y)
+    x, y, labellings = _labellings(x, y)
     unit = unit_rows(x, device)
     signs, columns = (t.to(unit.device) for t in _one_vs_rest(labellings))
     h_y = torch.cat([gram_block(unit, slice(a, a + block)) @ signs for a in range(0, len(unit), block)])
@@ -231,8 +229,9 @@ def _listed(rows: list, most: int = 5) -> str:
     return ", ".join(map(str, rows[:most])) + (f" … ({len(rows)} in all)" if len(rows) > most else "")
 
 
-def _labellings(x: Tensor, y: Tensor) -> Tensor:
-    """y as ``(r, n)`` int64 on the CPU, or ValueError."""
+def _labellings(x, y) -> tuple[Tensor, Tensor, Tensor]:
+    """x and y as tensors, and y as ``(r, n)`` int64 on the CPU, or ValueError."""
+    x, y = as_tensor(x, "x"), as_tensor(y, "y")
     if y.ndim not in (1, 2) or x.ndim < 2 or y.shape[-1] != len(x):
         raise ValueError(f"expected x (n, …) and y (n,) or (r, n), got x {tuple(x.shape)} and y {tuple(y.shape)}")
     if y.is_floating_point() or y.is_complex():
@@ -246,7 +245,7 @@ def _labellings(x: Tensor, y: Tensor) -> Tensor:
             alone = int(classes[counts.argmin()])
             row = int((labels == alone).nonzero()[0])
             raise ValueError(f"y: class {alone} has one member (row {row}), which has no class to be irregular in")
-    return labellings
+    return x, y, labellings
 
 
 def _check_options(labellings, negatives, *, runs, dtype, jitter, block) -> None:
@@ -266,13 +265,10 @@ def _plan(x, labellings, *, negatives, runs, dtype, block, device) -> tuple[int,
     """Bytes that the call needs, and whether H of all rows may be kept (subsampled); MemoryError if too many."""
     n, d, size, free = len(x), x[0].numel(), dtype.itemsize, free_bytes(device)
     block, columns = min(block, n), sum(len(labels.unique()) for labels in labellings)
-    rows_and_sides = 8 * n * (d + 5 * (columns + PROBES)) + 40 * block**2
-
-    whole = lambda size: rows_and_sides + size * (n * (n + block) // 2 + n * block)
-    draws = lambda ratio, size: (
-        rows_and_sides + _draw_bytes(labellings, ratio, d, runs=runs, itemsize=size, block=block)
-    )
-    needed = whole(size) if negatives is None else draws(negatives, size)
+    rows_and_sides, how = 8 * n * (d + 5 * (columns + PROBES)) + 40 * block**2, {"runs": runs, "block": block}
+    draws = lambda ratio, size: rows_and_sides + _draw_bytes(labellings, ratio, d, itemsize=size, **how)
+    whole = rows_and_sides + size * (n * (n + block) // 2 + n * block)
+    needed = whole if negatives is None else draws(negatives, size)
     if needed > free:
         fits = [a for a in (9, 8, 7, 6, 5, 4, 3, 2, 1, 0.5) if a < (negatives or math.inf) and draws(a, 4) <= free]
         offer = "no subsampled call fits either: pass fewer rows"

@@ -177,12 +177,9 @@ def c_scores(member_sees: Tensor, correct_train: Tensor) -> Tensor:
     return torch.stack(by_size).nanmean(0)
 
 
-def _estimate(
-    hits: Tensor, total: Tensor, seen: Tensor, held_out: Tensor, squares: Tensor | None = None,
-    total_squares: Tensor | None = None,
-) -> Estimate:  # fmt: skip
-    """From sums over those that saw it and over all; of bits the squares are the same."""
-    squares, total_squares = (hits, total) if squares is None else (squares, total_squares)
+def _estimate(hits: Tensor, total: Tensor, seen: Tensor, held_out: Tensor, *of_squares: Tensor) -> Estimate:
+    """From sums over those that saw it and over all, and those of the squares; of bits these are the same."""
+    squares, total_squares = of_squares or (hits, total)
     p, q = hits.double() / seen, (total - hits).double() / held_out  # 0/0 = NaN
     spread = (squares.double() / seen - p**2).clamp_min(0) / (seen - 1)
     spread = spread + ((total_squares - squares).double() / held_out - q**2).clamp_min(0) / (held_out - 1)

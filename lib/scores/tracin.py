@@ -82,7 +82,6 @@ def tracin_mean(
 
     Cost: per run and checkpoint about three forward passes on x: the derivative of its losses along ḡ, in forward mode.
     """
-
     if not len(x_val):
         raise ValueError("x_val must hold at least one example, got none")
 
@@ -99,7 +98,6 @@ def tracin_mean(
     return _summed({"last": last, "all": whole}, layers, checkpoints, rates)
 
 
-@takes_arrays
 def tracin_self(
     model: nn.Module, checkpoints: dict[int, Weights], rates: dict[int, float], x: Tensor, y: Tensor, *,
     layers: str = "last", **options,

@@ -350,7 +350,6 @@ def changes(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: f
     return leave_one_out(net.spectrum, residual, cross_kernel=net.cross_kernel, **training).predictions
 
 
-@takes_arrays
 def f_si(net: Tangent, y: Tensor, *, lr: float, steps: float, weight_decay: float = 0.0, sigma: float = 1.0) -> Tensor:
     """Functional sample information of each training example in nats, ``(n,)`` float64 (Harutyunyan et al. eq. 16).
 
@@ -393,12 +392,10 @@ def f_si_by_class(
         got = f"{net.outputs.shape[1]} outputs and y {tuple(y.shape)}"
         raise ValueError(f"expected a network of one output and y (…, {n}), got {got}")
     cross, scores = net.cross_kernel.to(F64) @ net.spectrum.vectors, []
+    how = {"lr": lr / n, "steps": steps, "continuous": continuous, "turned": True}
     for labels in y.reshape(-1, n):
         goals = regression_targets(labels.to(net.outputs.device), max(classes, 2)) - net.outputs.to(F64)
-        moved = (
-            prediction_changes(net.spectrum, goal, cross, lr=lr / n, steps=steps, continuous=continuous, turned=True)
-            for goal in goals.T
-        )
+        moved = (prediction_changes(net.spectrum, goal, cross, **how) for goal in goals.T)
         scores.append(sum(functional_sample_information(each[..., None], sigma=sigma) for each in moved))
     return torch.stack(scores).view(y.shape)
 
