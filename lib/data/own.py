@@ -173,9 +173,8 @@ def _table(frame: pd.DataFrame, label, *, index=None, categorical="refuse", miss
             others = [str(c) for c in frame if what == "label" or not named or c != label]
             raise _wrong(what, f"one of the columns {', '.join(others)}", repr(name))
     frame = frame if index is None else frame.set_index(index)
-    y, x = (
-        (frame[label], frame.drop(columns=label)) if named else (pd.Series(_flat("label", label), frame.index), frame)
-    )
+    y = frame[label] if named else pd.Series(_flat("label", label), frame.index)
+    x = frame.drop(columns=label) if named else frame
     if 0 in x.shape:
         raise _wrong("table", "rows, and columns of features beside the labels", f"{len(x)} and {x.shape[1]}")
     x = x.infer_objects()

@@ -185,7 +185,6 @@ def resnet9(channels: int = 3, classes: int = 10, width: int = 64) -> Classifier
         >>> sum(p.numel() for p in resnet9().parameters())
         6573120
     """
-
     weight = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     conv = lambda i, o, *more: nn.Sequential(weight(i, o), nn.BatchNorm2d(o), nn.ReLU(), *more)
     w, halved, twice = width, nn.MaxPool2d(2), lambda units: _Residual(conv(units, units), conv(units, units))
@@ -200,8 +199,7 @@ SCALED = {
     "vgg13_bn": partial(vgg13, batch_norm=True), "vgg14_bn": partial(vgg14, batch_norm=True),
 }  # fmt: skip
 NAMES = SIZED | SCALED | {
-    "small_cnn": small_cnn, "densenet100": densenet100, "densenet121": densenet121,
-    "densenet_small": densenet_small,
+    "small_cnn": small_cnn, "densenet100": densenet100, "densenet121": densenet121, "densenet_small": densenet_small,
 }  # fmt: skip
 
 

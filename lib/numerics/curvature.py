@@ -268,11 +268,8 @@ def ekfac(objective: Objective) -> dict[str, Block]:
         else:
             new = (delta.mT.flatten(1, 2) @ a).square_().sum(0).unflatten(0, (delta.shape[1], -1)).sum(0)
         values[name] = values.get(name, 0) + new
-    return {
-        name: Block(*bases.get(name, (None, None)), values[name] / objective.n, biased.get(name, False))
-        for name, _ in objective.model.named_modules()
-        if name in values
-    }
+    block = lambda name: Block(*bases.get(name, (None, None)), values[name] / objective.n, biased.get(name, False))
+    return {name: block(name) for name, _ in objective.model.named_modules() if name in values}
 
 
 def ekfac_inverse(objective: Objective, shift: float) -> Callable[[Tensor], Tensor]:

@@ -78,10 +78,8 @@ def write_back(run: Run, results: Path, repo: Path) -> list[Path]:
         found = json.loads((results / run.profile / "claims" / f"{notebook.number}.json").read_text("utf8"))
         kept = repo / "notebooks" / "verdicts" / run.profile / f"{notebook.number}.json"
         before = read_records(kept.parent)
-        new = {
-            name: before.get(name, {}) | {key: value for key, value in record.items() if key not in OF_THE_RUN}
-            for name, record in found.items()
-        }
+        result = lambda record: {key: value for key, value in record.items() if key not in OF_THE_RUN}
+        new = {name: before.get(name, {}) | result(record) for name, record in found.items()}
         texts[kept] = as_kept(new)
         texts |= pages_of_verdicts(repo, before | new)
     nbformat.write(tidy(nbformat.read(run.executed, as_version=4)), notebook.ipynb)

@@ -243,11 +243,9 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         if todo:
             (results / asked.profile).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=results / asked.profile).close()  # can it be written to, before hours of work?
-    except OSError as error:
-        print(f"run_all.sh: results cannot be written to {results} ({error}); set STUDY_RESULTS", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        unwritten = f"results cannot be written to {results} ({error}); set STUDY_RESULTS"
+        print(f"run_all.sh: {unwritten if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     if asked.test:
         workers = "-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal"
