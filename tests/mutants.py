@@ -65,6 +65,9 @@ SAME: dict[str, str] = {
     "lib/numerics/spectral_filter.py: half = max(math.ceil((math.log(1 / tol) + 6) / 10 * steps), steps // 2 + 1)": (
         "a rule with a node or two more"
     ),
+    "lib/numerics/spectral_filter.py: half = max(math.ceil((math.log(2 / tol) + 5) / 10 * steps), steps // 2 + 1)": (
+        "the rule for half the tolerance"
+    ),
     "lib/numerics/spectral_filter.py: half = max(math.ceil((math.log(1 / tol) + 5) / 11 * steps), steps // 2 + 1)": (
         "a rule with fewer nodes, which keeps its tolerance too"
     ),
