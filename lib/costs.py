@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 
 def device_of(device, *, here: bool = True) -> torch.device:
-    """The device of that name, ``cpu``, ``cuda`` or ``cuda:1``; ValueError for another or a GPU that is not ``here``."""
+    """The device of that name, ``cpu``, ``cuda`` or ``cuda:1``; ValueError for another, or if no GPU is ``here``."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     with suppress(RuntimeError, TypeError):
         found = torch.device(device)
