@@ -67,7 +67,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from experiments import plots, rankings, text, unique_information
+from experiments import moves, plots, rankings, text, unique_information
 from experiments.processes import each_in_a_process
 from experiments.transfer import transferred
 from experiments.unique_information import drawn, one_form, successes
@@ -257,7 +257,9 @@ for name, setting in bar([(bodies[0], "ResNet"), (bodies[-1], "DenseNet")]):
     del net
 found = {setting: statistics.auroc(score.numpy(), (source == harder).numpy(), seed=seed) for setting, score in by_source.items()}
 value, interval = statistics.apart(found)
-ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {sources[harder]}", covers=["rows"])
+moved = moves.told("ui.sources", profile)
+ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {sources[harder]}", covers=["rows"], moved=moved)
+print(moved)
 
 # %% [markdown]
 # The histograms of both sources, for each network:
@@ -373,7 +375,8 @@ published = attacks[attacks["ε"] == epsilons[1]]
 gain = published["adversarial"] - published["the same before"]
 for claim, values in {"ui.adversarial": published["adversarial"], "ui.adversarial.control": gain}.items():
     value, interval = over_seeds(values) if len(values) > 1 else (None, None)
-    ledger.record(claim, value, interval=interval, n=len(values), note=f"{published.attacked.mean():.0f} attacks succeed", covers=["initializations", "rows"])
+    note = f"{published.attacked.mean():.0f} attacks succeed"
+    ledger.record(claim, value, interval=interval, n=len(values), note=note, covers=["initializations", "rows"], moved=moves.told(claim, profile))
 attacks.groupby("ε")[["attacked", "adversarial", "the same before", "ratio"]].mean().rename_axis(None).rename(index="ε = {:g}".format).style.format({"attacked": "{:.0f}"}, precision=2)
 
 # %% [markdown]
