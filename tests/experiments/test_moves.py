@@ -47,8 +47,9 @@ def test_every_run_is_on_file():
     claims, kept = load_claims(), json.loads(FILE.read_text("utf8"))
     for module in FILE.parents[1].glob("experiments/moves_*.py"):
         importlib.import_module(f"experiments.{module.stem}")
-    served = {claim for those in moves.RUNS.values() for claim in those}
-    assert set(kept) == served <= set(claims)
+    served = [claim for those in moves.RUNS.values() for claim in those]
+    assert set(kept) == set(served) <= set(claims) and len(served) == len(kept)
+    assert all(claims[claim].paper != "this study" and claims[claim].departs for claim in served)
 
 
 @pytest.mark.parametrize(
