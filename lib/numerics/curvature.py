@@ -129,7 +129,7 @@ def extreme_eigenvalues(
         (-1.0, 3.0)
     """
     if len(like) <= SMALL:
-        values = torch.linalg.eigvalsh(product(torch.eye(len(like), dtype=like.dtype, device=like.device)).double())
+        values, _ = eigh(product(torch.eye(len(like), dtype=like.dtype, device=like.device)))
     else:  # ARPACK's tolerance is relative to each eigenvalue: shift those near 0 away from it
         shift = 2 * abs(_lanczos(product, like, "LM", 1, 0.1, seed)[0])
         values = _lanczos(lambda v: product(v).add_(v, alpha=shift), like, "BE", 2, tol, seed) - shift
@@ -256,7 +256,7 @@ def ekfac(objective: Objective) -> dict[str, Block]:
         else:
             sums = [signal.gradient.square().sum((0, 1))]
         factors[name] = [old + new for old, new in zip(factors[name], sums, strict=True)] if name in factors else sums
-    bases = {name: [_eigenvectors(f) for f in pair] for name, pair in factors.items() if len(pair) == 2}
+    bases = {name: [eigh(f)[1].to(f.dtype) for f in pair] for name, pair in factors.items() if len(pair) == 2}
     values, biased = {name: pair[0] for name, pair in factors.items() if len(pair) == 1}, {}
     for name, signal in layer_pieces(objective):
         if name not in bases:
@@ -299,9 +299,10 @@ def _with_one(a: Tensor, bias: bool) -> Tensor:
     return torch.cat([a, torch.ones_like(a[..., :1])], -1) if bias else a
 
 
-def _eigenvectors(matrix: Tensor) -> Tensor:
-    """In double precision; by scipy where LAPACK's divide and conquer gives up (factors of low rank)."""
+def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues, and eigenvectors, in double precision; by QR where divide and conquer gives up."""
     try:
-        return torch.linalg.eigh(matrix.double())[1].to(matrix.dtype)
+        return torch.linalg.eigh(matrix.double())
     except torch.linalg.LinAlgError:
-        return torch.from_numpy(scipy.linalg.eigh(matrix.double().cpu().numpy(), driver="ev")[1]).to(matrix)
+        found = scipy.linalg.eigh(matrix.double().cpu().numpy(), driver="ev")
+        return tuple(torch.from_numpy(part).to(matrix.device) for part in found)

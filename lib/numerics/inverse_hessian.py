@@ -72,7 +72,7 @@ def inverse(o: Objective, solver: str, damping: float, **options) -> tuple[Solve
 
 def _exact(o: Objective, damping: float, *, gauss_newton: bool) -> tuple[Solve, Tensor]:
     matrix = curvature.gauss_newton_matrix(o) if gauss_newton else curvature.hessian(o)
-    values, vectors = torch.linalg.eigh(matrix.double())
+    values, vectors = curvature.eigh(matrix)
     shifted = values + damping
     rounding = 10 * torch.finfo(o.x.dtype).eps * float(values.abs().max())
     if (zero := int((shifted.abs() <= rounding).sum())) or not values.isfinite().all():
@@ -80,8 +80,7 @@ def _exact(o: Objective, damping: float, *, gauss_newton: bool) -> tuple[Solve, 
         found = f"{zero} of {o.p} eigenvalues + damping are 0 to rounding ({rounding:.2g})"
         raise ValueError(f"the Hessian is singular: {found}; give damping, such as {enough:.2g}")
     if shifted[0] < 0:
-        negative = int((shifted < 0).sum())
-        saddle = f"{negative} of {o.p} eigenvalues are negative and the answer is that of a saddle point"
+        saddle = f"{int((shifted < 0).sum())} of {o.p} eigenvalues are negative: the answer is that of a saddle point"
         warnings.warn(f"{indefinite(float(values[0]), damping)}; {saddle}", stacklevel=4)
     return lambda v: (((v.double() @ vectors / shifted) @ vectors.T).to(v.dtype), {}), values
 
@@ -202,7 +201,7 @@ def block_conjugate_gradient(
         form = d @ moved.T
         factor, failed = torch.linalg.cholesky_ex((form + form.T) / 2)
         if failed:
-            lowest = float(torch.linalg.eigvalsh((form + form.T) / 2)[0])
+            lowest = float(curvature.eigh((form + form.T) / 2)[0][0])
             raise Indefinite(f"dᵀAd = {lowest:.3g} for a direction d")
         x.addmm_(torch.cholesky_solve(c.T, factor).T, d)
         shrunk, q = _orthonormal(q - torch.cholesky_solve(moved, factor))

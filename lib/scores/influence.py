@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from lib.networks import stacked
 from lib.numerics import gradients
-from lib.numerics.curvature import ekfac, extreme_eigenvalues, hessian, hessian_product
+from lib.numerics.curvature import eigh, ekfac, extreme_eigenvalues, hessian, hessian_product
 from lib.numerics.gradients import along, gradient_rows, mean_square_norm
 from lib.numerics.inverse_hessian import SPECTRUM, check_options, indefinite, inverse
 from lib.numerics.objective import Objective, gradient, objective
@@ -167,8 +167,7 @@ def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retra
     """
     o, spread = objective(model, x, y, **options), None
     norm, one = _distance(o, stacklevel=4)
-    exact = lambda: torch.linalg.eigvalsh(hessian(o))
-    lowest = float((exact() if o.p <= SPECTRUM else eigenvalue_range(model, x, y, **options))[0])
+    lowest = float((eigh(hessian(o))[0] if o.p <= SPECTRUM else eigenvalue_range(model, x, y, **options))[0])
     if lowest + damping < 0:
         warnings.warn(indefinite(lowest, damping), stacklevel=3)
     if retrained is not None:

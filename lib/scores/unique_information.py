@@ -43,6 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.costs import one_of
+from lib.numerics.curvature import eigh
 from lib.numerics.gradients import jacobians, ntk
 from lib.numerics.spectral_filter import F64, check_time, poles, spectral_filter
 from lib.scores import takes_arrays
@@ -83,7 +84,7 @@ def spectrum(kernel) -> Spectrum:
     slack = len(kernel) * torch.finfo(torch.float32).eps * kernel.diagonal().abs().max()  # whatever holds it now
     if (apart := (kernel - kernel.T).abs().max()) > slack:
         raise ValueError(f"kernel must be symmetric, got entries that differ by {apart:.3g} across the diagonal")
-    values, vectors = torch.linalg.eigh((kernel + kernel.T) / 2)
+    values, vectors = eigh((kernel + kernel.T) / 2)
     if values[0] < -len(kernel) * eps * values.abs().max():
         raise ValueError(f"kernel must be positive semidefinite, got an eigenvalue of {values[0]:.3g}")
     return Spectrum(values.clamp_(min=0), vectors)

@@ -31,6 +31,8 @@ from lib.numerics.inverse_hessian import (
 )
 from lib.numerics.objective import flat, gradient, objective
 from lib.scores import definitions
+from lib.scores.influence import trust
+from lib.scores.unique_information import spectrum
 
 F64, DECAY = torch.float64, 0.1
 
@@ -196,21 +198,29 @@ def test_ekfac_takes_the_diagonal_of_normalization_layers():
     torch.testing.assert_close(ekfac_inverse(o, 0.1)(v)[0, at : at + 4], 1 / (expected + 0.1))
 
 
-def test_ekfac_where_lapack_gives_up(monkeypatch):
+def test_what_needs_eigenvectors_where_lapack_gives_up(monkeypatch):
     """scipy's other driver finds the same matrix, of factors of low rank too (eigenvectors may differ, not H⁻¹v)."""
     torch.manual_seed(0)
     x, y = torch.randn(5, 8, dtype=F64), torch.arange(5) % 3
-    o = objective(models.mlp(8, (6,), 3, "tanh").double(), x, y, weight_decay=0.1)
+    model = models.mlp(8, (6,), 3, "tanh").double()
+    o = objective(model, x, y, weight_decay=0.1)
     v = torch.randn(4, o.p, dtype=F64)
-    expected = ekfac_inverse(o, 0.1)(v)
+    asked = lambda: [
+        ekfac_inverse(o, 0.1)(v),
+        inverse(o, "exact", 1.0)[0](v)[0],
+        torch.tensor([trust(model, x, y, damping=1.0).lowest, *extreme_eigenvalues(lambda u: u @ H, H[0])]),
+        spectrum(H).values,
+    ]
+    H = x @ x.T
+    expected = asked()
 
     def fails(matrix):
         raise torch.linalg.LinAlgError("linalg.eigh: The algorithm failed to converge")
 
     monkeypatch.setattr(torch.linalg, "eigh", fails)
-    found = ekfac_inverse(o, 0.1)(v)
-    assert found.dtype == F64
-    torch.testing.assert_close(found, expected)
+    for found, value in zip(asked(), expected, strict=True):
+        assert found.dtype == value.dtype
+        torch.testing.assert_close(found, value)
 
 
 def test_ekfac_that_is_singular_asks_for_damping():
