@@ -178,7 +178,7 @@ pd.DataFrame(interval, index=["low", "high"]).T.assign(difference=value).style.f
 #
 # ## All of MNIST
 #
-# The paper's digits are all 60,000. Where they lie in `data/downloads` (`python data/make_data.py --extra mnist`) they are taken too, by networks of the same kind at the paper's rate and batch size, for ten passes in place of 30, after which 99.97% of what a network sees is right:
+# The paper's digits are all 60,000. Where they lie in `data/downloads` (`python data/make_data.py --extra mnist`) they are taken too. The networks are of the same kind, at the paper's rate and batch size. Ten passes in place of 30 are enough: 99.97% of what a network sees is right after them.
 
 # %%
 mnist, absent = None, "MNIST is not in data/downloads"
@@ -329,7 +329,7 @@ table = pd.DataFrame(growth, index=["pairs, first half", "pairs, second half", "
 table.rename_axis("networks in each half").style.format(precision=2).format("{:,.0f}", subset=list(table)[:2])
 
 # %% [markdown]
-# Two halves of 2,000 networks agree on the pairs to .72 and find 84% of each other's pairs again: the paper's .7 and 82%, on other data, with another network. On who is memorized they agree to .94 or better at each threshold. The number of networks sets it. The mean difference is another matter. The paper reports less than .015 around .1; here it is .027. Binomial noise alone makes .024. The rest is selection: pairs that both halves find differ by .022, pairs that one finds by .039. That noise is small for a test example that is almost never right without its training example: .011 with shares of .15 and 0, but .016 with 1 and .85, and .027 with .65 and .5. Most of ours lie in the middle: without its training example the test example is right in .2 to .8 of the networks for 81% of the pairs. The noise of the largest network would be as large (.024).
+# Two halves of 2,000 networks agree on the pairs to .72 and find 84% of each other's pairs again: the paper's .7 and 82%, on other data, with another network. On who is memorized they agree to .94 or better at each threshold. The number of networks sets it. The mean difference is another matter. The paper reports less than .015 around .1; here it is .027. Binomial noise alone makes .024. The rest is selection: pairs that both halves find differ by .022, pairs that one finds by .039. That noise is small for a test example that is almost never right without its training example: .011 with shares of .15 and 0. With 1 and .85 it is .016, with .65 and .5 it is .027. Most of ours lie in the middle: without its training example the test example is right in .2 to .8 of the networks for 81% of the pairs. The noise of the largest network would be as large (.024).
 #
 # ## And with other architectures?
 #
@@ -510,7 +510,7 @@ pd.DataFrame(rows, index=columns).T.style.format({"examples": "{:,.0f}"}, precis
 #
 # ## What it costs
 #
-# Training a network on one example takes three times the operations of a forward pass. From that, and from the rate at which this machine trains the network of this notebook, the cost of the study here and at the paper's scale (ResNet-50, 160 passes over 35,000 images of 32×32, 4,000 times).
+# Training a network on one example takes three times the operations of a forward pass. With the rate at which this machine trains the network of this notebook, that gives the cost of the study, here and at the paper's scale. (There, ResNet-50 makes 160 passes over 35,000 images of 32×32, 4,000 times.)
 
 # %%
 def training_flops(network, shape):
@@ -537,7 +537,7 @@ costs.style.format(precision=4, thousands=",").set_caption(f"this machine, this 
 # - **Architectures** differ in width and depth only, since convolutional networks are slow on two cores; their accuracies lie closer together than the paper's.
 # - **A second look.** An earlier run compared nine architectures, of which the smallest did not fit what they saw, and found that mean memorization rises with size. Criteria stayed; networks, and how long they train, are new.
 # - **Last layer.** Linear models use the same recipe as the network, on features scaled to unit variance; the paper lets them train for 40 passes.
-# - **All of MNIST** is memorized by one hidden layer, ten passes, 300 networks, where the paper has a small Inception, 30 passes and 4,000; test rows stand in a pair by luck, too, which is counted.
+# - **All of MNIST** is memorized by one hidden layer, ten passes, 300 networks, where the paper has a small Inception, 30 passes and 4,000. Test rows stand in a pair by luck, too; we count how many.
 # - **The published arrays** are counted where they can be downloaded, and left undecided where not.
 # - **Additions:** the noise expected in the difference of halves, the controls of the onion experiment.
 #

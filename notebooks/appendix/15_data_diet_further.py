@@ -363,7 +363,7 @@ axes[1, 1].remove()
 plots.save(fig, "15_correlations", profile);
 
 # %% [markdown]
-# All pairs, with the norm of the input and GraNd at the epoch of EL2N beside, and both ways to count forgetting: at visits, which we use as the paper does, and at the ends of epochs.
+# All pairs, with the norm of the input and GraNd at the epoch of EL2N beside. Forgetting is counted both ways: at visits, which we use as the paper does, and at the ends of epochs.
 
 # %%
 every = chosen | {f"GraNd@{early}": score("GraNd", early), "forgetting, ends of epochs": forgetting(watched.correct_train[runs[0.0], 1:]).mean(0)}

@@ -234,7 +234,7 @@ listed(gained, f"λ = {strong_decays[0]:g} − λ = {iris_decays[0]:g}")
 #
 # ## Depth without decay, and by the other convention of λ
 #
-# 06 follows depth with decay. Does what it finds hold without, and with λ = .001 of ½λ‖w‖², half as much decay? Spearman is over the 20 flowers that matter most to the test flower of highest loss, Pearson over the same, then Spearman over all test flowers, and of the two ‖Δw‖; all from the optimum, medians and means over the networks that learned.
+# 06 follows depth with decay. Does what it finds hold without, and with λ = .001 of ½λ‖w‖², half as much decay? Spearman and Pearson are over the 20 flowers that matter most to the test flower of highest loss. Then come Spearman over all test flowers, and of the two ‖Δw‖. All are from the optimum, medians and means over the networks that learned.
 #
 # **Predict.** Without decay, at 60,000 steps: does the agreement of `tanh` networks still survive eight layers?
 
@@ -481,7 +481,7 @@ plots.save(fig, "16_small_cnn_number", profile)
 
 
 # %% [markdown]
-# Top points agree better than those of the 30th percentile, by .36 [.24, .48], and than the least influential, by .45 [.32, .58], as published; their true effects are larger than the noise of a short retraining and span a wider range. Decay makes no difference here, .00 [−.12, .12]; at rest, on Iris, it does, which leaves the question open. And the test images differ by .10 [−.12, .31] more than samples of 60 points differ anyway; of the paper's range of .54 samples of its 100 points leave about .39.
+# Top points agree better than those of the 30th percentile, by .36 [.24, .48], and than the least influential, by .45 [.32, .58], as published. Their true effects are larger than the noise of a short retraining and span a wider range. Decay makes no difference here, .00 [−.12, .12]; at rest, on Iris, it does, which leaves the question open. And the test images differ by .10 [−.12, .31] more than samples of 60 points differ anyway; of the paper's range of .54 samples of its 100 points leave about .39.
 #
 # ### How much decay?
 #
@@ -532,7 +532,7 @@ print(f"small CNN, Spearman of influence with the proximal response {to_pbrf['sp
 
 
 # %% [markdown]
-# From this initialization agreement is best at λ = 0.01 (.53) and low below .001; over twelve, .01 and .1 do not differ (.51 and .50). And the network that was trained on at λ = 0.001 reaches only .19 where the first one, at the same λ, reaches .44 in the line above: more training alone moves the correlation nearly as much as a factor of ten in decay. On the same points influence agrees with the proximal response at .61.
+# From this initialization agreement is best at λ = 0.01 (.53) and low below .001; over twelve, .01 and .1 do not differ (.51 and .50). And the network that was trained on at λ = 0.001 reaches only .19; the first one, at the same λ, reaches .44 in the line above. More training alone moves the correlation nearly as much as a factor of ten in decay. On the same points influence agrees with the proximal response at .61.
 #
 # ## From LeNet to ResNet-50
 #
@@ -713,7 +713,7 @@ ledger.record("if.cifar100", None)
 ledger.record("if.imagenet", None)
 
 # %% [markdown]
-# Over eight networks each, Pearson on the digits is .39 for the small CNN (published .95), .45 for LeNet (.83), .32 and .24 for the VGGs (.34 and .32), and .47 for ResNet-18 (.49). The two small networks agree much less than published, VGG13 and ResNet-18 about as much; VGG14 and ResNet-50 are open. On the garments LeNet, the VGGs and ResNet-18 have .37, .30, .29 and .49 (CIFAR-10 .81, .67, .61 and .64), and without decay .29, .18, .32 and .31 (.19, .79, .75 and .71). Of the 66 published cells 34 lie outside our interval, 13 of them by more than .2. Whether the median test image is worse than the one of highest loss, and training without decay than with, eight networks leave open; for LeNet the median is the better one, by .27 [.04, .50], and the small CNN, with the paper's largest fall without decay (.95 to .41), does not fall, by −.01 [−.27, .25]. *Is it us?* For LeNet yes: trained and retrained four times as long it reaches .85. Of the 36 Spearman correlations in the grid 44% lie within their band of chance, of those of all 148 networks a third, and of LeNet's, trained four times as long, none of 24.
+# Over eight networks each, Pearson on the digits is .39 for the small CNN (published .95), .45 for LeNet (.83), .32 and .24 for the VGGs (.34 and .32), and .47 for ResNet-18 (.49). The two small networks agree much less than published, VGG13 and ResNet-18 about as much; VGG14 and ResNet-50 are open. On the garments LeNet, the VGGs and ResNet-18 have .37, .30, .29 and .49 (CIFAR-10 .81, .67, .61 and .64), and without decay .29, .18, .32 and .31 (.19, .79, .75 and .71). Of the 66 published cells 34 lie outside our interval, 13 of them by more than .2. Is the median test image worse than the one of highest loss, and training without decay than with? Eight networks leave both open. For LeNet the median is the better one, by .27 [.04, .50]. The small CNN, with the paper's largest fall without decay (.95 to .41), does not fall: −.01 [−.27, .25]. *Is it us?* For LeNet yes: trained and retrained four times as long it reaches .85. Of the 36 Spearman correlations in the grid 44% lie within their band of chance, of those of all 148 networks a third, and of LeNet's, trained four times as long, none of 24.
 #
 # The gradient at the trained weights, in units of one image's share (influence presumes less than 1), the share of labels it fits, and the seconds that the influences took (Table 2; one core each):
 
@@ -794,7 +794,7 @@ followed_by = {way: fragility.over_runs([statistics.spearman_r(both.predicted, b
 listed({"the two retrainings": agree["LeNet"]} | {f"influence and retraining {way}": one for way, one in followed_by.items()}, f"LeNet, Spearman over {inits} initializations")
 
 # %% [markdown]
-# Initializations of LeNet differ by a standard deviation of .24 (at rest, on Iris, by none, so the claim is not decided), and four optimizers lie between .36 and .81 (Pearson .45 to .98, and .42 to .86 when trained four times as long): as much as lies between architectures above. More decay may help the ResNet a little (.50, .57 and .68 at .001, .03 and .075, over five initializations), and from .01 to .1 it does not harm the small CNN. And LeNet's two retrainings agree at .17 [.03, .31] only, over five networks: influence foretells training on from where the network is (.43 [.10, .68]), and hardly training anew (.14 [−.07, .34]).
+# Initializations of LeNet differ by a standard deviation of .24; at rest, on Iris, by none, so the claim is not decided. Four optimizers lie between .36 and .81, as far apart as architectures above. (Pearson .45 to .98, and .42 to .86 when trained four times as long.) More decay may help the ResNet a little (.50, .57 and .68 at .001, .03 and .075, over five initializations), and from .01 to .1 it does not harm the small CNN. And LeNet's two retrainings agree at .17 [.03, .31] only, over five networks: influence foretells training on from where the network is (.43 [.10, .68]), and hardly training anew (.14 [−.07, .34]).
 #
 # ## Groups, and several test points
 #
@@ -846,13 +846,13 @@ fig = draw.by_size(of_groups)
 plots.save(fig, "16_groups", profile)
 
 # %% [markdown]
-# For the small CNN the agreement does not clearly fall with the size of the group: groups of forty stand .06 [−.08, .21] below single images over four networks (.29 and .35), and .17 [−.01, .34] above them in the first (.62 and .45), with more groups. For one ResNet the mean over sizes, .39 [.29, .46], is above the published .01 to .21. Over eight test images together the small CNN reaches .52 and .55 (Pearson and Spearman; .91 and .78 published), and the ResNet .48 and .57 (.15 and .11 published, on CIFAR-100): no poorer.
+# For the small CNN the agreement does not clearly fall with the size of the group. Over four networks groups of forty stand .06 [−.08, .21] below single images (.29 and .35). In the first, with more groups, they stand .17 [−.01, .34] above (.62 and .45). For one ResNet the mean over sizes, .39 [.29, .46], is above the published .01 to .21. Over eight test images together the small CNN reaches .52 and .55 (Pearson and Spearman; .91 and .78 published), and the ResNet .48 and .57 (.15 and .11 published, on CIFAR-100): no poorer.
 #
 # ## What later work says: one image, or half of them?
 #
-# The effect of one image is small, and a retraining noisy. [Ilyas et al. (2022)](https://arxiv.org/abs/2202.00622) and [Park et al. (2023)](https://arxiv.org/abs/2303.14186) therefore look at *sums*: train on random halves of the images, and ask whether the attributions, summed over each half, put the halves in the order of what came out, log p/(1 − p) of the right class. This Spearman correlation, for each test image, is the **linear datamodeling score**.
+# The effect of one image is small, and a retraining noisy. [Ilyas et al. (2022)](https://arxiv.org/abs/2202.00622) and [Park et al. (2023)](https://arxiv.org/abs/2303.14186) therefore look at *sums*. They train on random halves of the images, and look at what came out: log p/(1 − p) of the right class. Do the attributions, summed over each half, put the halves in that order? This Spearman correlation, for each test image, is the **linear datamodeling score**.
 #
-# One network is small enough for all truths and methods: `tanh`, 64-16-10, digits of 8 × 8 pixels, full batch. The methods: influence by the whole Hessian and by Gauss–Newton; TracIn over five moments of the training; leave-one-out in closed form for the network linearized at its initial weights, with squared error; and TRAK, which averages the linearizations of several trained networks.
+# One network is small enough for all truths and methods: `tanh`, 64-16-10, digits of 8 × 8 pixels, full batch. The methods: influence by the whole Hessian and by Gauss–Newton; TracIn over five moments of the training; and two by linearized networks. These are leave-one-out in closed form, for the network linearized at its initial weights, with squared error; and TRAK, which averages the linearizations of several trained networks.
 #
 # **Predict.** Which method is best for random halves, and is the same one best for single images?
 
@@ -953,7 +953,7 @@ pd.DataFrame({truth: {name: f"{mean:.2f} [{low:.2f}, {high:.2f}]" for name, (mea
 # %% [markdown]
 # **Random halves.** Influence does best: .82 [.81, .83] by the Hessian and .80 by Gauss–Newton, of .996 that are possible; then the linearized network (.60), TRAK (.51) and TracIn (.45). So TRAK is ahead of TracIn, by .06 [.04, .07], and behind influence, by .29 [.28, .30]; with a ridge a hundred times as large it reaches .72. *Is it us?* In part: these networks are near an optimum, with a tenth of one image's share left. Stopped after 50 steps, at 25 shares, influence falls to .37, and TRAK with the larger ridge is ahead with .50. Influence averaged over the ten networks is as good: where training stops early, averaging is what helps.
 #
-# **One image.** Influence foretells training on without it (.88), and Gauss–Newton the proximal response (.95), but training from scratch at .44 only. From scratch one image's effect is hard to see: training on and training anew agree at .46, near an optimum though the network is, and even the mean of eight networks has a ceiling of .78, of which influence, averaged likewise, reaches .63. To convergence it is .55, probably because the damping, as large as the decay, hides the flattest directions. What half of the images change all initializations agree upon; what one image changes they do not.
+# **One image.** Influence foretells training on without it (.88), and Gauss–Newton the proximal response (.95), but training from scratch at .44 only. From scratch one image's effect is hard to see: training on and training anew agree at .46, near an optimum though the network is. Even the mean of eight networks has a ceiling of .78; influence, averaged likewise, reaches .63. To convergence it is .55, probably because the damping, as large as the decay, hides the flattest directions. What half of the images change all initializations agree upon; what one image changes they do not.
 #
 # ## The most influential pictures
 #
@@ -1012,7 +1012,7 @@ plots.save(draw.on_one_scale(groups), "16_when_to_trust", profile)
 #
 # ## Where we deviate, and why
 #
-# - **Sizes.** Training sets of 240 images (small CNN) and 160 (the others) at 16 × 16 pixels in place of thousands at 28 × 28, so that each image weighs more. VGGs and ResNets have an eighth of the width, and batch normalization, without which the narrow VGGs do not train. The small CNN is compared over the top quarter of its images (60), over four to five initializations (twelve at its two largest decays); groups are 150 of each size in the first network of a kind, 40 in the others. The `paper` profile has the published sizes and needs a GPU; it has not been run here.
+# - **Sizes.** Training sets of 240 images (small CNN) and 160 (the others) at 16 × 16 pixels in place of thousands at 28 × 28, so that each image weighs more. VGGs and ResNets have an eighth of the width, and batch normalization, without which the narrow VGGs do not train. The small CNN is compared over the top quarter of its images (60), over four to five initializations (twelve at its two largest decays). Groups are 150 of each size in the first network of a kind, 40 in the others. The `paper` profile has the published sizes and needs a GPU; it has not been run here.
 # - **λ.** On Iris it is that of the paper's λ‖w‖²; on images that of ½λ‖w‖², half as much decay.
 # - **Short of an optimum.** The paper trains the small CNN for 500,000 steps; ours takes 1,200, and the gradient that is left stands in the tables.
 # - **A third run** judges the selection of points and Table 1 over networks from initializations that the earlier runs had not looked at. Its table had five networks a cell and one on the garments; a fourth run made them eight and five. A fifth made them eight and eight, and judged groups, several test images and LeNet from scratch, until then one network each, over four or five, the ResNet's groups apart. The criteria did not change.

@@ -11,7 +11,7 @@
 #
 # *Not in any of the papers; [07](../07_scores_side_by_side.ipynb) has the main results.*
 #
-# **Question.** Do the scores name the same examples at the ends of their rankings, would each say the same twice, how much does the company of an example matter, and what sort of example do two scores disagree on?
+# **Question.** Do the scores name the same examples at the ends of their rankings, and would each say the same twice? How much does the company of an example matter? What sort of example do two scores disagree on?
 #
 # - Two scores with a Spearman of .99 share three quarters of their hardest twentieth (EL2N and loss), or .38 of it (memorization and C-score); memorization and CG, at .75, share a tenth.
 # - EL2N and loss repeat themselves nearly perfectly. GraNd does too, which shows that repeating oneself is no proof of having something to say.
@@ -263,7 +263,7 @@ fig = plots.pictures(x[rows], [images.classes[c].replace(" ", "\n").replace("/",
 plots.save(fig, "17_disagreement", profile)
 
 # %% [markdown]
-# What goes with the disagreement? Over all rows, the correlation of the difference of ranks with three plain properties of a picture: how dark it is, which share of its ten nearest neighbours has its label, and how far its nearest neighbour is.
+# What goes with the disagreement? We correlate the difference of ranks, over all rows, with three plain properties of a picture. How dark is it? Which share of its ten nearest neighbours has its label? How far is its nearest neighbour?
 
 # %%
 near = rankings.cosine(x, x).fill_diagonal_(-1).amax(1)
