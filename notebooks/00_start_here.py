@@ -13,11 +13,11 @@
 #
 # **What the study found:**
 #
-# - The linearized network foretells retraining well for wide and pretrained networks ([01](01_linearization_accuracy.ipynb)); what it calls informative is rare, odd or wrongly labelled ([02](02_unique_information.ipynb)).
-# - Networks memorize a tail of odd examples, and it pays: a few test pictures depend on each ([03](03_long_tail_memorization.ipynb)).
-# - The CG-score finds wrong labels without any training, and prunes less well than published ([04](04_cg_score_pruning.ipynb)).
-# - EL2N prunes well where rows are many and the learning rate is small; GraNd at initialization is the length of the picture ([05](05_data_diet.ipynb)).
-# - Influence functions foretell retraining where a smooth network stands at an optimum; elsewhere they may not ([06](06_influence_fragility.ipynb)).
+# - For wide and pretrained networks a formula foretells training without an example ([01](01_linearization_accuracy.ipynb)). What it calls informative is rare, odd or wrongly labelled ([02](02_unique_information.ipynb)).
+# - Networks memorize odd pictures, and it pays: some test pictures are right only thanks to one ([03](03_long_tail_memorization.ipynb)).
+# - One matrix factorization, the CG-score, finds wrong labels without training, but prunes less well than published ([04](04_cg_score_pruning.ipynb)).
+# - EL2N, errors early in training, prunes well where rows are many and the learning rate is small. GraNd before training sorts by darkness ([05](05_data_diet.ipynb)).
+# - Influence functions foretell the retraining of smooth networks at an optimum; of others they may not ([06](06_influence_fragility.ipynb)).
 #
 # This notebook trains nothing. It reads the scores of all 60,000 training pictures of Fashion-MNIST (F-SI: of 4,000).
 #
@@ -116,7 +116,7 @@ three = scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]]
 three.set_axis(list(chosen)).rename(columns={"c_score": "C-score"}).round(3)
 
 # %% [markdown]
-# No network gets the first two right, seen or not. (Of all 60,000, the highest EL2N is memorized.) The sandal that looks like a boot is learned where it is seen, and almost always got wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
+# No network gets the first two right, seen or not. (Of all 60,000, the highest EL2N is memorized.) The sandal that looks like a boot is learned where it is seen, and almost always wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
 #
 # Rank correlations over these 4,000 rows (over all: ±.01):
 
@@ -130,7 +130,7 @@ ranks[["CG", "EL2N", "memorization"]].round(2)
 #
 # ## Try it
 #
-# We make some labels wrong and compute the CG-scores anew. Each mark is a picture. Where a kernel runs, sliders change their number, the wrong labels and the share kept:
+# We make some labels wrong and compute the CG-scores anew. Each mark is a picture. In a running notebook sliders change their number, the wrong labels and the share kept:
 
 # %%
 def view(n, wrong, kept):

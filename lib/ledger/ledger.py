@@ -18,7 +18,7 @@ from lib.ledger.verdicts import COVERS, judge, runs_needed
 from lib.store import new_file, results_folder
 
 VERDICTS = CLAIMS.parent / "verdicts"  # the committed records, <profile>/NN.json
-NOTHING = {"value": None, "verdict": "not run", "word": "", "note": "", "reasons": [], "moved": "", "n": None}
+NOTHING = dict(value=None, verdict="not run", word="", note="", reasons=[], moved="", n=None, covers=())
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 
 
@@ -154,8 +154,8 @@ def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) ->
     """All claims of all notebooks, one a row in the order of ``claims.yaml``, with what the records say of each.
 
     Returns: columns id, notebook, paper, claim, published, ours (text), n, criterion, verdict, word, note, reasons,
-    departs, moved, later. The verdict of what no run recorded is "not run"; the reasons say where a run was judged by
-    an earlier form of its criterion.
+    departs, moved, later, covers. The verdict of what no run recorded is "not run"; the reasons say where a run was
+    judged by an earlier form of its criterion.
     """
     every = load_claims(claims)
     if stray := sorted(set(records) - set(every)):
@@ -166,7 +166,7 @@ def summary(records: Mapping[str, Mapping], claims: str | Path | None = None) ->
         changed = "judged by an earlier criterion" if record["criterion"] != digest(claim) else ""
         rows.append({
             "id": name, "notebook": claim.notebook, "paper": claim.paper, "claim": claim.claim,
-            "published": claim.published,
+            "published": claim.published, "covers": ", ".join(record["covers"]),
             "ours": "; ".join(in_words(claim, record, judged_only=True)) if name in records else "",
             "n": record["n"], "criterion": criterion(claim), "verdict": record["verdict"], "word": record["word"],
             "note": record["note"], "reasons": "; ".join(filter(None, [*record["reasons"], changed])),

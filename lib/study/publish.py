@@ -45,9 +45,9 @@ RESULTS = """# Results
 
 Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. *Holds* is for \
 identities and theorems, *measured* for costs; neither counts as a reproduction. `notebooks/claims.yaml` states each \
-claim and its criterion, `lib/ledger/verdicts.py` the rules; the intervals are 95%. By setting: {legend}. \
-*Evidence* leads to the section of the notebook with the experiment. Written by `./run_all.sh --save` from \
-`notebooks/verdicts/laptop`.
+claim and its criterion, `lib/ledger/verdicts.py` the rules; the intervals are 95%, and cover what is named. By \
+setting: {legend}. *Evidence* leads to the section of the notebook with the experiment. Written by \
+`./run_all.sh --save` from `notebooks/verdicts/laptop`.
 
 {counts}
 """
@@ -150,7 +150,7 @@ def claim_entry(row: NamedTuple, evidence: str, larger=None) -> str:
     if larger and larger.verdict != "not run":
         verdict += f" at `laptop`, **{in_sign(larger._asdict())}** at `paper`"
         facts["At `paper`"] = "<br>".join(filter(None, [*larger.ours.split("; "), larger.note, larger.reasons]))
-    facts |= {"Evidence": evidence}
+    facts |= {"Intervals cover": row.covers, "Evidence": evidence}
     facts |= {"Is it us?": "; ".join(filter(None, [row.departs, row.moved, row.note, row.reasons])) if us else ""}
     lines = [f"- {name}: {' '.join(text.split())}".replace("?:", "?") for name, text in facts.items() if text]
     return "\n".join([f"### {row.id}\n\n{verdict} · {row.claim}\n", *lines, ""])

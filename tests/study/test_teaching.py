@@ -26,9 +26,10 @@ def command(start: str) -> list[list[str]]:
 
 
 def test_the_sections_are_there():
-    named = re.findall(r"\[(\d\d) · ([^]]+)\]\((\S+)\.ipynb\)", TEXT)
+    named = re.findall(r"\[(\d\d) · ([^]]+)\]\((\S+)\.ipynb#(\S+)\)", TEXT)
     assert len(named) >= 15
-    for number, section, name in named:
+    for number, section, name, anchor in named:
+        assert anchor == re.sub(r"[^\w -]", "", section.lower()).replace(" ", "-")
         headings = re.findall(r"^# ##+ (.+)$", (FOLDER / f"{name}.py").read_text("utf8"), re.M)
         assert name.startswith(number) and section in headings, (name, section)
 
