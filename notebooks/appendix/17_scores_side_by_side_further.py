@@ -142,6 +142,11 @@ pd.DataFrame({"standard error / spread": noisiness}).sort_values("standard error
 # A score is relative to its company: the same example among other rows has another score. `data/scores/fashion-mnist.parquet` has the scores of all 60,000 training rows, computed among all of them.
 #
 # **Predict.** Which score of an example will change least when fifteen times as many others join it?
+#
+# <details><summary>Answer</summary>
+#
+# Those that look at one example at a time: the input norm, and GraNd before training. Memorization changes most.
+# </details>
 
 # %%
 columns = {"input norm": "input_norm", "CG": "cg", "memorization": "memorization", "C-score": "c_score", "GraNd": "grand", "EL2N": "el2n",
@@ -170,6 +175,11 @@ pd.concat([pairs.head(5), pairs.tail(5)]).style.format({"Spearman": "{:.2f}"}).h
 
 # %% [markdown]
 # **Predict.** Two scores with a Spearman of .8: how many of the hardest twentieth do they have in common? And of the easiest?
+#
+# <details><summary>Answer</summary>
+#
+# EL2N and CG, at .83: just over half of the hardest, a fifth of the easiest.
+# </details>
 
 # %%
 fig, axes = plt.subplots(2, 1, figsize=(5.6, 9.6))
@@ -193,6 +203,11 @@ print(f"{round(extreme * n)} rows at each end; two random choices have {low:.3f}
 # A score that changes from run to run cannot agree with another better than with itself. Each half of the runs gives a score; we compare the halves. CG and the norm have nothing random in them.
 #
 # **Predict.** Ten networks or two hundred: whose halves agree better?
+#
+# <details><summary>Answer</summary>
+#
+# Those of ten, where each network tells the size of an error. Two hundred answers of yes and no are noisier.
+# </details>
 
 # %%
 halves = {name: known(one.halves) for name, one in scored.items() if one.halves is not None}
@@ -249,6 +264,11 @@ pd.DataFrame(rates).style.format("{:.2f}").set_caption("share of the networks th
 # For a few pairs of scores, the rows on which their ranks differ most: above those that the first calls hard and the second easy, below the reverse. Under each picture its label.
 #
 # **Predict.** What do you expect of a picture that is hard to predict early (EL2N) but that no prediction depends on (F-SI)?
+#
+# <details><summary>Answer</summary>
+#
+# It is pale. What F-SI ranks above EL2N is dark (.39).
+# </details>
 
 # %%
 duels = [("F-SI", "EL2N"), ("CG", "EL2N"), ("CG", "memorization"), ("GraNd", "EL2N")]
