@@ -33,6 +33,8 @@ window.until = (true_at_last) => new Promise((done, failed) => {
 READY = """until(() => panel().context.isReady && panel().context.sessionContext.session.kernel.status == "idle"
     && panel().content.widgets.length).then(() => 0)"""
 CELLS = "panel().content.model.sharedModel.cells.filter(cell => cell.cell_type == 'code')"
+DRAWN = """window.drawn = () => [...panel().node.querySelectorAll('.widget-output img')].map(one =>
+    one.src.length + one.src.slice(-200)).join(); 0"""
 RUN = "jupyterapp.commands.execute('notebook:run-all-cells').then(() => until(() => panel().content.model.sharedModel."
 RUN += "cells.every(cell => cell.cell_type != 'code' || cell.execution_count))).then(() => 0)"
 
@@ -102,6 +104,7 @@ def try_out(lab, name):
     lab.browser.open(f"{lab.address}/lab/tree/notebooks/{name}.ipynb?token=t&reset")
     look = lab.browser.run
     look(SETUP)
+    look(DRAWN)
     look(READY)
     time.sleep(2)  # what opening sets off has come by then
     assert not look("panel().context.model.dirty"), "JupyterLab would save it in two minutes"
@@ -121,4 +124,10 @@ def try_out(lab, name):
     assert not [error for errors in said for error in errors]
     sliders = look("panel().node.querySelectorAll('.widget-slider, .jupyter-widget-slider').length")
     assert sliders >= 3 and look("[...document.querySelectorAll('.jp-Dialog')].length") == 0
+    drawn = look("drawn()")
+    assert drawn, "the sliders have drawn nothing"
+    enter = "new KeyboardEvent('keydown', {key: 'Enter', keyCode: 13, bubbles: true})"
+    box = "panel().node.querySelectorAll('.widget-readout')[1]"  # beside the second slider: a reader types it
+    look(f"{box}.textContent = '0.3'; {box}.dispatchEvent({enter}); 0")
+    assert look(f"until(() => drawn() && drawn() != {drawn!r})")
     look("panel().context.sessionContext.shutdown().then(() => panel().context.revert()).then(() => 0)")
