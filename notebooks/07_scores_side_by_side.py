@@ -18,7 +18,7 @@
 # - **To find wrong labels,** take EL2N or the loss of a few networks (AUROC .98). One network will do. Before any training, the CG-score's middle term finds six sevenths as many.
 # - **To find labels that a tired person got wrong,** take the same. Expect three in ten false alarms at best.
 # - **To keep half or more of the rows,** keep the hardest by influence or loss, of one network, or by EL2N averaged over ten. You lose nothing and gain little. [05](05_data_diet.ipynb) shows that the sign of this gain turns with the number of rows and the learning rate.
-# - **To keep less than a third,** keep random rows. No score here is better.
+# - **To keep a fifth,** keep random rows. No score here is better.
 # - **Not for choosing:** GraNd at initialization (it is the norm of the picture), memorization and F-SI. They explain single examples ([02](02_unique_information.ipynb), [03](03_long_tail_memorization.ipynb)).
 #
 # *Symbols and scores: the [glossary](GLOSSARY.md). The ends of the rankings, repeatability, company and disagreement: the [appendix](appendix/17_scores_side_by_side_further.ipynb).*
@@ -32,7 +32,7 @@ n: int = 4000  # training rows that are scored, pruned and trained on
 architecture: str = "mlp-128"  # the network that is scored with and retrained, a name that lib.networks.models.by_name knows
 networks: int = 10  # trainings averaged in the scores that are read off a training
 trials: int = 200  # trainings on 70% of the rows, for memorization and the C-score
-noise_levels: list = [0.1, 0.2, 0.4]  # shares of wrong labels, uniform; 0.2 is the one that is judged
+noise_levels: list = [0.2, 0.4]  # shares of wrong labels, uniform; 0.2 is the one that is judged
 seed: int = 0  # rows, noise, initial weights, ties, bootstrap
 n_test: int = 10000  # test rows
 epochs: int = 12  # passes over the full set; every pruned set takes as many steps
@@ -44,8 +44,8 @@ tangent_networks: int = 2  # initial weights that F-SI is averaged over
 tangent_inputs: int = 500  # inputs on which F-SI compares predictions
 resamples: int = 400  # of the bootstrap of rank correlations
 seeds: int = 5  # retrainings of every choice of rows
-kept: list = [0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8]  # shares of the rows kept; 0.5 is the one that is judged
-left_out: list = [0.05, 0.1, 0.2, 0.3]  # highest scores left out by a window of half of the rows
+kept: list = [0.2, 0.5, 0.8]  # shares of the rows kept; 0.5 is the one that is judged
+left_out: list = [0.1]  # shares of the highest scores that a window of half of the rows leaves out
 paired_level: float = 0.2  # share of the labels that become that of the most similar class
 shares_of_runs: list = [0.1, 0.3]  # cheaper versions of the scores, with fewer trainings
 device: str = "cpu"  # where to compute: "cpu" or "cuda"
@@ -173,31 +173,31 @@ pd.DataFrame({
 #
 # Each score chooses the hardest or the easiest rows, or half of the rows below a share of the hardest. Every choice is trained for as many steps as the full set takes; random choices, drawn anew for each seed, are the reference. Intervals are over seeds and test rows; the training rows are one draw.
 #
-# **Predict.** With half of the rows, will any score's hardest do better than random rows? And with a tenth, would you rather have the hardest, the easiest or random ones?
+# **Predict.** With half of the rows, will any score's hardest do better than random rows? And with a fifth, would you rather have the hardest, the easiest or random ones?
 #
 # <details><summary>Answer</summary>
 #
-# With half, eight of ten do. With a tenth, random ones: the hardest are a catastrophe.
+# With half, eight of ten do. With a fifth, random ones: the hardest are a catastrophe.
 # </details>
 
 # %%
-print(f"{len(contest)} scores, networks of {steps:,} steps")
 plans = {("full data", "all", 1.0): torch.ones(n, dtype=torch.bool)}
 for share in kept:
     plans["random", "random", share] = pruning.random_subsets(n, share, range(seeds))
-for name in contest:
-    for share in kept:
-        plans[name, "hardest", share] = pruning.prune(hard[name], share, drop="lowest", seed=seed)
-        plans[name, "easiest", share] = pruning.prune(hard[name], share, drop="highest", seed=seed)
+plans["input norm", "hardest", 0.5] = pruning.prune(hard["input norm"], 0.5, drop="lowest", seed=seed)
+for name in judged:
+    plans |= {(name, "hardest", share): pruning.prune(hard[name], share, drop="lowest", seed=seed) for share in kept}
+    plans |= {(name, "easiest", share): pruning.prune(hard[name], share, drop="highest", seed=seed) for share in kept if share <= 0.5}
     plans |= {(name, "window", out): pruning.window(hard[name], 0.5, 0.5 - out, seed=seed) for out in left_out}
+print(f"{len(plans)} choices of rows, {seeds} networks of {steps:,} steps each")
 pruned = pruning.retrain_pruned(model, normal, plans, **retraining)
 
 # %% [markdown]
-# Percentage points above random halves: from the hardest half (left), over windows that leave out more of the hardest rows, to the easiest half.
+# Percentage points above random halves: the hardest half (left), the half below the hardest tenth, the easiest half.
 
 # %%
 offsets = {"hardest": ("hardest", 0.5)} | {f"less top {out:.0%}": ("window", out) for out in left_out} | {"easiest": ("easiest", 0.5)}
-half = pd.DataFrame({label: {name: gain(pruned, name, *where).mean() for name in contest} for label, where in offsets.items()})
+half = pd.DataFrame({label: {name: gain(pruned, name, *where).mean() for name in judged} for label, where in offsets.items()})
 fig, ax = plt.subplots(figsize=(5.6, 4.8))
 limit = np.nanquantile(np.abs(half.to_numpy()), 0.9)
 sns.heatmap(half, ax=ax, annot=True, fmt="+.1f", cmap="RdBu", vmin=-limit, vmax=limit, cbar=False, annot_kws={"size": 10})
@@ -212,16 +212,15 @@ hardest_half = {name: over_both(gain(pruned, name, "hardest", 0.5)) for name in 
 value, interval = statistics.apart(hardest_half)
 ledger.record("all.prune", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "test rows"])
 print("all rows: {:+.1f} [{:+.1f}, {:+.1f}] points above random halves".format(*(lambda v, ends: (v, *ends))(*over_both(gain(pruned, "full data", "all", 1.0)))))
-both = [(name, choice) for name in contest for choice in ("hardest", "easiest")]
-shares = pd.DataFrame({f"{share:.0%}": [gain(pruned, *one, share, share).mean() for one in both] for share in kept}, index=map(", ".join, both))
+shares = pd.DataFrame({(choice, f"{share:.0%}"): {name: gain(pruned, name, choice, share, share).mean() for name in judged} for choice in ("hardest", "easiest") for share in kept if (judged[0], choice, share) in plans})
 shares.style.format("{:+.1f}").background_gradient("RdBu", vmin=-8, vmax=8).set_caption("points above random choices, by share kept")
 
 # %% [markdown]
-# With half of the rows, eight of the ten scores choose better than chance, by 1.3 to 2.1 points, where keeping all rows is worth 1.5. Two choose worse: GraNd by 5.6 points, just as the norm does, and F-SI by 1.8. F-SI's fault is at its top: without its highest tenth, the half below gains a point. With 30% no score's hardest rows are of use. With a tenth, the *easiest* rows by C-score, memorization and forgetting do about as well as random ones.
+# With half of the rows, eight of the ten scores choose better than chance, by 1.2 to 2.1 points, where keeping all rows is worth 1.5. Two choose worse: GraNd by 5.6 points, just as the norm does, and F-SI by 1.8. F-SI's fault is at its top: without its highest tenth, the half below gains a point. With a fifth of the rows no score's hardest are of use. The *easiest* fifth by C-score, memorization and forgetting does about as well as random rows, within a point.
 #
 # ## Who finds the wrong labels?
 #
-# The same rows with wrong labels: some shares at random, and one where a label becomes that of the most similar class, as a tired person would mislabel. The scores get the noisy labels only.
+# The same rows with wrong labels: some shares at random, and one where a label becomes that of the most similar class, as a tired person would mislabel. The scores get the noisy labels only. The three dearest get 20% at random alone.
 #
 # **Predict.** Where will wrong labels be harder to find: when many are wrong, or when they are wrong in a plausible way? And is there a score that cannot find them at all?
 #
@@ -237,21 +236,28 @@ labels[f"{paired_level:.0%} similar class"] = paired_noise(y, paired_level, part
 wrong = {name: flipped for name, (_, flipped) in labels.items()}
 noisy = torch.stack([given for given, _ in labels.values()])
 
-suspects = ["random", "input norm", "CG partial", *judged]
-under_noise = catalogue.compute(suspects, x, noisy, classes=k, settings=settings, **common)
-found = sides.detection({name: known(one.hardness) for name, one in under_noise.items()}, wrong, seed=seed)
+main, dear = f"{0.2:.0%} uniform", ["F-SI", "memorization", "C-score"]
+at = list(wrong).index(main)
+cheap = ["random", "input norm", "CG partial", *(name for name in judged if name not in dear)]
+under_noise = {name: known(one.hardness) for name, one in catalogue.compute(cheap, x, noisy, classes=k, settings=settings, **common).items()}
+dearly = {name: known(one.hardness) for name, one in catalogue.compute(dear, x, noisy[at], classes=k, settings=settings, **common).items()}
+suspicious = {name: values[at] for name, values in under_noise.items()} | dearly
+found = pd.concat([
+    sides.detection(under_noise, wrong, seed=seed),
+    sides.detection({name: values[None] for name, values in dearly.items()}, {main: wrong[main]}, seed=seed),
+])
 
 # %% [markdown]
 # Above: the chance that a wrong label scores above a right one. Below: of as many of the highest scores as there are wrong labels, the share that is wrong indeed. Dotted lines are what chance gives.
 
 # %%
 fig, axes = plt.subplots(2, 1, figsize=(5.6, 8.4))
-ranked = found.groupby("score").auroc.mean().sort_values().index
-marks = dict(zip(wrong, zip("os^D", ["#56b4e9", "#0072b2", "#332288", "#d55e00"], strict=True), strict=False))
+ranked = found[found.labels == main].sort_values("auroc").score
+marks = dict(zip(wrong, zip("os^D", ["#0072b2", "#332288", "#d55e00", "#56b4e9"], strict=True), strict=False))
 for ax, what in zip(axes, ("auroc", "precision"), strict=True):
     ax.set_yticks(range(len(ranked)), ranked)
     for labelling, (marker, colour) in marks.items():
-        rows = found[found.labels == labelling].set_index("score").loc[ranked]
+        rows = found[found.labels == labelling].set_index("score").reindex(ranked)
         ax.plot(rows[what], range(len(ranked)), marker, color=colour, label=labelling)
         ax.axvline(0.5 if what == "auroc" else float(wrong[labelling].float().mean()), lw=0.8, ls=":", color=colour if what == "precision" else "0.3")
 axes[0].set(xlabel="AUROC, wrong against right labels")
@@ -263,10 +269,9 @@ plots.save(fig, "07_noise", profile)
 # In numbers, the chance that the upper half shows. What is judged is the column 20% uniform:
 
 # %%
-main = f"{0.2:.0%} uniform"
 rows = found[found.labels == main].set_index("score")
 ledger.record("all.noise", rows.auroc[judged].to_dict(), interval={name: (rows.low[name], rows.high[name]) for name in judged}, n=n, note=f"{int(wrong[main].sum())} wrong labels", covers=["rows"])
-found.pivot_table(index="score", columns="labels", values="auroc", sort=False).loc[ranked[::-1]].style.format("{:.2f}").set_caption("AUROC")
+found.pivot_table(index="score", columns="labels", values="auroc", sort=False).loc[ranked[::-1]].style.format("{:.2f}", na_rep="").set_caption("AUROC")
 
 # %% [markdown]
 # Eight of the ten scores find wrong labels far better than chance, EL2N and loss best (.98), CG without any training (.94). GraNd is blind (.51). The surprise is memorization (.61), made for labels which nothing but memory explains. These short trainings do not memorize enough for it ([appendix](appendix/17_scores_side_by_side_further.ipynb)). The C-score does not need this: nobody guesses a wrong label.
@@ -275,10 +280,9 @@ found.pivot_table(index="score", columns="labels", values="auroc", sort=False).l
 
 # %%
 clean_up = {("random", "random", 0.8): pruning.random_subsets(n, 0.8, range(seeds)), ("oracle", "easiest", 0.8): ~wrong[main], ("nothing dropped", "all", 0.8): torch.ones(n, dtype=torch.bool)}
-at = list(wrong).index(main)
-clean_up |= {(name, "easiest", 0.8): pruning.prune(known(under_noise[name].hardness)[at], 0.8, drop="highest", seed=seed) for name in contest}
+clean_up |= {(name, "easiest", 0.8): pruning.prune(suspicious[name], 0.8, drop="highest", seed=seed) for name in judged}
 cleaned = pruning.retrain_pruned(model, normal, clean_up, labels=noisy[at], **retraining)
-bought = {name: gain(cleaned, name, "easiest" if name != "nothing dropped" else "all", 0.8, 0.8) for name in [*contest, "oracle", "nothing dropped"]}
+bought = {name: gain(cleaned, name, "easiest" if name != "nothing dropped" else "all", 0.8, 0.8) for name in [*judged, "oracle", "nothing dropped"]}
 bought = dict(sorted(((name, over_both(points)) for name, points in bought.items()), key=lambda one: -one[1][0]))
 net = {name: over_both(gain(cleaned, name, "easiest", 0.8, 0.8, "nothing dropped")) for name in bought if name != "nothing dropped"}
 pd.DataFrame({f"points above {what}": in_words(points, "{:+.1f} [{:+.1f}, {:+.1f}]") for what, points in {"dropping at random": bought, "dropping nothing": net}.items()}).fillna("")
@@ -294,7 +298,7 @@ pd.DataFrame({f"points above {what}": in_words(points, "{:+.1f} [{:+.1f}, {:+.1f
 #
 # <details><summary>Answer</summary>
 #
-# No: GraNd at initialization is a glance at untrained networks, and EL2N costs about as much as CG.
+# No: GraNd at initialization is a glance at untrained networks. EL2N is third.
 # </details>
 
 # %%
@@ -308,15 +312,15 @@ costs.loc[[*controls, *judged]].sort_values("seconds").style.format({"seconds": 
 
 
 # %% [markdown]
-# Fewer runs cost less. With fewer trainings (or starting points), how well do the scores find wrong labels, and what is their hardest half worth?
+# Fewer runs cost less. With fewer trainings, how well do the scores that are read off a training find wrong labels, and what is their hardest half worth?
 
 # %%
 def cheaper(share):
-    fewer = lambda count, least=1: max(least, round(share * count))
-    return dataclasses.replace(settings, networks=fewer(networks), curvatures=fewer(curvatures), trials=fewer(trials, 4), tangent_networks=fewer(tangent_networks))
+    fewer = lambda count: max(1, round(share * count))
+    return dataclasses.replace(settings, networks=fewer(networks), curvatures=fewer(curvatures))
 
-cut = [name for name in judged if name not in ("CG", "F-SI")]
-versions = {1.0: (scored, {name: known(one.hardness)[at] for name, one in under_noise.items()})}
+cut = ["EL2N", "forgetting", "TracIn", "influence", "loss"]
+versions = {1.0: (scored, suspicious)}
 for share in shares_of_runs:
     less = catalogue.compute(cut, x, y, settings=cheaper(share), **common)
     blind = catalogue.compute(cut, x, noisy[at], classes=k, settings=cheaper(share), **common)
@@ -332,10 +336,10 @@ def offer(purpose, by_score, seconds):
     return pd.DataFrame(rows, columns=["purpose", "score", "seconds", "value", "low", "high", "chance"])
 
 offers = []
-for share, (costing, suspicious) in versions.items():
+for share, (costing, suspected) in versions.items():
     own, before = contest if share == 1 else cut, len(offers)
     seconds = {name: costing[name].seconds for name in own}
-    offers.append(offer(FIND, {name: statistics.auroc(suspicious[name].numpy(), wrong[main].numpy(), seed=seed) for name in own}, seconds))
+    offers.append(offer(FIND, {name: statistics.auroc(suspected[name].numpy(), wrong[main].numpy(), seed=seed) for name in own}, seconds))
     worth = hardest_half if share == 1 else {name: over_both(gain(halved, name, "hardest", share)) for name in own}
     offers.append(offer(KEEP, worth, seconds))
     offers[before:] = [part.assign(runs=f"{share:.0%} of the runs") for part in offers[before:]]
@@ -371,22 +375,22 @@ axes[1].text(0.02, 0.1, "random half", transform=axes[1].get_yaxis_transform(), 
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
-# The CG-score is not the cheapest: GraNd before training costs an eighth of it. All others cost more, from EL2N (1.3 times as much) over loss and forgetting (3.8 times) to memorization and the C-score (33 times). CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
+# The CG-score is not the cheapest: GraNd before training costs a fraction of it. All others cost more: EL2N least, then those that need whole trainings, and memorization and the C-score tens of times as much. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
 #
 # To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough: three beat chance, ten lose nothing against all rows. A single network's influence, or loss at the end, loses nothing either.
 #
 # ## Which score, then?
 #
-# For each purpose and budget, the table names the score that does best. Budgets are in times of one of ten trainings side by side; one alone takes .7 s. After "or" stand those that the intervals cannot tell from it, the cheapest first. "–": nothing that was tried within the budget is better than chance (cheaper versions: the first two rows only).
+# For each purpose and budget, the table names the score that does best. Budgets are in times of one of ten trainings side by side; one alone takes longer. After "or" stand those that the intervals cannot tell from it, the cheapest first. "–": nothing that was tried within the budget is better than chance (cheaper versions: the first two rows only).
 
 # %%
 areas = {f"find wrong labels, {noise_levels[-1]:.0%} (AUROC)": f"{noise_levels[-1]:.0%} uniform", f"find labels of a similar class, {paired_level:.0%} (AUROC)": list(wrong)[-1]}
 for purpose, labelling in areas.items():
-    part = found[found.labels == labelling].set_index("score").loc[contest]
+    part = found[(found.labels == labelling) & found.score.isin(contest)].set_index("score")
     offers.append(offer(purpose, {name: (row.auroc, (row.low, row.high)) for name, row in part.iterrows()}, costs.seconds))
-offers.append(offer("drop as many suspicious labels, 20% (points)", {name: bought[name] for name in contest}, costs.seconds))
+offers.append(offer("drop as many suspicious labels, 20% (points)", {name: bought[name] for name in judged}, costs.seconds))
 for choice, share in (("hardest", kept[-1]), ("easiest", kept[0])):
-    worth = {name: over_both(gain(pruned, name, choice, share, share)) for name in contest}
+    worth = {name: over_both(gain(pruned, name, choice, share, share)) for name in judged}
     offers.append(offer(f"keep {share:.0%}, the {choice} (points)", worth, costs.seconds))
 budgets = {f"{count} × a training ({count * unit:.1f} s)": count * unit for count in (1, 5, 20)} | {"any": np.inf}
 sides.guide(pd.concat(offers), budgets).style.set_properties(**{"white-space": "normal", "text-align": "left"})
@@ -423,7 +427,7 @@ ledger.table()
 #
 # ```python
 # place = lambda values: torch.tensor(pd.Series(values.numpy()).rank().to_numpy())
-# committee = sum(place(known(under_noise[name].hardness)[at]) for name in judged)
+# committee = sum(place(suspicious[name]) for name in judged)
 # best = max(judged, key=lambda name: rows_at[name]) if (rows_at := found[found.labels == main].set_index("score").auroc.to_dict()) else None
 # print(f"committee {statistics.auroc(committee.numpy(), wrong[main].numpy())[0]:.3f}, {best} alone {rows_at[best]:.3f}")
 # ```

@@ -59,6 +59,7 @@ seed: int = 0  # rows, flips, initial weights
 
 # %%
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -224,8 +225,8 @@ if len(advised) and advised.surely.iloc[0] > 0:
     chosen = ("all", 1.0), (advised.index[0], min(kept, key=lambda s: abs(1 - s - advised.surely.iloc[0])))
     new = own_data.retrain_and_mark(model, ready, {name: cuts[name] for name in chosen}, seeds=range(1000, 1000 + fit), **fixed)
     again = own_data.accuracy_lost(new, ("all", 1.0))
-verdict = own_data.suggestion(again, tolerance=tolerance)
-print(f"for a loss of at most {tolerance:g} points: {verdict}")
+verdict, within = own_data.suggestion(again, tolerance=tolerance), f"for a loss of at most {tolerance:g} point" + "s" * (tolerance != 1)
+print(f"{within}: {verdict}")
 advised[list(advised)[:3]].style.format("{:.0%}")
 
 # %% [markdown]
@@ -246,10 +247,11 @@ own_data.shown(written.head()).hide().format(precision=3)
 
 # %% tags=["summary"]
 print(report)
-print(f"for a loss of at most {tolerance:g} points: {verdict}")
+print(f"{within}: {verdict}")
 print("the most suspicious labels:")
 print(report.suspects.head(5).to_string(float_format="%.3f") if len(report.suspects) else "none")
-print(f"table: results/{path.relative_to(results_folder())} (and .html), {len(written):,} rows")
+root = "results" if results_folder().resolve() == Path("../results").resolve() else "$STUDY_RESULTS"
+print(f"table: {root}/{path.relative_to(results_folder())} (and .html), {len(written):,} rows")
 
 # %% [markdown]
 # ## What it cannot know

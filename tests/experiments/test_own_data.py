@@ -169,7 +169,8 @@ def test_a_table_from_end_to_end(tmp_path):
     assert {"no. 12", "no. 40"} <= set(scores.index[scores.suspect]) and scores.copy_of["no. 50"] == "no. 20"
     assert score_files.provenance(path)["own data"]["suggestion"].startswith("nothing is suggested")
     told = "".join(notebooks.told(done.executed))
-    assert "no. 12" in told and path.name in told and path.with_suffix(".html").exists()
+    assert "no. 12" in told and "at most 1 point: " in told and path.with_suffix(".html").exists()
+    assert f"table: $STUDY_RESULTS/smoke/scores/{path.name}" in told
 
 
 @pytest.mark.notebooks
