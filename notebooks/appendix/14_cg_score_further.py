@@ -11,9 +11,9 @@
 #
 # *Nohyun Ki, Hoyong Choi and Hye Won Chung, "Data valuation without training of a model", ICLR 2023: [arXiv 2301.00930](https://arxiv.org/abs/2301.00930).*
 #
-# **Question.** What else does the paper claim of its score: that a subsample is enough, that it agrees with scores that need training, that features make it better, that it beats TracIn and CRAIG, that high scores are learned late?
+# **Question.** What else does the paper claim of its score? Is a subsample enough? Does it agree with scores that need training, and beat TracIn and CRAIG? Do features make it better? Are high scores learned late?
 #
-# Notebook [04](../04_cg_score_pruning.ipynb) defines the score, and uses it to prune and to find wrong labels. Here are the same rows and networks.
+# Notebook [04](../04_cg_score_pruning.ipynb) defines the score, and uses it to prune and to find wrong labels. Here are the same rows, and networks of twice the width: one hidden layer of 256 units.
 #
 # *Symbols and scores: the [glossary](../GLOSSARY.md).*
 
@@ -266,7 +266,7 @@ pd.DataFrame(agreement, index=["Spearman", "95%"]).T
 # %% [markdown]
 # ### The published data: all of CIFAR-10
 #
-# The published correlations are of CIFAR-10. Its pictures are not part of this repository, but scores of all its 50,000 training rows are, with the record of how they were made: the exact CG-score, and EL2N and forgetting of our small fully connected networks. They come from a JPEG copy, whose pixels differ from the official ones by 5.8 grey levels in the mean. The C-scores that Jiang et al. published are downloaded; where they cannot be, their correlation with ours is part of that record. Why do scores agree so much better above than published: because our scores are exact, because clothes are not animals, or because our networks are not ResNets?
+# The published correlations are of CIFAR-10. Its pictures are not part of this repository. Scores of all its 50,000 training rows are, with the record of how they were made: the exact CG-score, and EL2N and forgetting of our small fully connected networks. They come from a JPEG copy, whose pixels differ from the official ones by 5.8 grey levels in the mean. The C-scores that Jiang et al. published are downloaded; where they cannot be, their correlation with ours is part of that record. Why do scores agree so much better above than published: because our scores are exact, because clothes are not animals, or because our networks are not ResNets?
 
 # %%
 stored, cifar = score_files.read_scores("fashion-mnist"), score_files.read_scores("cifar10")  # all 60,000 and 50,000 rows
@@ -402,7 +402,7 @@ for claim, found in [("cg.correlations", {name: agreement[name] for name in adva
     print(claim, nearer)
 
 # %% [markdown]
-# So it is the network, at least in part: with the EL2N of a LeNet the score hardly agrees (.08 [−.18, .32], published .365), and with its forgetting by .35 (published .432), where the dense network has .80 and .70. These are three networks on 2,000 rows. For EL2N the control is then ahead of the score (by .25), so what the inverse adds is not there for every network. On CIFAR-10, with our dense networks and with the published C-scores, it adds .51 to .68.
+# So it is the network, at least in part. With the EL2N of a LeNet the score hardly agrees (.08 [−.18, .32], published .365), and with its forgetting by .35 (published .432). The dense network has .80 and .70. These are three networks on 2,000 rows. For EL2N the control is then ahead of the score (by .25), so what the inverse adds is not there for every network. On CIFAR-10, with our dense networks and with the published C-scores, it adds .51 to .68.
 #
 # ### Why they should agree
 #
@@ -454,7 +454,7 @@ pd.DataFrame({name: {row: statistics.spearman_r(score.numpy(), target.numpy()) f
 #
 # ## Scores from features
 #
-# The same formula runs on any representation. We take the features of the last hidden layer of the clean networks at several epochs (duplicated feature vectors would make $H$ singular, hence the small jitter), and compare with the scores of the pictures and with the trained ones.
+# The same formula runs on any representation. We take the features of the last hidden layer of the clean networks at several epochs, and compare with the scores of the pictures and with the trained ones. (Duplicated feature vectors would make $H$ singular, hence the small jitter.)
 
 # %%
 def with_directions(hidden):
@@ -579,7 +579,7 @@ ledger.record("cg.pictures.features", value or None, interval=interval or None, 
 
 
 # %% [markdown]
-# To this network low scores do look alike, on all three data sets, by .05 to .10 more than high ones: what the eye sees in the paper's pictures, and the cosine of pixels does not.
+# To this network low scores do look alike, on all three data sets, by .05 to .10 more than high ones. The eye sees as much in the paper's pictures; the cosine of pixels does not.
 #
 # ## Pruning by features, TracIn and CRAIG
 #
@@ -711,7 +711,7 @@ pd.DataFrame(means).iloc[::-1].style.format("{:+.2f}", na_rep="–")
 #
 # *TracIn.* Lowest scores first, CG is ahead by .6 to 1.6 points as long as no more than 40% is dropped, as published, and TracIn is below random choice. At 50% and 60% it is open; beyond, TracIn is ahead. Highest scores first, the claim fails everywhere: without its highest TracIn values a network loses 2 to 12 points against random, far more than without the highest CG-scores. An example that pulls validation examples along is worth more than one that is merely hard.
 #
-# *CRAIG* stays within a point of full data even with a tenth of the rows at a time. CG keeps up to 40% dropped (the paper's picture ends up close together as well) and falls behind beyond; at the published learning rate it is the same (−.1 at 30%, −2.0 at 50%, −3.5 at 60%). How much of this is CRAIG's choice, and how much the choosing anew? The control says: most of it is the choosing anew. With a tenth of the rows, one random choice for good gives .802, random choices drawn as often give .843, and CRAIG .851; with three tenths the last two are all but equal. Accuracies:
+# *CRAIG* stays within a point of full data even with a tenth of the rows at a time. CG keeps up to 40% dropped (the paper's picture ends up close together as well) and falls behind beyond. At the published learning rate it is the same: −.1 at 30%, −2.0 at 50%, −3.5 at 60%. How much of this is CRAIG's choice, and how much the choosing anew? The control says: most of it is the choosing anew. With a tenth of the rows, one random choice for good gives .802, random choices drawn as often give .843, and CRAIG .851; with three tenths the last two are all but equal. Accuracies:
 
 # %%
 few = pruned[pruned.keep.isin(control) & pruned.score.isin(["random", "random anew", "CRAIG"])]
@@ -898,7 +898,7 @@ table = pd.DataFrame({name: statistics.apart(found)[0] for name, found in signs.
 table.assign(published=[11796 / 12000, 44538 / 48000, 10776 / 12000]).style.format("{:.3f}")
 
 # %% [markdown]
-# At the published ratio, 97% of the wrong labels have a positive sign and 89% of the right ones a negative one, each a little short of the paper's 98% and 93%, with 8,000 rows instead of 60,000. It is us: with 24,000 rows the shares are 97.9% and 91.0%, and of the top fifth 88% are wrong labels (here 85%, published 90%). With all the others in (exact scores) the sign accuses more: nearly every wrong label, and a fifth to more than a quarter of the right ones. So the sign is a threshold, and the ratio moves it.
+# At the published ratio, 97% of the wrong labels have a positive sign and 89% of the right ones a negative one. With 8,000 rows instead of 60,000, each is a little short of the paper's 98% and 93%. It is us: with 24,000 rows the shares are 97.9% and 91.0%, and of the top fifth 88% are wrong labels (here 85%, published 90%). With all the others in (exact scores) the sign accuses more: nearly every wrong label, and a fifth to more than a quarter of the right ones. So the sign is a threshold, and the ratio moves it.
 #
 # ## Are high scores learned later?
 #
@@ -1032,14 +1032,14 @@ print(f"the machine's matrix products: {rate['before']:.0f} GFLOP/s before, {rat
 pd.DataFrame({"seconds": made["seconds"], "GFLOP/s": made["gflops"]}).style.format("{:,.0f}", na_rep="–")
 
 # %% [markdown]
-# Counting operations, $(1+a)^3/8$, the cost should grow by 3.4 and by 8; the published times grow by 2.5 and 4.5, and ours differ from run to run, since part of the work grows more slowly and the machine does other work too. The exact scores of all rows, under four labellings at once, take less time than a single draw at 1:3 the paper's way. The networks are small: the comparison with EL2N and forgetting says nothing about ResNet-18.
+# Counting operations, $(1+a)^3/8$, the cost should grow by 3.4 and by 8. The published times grow by 2.5 and 4.5. Ours differ from run to run, since part of the work grows more slowly and the machine does other work too. The exact scores of all rows, under four labellings at once, take less time than a single draw at 1:3 the paper's way. The networks are small: the comparison with EL2N and forgetting says nothing about ResNet-18.
 #
 # ## Where we deviate, and why
 #
-# - **Data, network, intervals, forgetting:** as in notebook [04](../04_cg_score_pruning.ipynb#where-we-deviate-and-why). Moments are kept as shares of the training: EL2N at a fifth, features at a tenth.
+# - **Data, intervals, forgetting:** as in notebook [04](../04_cg_score_pruning.ipynb#where-we-deviate-and-why). **Network:** as there, with 256 hidden units in place of 128. Moments are kept as shares of the training: EL2N at a fifth, features at a tenth.
 # - **Feature scores** need a jitter of 10⁻⁴ on the diagonal: hidden features of different examples can coincide.
 # - **C-scores** come from a few dozen networks on subsets of four sizes, where Jiang et al. had 2,000 of each of ten sizes; the noise of ours can only lower the correlation.
-# - **TracIn** is averaged over networks, as the other trained scores are, and its five checkpoints are shares of the training like the published ones. It alone is told about a tenth of the test rows. **CRAIG** is chosen anew after every tenth of the training (every 10 of 100 epochs in the paper), within classes, by stochastic greedy selection; the weights of its examples have mean 1, so that a step is as long as with the other subsets.
+# - **TracIn** is averaged over networks, as the other trained scores are, and its five checkpoints are shares of the training like the published ones. It alone is told about a tenth of the test rows. **CRAIG** is chosen anew after every tenth of the training (every 10 of 100 epochs in the paper), within classes, by stochastic greedy selection. The weights of its examples have mean 1, so that a step is as long as with the other subsets.
 # - **CIFAR-10** comes from JPEGs, other pixels than the official ones ([data/README.md](../../data/README.md)). CIFAR-100 could not be had.
 # - **Not here:** the fine-tuned transformer, whose pretrained weights would have to be downloaded.
 #

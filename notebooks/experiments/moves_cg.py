@@ -5,20 +5,34 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from experiments.craig import retrain_craig
 from experiments.moves import Moved, moves
-from experiments.pruning import draws, points, points_gained, retrain_draws, retrain_pruned, window
+from experiments.pruning import draws, points, points_gained, prune, retrain_draws, retrain_pruned, window
 from lib import statistics
-from lib.data.datasets import DATA, load
+from lib.data.datasets import DATA, Dataset, load
 from lib.data.noise import uniform_noise
 from lib.data.score_files import read_scores
 from lib.networks.models import by_name
 from lib.scores.complexity_gap import CGScores, cg_scores
-from lib.training import Recipe
+from lib.scores.data_diet import el2n, forgetting
+from lib.training import Recipe, Record, ensemble
 
 PUBLISHED = Recipe(lr=0.02, momentum=0.9, weight_decay=5e-4, schedule="cosine", batch_size=128, iterations=1260)
 THREE = ("initializations", "rows", "test rows")
+LOW, HIGH = ({s: {"score": s, "drop": drop} for s in ("CG", "EL2N", "forgetting")} for drop in ("lowest", "highest"))
+CHANCE, EVERYTHING = {"score": "random"}, {"score": "full data"}
+PRUNED = {  # claim → whose accuracy less whose, in the table of ``retrain_draws``
+    "cg.prune_low": (LOW["CG"], CHANCE),
+    "cg.prune_low.loss": (LOW["CG"], EVERYTHING),
+    "cg.prune_low.el2n": (LOW["CG"], LOW["EL2N"]),
+    "cg.prune_low.forgetting": (LOW["CG"], LOW["forgetting"]),
+    "cg.prune_high": (CHANCE, HIGH["CG"]),
+    "cg.prune_high.el2n": (HIGH["EL2N"], HIGH["CG"]),
+    "cg.prune_high.forgetting": (HIGH["forgetting"], HIGH["CG"]),
+}
+BY_LENET = ("cg.prune_high.el2n", "cg.prune_high.forgetting")
 
 
 def lead_of_the_middle_term(scores: CGScores) -> tuple[float, tuple[float, float]]:
@@ -61,6 +75,43 @@ def signs_of_more_rows(n: int = 24_000, runs: int = 3) -> dict[str, Moved]:
     }
 
 
+def scored(model, part: Dataset, recipe: Recipe, networks: int, early: int) -> dict[str, Tensor]:
+    """The score, and EL2N and forgetting (eq. 10) of the model's own networks, ``(n,)`` each."""
+    record = Record(correct="epoch", errors_at=(early,), parameters=False)
+    seen = ensemble.train(model, (part.x_train, part.y_train), recipe, range(networks), record=record)
+    forgotten = forgetting(seen.correct_train[:, 1:], never_learned="none").mean(0)
+    cg = cg_scores(part.x_train, part.y_train).score
+    return {"CG": cg, "EL2N": el2n(seen.errors[early]).mean(0), "forgetting": forgotten}
+
+
+@moves(*(claim for claim in PRUNED if claim not in BY_LENET))
+def pruned_at_the_published_rate(count=5, networks=5, n=8000, n_test=10_000, epochs=20) -> dict[str, Moved]:
+    """04 without 30 and 50%, at the published learning rate and by scores of networks trained so."""
+    model = by_name("mlp-128", shape=(1, 28, 28), classes=10)
+    recipe = replace(PUBLISHED, iterations=epochs * -(-n // 128))
+    parts = draws("fashion-mnist", count, n=n, n_test=n_test)
+    scores = [scored(model, part, recipe, networks, epochs // 5) for part in parts]
+    table = retrain_draws(model, parts, scores, [0.5, 0.7], references=True, recipe=recipe)
+    found = {claim: statistics.apart(points_gained(table, *PRUNED[claim])) for claim in PRUNED if claim not in BY_LENET}
+    changed = "a learning rate of .1 → .02, as published, for the scores too"
+    return {claim: Moved(changed, *one, count, THREE) for claim, one in found.items()}
+
+
+@moves(*BY_LENET)
+def pruned_by_a_lenet(count=3, networks=3, n=8000, n_test=10_000, epochs=20) -> dict[str, Moved]:
+    """Without the highest half, by a LeNet and its own scores, at the published learning rate."""
+    model = by_name("lenet", shape=(1, 28, 28), classes=10)
+    recipe = replace(PUBLISHED, iterations=epochs * -(-n // 128))
+    tables, columns = [], ("score", "drop", "keep")
+    for i, part in enumerate(draws("fashion-mnist", count, n=n, n_test=n_test)):
+        scores, y = scored(model, part, recipe, networks, epochs // 5), part.y_train
+        plans = {(name, "highest", 0.5): prune(score, 0.5, drop="highest", y=y) for name, score in scores.items()}
+        tables.append(retrain_pruned(model, part, plans, seeds=[i], columns=columns, recipe=recipe))
+    found = {claim: points_gained(pd.concat(tables, ignore_index=True), *PRUNED[claim]) for claim in BY_LENET}
+    changed = "a dense network at a learning rate of .1 → a convolutional one, LeNet, at .02, by its own scores"
+    return {claim: Moved(changed, *statistics.apart(one), count, THREE) for claim, one in found.items()}
+
+
 @moves("cg.window")
 def window_of_all_rows(seeds: int = 3) -> dict[str, Moved]:
     """Halves of all 60,000 rows, from three offsets, at the published rate."""
@@ -68,7 +119,7 @@ def window_of_all_rows(seeds: int = 3) -> dict[str, Moved]:
     given = torch.tensor(stored.label_noise20.to_numpy()).long()
     score, columns = torch.tensor(stored.cg_noise20.to_numpy()), ("score", "offset")
     plans = {("CG", offset): window(score, 0.5, offset, y=given) for offset in (0.0, 0.3, 0.5)}
-    recipe, mlp = replace(PUBLISHED, iterations=10 * 469), by_name("mlp", shape=(1, 28, 28), classes=10)
+    recipe, mlp = replace(PUBLISHED, iterations=10 * 469), by_name("mlp-128", shape=(1, 28, 28), classes=10)
     slid = retrain_pruned(mlp, whole, plans, columns=columns, labels=given, seeds=range(seeds), recipe=recipe)
     at, found = lambda offset: {"score": "CG", "offset": offset}, {}
     for name, other in {"rise to 30%": 0.0, "fall after 30%": 0.5}.items():

@@ -121,12 +121,12 @@ def retrain_pruned(model, data, plans: dict, *, seeds, columns: tuple[str, ...],
 
 
 def retrain_draws(
-    model, draws, scores: list[dict], shares, *, references=False, highest_from=0.0, seed=0, **options
+    model, draws, scores: list[dict], shares, *, references=False, highest_from=0.0, first=0, seed=0, **options
 ) -> pd.DataFrame:  # fmt: skip
     """Each draw of the training rows pruned by its own scores, and one network trained on what is left, from its seed.
 
     Args:
-        draws: as of :func:`draws`; the i-th trains from seed i.
+        draws: as of :func:`draws`; the i-th trains from seed ``first`` + i.
         scores: for each draw name → ``(n,)``; the lowest are dropped, or the highest, as many of every class.
         shares: kept, in (0, 1).
         references: train on all rows (``"full data"``), and on random ones as often, too.
@@ -136,7 +136,7 @@ def retrain_draws(
     Returns: as :func:`retrain_pruned`, with the columns ``score``, ``drop`` and ``keep``.
     """
     tables = []
-    for i, (part, own) in enumerate(zip(draws, scores, strict=True)):
+    for i, (part, own) in enumerate(zip(draws, scores, strict=True), start=first):
         y = part.y_train
         plans = {("full data", "–", 1.0): torch.ones(len(y), dtype=torch.bool)} if references else {}
         for share in shares:
@@ -155,8 +155,8 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
     Args:
         table: from :func:`retrain_pruned`.
         better, than: the entries that pick each side, such as ``{"score": "CG", "drop": "lowest"}``.
-        by: the column along which the plans run (a share kept, an offset); ``than`` with a single row there (full
-            data) is compared with every row of ``better``.
+        by: the column along which the plans run (a share kept, an offset). The sides are compared where both are; a
+            ``than`` that picks its place there, or lies elsewhere (full data), with every row of ``better``.
     """
     sides = []
     for pick in (better, than):
@@ -165,7 +165,8 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
             raise ValueError(f"no rows with {pick}; there are {table[list(pick)].drop_duplicates().to_dict('records')}")
         sides.append(rows.pivot(index=by, columns="seed", values=value))  # noqa: PD010 (an array has no mean)
     left, right = sides
-    return left - (right.reindex(left.index) if len(right) > 1 else right.iloc[0])
+    both = left.index.intersection(right.index)
+    return left - right.iloc[0] if by in than or both.empty else left.loc[both] - right.loc[both]
 
 
 def points(table: pd.DataFrame, better: dict, than: dict, *, by: str) -> dict:

@@ -1,5 +1,6 @@
 """Runs that move our departures: the lead of a term, and what a run on few rows comes to."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +8,12 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments import moves_cg
+from experiments.pruning import draws, prune, random_subsets
 from lib.data.datasets import load
 from lib.ledger.claims import load_claims
+from lib.networks.models import by_name
 from lib.scores.complexity_gap import cg_scores
+from lib.training import ensemble
 
 
 def test_the_lead_is_over_the_stronger_of_the_other_terms_whatever_its_sign():
@@ -45,3 +49,23 @@ def test_what_needs_a_download_on_a_stand_in(monkeypatch):
     for name, one in moves_cg.on_cifar10(n=120, runs=2).items():
         assert set(one.value) == set(one.interval) == set(claims[name].keys) and one.n == 120
         assert all(low <= one.value[s] <= high for s, (low, high) in one.interval.items())
+
+
+def test_pruning_at_the_published_rate_by_hand():
+    how = {"count": 2, "networks": 2, "n": 100, "n_test": 200, "epochs": 5}
+    dense, lenet = moves_cg.pruned_at_the_published_rate(**how), moves_cg.pruned_by_a_lenet(**how)
+    assert {*dense, *lenet} == set(moves_cg.PRUNED) and set(lenet) == set(moves_cg.BY_LENET)
+    claims = load_claims()
+    for name, one in (dense | lenet).items():
+        assert set(one.value) == set(one.interval) == {"drop 50%", *(["drop 30%"] if name in dense else [])}
+        assert one.n == 2 and set(one.covers) == set(claims[name].covers)
+        assert all(low <= one.value[s] <= high for s, (low, high) in one.interval.items())
+    parts = draws("fashion-mnist", 2, n=100, n_test=200)
+    recipe, model = replace(moves_cg.PUBLISHED, iterations=5), by_name("mlp-128", shape=(1, 28, 28), classes=10)
+    gained = []
+    for i, part in enumerate(parts):
+        keep = prune(cg_scores(part.x_train, part.y_train).score, 0.5, drop="highest", y=part.y_train)
+        sees = torch.stack([random_subsets(100, 0.5, [i], y=part.y_train)[0], keep])
+        fitted = ensemble.train(model, part, recipe, [i, i], sees=sees)
+        gained.append(100 * (fitted.accuracy_test[0] - fitted.accuracy_test[1]).item())
+    assert dense["cg.prune_high"].value["drop 50%"] == pytest.approx(sum(gained) / 2, abs=1e-3)

@@ -135,6 +135,17 @@ def test_each_draw_is_pruned_by_its_own_score_and_compared_draw_by_draw(blobs):
     assert value == pytest.approx(100 * (at["highest", 0.5] - at["lowest", 0.5]).mean()) and low <= value <= high
 
 
+def test_sides_are_compared_where_both_are_or_with_the_one_picked():
+    rows = [("a", 0.3, 0.5), ("a", 0.5, 0.7), ("b", 0.5, 0.4), ("c", 0.3, 0.1), ("c", 0.5, 0.2), ("all", 1.0, 0.9)]
+    table = pd.DataFrame(rows, columns=["score", "keep", "accuracy"]).assign(seed=0)
+    of = lambda better, than: gain(table, better, than, by="keep")[0].round(3).to_dict()
+    a = {"score": "a"}
+    assert of(a, {"score": "b"}) == {0.5: 0.3}  # though b is at one share alone
+    assert of(a, {"score": "c"}) == {0.3: 0.4, 0.5: 0.5}
+    assert of(a, {"score": "all"}) == {0.3: -0.4, 0.5: -0.2}
+    assert of(a, {"score": "c", "keep": 0.3}) == {0.3: 0.4, 0.5: 0.6}
+
+
 def test_draws_share_the_test_rows_and_nothing_of_them():
     first, second, third = draws("digits", 3, n=500, n_test=100, seed=1)
     for data in (first, second, third):
