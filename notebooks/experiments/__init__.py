@@ -5,7 +5,7 @@
 | ``plots`` | all | how does the study look? |
 | ``rankings`` | 02, 03, 04, 08, 12 to 18 | which ranks do scores give, and which examples look alike? |
 | ``published`` | 12, 13, 14 | what did the authors publish? |
-| ``processes`` | 06, 12, 16 | how do jobs run in processes beside each other? |
+| ``processes`` | 02, 06, 12, 16 | how do jobs run in processes beside each other? |
 | ``overview`` | 00 | what do all scores say of one picture, and what came of all claims? |
 | ``linearization`` | 01, 11 | how well does the linearized network foretell what leaving an example out does? |
 | ``transfer`` | 01, 02, 11, 12, 14 | which networks were trained on another task? |

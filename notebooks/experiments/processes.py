@@ -1,4 +1,4 @@
-"""Notebooks 06, 12 and 16: the same for many jobs, in processes beside each other."""
+"""Notebooks 02, 06, 12 and 16: the same for many jobs, in processes beside each other."""
 
 import os
 import threading
@@ -15,7 +15,8 @@ from lib.costs import bar
 def each_in_a_process(call: Callable, jobs: list[tuple]) -> list:
     """``call(*job)`` for each job, in as many processes as torch has threads, one core each, under a bar; in order.
 
-    For many small steps, most of their time in Python, where threads would wait for one another. ``call`` may be
+    For many small steps, most of their time in Python, where threads would wait for one another; and for what one core
+    does nearly as fast as two, such as an eigendecomposition. ``call`` may be
     defined in a notebook: it goes over by value, with what it refers to. Results must be picklable.
 
     Example:

@@ -110,7 +110,7 @@ def removal_order(
     whole = fitted(net, y, **train)
     for stop in range(1, round(until / every) + 1):
         batch = round(stop * every * n) - n + len(left)
-        on_left = part(net, left)
+        on_left = part(net, left) if dropped else net
         if strategy == "joint":
             first = _joint(changes(on_left, y[left], **train), whole - fitted(on_left, y[left], **train), batch)
         else:
