@@ -133,6 +133,25 @@ def moving(n=8000, networks=5, groups=10, size=100, subset=1000) -> dict[str, Mo
     }
 
 
+@moves("dd.grand_init")
+def born(n=4000, networks=10, draws=5) -> dict[str, Moved]:
+    """Half of the rows by GraNd before the first step of a LeNet, which trains on them, on several draws of the rows."""
+    parts, tables = pruning.draws("fashion-mnist", draws, n=n, n_test=10_000), []
+    model, recipe = models.by_name("lenet", shape=(1, 28, 28), classes=10), replace(recipe_of(0.03), batch_size=50)
+    length = replace(recipe, epochs=None, iterations=EPOCHS * -(-n // 50))
+    for i, part in enumerate(parts):
+        part = scaled(part, parts[0])
+        plans = {("random", 0.5): pruning.random_subsets(n, 0.5, [i])}
+        first = at_birth(model, part.x_train, part.y_train, networks).mean(0)
+        plans["GraNd", 0.5] = pruning.prune(first, 0.5, drop="lowest")
+        options = {"recipe": length, "columns": ("score", "keep"), "seeds": [100 + i]}
+        tables.append(pruning.retrain_pruned(model, part, plans, **options))
+    lead = pruning.points(pd.concat(tables, ignore_index=True), {"score": "GraNd"}, {"score": "random"}, by="keep")
+    (value, ends), key = crossed(lead[0.5]), "drop 50%"
+    changed = "a dense network on 8,000 rows → LeNet on 4,000 in batches of 50"
+    return {"dd.grand_init": Moved(changed, {key: value}, {key: ends}, draws, ALL)}
+
+
 @moves("dd.grand_init.norm")
 def residual(n=300, networks=10, name=DATA / "downloads" / "cifar10.npz") -> dict[str, Moved]:
     """GraNd before the first step of a narrow ResNet-18, on CIFAR-10."""
