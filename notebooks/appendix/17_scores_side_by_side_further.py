@@ -246,8 +246,7 @@ labels = {f"{level:.0%} uniform": noise.uniform_noise(y, level, k=k, seed=seed) 
 labels[f"{paired_level:.0%} similar class"] = paired_noise(y, paired_level, partner, seed=seed)
 wrong = {name: flipped for name, (_, flipped) in labels.items()}
 noisy = torch.stack([given for given, _ in labels.values()])
-suspects = ["random", "input norm", "CG partial", *judged]
-under_noise = catalogue.compute(suspects, x, noisy, classes=k, settings=settings, **common)
+under_noise = catalogue.compute(["memorization", "C-score"], x, noisy, classes=k, settings=settings, **common)
 mem, held = (known(under_noise[name].values) for name in ("memorization", "C-score"))
 when = {"seen": mem + held, "not seen": held}
 rates = {
