@@ -388,7 +388,7 @@ def orders(task, s):
     return [{"strategy": one, "seed": seed + s, "order": order(one), "rows": train, "test": test} for one in STRATEGIES]
 
 ordered = each_in_a_process(orders, [(task, s) for task in tasks for s in range(seeds)])
-dropped = {task: [one for seen in ordered[i * seeds : (i + 1) * seeds] for one in seen] for i, task in enumerate(tasks)}
+dropped = {task: [one for found in ordered[i * seeds : (i + 1) * seeds] for one in found] for i, task in enumerate(tasks)}
 
 recipe = Recipe(lr=lr_retrain, momentum=0.9, schedule="cosine", iterations=iterations, batch_size=64, loss="mse")
 

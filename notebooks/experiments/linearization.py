@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from lib.data.datasets import Dataset, load
 from lib.networks.models import Classifier
-from lib.networks.stacked import predict
+from lib.networks.stacked import chain, predict
 from lib.numerics.gradients import along
 from lib.numerics.spectral_filter import spectral_filter
 from lib.scores.influence import inverse_hessian
@@ -218,17 +218,19 @@ def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, fu
     def compute():
         recipe = Recipe(lr=training.lr, epochs=training.steps, batch_size=None, loss="mse", decay_to="init",
                         weight_decay=training.weight_decay)  # fmt: skip
+        model, x, begin, lift = _in_span(training, start)
         trained = train(
-            training.model, (training.x, training.y), recipe, [0] * len(rows), masked=True,
-            sees=torch.arange(len(training.x)) != rows[:, None], run=run,
-            start=Start({name: value.expand(len(rows), *value.shape) for name, value in start.items()}),
+            model, (x, training.y), recipe, [0] * len(rows), masked=True, run=run,
+            sees=torch.arange(len(x)) != rows[:, None],
+            start=Start({name: value.expand(len(rows), *value.shape) for name, value in begin.items()}),
         )  # fmt: skip
-        f = predict(training.model, trained.parameters, training.x_val, device=run.device).double()
+        parameters = lift(trained.parameters)
+        f = predict(training.model, parameters, training.x_val, device=run.device).double()
         if not f.isfinite().all():
             raise RuntimeError(f"training diverged: lr = {training.lr} is too large for this network")
         if full is None:
-            return {"f": f} | {f"w.{name}": value[0] for name, value in trained.parameters.items()}
-        moved = [trained.parameters[name] - full[name] for name, _ in training.model.named_parameters()]
+            return {"f": f} | {f"w.{name}": value[0] for name, value in parameters.items()}
+        moved = [parameters[name] - full[name] for name, _ in training.model.named_parameters()]
         squared = torch.stack([change.double().square().flatten(1).sum(1) for change in moved]).sum(0)
         return {"f": f, "squared": squared}
 
@@ -240,6 +242,23 @@ def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, fu
            "weight_decay": training.weight_decay, "precision": run.precision,
            "device": torch.device(run.device).type, "weights": full is None}  # fmt: skip
     return {name: torch.from_numpy(value) for name, value in store.cached(key, compute).items()}
+
+
+def _in_span(training: Training, start: dict):
+    """A model, inputs and weights with the same trainings, and what takes these weights back to those of ours.
+
+    Full batches move a first dense layer within the span of its n inputs. With fewer inputs than that they stay; else,
+    with X = LQᵀ, the layer W₀Q on the rows of L goes through the same outputs in n columns, and W = W₀ + (V − W₀Q)Qᵀ.
+    """
+    layers, (n, *_), wide = chain(training.model), training.x.shape, training.x.flatten(1)
+    if not layers or wide.shape[1] <= n:
+        return training.model, training.x, start, lambda parameters: parameters
+    name, model = layers[0].weight, copy.deepcopy(training.model)
+    q, turned = torch.linalg.qr(wide.T.double())
+    q, first = q.to(start[name]), model.get_submodule(name.rpartition(".")[0])
+    first.in_features, first.weight = n, nn.Parameter(start[name] @ q)
+    lift = lambda parameters: parameters | {name: start[name] + (parameters[name] - start[name] @ q) @ q.T}
+    return model, turned.T.to(training.x), start | {name: start[name] @ q}, lift
 
 
 def pair(changes: dict[str, Change], method: str, quantity: str) -> tuple[np.ndarray, np.ndarray]:
