@@ -180,7 +180,7 @@ make = {
 }
 
 # %% [markdown]
-# A *replicate* draws anew what another team would: the network, its rows, the examples left out. Only the product $\eta t$ counts, so `paced` keeps the published one and takes as few steps as the curvature allows (checked in the appendix).
+# A *replicate* draws anew what another team would: the network, its rows, the examples left out. Only the product $\eta t$ counts, so `paced` keeps the published one and takes as few steps as the curvature allows (checked in the appendix; smaller ones would still fit the CNN from scratch better).
 #
 # The truth is **retrained**: once with all rows, and once without each left-out one, everything else equal. Three predictions:
 #
