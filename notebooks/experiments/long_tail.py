@@ -196,17 +196,18 @@ def permuted_pair_counts(
 
     ``candidates (n,)`` may stand in a pair (those with mem ≥ θ_mem). One row a deal, as :class:`PairCounts`.
 
-    Cost: ``permutations`` times ``influence_of_seeing`` on the candidates, class by class.
+    Cost: ``permutations`` products as in ``influence_of_seeing``, of the candidates, class by class.
     """
     if candidates.dtype != torch.bool or candidates.shape != y_train.shape:
         raise ValueError(f"candidates must be booleans {tuple(y_train.shape)}, got {candidates.dtype}")
-    generator = torch.Generator().manual_seed(seed)
-    deals = [torch.randperm(len(member_sees), generator=generator) for _ in range(permutations)]
+    generator, networks = torch.Generator().manual_seed(seed), len(member_sees)
+    deals = [torch.randperm(networks, generator=generator).argsort() for _ in range(permutations)]
     counts = torch.zeros(permutations, 3, dtype=torch.int64)
     for label in bar(y_train[candidates].unique()):
-        sees = member_sees[:, candidates & (y_train == label)]
-        right = correct_test[:, y_test == label]
-        for k, deal in enumerate(deals):
-            influencers = (influence_of_seeing(sees, right[deal.to(right.device)]).value >= min_influence).sum(0)
+        sees, right = member_sees[:, candidates & (y_train == label)], correct_test[:, y_test == label].float()
+        seen, total = sees.sum(0)[:, None], right.sum(0).double()
+        for k, deal in enumerate(deals):  # the few that saw are dealt, which comes to the same
+            hits = (sees[deal.to(sees.device)].T.float() @ right).double()  # whole numbers: exact
+            influencers = (hits / seen - (total - hits) / (networks - seen) >= min_influence).sum(0)
             counts[k] += torch.stack([influencers.sum(), (influencers > 0).sum(), (influencers == 1).sum()]).cpu()
     return pd.DataFrame(counts.numpy(), columns=PairCounts._fields)

@@ -135,7 +135,7 @@ def moving(n=8000, networks=5, groups=10, size=100, subset=1000) -> dict[str, Mo
 
 @moves("dd.grand_init")
 def born(n=4000, networks=10, draws=5) -> dict[str, Moved]:
-    """Half of the rows by GraNd before the first step of a LeNet, which trains on them, on several draws of the rows."""
+    """A LeNet trains on the half that its own GraNd before the first step picks, on several draws of the rows."""
     parts, tables = pruning.draws("fashion-mnist", draws, n=n, n_test=10_000), []
     model, recipe = models.by_name("lenet", shape=(1, 28, 28), classes=10), replace(recipe_of(0.03), batch_size=50)
     length = replace(recipe, epochs=None, iterations=EPOCHS * -(-n // 50))

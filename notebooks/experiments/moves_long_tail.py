@@ -1,6 +1,7 @@
 """Is it us? Runs for notebooks 03 and 13, after Feldman and Zhang 2020; see ``experiments.moves``."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -93,6 +94,26 @@ def digits(n=60_000, trials=300, name="mnist", run=None) -> dict[str, Moved]:
         ),
         "lt.visual.duplicates": Moved(f"Fashion-MNIST → MNIST, {changed}", *statistics.share(twins), len(i), ("rows",)),
     }  # fmt: skip
+
+
+@moves("lt.utility", "lt.utility.influenced")
+def strongest(share=0.02, n=2000, trials=4000, retrainings=50, run=None) -> dict[str, Moved]:
+    """Networks without the training side of the strongest pairs of 03 alone, a share of the rows as in the paper."""
+    d, run = standardized(load("fashion-mnist", n_train=n, n_test=10_000)), run or Run(store=Store(profile="laptop"))
+    sees, train = subsets(n, round(0.7 * n), trials, 0), partial(fit, d, recipe=LONG_TAIL, network=MLP, run=run)
+    pairs = high_influence_pairs(sees, *train(sees), d.y_train, d.y_test)
+    least = pairs.influence[~pairs.train.duplicated()].iloc[: max(1, round(share * n))].min()
+    some, every = pairs[pairs.influence >= least], torch.ones(retrainings, n, dtype=torch.bool)
+    rest = every.clone()
+    rest[:, some.train.unique().tolist()] = False
+    lost = 100 * (train(every)[1].double() - train(rest)[1].double()).numpy()
+    gone, over = int((~rest[0]).sum()), ("initializations", "test rows")
+    changed = f"{pairs.train.nunique()} → {gone} rows removed, those of the pairs of {least:.2f} and more"
+    on = some.test.unique()
+    return {
+        "lt.utility": Moved(changed, *crossed(lost), retrainings, over),
+        "lt.utility.influenced": Moved(changed, *crossed(lost[:, on]), retrainings, over, f"{len(on)} test examples"),
+    }
 
 
 @moves("lt.followups.onion")
