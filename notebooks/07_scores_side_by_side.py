@@ -298,7 +298,7 @@ pd.DataFrame({f"points above {what}": in_words(points, "{:+.1f} [{:+.1f}, {:+.1f
 #
 # <details><summary>Answer</summary>
 #
-# No: GraNd at initialization is a glance at untrained networks. EL2N is third.
+# No: GraNd at initialization is a glance at untrained networks, and EL2N costs about as much as CG.
 # </details>
 
 # %%
@@ -375,7 +375,7 @@ axes[1].text(0.02, 0.1, "random half", transform=axes[1].get_yaxis_transform(), 
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
-# The CG-score is not the cheapest: GraNd before training costs a fraction of it. All others cost more: EL2N least, then those that need whole trainings, and memorization and the C-score tens of times as much. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
+# The CG-score is not the cheapest: GraNd before training costs an eighth of it, and EL2N about as much. Those that need whole trainings cost two to three times as much, F-SI 26 times, memorization and the C-score 32 times. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
 #
 # To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough: three beat chance, ten lose nothing against all rows. A single network's influence, or loss at the end, loses nothing either.
 #
