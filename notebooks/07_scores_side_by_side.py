@@ -375,13 +375,13 @@ axes[1].text(0.02, 0.1, "random half", transform=axes[1].get_yaxis_transform(), 
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
-# The CG-score is not the cheapest: GraNd before training costs an eighth of it, and EL2N about as much. Those that need whole trainings cost two to three times as much, F-SI 26 times, memorization and the C-score 32 times. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
+# The CG-score is not the cheapest: GraNd before training costs an eighth of it, and EL2N about as much. Whole trainings cost two to three times as much, F-SI 26, memorization and the C-score 32 times. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
 #
 # To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough: three beat chance, ten lose nothing against all rows. A single network's influence, or loss at the end, loses nothing either.
 #
 # ## Which score, then?
 #
-# For each purpose and budget, the table names the score that does best. Budgets are in times of one of ten trainings side by side; one alone takes longer. After "or" stand those that the intervals cannot tell from it, the cheapest first. "–": nothing that was tried within the budget is better than chance (cheaper versions: the first two rows only).
+# For each purpose and budget, the table names the score that does best. Budgets are in times of one of ten trainings side by side. After "or" stand those that the intervals cannot tell from it, the cheapest first. "–": nothing that was tried within the budget is better than chance (cheaper versions: the first two rows only).
 
 # %%
 areas = {f"find wrong labels, {noise_levels[-1]:.0%} (AUROC)": f"{noise_levels[-1]:.0%} uniform", f"find labels of a similar class, {paired_level:.0%} (AUROC)": list(wrong)[-1]}

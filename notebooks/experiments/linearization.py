@@ -218,7 +218,7 @@ def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, fu
     def compute():
         recipe = Recipe(lr=training.lr, epochs=training.steps, batch_size=None, loss="mse", decay_to="init",
                         weight_decay=training.weight_decay)  # fmt: skip
-        model, x, begin, lift = _in_span(training, start)
+        model, x, begin, lift = _in_span(training, start, run.precision)
         trained = train(
             model, (x, training.y), recipe, [0] * len(rows), masked=True, run=run,
             sees=torch.arange(len(x)) != rows[:, None],
@@ -244,14 +244,14 @@ def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, fu
     return {name: torch.from_numpy(value) for name, value in store.cached(key, compute).items()}
 
 
-def _in_span(training: Training, start: dict):
+def _in_span(training: Training, start: dict, precision: str):
     """A model, inputs and weights with the same trainings, and what takes these weights back to those of ours.
 
-    Full batches move a first dense layer within the span of its n inputs. With fewer inputs than that they stay; else,
-    with X = LQᵀ, the layer W₀Q on the rows of L goes through the same outputs in n columns, and W = W₀ + (V − W₀Q)Qᵀ.
+    Full batches move a first dense layer within the span of its n inputs. If it is no narrower, nothing changes;
+    else, with X = LQᵀ, W₀Q on the rows of L goes through the same outputs in n columns, and W = W₀ + (V − W₀Q)Qᵀ.
     """
     layers, (n, *_), wide = chain(training.model), training.x.shape, training.x.flatten(1)
-    if not layers or wide.shape[1] <= n:
+    if not layers or wide.shape[1] <= n or wide.dtype != getattr(torch, precision):  # more digits asked: lose none
         return training.model, training.x, start, lambda parameters: parameters
     name, model = layers[0].weight, copy.deepcopy(training.model)
     q, turned = torch.linalg.qr(wide.T.double())
