@@ -307,6 +307,11 @@ print(moved)
 # With $\Delta w_i=\tfrac1n\,g(H)\,\nabla\ell_i$, an exact solve is $g(\mu)=1/(\mu+\delta)$. LiSSA's recursion, $h_j=v+(1-\beta)h_{j-1}-Hh_{j-1}/s$, is in the mean gradient descent with learning rate $1/s$: $J$ steps give the filter of a training of length $J/s$. With the paper's settings that is **1** for the digits and **.05** for the residual networks, which are trained for a length of 1 to 10. So LiSSA regularizes by stopping early, and without decay adds a damping of $\beta s=10$. The linearization's filter is that of the training itself.
 #
 # **Predict.** In which directions will the exact solve go wrong, steep or flat, and towards changes too large or too small?
+#
+# <details><summary>Answer</summary>
+#
+# In the flat ones, which are most: far too large.
+# </details>
 
 # %%
 start, known, some = starts["MLP", 0]
@@ -329,7 +334,7 @@ ax.legend(loc="upper right")
 plots.save(fig, "01_filters", profile)
 
 # %% [markdown]
-# Above the curve of the training, a method predicts changes that there was no time to make. The exact solve is far too high in the flat directions, which are most.
+# Above the curve of the training, a method predicts changes that there was no time to make.
 #
 # Is this an optimum? And does LiSSA's random recursion, with the whole Hessian, give what its mean says?
 
