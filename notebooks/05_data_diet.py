@@ -542,7 +542,7 @@ ledger.table()
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Easy classes had: 84 of 800 trousers and 141 bags are kept, but more than 720 shirts. And EL2N is right about that: with as many of every class the network is three points worse.
+# Easy classes had: 83 of 800 trousers and 142 bags are kept, but more than 720 shirts. And EL2N is right about that: with as many of every class the network is three points worse.
 #
 # ```python
 # half = {choice: pruning.prune(score("EL2N", early), 0.5, drop="lowest", y=within) for choice, within in {("balanced",): y, ("as it comes",): None}.items()}
