@@ -166,7 +166,8 @@ def gain(table: pd.DataFrame, better: dict, than: dict, *, by: str, value: str =
         sides.append(rows.pivot(index=by, columns="seed", values=value))  # noqa: PD010 (an array has no mean)
     left, right = sides
     both = left.index.intersection(right.index)
-    return left - right.iloc[0] if by in than or both.empty else left.loc[both] - right.loc[both]
+    elsewhere = by in than or (both.empty and len(right) == 1)
+    return left - right.iloc[0] if elsewhere else left.loc[both] - right.loc[both]
 
 
 def points(table: pd.DataFrame, better: dict, than: dict, *, by: str) -> dict:

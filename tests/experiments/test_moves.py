@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-from experiments import moves, moves_data_diet
+from experiments import moves, moves_data_diet, moves_long_tail, moves_ui
 from experiments.moves import FILE, Moved
 from lib.ledger.claims import load_claims
 from lib.ledger.ledger import VERDICTS, read_records
+from lib.training import Run
 
 ONE = Moved("2,000 → 8,000 rows", 0.4, (0.35, 0.45), 800, ("rows",), "one network")
 
@@ -56,10 +57,14 @@ def test_every_run_is_on_file():
     ("run", "sizes"),
     [
         (moves_data_diet.rate, {"draws": 2, "n": 200, "networks": 2, "places": (0.0, 0.1)}),
+        (moves_data_diet.born, {"draws": 2, "n": 100, "networks": 2}),
+        (moves_long_tail.strongest, {"n": 300, "trials": 40, "retrainings": 3, "run": Run(progress=False)}),
+        (moves_ui.decay_and_rows, {"networks": 2, "n": 10, "more": 12, "held": 4}),
         (moves_data_diet.moving, {"n": 400, "networks": 2, "groups": 3, "size": 20, "subset": 50}),
     ],
 )
-def test_runs_at_tiny_sizes(run, sizes):
+def test_runs_at_tiny_sizes(run, sizes, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path))  # 01's run has a store
     found, claims = run(**sizes), load_claims()
     assert set(found) == set(moves.RUNS[run])
     for name, one in found.items():
