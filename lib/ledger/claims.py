@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import jsonschema
+import fastjsonschema
 import yaml
 
 from lib.ledger.verdicts import COVERS, DIRECT, RULES, RULES_VERSION, THRESHOLD
@@ -55,7 +55,7 @@ _FIELDS = {
     "effect": {"type": ["number", "null", "object"], "additionalProperties": {"type": ["number", "null"]}},
     "threshold": {"type": ["number", "object"], "additionalProperties": {"type": "number"}},
 }
-SCHEMA = {"type": "object", "properties": _FIELDS, "required": list(_FIELDS), "additionalProperties": False}
+_fits = fastjsonschema.compile({"properties": _FIELDS, "required": list(_FIELDS), "additionalProperties": False})
 
 
 @dataclass(frozen=True)
@@ -125,20 +125,20 @@ def load_claims(path: str | Path | None = None) -> dict[str, Claim]:
 
 
 def _claim(entry: dict) -> Claim:
-    name = entry.get("id", f"claim without id ({str(entry)[:60]}…)")
-    entry = _OPTIONAL | entry
+    name, entry = entry.get("id", f"claim without id ({str(entry)[:60]}…)"), _OPTIONAL | entry
     if entry.get("rule") not in ("share", "as good as"):
         entry.setdefault("threshold", THRESHOLD.get(entry.get("rule"), 0.0))
     if entry.get("rule") in ("identity", "cost"):
         entry.setdefault("covers", [])
-    for error in jsonschema.Draft202012Validator(SCHEMA).iter_errors(entry):
-        field = " at ".join(map(str, error.path)) or "fields"
-        raise ValueError(f"{name}: {field}: {error.message}; see the top of lib/ledger/claims.py")
-    settings = entry["settings"]
+    try:
+        _fits(entry)
+    except fastjsonschema.JsonSchemaValueException as error:
+        said, got = error.message.removeprefix("data").lstrip(" ."), f", got {error.value!r}" * (len(error.path) > 1)
+        raise ValueError(f"{name}: {said}{got}; see the top of lib/ledger/claims.py") from None
+    settings, keys = entry["settings"], entry["settings"] or [""]
     if entry["rule"] == "trend" and len(settings) < 3 and set(settings) != set(DIRECT):
         expected = f"at least 3 in the order of the sweep, or {list(DIRECT)}, for a trend"
         raise ValueError(f"{name}: settings must be {expected}, got {settings}")
-    keys = settings or [""]
     for field in ("side", "effect", "threshold"):
         given = entry[field] if isinstance(entry[field], Mapping) else dict.fromkeys(keys, entry[field])
         if set(given) != set(keys):

@@ -3,21 +3,19 @@
 Every model is a :class:`Classifier`: ``forward(x) = head(features(x))``, where ``features`` are the penultimate
 activations ``(n, d)`` and ``head`` is the last linear layer. Layers keep PyTorch's own initialization, so that
 :func:`initialize` redraws any of them from a seed. Where there is a ``width``, it is that of the first block, 64 in the
-papers; the others scale with it.
+papers; the others scale with it. torchvision, slow to import, is imported where a network needs it.
 """
 
 import math
 import re
 from functools import partial
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.densenet import DenseNet
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-from torchvision.models.vgg import make_layers
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "selu": nn.SELU}
-RESNETS = {18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3))}
+RESNETS = {18: ("BasicBlock", (2, 2, 2, 2)), 34: ("BasicBlock", (3, 4, 6, 3)), 50: ("Bottleneck", (3, 4, 6, 3))}
 
 
 class Classifier(nn.Module):
@@ -121,7 +119,8 @@ def lenet(channels: int = 1, size: int = 28, classes: int = 10, activation: str 
 
 def _vgg(depths: tuple, channels: int = 1, classes: int = 10, *, width: int = 64, batch_norm=False) -> Classifier:
     blocks = zip(depths, (width, 2 * width, 4 * width, 8 * width, 8 * width), strict=True)
-    layers = make_layers([units for depth, planes in blocks for units in (*[planes] * depth, "M")], batch_norm)
+    units = [count for depth, planes in blocks for count in (*[planes] * depth, "M")]
+    layers = import_module("torchvision.models.vgg").make_layers(units, batch_norm)
     layers[0] = nn.Conv2d(channels, width, 3, padding=1)
     for layer in layers:
         if isinstance(layer, nn.MaxPool2d):
@@ -132,7 +131,7 @@ def _vgg(depths: tuple, channels: int = 1, classes: int = 10, *, width: int = 64
 def _densenet(
     growth: int, blocks: tuple, units: int, channels: int = 1, classes: int = 10, *, stride: int = 1, bare=False
 ) -> Classifier:
-    net = DenseNet(growth, blocks, units, num_classes=1)
+    net = import_module("torchvision.models.densenet").DenseNet(growth, blocks, units, num_classes=1)
     if bare:
         net.features.norm0 = net.features.relu0 = nn.Identity()
     net.features.conv0 = nn.Conv2d(channels, units, 3, stride=stride, padding=1, bias=False)
@@ -141,8 +140,8 @@ def _densenet(
 
 
 def _resnet(depth: int, channels: int = 1, classes: int = 10, *, width: int = 64) -> Classifier:
-    block, counts = RESNETS[depth]
-    net = ResNet(block, (1, 1, 1, 1), num_classes=1)
+    resnet, (kind, counts) = import_module("torchvision.models.resnet"), RESNETS[depth]
+    net = resnet.ResNet(block := getattr(resnet, kind), (1, 1, 1, 1), num_classes=1)
     net.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
     net.inplanes, net.bn1 = width, nn.BatchNorm2d(width)
     for stage, count in enumerate(counts):

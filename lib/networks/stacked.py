@@ -370,7 +370,7 @@ def _widened(model: nn.Module, members: int) -> nn.Module:
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear:
                 setattr(parent, name, _Linears(layer, members))
-            elif type(layer) in (nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d):
+            elif isinstance(layer, nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d):
                 for count in {"in_channels", "out_channels", "groups", "num_features"} & vars(layer).keys():
                     setattr(layer, count, members * getattr(layer, count))
                 for tensor in (*layer.parameters(), *layer.buffers()):

@@ -17,11 +17,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from importlib import import_module
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib.costs import free_bytes
 from lib.networks.stacked import ROWS, Modules
@@ -124,7 +124,7 @@ def _cores(work: Work) -> int:
 def step_operations(work: Work) -> int:
     """Floating-point operations of one network's step: three forward passes."""
     probe, x = copy.deepcopy(work.model).cpu().float().eval(), work.data.x_train[:1].cpu().float()
-    with FlopCounterMode(display=False) as count, torch.no_grad():
+    with import_module("torch.utils.flop_counter").FlopCounterMode(display=False) as count, torch.no_grad():
         probe(x)
     return max(1, 3 * count.get_total_flops() * (work.recipe.batch_size or work.n))
 

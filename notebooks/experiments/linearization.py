@@ -73,8 +73,7 @@ def other_classes(name: str, taken, *, n: int, n_test: int = 1000, seed: int = 0
         Dataset(mnist-5k: 400 training and 80 test examples of 1×28×28, 8 classes)
     """
     whole = load(name)
-    others = [c for c in range(len(whole.classes)) if c not in set(taken)]
-    if not others:
+    if not (others := [c for c in range(len(whole.classes)) if c not in set(taken)]):
         raise ValueError(f"taken leaves no class of {name}, which has {len(whole.classes)}; got {list(taken)}")
     most = [int(sum((y == c).sum() for c in others)) for y in (whole.y_train, whole.y_test)]
     return load(name, classes=others, n_train=min(n, most[0]), n_test=min(n_test, most[1]), seed=seed)
@@ -202,7 +201,8 @@ def retrained(
     if rows.ndim != 1 or not len(rows) or rows.is_floating_point() or not 0 <= rows.min() <= rows.max() < n:
         raise ValueError(f"left_out must be rows, integers from 0 to {n - 1}, got {rows.dtype} {tuple(rows.shape)}")
     start = {name: value.detach().cpu() for name, value in training.model.state_dict().items()}
-    run = Run(precision=precision, device=device, progress=False)
+    narrow = any(isinstance(layer, nn.Conv2d) and layer.out_channels <= 16 for layer in training.model.modules())
+    run = Run(precision=precision, device=device, progress=False, wide=narrow)  # 16 channels fill no vector unit
     everyone = _train(training, start, torch.full((1,), -1), run=run, store=store)
     full = {name[2:]: value for name, value in everyone.items() if name.startswith("w.")}
     shards = [_train(training, start, shard, run=run, store=store, full=full) for shard in rows.split(at_once)]
@@ -236,11 +236,10 @@ def _train(training: Training, start: dict, rows: Tensor, run: Run, store, *, fu
 
     if store is None:
         return compute()
-    data = digest(training.x, training.y, training.x_val, rows, *start.values())
-    key = {"function": "lib.removal.retrained", "version": [VERSION, ENGINE], "data": data,
-           "model": repr(training.model), "lr": training.lr, "steps": training.steps,
-           "weight_decay": training.weight_decay, "precision": run.precision,
-           "device": torch.device(run.device).type, "weights": full is None}  # fmt: skip
+    key = {"function": "lib.removal.retrained", "version": [VERSION, ENGINE],
+           "data": digest(training.x, training.y, training.x_val, rows, *start.values()), "model": repr(training.model),
+           "lr": training.lr, "steps": training.steps, "weight_decay": training.weight_decay,
+           "precision": run.precision, "device": torch.device(run.device).type, "weights": full is None}  # fmt: skip
     return {name: torch.from_numpy(value) for name, value in store.cached(key, compute).items()}
 
 

@@ -67,7 +67,7 @@ def narrow_resnet(depth: int, *, width: int = 16, channels: int = 1, classes: in
     """
     if depth not in RESNETS or width < 1:
         raise ValueError(f"depth must be one of {', '.join(map(str, RESNETS))} and width ≥ 1, got {depth} and {width}")
-    block, counts = RESNETS[depth]
+    block, counts = getattr(torchvision.models.resnet, RESNETS[depth][0]), RESNETS[depth][1]
     stem = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
     layers, inputs = [stem, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1)], width
     for stage, count in enumerate(counts):

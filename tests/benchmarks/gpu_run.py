@@ -32,9 +32,8 @@ LEAST = 30  # seconds that must be left for a notebook to be begun
 GRACE = 20  # seconds for a stopped one to end
 SCORES = {"03": ("clothes", "mem", "trials")}  # a data set, an estimate of its rows, and how many networks gave it
 STAND_INS = {
-    "jsonschema": """class Draft202012Validator:
-    def __init__(self, schema): pass
-    def iter_errors(self, entry): return []
+    "fastjsonschema": """def compile(schema): return lambda entry: entry
+class JsonSchemaValueException(ValueError): pass
 """,
     "pooch": """import hashlib, pathlib
 def file_hash(path): return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()

@@ -106,25 +106,25 @@ def test_only_what_needs_data_or_code_waits():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rule": "vibes"}, "xx.plain: rule: 'vibes' is not one of .'difference'"),
-        ({"side": 2}, "xx.plain: side: 2 is greater than the maximum of 1"),
-        ({"side": True}, "xx.plain: side: True is not of type 'integer'"),
-        ({"notebook": 41}, "xx.plain: notebook: 41 is not of type 'string'"),
-        ({"notebook": "4"}, "xx.plain: notebook: '4' does not match"),
-        ({"settings": [0.1]}, "xx.plain: settings at 0: 0.1 is not of type 'string'"),
-        ({"settings": ["a", "a"]}, "xx.plain: settings: .* has non-unique elements"),
+        ({"rule": "vibes"}, "xx.plain: rule must be one of .'difference'.* got 'vibes'"),
+        ({"side": 2}, "xx.plain: side must be smaller than or equal to 1, got 2"),
+        ({"side": True}, "xx.plain: side must be integer or object, got True"),
+        ({"notebook": 41}, "xx.plain: notebook must be string, got 41"),
+        ({"notebook": "4"}, "xx.plain: notebook must match pattern .* got '4'"),
+        ({"settings": [0.1]}, r"xx.plain: settings\[0\] must be string, got 0.1"),
+        ({"settings": ["a", "a"]}, "xx.plain: settings must contain unique items, got"),
         ({"settings": ["a", "b"], "effect": {"a": 1}}, r"xx.plain: effect must be one value, or one for each of \['a'"),
         ({"effect": -0.5}, r"xx.plain: effect must be on the claimed side \(\+1\) of 0, got -0.5"),
         ({"side": 0, "effect": None}, "xx.plain: effect must be a margin above 0 where side is 0"),
-        ({"effect": "0.5"}, "xx.plain: effect: '0.5' is not of type 'number'"),
-        ({"rule": "share"}, "xx.plain: fields: 'threshold' is a required property"),
+        ({"effect": "0.5"}, "xx.plain: effect must be number or null or object, got '0.5'"),
+        ({"rule": "share"}, "xx.plain: must contain .*'threshold'"),
         ({"rule": "trend", "settings": ["a", "b"]}, "xx.plain: settings must be at least 3 in the order of the sweep"),
-        ({"colour": "red"}, "xx.plain: fields: .*'colour' was unexpected"),
-        ({"sized": "guess"}, "xx.plain: sized: 'guess' is not one of"),
-        ({"covers": ["weather"]}, "xx.plain: covers at 0: 'weather' is not one of"),
-        ({"rule": "as good as"}, "xx.plain: fields: 'threshold' is a required property"),
-        ({"within": 0}, "xx.plain: within: 0 is less than or equal to the minimum of 0"),
-        ({"waits": None}, "xx.plain: waits: None is not of type 'string'"),
+        ({"colour": "red"}, "xx.plain: must not contain .*'colour'"),
+        ({"sized": "guess"}, "xx.plain: sized must be one of .* got 'guess'"),
+        ({"covers": ["weather"]}, r"xx.plain: covers\[0\] must be one of .* got 'weather'"),
+        ({"rule": "as good as"}, "xx.plain: must contain .*'threshold'"),
+        ({"within": 0}, "xx.plain: within must be bigger than 0, got 0"),
+        ({"waits": None}, "xx.plain: waits must be string, got None"),
     ],
 )
 def test_a_claim_that_is_not_well_formed_is_named(tmp_path, change, message):
@@ -133,7 +133,7 @@ def test_a_claim_that_is_not_well_formed_is_named(tmp_path, change, message):
 
 
 def test_missing_fields_and_double_ids_are_named(tmp_path):
-    with pytest.raises(ValueError, match="xx.plain: fields: 'measure' is a required property"):
+    with pytest.raises(ValueError, match="xx.plain: must contain .*'measure'"):
         load_claims(written(tmp_path / "c.yaml", {k: v for k, v in PLAIN.items() if k != "measure"}))
     with pytest.raises(ValueError, match="xx.plain: id must be unique"):
         load_claims(written(tmp_path / "c.yaml", PLAIN, PLAIN))

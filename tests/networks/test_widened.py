@@ -4,15 +4,18 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.transfer import narrow_resnet, transferred
 from lib.networks import models
 from lib.networks.stacked import group, loss_gradient
 from lib.training import ensemble
 from lib.training.recipe import Recipe, Run
 
-NAMES = ("small_cnn", "lenet", "vgg13_bn-2", "resnet18-2", "resnet50-2")
+NAMES = ("small_cnn", "lenet", "vgg13_bn-2", "resnet18-2", "resnet50-2", "fine-tuned")
 
 
 def made(name):
+    if name == "fine-tuned":  # its statistics stay as they are, by a layer of its own
+        return models.initialize(transferred(narrow_resnet(18, width=2, channels=2), 3, seed=0), 0)
     return models.initialize(models.by_name(name, shape=(2, 16, 16), classes=3), 0)
 
 

@@ -152,10 +152,10 @@ def test_what_is_not_installed_is_stood_in_for(tmp_path, monkeypatch):
     """The ledger and the data sets load and work with the stand-ins alone."""
     monkeypatch.setenv("PYTHONPATH", str(REPO))
     monkeypatch.setattr(gpu_run.importlib.util, "find_spec", lambda name: None)
-    assert gpu_run.stand_ins(tmp_path) == ["jsonschema", "pooch"]
-    code = "import pooch, jsonschema; from lib.ledger import Ledger; from lib.data import read_scores; "
+    assert gpu_run.stand_ins(tmp_path) == ["fastjsonschema", "pooch"]
+    code = "import pooch, fastjsonschema; from lib.ledger import Ledger; from lib.data import read_scores; "
     code += "Ledger('04', 'smoke', results='.').record('cg.closed_form', 1e-12, n=80); read_scores('cifar10', [3]); "
-    code += "print(pooch.__file__, jsonschema.__file__)"
+    code += "print(pooch.__file__, fastjsonschema.__file__)"
     went = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=tmp_path, capture_output=True,
         text=True, check=True,
