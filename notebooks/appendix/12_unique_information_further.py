@@ -239,12 +239,13 @@ def from_source(name, box):
 
 # %%
 two = [from_source(name, box) for name, box in zip(sources, boxes, strict=True)]
+named = [{"mnist-5k": "MNIST", "digits": "scikit-learn"}.get(name, name) for name in sources]
 errors = [1 - float(rankings.label_agreement(x[:n_source], y[:n_source], k=1).mean()) for x, y in two]
 harder = int(errors[1] > errors[0])
 x, val = (torch.cat([part[0][rows] for part in two]) for rows in (slice(n_source), slice(n_source, None)))
 y, source = torch.cat([part[1][:n_source] for part in two]), torch.arange(2 * n_source) // n_source
-fig = plots.pictures(torch.cat([part[0][:10] for part in two]), titles=sources, size=0.45)
-print("nearest neighbours with another label:", ", ".join(f"{name} {error:.1%}" for name, error in zip(sources, errors, strict=True)))
+fig = plots.pictures(torch.cat([part[0][:10] for part in two]), titles=named, size=0.45)
+print("nearest neighbours with another label:", ", ".join(f"{name} {error:.1%}" for name, error in zip(named, errors, strict=True)))
 
 # %% [markdown]
 # We take the published time ($t=20000$, $\eta=.0001$) and two networks, pretrained on all garments:
@@ -258,7 +259,7 @@ for name, setting in bar([(bodies[0], "ResNet"), (bodies[-1], "DenseNet")]):
 found = {setting: statistics.auroc(score.numpy(), (source == harder).numpy(), seed=seed) for setting, score in by_source.items()}
 value, interval = statistics.apart(found)
 moved = moves.told("ui.sources", profile)
-ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {sources[harder]}", covers=["rows"], moved=moved)
+ledger.record("ui.sources", value, interval=interval, n=len(y), note=f"harder: {named[harder]}", covers=["rows"], moved=moved)
 print(moved)
 
 # %% [markdown]
@@ -267,8 +268,8 @@ print(moved)
 # %%
 fig, axes = plt.subplots(2, 1, figsize=(6, 5.6))
 for ax, (setting, score) in zip(axes, by_source.items(), strict=True):
-    plots.two_histograms(ax, score.log10(), source.bool(), "log₁₀ F-SI (nats)", tuple(sources), bins=30)
-    ax.set(title=f"{setting}: AUROC of {sources[harder]} {value[setting]:.2f}")
+    plots.two_histograms(ax, score.log10(), source.bool(), "log₁₀ F-SI (nats)", tuple(named), bins=30)
+    ax.set(title=f"{setting}: AUROC of {named[harder]} {value[setting]:.2f}")
 plots.save(fig, "12_sources", profile)
 
 
@@ -507,7 +508,7 @@ for spread, found in pairs.items():
     low = found[found[:, 1] < 0.5]
     print(f"spread {spread}: of {len(low)} examples with a bound below half a nat, {(low[:, 1] > low[:, 0]).sum()} have less information than that")
 ledger.record(
-    "ui.toy", slack.mean(), interval=statistics.t_interval(slack), n=toy_examples, note="interval over examples",
+    "ui.toy", slack.mean(), interval=statistics.t_interval(slack), n=toy_examples, note="interval over the examples of one data set; more of them are further draws of it",
     covers=["rows"], moved=moved if toy_examples == 80 else "",
 )  # fmt: skip
 

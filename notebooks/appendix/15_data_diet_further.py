@@ -260,7 +260,7 @@ table.unstack().loc[[1, 2, 5, networks] if networks >= 5 else [1, networks]].sty
 # %% [markdown]
 # In the fully connected network one run knows the ranks: Spearman .95 for GraNd and .96 for EL2N with the mean of ten, hardly less with ten *other* runs. In the LeNet, over ten sets of ten initializations, it is .73 for GraNd, and .69 with another set's mean, close to the published .75. So "one run is not enough" depends on the network.
 #
-# But the right panel warns against reading much into a rank correlation. The half that a single run's EL2N chooses is no better than a random half, in spite of its .96, while the mean of ten is 1.7 points better. What matters is who is near the border, and a run's own accidents decide that. Two runs bring most of the gain, five nearly all. At the published rate, on four draws of the rows, the gain is clear of zero for both scores, 1.9 points for GraNd and 5 for EL2N.
+# But the right panel warns against reading much into a rank correlation. The half that a single run's EL2N chooses is no better than a random half, in spite of its .96, while the mean of ten is 1.7 points better. What matters is who is near the border, and a run's own accidents decide that. Two runs bring most of the gain, five nearly all. At the published rate, on four draws of the rows, the gain is above zero for both scores, barely for GraNd (1.9 points) and clearly for EL2N (5).
 #
 # ## What happens to the score of a wrong label?
 #
@@ -366,7 +366,7 @@ plots.save(fig, "15_correlations", profile);
 # All pairs, with the norm of the input and GraNd at the epoch of EL2N beside. Forgetting is counted both ways: at visits, which we use as the paper does, and at the ends of epochs.
 
 # %%
-every = chosen | {f"GraNd@{early}": score("GraNd", early), "forgetting, ends of epochs": forgetting(watched.correct_train[runs[0.0], 1:]).mean(0)}
+every = chosen | {f"GraNd, epoch {early}": score("GraNd", early), "forgetting, ends of epochs": forgetting(watched.correct_train[runs[0.0], 1:]).mean(0)}
 pd.DataFrame({name: value.numpy() for name, value in every.items()}).corr("spearman").style.format("{:.2f}").set_caption("Spearman")
 
 
@@ -418,7 +418,7 @@ rho = statistics.spearman_r(np.broadcast_to(np.arange(groups), clean.T.shape), c
 low, high = statistics.t_interval(rho)
 ends = clean[-1] - clean[0]
 value, interval = {"trend": rho.mean(), "ends": ends.mean()}, {"trend": (low, min(1.0, high)), "ends": statistics.t_interval(ends)}
-ledger.record("dd.velocity", value, interval=interval, n=networks, note=f"{groups} groups, epochs {velocity_epochs}", covers=["initializations"], moved=moves.told("dd.velocity", profile, was=value))
+ledger.record("dd.velocity", value, interval=interval, n=networks, note=f"{groups} groups, epochs {', '.join(map(str, velocity_epochs))}", covers=["initializations"], moved=moves.told("dd.velocity", profile, was=value))
 fall = {level: drop_at_top(values) for level, values in speed.items()}
 note = "without noise {:+.4f} [{:+.4f}, {:+.4f}]".format(fall[0.0].mean(), *statistics.t_interval(fall[0.0]))
 ledger.record("dd.velocity.noise", fall[levels[1]].mean(), interval=statistics.t_interval(fall[levels[1]]), n=networks, note=note, covers=["initializations"])
@@ -467,7 +467,7 @@ when = dict(zip(["early", "middle", "late"], spawn_judged, strict=True))
 higher = {name: (barrier[epoch]["highest EL2N"] - barrier[epoch]["lowest EL2N"]).numpy() for name, epoch in when.items()}
 value, interval = statistics.apart({name: (gap.mean(), statistics.t_interval(gap)) for name, gap in higher.items()})
 lowest = max(float(by["lowest EL2N"].max()) for by in barrier.values())
-ledger.record("dd.barrier", value, interval=interval, n=networks, note=f"spawned at {list(when.values())}; on the lowest-scored at most {lowest:.3f}", covers=["initializations"], moved=moves.told("dd.barrier", profile, was=value))
+ledger.record("dd.barrier", value, interval=interval, n=networks, note=f"children leave after epochs {', '.join(map(str, when.values()))}; on the lowest-scored at most {lowest:.3f}", covers=["initializations"], moved=moves.told("dd.barrier", profile, was=value))
 risen.pivot_table(index="examples", columns="epoch", values="points").style.format("{:.2f}").set_caption("mean barrier, points of training error")
 
 # %% [markdown]
@@ -515,18 +515,18 @@ plots.save(fig, "15_memorization", profile);
 # Spearman with memorization on both sets, for EL2N at several epochs and forgetting. One is judged, its interval over the networks behind EL2N and over examples (the networks behind memorization as they are), beside the band in which chance would put it.
 
 # %%
-scores = {f"EL2N@{epoch}": el2n(e).mean(0) for epoch, e in whole.errors.items()} | {"forgetting": forgetting(whole.correct_visits).mean(0)}
+scores = {f"EL2N, epoch {epoch}": el2n(e).mean(0) for epoch, e in whole.errors.items()} | {"forgetting": forgetting(whole.correct_visits).mean(0)}
 sets = {"selected": selected, "memorization ≥ .25": mem.value >= 0.25, "all": torch.ones_like(selected)}
 both = {name: {where: rank_agreement(value[rows], mem.value[rows]) for where, rows in sets.items()} for name, value in scores.items()}
-value, interval = both["EL2N@4"]["selected"]
+value, interval = both["EL2N, epoch 4"]["selected"]
 if value is None:
     shown, note = "", "too few examples are in high-influence pairs to rank them"
 else:
     value, interval = repeats.correlation_of_means(el2n(whole.errors[4])[:, selected], mem.value[selected])
     band = statistics.permutation_band(statistics.spearman_r, errors[selected].numpy(), mem.value[selected].numpy(), seed=seed)
-    note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N@4"]["all"][0])
-    shown = f"EL2N@4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; "
-other_moments = ", ".join(f"{name.replace('@', ' at epoch ')} {by['selected'][0]:.2f}" for name, by in both.items() if name not in ("EL2N@4", "forgetting") and by["selected"][0] is not None)
+    note = "chance [{:.2f}, {:.2f}]; over all rows {:.2f}".format(*band, both["EL2N, epoch 4"]["all"][0])
+    shown = f"EL2N of epoch 4 {value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]; "
+other_moments = ", ".join(f"{name.replace(',', ' at')} {by['selected'][0]:.2f}" for name, by in both.items() if name not in ("EL2N, epoch 4", "forgetting") and by["selected"][0] is not None)
 ledger.record("dd.memorization", value, interval=interval, n=int(selected.sum()), note=f"{trials:,} networks; {note}", covers=["rows"], moved=other_moments)
 print(f"{int(selected.sum())} selected of {n_memorization:,}; {shown}{note}")
 pd.DataFrame({name: statistics.apart(by)[0] for name, by in both.items()}).T.style.format("{:.2f}", na_rep="–").set_caption("Spearman with memorization")
@@ -591,7 +591,7 @@ asked = {"dd.examples": (gap(*ends), statistics.bootstrap_interval(gap, *ends, s
 for claim, (there, (low, high), count, over) in asked.items():
     moved = f"{architecture} → {convolutional} on {n_convolutional:,} rows, GraNd{' and EL2N' if claim == 'dd.correlations' else ''}: {dense[claim]:.3f} → {there:.3f} [{low:.3f}, {high:.3f}] (n = {count:,}, 95% over {over})"
     ledger.record(claim, **recorded[claim], moved=moved)
-    print(f"{claim}: {moved}")
+    print({"dd.examples": "neighbours that share the label, highest − lowest", "dd.correlations": "Spearman"}[claim], moved, sep=": ")
 
 # %% [markdown]
 # The LeNet's GraNd knows as little as the dense network's: both its ends are equally typical, and with its EL2N it goes rather against than along.
@@ -602,7 +602,7 @@ for claim, (there, (low, high), count, over) in asked.items():
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.6))
 pruning.draw_shares(axes, deeply, deep_scores)
 axes[0].legend(loc="lower right")
-axes[0].set(title=deeper)
+axes[0].set(title="three hidden layers" if deeper == "mlp-128-128-128" else deeper)
 plots.save(fig, "15_deeper", profile)
 
 # %% [markdown]
@@ -617,7 +617,7 @@ rows = {
     (name, score_name): 100 * pruning.gain(table, {"score": score_name}, {"score": "random"}, by="keep").mean(axis=1).loc[kept_convolutional]
     for name, table in tables.items() for score_name in ("EL2N", "GraNd")
 }
-pd.DataFrame(rows).T.style.format("{:+.2f}").set_caption("gain over random, percentage points, by share kept")
+pd.DataFrame(rows).T.style.format("{:+.2f}").format_index("{:.0%}", axis=1).set_caption("gain over random, percentage points, by share kept")
 
 # %% [markdown]
 # Three hidden layers give much the same picture as one: gains down to half of the rows, then a fall, GraNd at initialization behind chance everywhere. The LeNet agrees when a fifth is dropped (+1.1 points), and at half it loses five points to random choice. *Is it us?* Its rows and batches differ too. On all 8,000 rows, in batches of 100, it loses two points, and three trainings leave open whether it loses at all. Where the break comes depends on the network; before it, all agree.

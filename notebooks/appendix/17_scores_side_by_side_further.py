@@ -178,14 +178,14 @@ pd.concat([pairs.head(5), pairs.tail(5)]).style.format({"Spearman": "{:.2f}"}).h
 #
 # <details><summary>Answer</summary>
 #
-# EL2N and CG, at .83: just over half of the hardest, a fifth of the easiest.
+# EL2N and CG, at .82: just over half of the hardest, a fifth of the easiest.
 # </details>
 
 # %%
 fig, axes = plt.subplots(2, 1, figsize=(5.6, 9.6))
 for ax, (end, highest) in zip(axes, {"hardest": True, "easiest": False}.items(), strict=True):
     common_part = sides.overlap({name: hard[name] for name in judged}, extreme, highest=highest, seed=seed).loc[order, order]
-    sns.heatmap(common_part, ax=ax, annot=True, fmt=".2f", cmap="cividis", vmin=0, vmax=1, cbar=False, square=True, annot_kws={"size": 9})
+    sns.heatmap(common_part, ax=ax, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, square=True, annot_kws={"size": 9})
     ax.set(title=f"share in common of the {end} {extreme:.0%} (chance {extreme:.2f})")
 plots.save(fig, "17_overlap", profile)
 low, high = sides.overlap_chance(n, extreme)
@@ -194,7 +194,7 @@ print("rows that tie at the border of the easiest:", ", ".join(f"{name} {count:,
 print(f"{round(extreme * n)} rows at each end; two random choices have {low:.3f} to {high:.3f} in common (95%)")
 
 # %% [markdown]
-# Agreement at the ends is another matter. Of the hardest twentieth, EL2N and loss share .78 at a Spearman of .99. EL2N and CG share .56 at .83, memorization and CG .11 at .75. Memorization's hardest are those that networks *can* learn by heart. The hardest of all, which they get wrong even when they have seen them, are not among them.
+# Agreement at the ends is another matter. Of the hardest twentieth, EL2N and loss share .78 at a Spearman of .99. EL2N and CG share .56 at .82, memorization and CG .11 at .75. Memorization's hardest are those that networks *can* learn by heart. The hardest of all, which they get wrong even when they have seen them, are not among them.
 #
 # Among the easiest, EL2N, loss, influence and TracIn have nearly all in common (.78 to .96), CG and they only a fifth. C-score, memorization and forgetting agree with nobody, not even with each other: 2,500 of the 4,000 rows and more tie for the easiest place, and which of them are named is chance. By these scores one can find the rows that matter, but not rank those that do not.
 #
@@ -225,7 +225,7 @@ behind = pd.Series({name: scored[name].trainings / 2 for name in table.index}).r
 table.assign(**{"95%": table["95%"].map(lambda i: f"[{i[0]:.2f}, {i[1]:.2f}]"), "trainings in each half": behind}).style.format({"Spearman": "{:.2f}", "in common": "{:.2f}", "trainings in each half": "{:g}"})
 
 # %% [markdown]
-# The halves of loss, influence, TracIn and EL2N agree nearly perfectly, those of EL2N after less than two trainings' worth of steps each. Two hundred networks are not better: .93 and .92 for C-score and memorization, whose single outcomes are yes or no. F-SI (.90) depends on the initial weights alone, and would agree better with more of them. Forgetting has the lowest rank correlation (.85), since most rows are hardly ever forgotten and tie; its hardest twentieth repeats as well as anybody's. And GraNd shows that repeating oneself (.97) is no proof of having something to say.
+# The halves of loss, influence, TracIn and EL2N agree nearly perfectly, those of EL2N after less than two trainings' worth of steps each. Two hundred networks are not better: .93 and .92 for C-score and memorization, whose single outcomes are yes or no. F-SI (.90) depends on the initial weights alone, and would agree better with more of them. Forgetting has the lowest rank correlation (.85), since most rows are hardly ever forgotten and tie; its hardest twentieth (.86) repeats better than EL2N's (.82). And GraNd shows that repeating oneself (.97) is no proof of having something to say.
 #
 # ## Which classes are the easiest rows from?
 #
@@ -298,9 +298,9 @@ traits = {name: {what: statistics.spearman(hard[name], trait, seed=seed)[0] for 
 pd.DataFrame(traits).T.style.format("{:+.2f}").background_gradient("RdBu", vmin=-1, vmax=1)
 
 # %% [markdown]
-# *F-SI against EL2N:* F-SI's favourites are dark bags and high sandals, which any network recognizes early; EL2N's, which F-SI thinks little of, are grey sneakers and patterned dresses. The difference goes with darkness (.39): a dark picture pulls harder at every prediction, whether or not its label is in doubt ([02](../02_unique_information.ipynb)). *CG against EL2N:* CG finds unusual members of easy classes (a bag with a print, a two-coloured dress); EL2N finds ordinary shirts, whose class is difficult. *CG against memorization:* clothes that networks always get wrong, or (the coats) always right, seen or not, against light shirts and sandals that a few unseen networks get wrong. *GraNd against EL2N:* black bags against light shirts; the difference goes with darkness (.74).
+# *F-SI against EL2N:* F-SI's favourites are dark bags and high sandals, which any network recognizes early; EL2N's, which F-SI thinks little of, are grey sneakers and patterned dresses. The difference goes with darkness (.39): a dark picture pulls harder at every prediction, whether or not its label is in doubt ([02](../02_unique_information.ipynb)). *CG against EL2N:* CG finds unusual members of easy classes (a bag with a print, a two-coloured dress); EL2N finds ordinary shirts, whose class is difficult. *CG against memorization:* clothes that networks always get wrong, or (the coats) always right, seen or not, against light shirts and sandals that a few networks get wrong that have not seen them. *GraNd against EL2N:* black bags against light shirts; the difference goes with darkness (.74).
 #
-# What the nine scores have in common shows in the last table: they follow the share of neighbours with the same label (−.63 to −.72), a number that takes one matrix product.
+# What all but GraNd have in common shows in the last table: they follow the share of neighbours with the same label (−.63 to −.72), a number that takes one matrix product.
 #
 # ## Versions
 #

@@ -82,7 +82,7 @@ print(f"of {int(flips.sum())} flips by chance, {by_chance[flips].double().mean()
 print(f"of {int(changed.sum())} confusions, {counted[changed].double().mean():.0%} are counted as wrong")
 
 # %% [markdown]
-# Confusions are counted as often as flips.
+# Confusions are counted as often as flips. (*Counted* is stricter than *flagged* above: the judges must be confident of another label.)
 #
 # ## A table
 #
@@ -112,7 +112,7 @@ found = audit(pd.concat([table, copied], ignore_index=True), label="kind", index
 print(found)
 named = [f"no. {i}" for i in wrong]
 print(f"of {len(wrong)} wrong labels, {found.suspects.index.isin(named).sum()} are among the {len(found.suspects)} that look wrong")
-own_data.shown(found.copies[["kind", "of", "same_label"]].rename_axis("row").reset_index().rename(columns={"of": "copy of", "same_label": "same label"}).replace({True: "yes", False: "no"})).hide()
+own_data.shown(found.copies[["kind", "of", "same_label"]].rename_axis("row").reset_index().rename(columns={"kind": "sort of copy", "of": "copy of", "same_label": "same label"}).replace({True: "yes", False: "no"})).hide()
 
 # %% [markdown]
 # The copies are all found, and which have two labels. Where the wrong labels lie, in the plane of the first two principal components:
