@@ -14,7 +14,7 @@
 # **What the study found:**
 #
 # - For wide and pretrained networks a formula foretells training without an example ([01](01_linearization_accuracy.ipynb)). What it calls informative is rare, odd or wrongly labelled ([02](02_unique_information.ipynb)).
-# - Networks memorize odd pictures, and it pays: some test pictures are right only thanks to one ([03](03_long_tail_memorization.ipynb)).
+# - Networks memorize odd pictures, and it pays: test pictures are right more often thanks to one ([03](03_long_tail_memorization.ipynb)).
 # - One matrix factorization, the CG-score, finds wrong labels without training, but prunes less well than published ([04](04_cg_score_pruning.ipynb)).
 # - EL2N, errors early in training, prunes well where rows are many and the learning rate is small. GraNd before training sorts by darkness ([05](05_data_diet.ipynb)).
 # - Influence functions foretell the retraining of smooth networks at an optimum; of others they may not ([06](06_influence_fragility.ipynb)).

@@ -511,7 +511,7 @@ ledger.record("ui.summarize.transfer.same", value, interval=interval, n=seeds, c
 print("two hidden layers − one, points:", ", ".join(f"{strategy} {v:+.1f}" for strategy, v in value.items()))
 
 # %% [markdown]
-# The order is the same. *Top* and *random* lose less than a point more, the two *bottom* rules about two. Our margin of two holds for *random*; the others stay open.
+# The order is the same. *Top* and *random* lose less than a point more, the two *bottom* rules about two. Of those judged, our margin of two holds for *random* alone; the others stay open.
 #
 # ## Where we deviate, and why
 #

@@ -18,8 +18,8 @@
 # 1. *The score knows the odd pictures.* Of the ten nearest neighbours of the lowest-scored pictures 93% share their label; of the highest-scored, 21%.
 # 2. *It finds wrong labels.* If a fifth of the labels are wrong, a wrong one outscores a right one with probability .95; if four fifths are, .60. EL2N, which needs trained networks, finds more.
 # 3. *Some data can go.* Without the lowest-scored 40% a network loses .7 points [.5, .9]. The score beats random choice by .3 to .4 points where 20 to 40% goes; where 60% goes, it is 2.7 points behind.
-# 4. *It keeps up with scores that cost a training* when the lowest go first: with EL2N, and with forgetting while less than half goes.
-# 5. *The pictures that it ranks highest are not the ones a network needs most.* Losing EL2N's costs .5 to 3.0 points more. The paper reports the opposite.
+# 4. *It keeps up with scores that cost a training* when the lowest go first: with EL2N, and to 30% with forgetting.
+# 5. *The pictures that it ranks highest are not the ones a network needs most.* Losing 10 to 50% by EL2N costs .5 to 3.0 points more. The paper reports the opposite.
 #
 # *Beside it:* [05](05_data_diet.ipynb) keeps half of such pictures by EL2N and *gains*, where we lose; [Pruning](#pruning) says what may be behind it. [07](07_scores_side_by_side.ipynb) has nine other scores, [appendix 14](appendix/14_cg_score_further.ipynb) the rest of this paper.
 #
@@ -242,7 +242,7 @@ plots.spread(axes[1], {name: cg_clean[y == c] for c, name in enumerate(images.cl
 plots.save(fig, "04_classes", profile)
 
 # %% [markdown]
-# Regular they are, as published: 93% against 21%. Whether they are alike is open. Over ten classes the cosines do not differ. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*; whether also *in the middle of one's own* depends on the features.
+# Regular they are, as published: 93% against 21%. Whether they are alike is open. Over ten classes mean cosines do not differ. (A network of photographs [says yes](appendix/14_cg_score_further.ipynb#alike-to-a-network-of-photographs).) A low score means *far from other classes*; whether also *in the middle of one's own* depends on the features.
 #
 # ## Pruning
 #
@@ -425,7 +425,7 @@ compared = {"EL2N": "EL2N", "forgetting, eq. 10": "forgetting", "forgetting, Ton
 value, interval = statistics.apart({name: ahead(other) for name, other in compared.items()})
 nearer = f"EL2N at the end of training: {ahead('EL2N, last epoch')[0]:+.3f}"
 ledger.record("cg.noise.best", value, interval=interval, n=n, covers=["rows"], moved=nearer)
-print({name: f"{v:+.3f}" for name, v in value.items()}, nearer)
+print(", ".join(f"{name} {v:+.3f}" for name, v in value.items()), nearer, sep="\n")
 
 # %% [markdown]
 # The score beats the forgetting of eq. 10, but not EL2N, which is ahead by .037. We read both alike: a small network never learns most wrong labels, which makes detection by EL2N easy; ResNet-18 does learn them (not tested here). The middle term alone finds more than the score does ([appendix](appendix/14_cg_score_further.ipynb#wrong-labels)).
@@ -458,7 +458,7 @@ at_offset = lambda offset: {"score": "CG", "offset": offset}
 fallen = {name: pruning.points(slid, at_offset(0.3), at_offset(other), by="score")["CG"] for name, other in {"rise to 30%": 0.0, "fall after 30%": 0.5}.items()}
 value, interval = statistics.apart({name: (gained.mean(), statistics.crossed_interval(gained)) for name, gained in fallen.items()})
 ledger.record("cg.window", value, interval=interval, n=seeds, note=f"best offset {points.mean(axis=1).idxmax():.0%}", covers=["initializations", "test rows"], moved=moves.told("cg.window", profile, was=value))
-print(f"best offset {points.mean(axis=1).idxmax():.0%};", {name: f"{v:+.1f} points" for name, v in value.items()}, moves.told("cg.window", profile, was=value))
+print(f"best offset {points.mean(axis=1).idxmax():.0%};", ", ".join(f"{name} {v:+.1f} points" for name, v in value.items()), moves.told("cg.window", profile, was=value), sep="\n")
 
 # %% [markdown]
 # ## Where we deviate, and why

@@ -371,13 +371,13 @@ for ax, (purpose, part) in zip(axes, bought_for.groupby("purpose", sort=False), 
         name = last.index[end]
         ax.annotate(name, ends[end], beside[place], "axes fraction", va="center", fontsize=9, color=plots.look(name).get("color", "black"), arrowprops={"arrowstyle": "-", "color": "0.8", "lw": 0.6})
 plots.reference(axes[1], 0, "")
-axes[1].text(0.02, 0.1, "random half", transform=axes[1].get_yaxis_transform(), fontsize=10, color="0.3")
+axes[1].text(0.02, 0.1, "random", transform=axes[1].get_yaxis_transform(), fontsize=10, color="0.3")
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
 # The CG-score is not the cheapest: GraNd before training costs an eighth of it, and EL2N about as much. Whole trainings cost two to three times as much, F-SI 26, memorization and the C-score 32 times. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
 #
-# To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough: three beat chance, ten lose nothing against all rows. A single network's influence, or loss at the end, loses nothing either.
+# To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough. Of three it beats chance; of ten it loses nothing. A single network's influence, or loss at the end, loses nothing either.
 #
 # ## Which score, then?
 #

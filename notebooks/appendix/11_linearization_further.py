@@ -324,7 +324,7 @@ costs = pd.Series({
 # %%
 ratios = {"the authors' linearization": costs.iloc[2] / costs.iloc[1], "our linearization": costs.iloc[2] / costs.iloc[0]}  # judged: the first
 ledger.record("ui.speed", ratios, n=count, note="LiSSA and the authors' procedure timed on a few examples and scaled up")
-pd.DataFrame({"seconds": costs, "times ours": costs / costs.iloc[0]}).style.format(lambda v: f"{v:,.0f}" if v >= 100 else f"{v:.3g}")
+pd.DataFrame({"seconds": costs, "times ours": costs / costs.iloc[0]}).style.format("{:,.1f}")
 
 # %% [markdown]
 # Both ratios are far above the published 30, whose machine the paper does not name. On two cores 1,000 products with a Hessian for each example take half the time of training again, while one matrix power is cheap. One eigendecomposition for all examples saves another factor of some 350 over the authors' procedure. (On a busy machine the many small steps of LiSSA and of training suffer most, and the ratios grow.)
