@@ -327,7 +327,7 @@ ledger.record("ui.speed", ratios, n=count, note="LiSSA and the authors' procedur
 pd.DataFrame({"seconds": costs, "times ours": costs / costs.iloc[0]}).style.format("{:,.1f}")
 
 # %% [markdown]
-# Both ratios are far above the published 30, whose machine the paper does not name. On two cores 1,000 products with a Hessian for each example take half the time of training again, while one matrix power is cheap. One eigendecomposition for all examples saves another factor of some 350 over the authors' procedure. (On a busy machine the many small steps of LiSSA and of training suffer most, and the ratios grow.)
+# Both ratios are far above the published 30, whose machine the paper does not name. On two cores 1,000 products with a Hessian for each example take less than half the time of training again, while one matrix power is cheap. One eigendecomposition for all examples saves another factor of several hundred over the authors' procedure. (On a busy machine the many small steps of LiSSA and of training suffer most, and the ratios grow.)
 #
 # ## Where we deviate, and why
 #
