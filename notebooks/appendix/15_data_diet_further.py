@@ -471,7 +471,7 @@ ledger.record("dd.barrier", value, interval=interval, n=networks, note=f"childre
 risen.pivot_table(index="examples", columns="epoch", values="points").style.format("{:.2f}").set_caption("mean barrier, points of training error")
 
 # %% [markdown]
-# On the lowest-scored examples there is no barrier at all, whenever the children part. On the highest-scored it is 3.7 points of training error for children that part at the start, and falls fast. Once the learning rate has dropped (epoch 4), two tenths of a point are left and stay to the end, with intervals above zero. So the order is the published one, and "lasting" is a matter of two examples in a thousand here. A small network with a small learning rate finds nearly one valley from the start. *Is it us?* At the published rate the barrier is 13 points for children that part at the start, and .3 to .4 later on: nearer to the claim at each moment, and still little that lasts.
+# On the lowest-scored examples there is no barrier at all, whenever the children part. On the highest-scored it is 3.7 points of training error for children that part at the start, and falls fast. Once the learning rate has dropped (epoch 4), less than two tenths of a point are left and stay to the end; at epoch 4 the interval reaches zero. So the order is the published one, and "lasting" is a matter of two examples in a thousand here. A small network with a small learning rate finds nearly one valley from the start. *Is it us?* At the published rate the barrier is 13 points for children that part at the start, and .3 to .4 later on: nearer to the claim at each moment, and still little that lasts.
 #
 # ## Hard and memorized: the same thing?
 #
@@ -620,7 +620,7 @@ rows = {
 pd.DataFrame(rows).T.style.format("{:+.2f}").format_index("{:.0%}", axis=1).set_caption("gain over random, percentage points, by share kept")
 
 # %% [markdown]
-# Three hidden layers give much the same picture as one: gains down to half of the rows, then a fall, GraNd at initialization behind chance everywhere. The LeNet agrees when a fifth is dropped (+1.1 points), and at half it loses five points to random choice. *Is it us?* Its rows and batches differ too. On all 8,000 rows, in batches of 100, it loses two points, and three trainings leave open whether it loses at all. Where the break comes depends on the network; before it, all agree.
+# Three hidden layers give much the same picture as one: gains down to half of the rows, then a fall, GraNd at initialization behind chance everywhere. The LeNet agrees when a fifth is dropped (+.8 points), and at half it loses seven points to random choice. *Is it us?* Its rows and batches differ too. On all 8,000 rows, in batches of 100, it loses two points, and three trainings leave open whether it loses at all. Where the break comes depends on the network; before it, all agree.
 #
 # ## Where we deviate, and why
 #
