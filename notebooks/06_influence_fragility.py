@@ -155,9 +155,11 @@ case = cases["relu", iris_decays[0], depths[0]]
 changes = np.stack([case.changes[way][np.arange(len(case.hardest)), :, case.hardest] for way in ("retrained", "from scratch")])  # (2, networks, flowers)
 spread = np.sqrt(changes.var(0, ddof=1).mean(1) / changes.mean(0).var(1, ddof=1))
 again = pd.DataFrame({"spread": spread, "Spearman": case.agreement(truth="from scratch", top=iris_top)}).dropna()
-quoted = ((every, "gradient", [0, 0.1, 1, np.inf]), (every, "lowest", [-np.inf, 0, np.inf]), (again, "spread", [0, 0.3, np.inf]))
-means = {what: frame.groupby(pd.cut(frame[what], edges, right=False), observed=True).Spearman.agg(networks="size", mean="mean") for frame, what, edges in quoted}
-crossed = every.groupby([pd.cut(every.gradient, quoted[0][2], right=False), "lowest eigenvalue"], observed=True).Spearman.agg(networks="size", mean="mean")
+coarse = pd.cut(every.gradient, [0, 0.1, 1, np.inf], right=False, labels=["below .1", ".1 to 1", "1 and above"])
+apart = pd.cut(again.spread, [0, 0.3, np.inf], right=False, labels=["below .3", ".3 and above"])
+quoted = {"gradient": (every, coarse), "lowest eigenvalue": (every, "lowest eigenvalue"), "spread": (again, apart)}
+means = {what: frame.groupby(part, observed=True).Spearman.agg(networks="size", mean="mean") for what, (frame, part) in quoted.items()}
+crossed = every.groupby([coarse, "lowest eigenvalue"], observed=True).Spearman.agg(networks="size", mean="mean")
 display(crossed.unstack().style.format("{:.2f}", subset=["mean"]).set_caption("mean Spearman by both"))
 pd.concat(means).style.format({"mean": "{:.2f}"}).set_caption("what trust quotes: mean Spearman")
 
@@ -231,7 +233,7 @@ print(f"gradient norm at the optimum {fast.gradient_norm:.0e}; one flower's shar
 settings = {(title, depth): cases[act, iris_decays[-1], depth] for act, title in (("relu", "ReLU"), ("tanh", "tanh")) for depth in checked}
 middle = lambda case, fact: np.median(case.facts[fact][case.learned]) if case.learned.any() else np.nan
 near = pd.DataFrame({key: {"learned": case.learned.sum()} | {fact: middle(case, fact) for fact in ("gradient", "mean gradient", "lowest", "highest")} for key, case in settings.items()}).T
-near.style.format("{:.1e}", subset=near.columns[1:]).format("{:.0f}", subset=["learned"]).set_caption(f"λ = {iris_decays[-1]:g}; gradients in units of one flower's share, and eigenvalues: medians over the {iris_networks} initializations that learned")
+near.style.format("{:.1e}", subset=near.columns[1:]).format("{:.0f}", subset=["learned"]).set_caption(f"λ = {iris_decays[-1]:g}; gradients in units of one flower's share, and eigenvalues: medians over those of {iris_networks} initializations that learned")
 
 # %% [markdown]
 # ### How long it is trained, and how deep it is
