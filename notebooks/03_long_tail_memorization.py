@@ -15,7 +15,7 @@
 #
 # **What was found**
 #
-# - On 2,000 pictures of clothes, a quarter of the labels (23.5%) are memorized: seeing them raises the chance of being right by .25 or more. One in seventeen stands above .9: right almost only if seen. Of digits a tenth is memorized.
+# - On 2,000 pictures of clothes, a quarter of the labels (23.5%) are memorized: seeing them raises the chance of being right by .25 or more. One in seventeen stands above .95: right almost only if seen. Of digits a tenth is memorized.
 # - Memorized pictures are odd. Above .5 three of ten nearest neighbours share their label; below .05 it is eight.
 # - They pay. Single memorized pictures lift single test pictures: 2,183 pairs, where luck alone gives none. Without their training side the networks lose 1.8 points, all of it on the test side.
 # - The number does not tell the useful from the useless. The quarter above .25 is worth 1.2 points more than as many others, the top above .9 no more than they.
@@ -178,7 +178,7 @@ axes[0].legend()
 plots.save(fig, "03_memorization", profile);
 
 # %% [markdown]
-# The distribution has a high end at 0, a low one at 1, and a quarter of the examples between. Two thirds of the clothes (below .05) need not be seen; six in a hundred (above .9) must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000, of which 3.0% are memorized ([appendix](appendix/13_long_tail_further.ipynb#all-of-mnist)).
+# The distribution has a high end at 0, a low one at 1, and a quarter of the examples between. Two thirds of the clothes (below .05) need not be seen; six in a hundred (above .95) must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000, of which 3.0% are memorized ([appendix](appendix/13_long_tail_further.ipynb#all-of-mnist)).
 
 # %%
 share, interval = statistics.share(memorized)

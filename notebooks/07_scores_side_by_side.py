@@ -377,7 +377,7 @@ plots.save(fig, "07_frontier", profile)
 # %% [markdown]
 # The CG-score is not the cheapest: GraNd before training costs an eighth of it, and EL2N about as much. Whole trainings cost two to three times as much, F-SI 26, memorization and the C-score 32 times. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
 #
-# To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough. Of three it beats chance; of ten it loses nothing. A single network's influence, or loss at the end, loses nothing either.
+# To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough; that of three beats chance, that of ten loses nothing. A single network's influence, or loss at the end, loses nothing either.
 #
 # ## Which score, then?
 #

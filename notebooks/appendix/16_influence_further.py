@@ -765,7 +765,7 @@ ledger.record("if.cost.all", ratio_of, n=n_deep, note=f"seconds: {in_seconds}; g
 facts.style.format({"parameters": "{:,.0f}", "gradient / one image": "{:.1f}", "labels fitted": "{:.0%}", "influence (s)": "{:.1f}"})
 
 # %% [markdown]
-# ResNet-50 takes longest, as published. But of ResNet-18's time the VGGs take half, where the paper's take four and five times as long.
+# ResNet-50 takes longest, as published. But of ResNet-18's time the VGGs take less than half, where the paper's take four and five times as long.
 #
 # ### Initializations, optimizers, stronger decay
 #
