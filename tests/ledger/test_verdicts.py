@@ -168,6 +168,14 @@ def test_side_size_and_threshold_may_differ_by_setting():
     assert (found.verdict, found.word) == ("reproduced", "as published")
 
 
+def test_a_trends_size_and_published_change_are_those_of_its_ends():
+    ends, intervals = ("trend", "ends"), {"trend": (0.9, 1.0), "ends": (0.9, 1.1)}
+    for effect, finding in ((2.0, "weaker"), (0.5, "stronger")):
+        how = {"size": {"trend": None, "ends": 0.4}, "effect": {"trend": 0.5 if effect == 2 else 2.0, "ends": effect}}
+        found = judged("trend", {"trend": 1.0, "ends": 1.0}, intervals, settings=ends, **how)
+        assert found.findings == dict.fromkeys(ends, finding)
+
+
 def test_what_the_interval_leaves_out_makes_it_partly():
     found = judged("difference", {"": 1}, settings=("",), lacks=["rows", "test rows"])
     assert (found.verdict, found.word) == ("partly", "as published")
