@@ -8,7 +8,6 @@ charged with all of it that it needs: the time of a training counts up to the ep
 """
 
 import copy
-import hashlib
 import warnings
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, asdict, dataclass, field
@@ -30,6 +29,7 @@ from lib.scores.tracin import tracin_mean, tracin_self
 from lib.scores.unique_information import f_si_by_class, tangent
 from lib.statistics import standardized
 from lib.training import ensemble
+from lib.training.parallel import digest
 from lib.training.recipe import Recipe, Record, Run, Start, learning_rates
 
 
@@ -266,8 +266,9 @@ def from_subsets(task: Task, names: list[str]) -> dict[str, Scored]:
     s, x, (r, n), scores = task.settings, standardized(task.x).float(), task.y.shape, {}
     sees = subsets(n, round(s.share * n), s.trials, task.seed)
     work = lambda: ensemble.train(
-        task.model(), (x, task.y[0]), trial_recipe(s), list(range(s.trials)) * r, sees=sees.repeat(r, 1),
-        labels=task.y.repeat_interleave(s.trials, 0), record=Record(parameters=False), run=task.run
+        task.model(), (x, task.y[0]), trial_recipe(s), [10**6 * task.seed + i for i in range(s.trials)] * r,
+        sees=sees.repeat(r, 1), labels=task.y.repeat_interleave(s.trials, 0),
+        record=Record(parameters=False), run=task.run,
     )  # fmt: skip
     run, seconds, peak = measured(work, device=task.device)
     right, half = run.correct_train[:, -1].view(r, s.trials, n), s.trials // 2
@@ -370,7 +371,8 @@ def _check(names: list[str], x: Tensor, y: Tensor, *, classes: int | None, setti
     k = int(y.max()) + 1 if classes is None else classes
     if k < 2 or (y == y[..., :1]).all(-1).any() or y.min() < 0 or y.max() >= k:
         raise ValueError(f"y must be labels 0…{k - 1} of at least 2 classes, got {int(y.min())}…{int(y.max())}")
-    least = {"epochs": 1, "networks": 1, "tangent_networks": 1, "trials": 4}
+    least = dict.fromkeys(("epochs", "networks", "curvatures", "tangent_networks", "tangent_inputs", "trial_epochs"), 1)
+    least["trials"] = 4
     if not 0 < settings.share < 1 or any(getattr(settings, name) < low for name, low in least.items()):
         wanted = ", ".join(f"{name} ≥ {low}" for name, low in least.items())
         raise ValueError(f"settings need {wanted}, 0 < share < 1; got {settings}")
@@ -378,11 +380,9 @@ def _check(names: list[str], x: Tensor, y: Tensor, *, classes: int | None, setti
 
 
 def _key(task: Task, group: str, names: list[str]) -> dict:
-    digest = lambda x: "" if x is None else hashlib.sha256(x.cpu().contiguous().numpy().tobytes()).hexdigest()
     return {
         "function": "all_scores", "version": VERSION.get(group, 3), "group": group, "names": names,
-        "x": digest(task.x), "y": digest(task.y), "x_val": digest(task.x_val), "classes": task.k,
-        **({} if task.y_val is None else {"y_val": digest(task.y_val)}),
+        "data": digest(task.x, task.y, task.x_val, task.y_val), "classes": task.k,
         "seed": task.seed, "settings": asdict(task.settings), "device": task.device,
     }  # fmt: skip
 

@@ -47,6 +47,11 @@ def new_file(path: Path):
         temporary.unlink(missing_ok=True)
 
 
+def unfinished(path: Path) -> bool:
+    """Whether it is what a killed ``new_file`` left behind, and nobody else's."""
+    return bool(re.fullmatch(r".+\.[0-9a-f]{32}\.tmp", path.name))
+
+
 def canonical(key: Mapping) -> str:
     """The key as JSON in one spelling: names sorted, no spaces. What JSON cannot hold is a ValueError with its place.
 
@@ -121,7 +126,7 @@ class Store:
         """Keep ``arrays`` of numbers, booleans or text under ``key``, replacing what was there; return the file."""
         path, plain = self.path(key), _plain(arrays)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for temporary in self.folder.glob("*.tmp"):
+        for temporary in filter(unfinished, self.folder.iterdir()):
             with suppress(FileNotFoundError):  # another process was faster
                 if temporary.stat().st_mtime < time.time() - 86_400:  # a day old: a killed writer's
                     temporary.unlink()

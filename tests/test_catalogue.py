@@ -119,8 +119,12 @@ def test_a_store_gives_back_values_and_costs(xy, every, tmp_path):
         torch.testing.assert_close(again[name].values, one.values, equal_nan=True)
         assert again[name].seconds == one.seconds and again[name].trainings == one.trainings
         torch.testing.assert_close(one.values, every[name].values, equal_nan=True)
-    other = compute(["EL2N"], *xy, store=Store(tmp_path), seed=1, **QUIET)
+    other = compute(["EL2N", "memorization"], *xy, store=Store(tmp_path), seed=1, **QUIET)
     assert not torch.equal(other["EL2N"].values, first["EL2N"].values)
+    flat, pictures = (x.reshape(len(x), *shape) for x, shape in ((xy[0], (-1,)), (xy[0], (1, 1, -1))))  # the same bytes
+    norms = lambda x, **store: compute(["input norm"], x, xy[1], **store, **QUIET)["input norm"].values
+    by_store = [norms(x, store=Store(tmp_path)) for x in (flat, pictures)]
+    assert torch.equal(by_store[1], norms(pictures)) and not torch.equal(*by_store)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +139,7 @@ def test_a_store_gives_back_values_and_costs(xy, every, tmp_path):
         ({"x_val": torch.ones(4, 3)}, r"x_val, y_val: expected examples \(5,\) and labels 0…2"),
         ({"x_val": torch.ones(4, 5), "y_val": torch.tensor([0, 1, 2, 3])}, r"examples \(5,\) and labels 0…2"),
         ({"settings": dataclasses.replace(SMALL, share=1.0)}, "0 < share < 1"),
+        ({"settings": dataclasses.replace(SMALL, tangent_inputs=0)}, "tangent_inputs ≥ 1"),
         ({"settings": dataclasses.replace(SMALL, architecture="vgg99")}, "name must be one of"),
     ],
 )

@@ -172,11 +172,11 @@ def test_a_file_that_shrinks_while_it_is_read_is_damaged(store, monkeypatch):
 
 def test_what_killed_writers_left_is_removed_a_day_later(store):
     store.put({"k": 1}, {})
-    old, new = store.folder / "x.1.tmp", store.folder / "x.2.tmp"
-    old.touch(), new.touch()
-    os.utime(old, (0, 0))
+    old, new, theirs = (store.folder / f"x.{name}.tmp" for name in ("0" * 32, "1" * 32, "thesis"))
+    old.touch(), new.touch(), theirs.touch()
+    os.utime(old, (0, 0)), os.utime(theirs, (0, 0))
     store.put({"k": 2}, {})
-    assert not old.exists() and new.exists()
+    assert not old.exists() and new.exists() and theirs.exists()  # what somebody else called so stays
 
 
 SAME_KEY = """

@@ -41,12 +41,15 @@ class Classifier(nn.Module):
 
 
 def initialize(model: nn.Module, seed: int) -> nn.Module:
-    """Redraw every weight of ``model`` in place from ``seed`` by each layer's own rule; the global stream stays put."""
+    """Redraw the weights of ``model`` in place from ``seed`` by each layer's own rule; the global stream stays put.
+
+    What a module without ``reset_parameters`` holds itself, as an embedding of positions may, keeps its value.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in model.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            if draw := getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None):
+                draw()
     return model
 
 

@@ -154,15 +154,15 @@ def chain(model: nn.Module) -> list[Layer] | None:
     for leaf in model.modules():
         if any(True for _ in leaf.children()) or isinstance(leaf, nn.Flatten | nn.Identity):
             continue
-        if type(leaf) is nn.Linear and width in (None, leaf.in_features):
+        if type(leaf) is nn.Linear and id(leaf.weight) in names and width in (None, leaf.in_features):
             layers.append(Layer(names[id(leaf.weight)], names.get(id(leaf.bias)), None))
             width = leaf.out_features
         elif type(leaf) in ACTIVATE and layers and layers[-1].activation is None:
             layers[-1] = layers[-1]._replace(activation=type(leaf))
         else:
             return None
-    used = {name for layer in layers for name in (layer.weight, layer.bias) if name}
-    if not layers or layers[-1].activation or used != set(names.values()):
+    used = [name for layer in layers for name in (layer.weight, layer.bias) if name]  # twice where weights are shared
+    if not layers or layers[-1].activation or sorted(used) != sorted(names.values()):
         return None
     probe = copy.deepcopy(model).double().cpu()
     w, generator = dict(probe.named_parameters()), torch.Generator().manual_seed(0)

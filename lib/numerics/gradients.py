@@ -61,14 +61,16 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
     """The modules that own parameters, all of a kind that this module knows."""
     found = {}
     for name, module in model.named_modules():
-        if not list(module.parameters(recurse=False)):
+        if not (own := {key for key, _ in module.named_parameters(recurse=False)}):
             continue
-        if isinstance(module, nn.Conv2d):
+        if not own <= {"weight", "bias"}:  # pruned or normed: its weight is made of others
+            fits = False
+        elif isinstance(module, nn.Conv2d):
             fits = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
         elif isinstance(module, NORMALIZATIONS):
             fits = module.track_running_stats
         else:
-            fits = isinstance(module, nn.Linear)
+            fits = type(module) is nn.Linear
         if not fits:
             known = "Linear, Conv2d (one group, numeric zero padding) and BatchNorm with running statistics"
             raise ValueError(f"model may have parameters in {known}; {name or 'model'} is {module}")

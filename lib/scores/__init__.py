@@ -60,7 +60,7 @@ def as_tensor(values, name: str = "values") -> Tensor:
 def takes_arrays(function):
     """The same function, for numpy arrays, tables and sparse matrices too."""
     names = list(inspect.signature(function).parameters)
-    foreign = lambda value: getattr(value, "ndim", 0) and not isinstance(value, Tensor)
+    foreign = lambda value: getattr(value, "ndim", 0) and (not isinstance(value, Tensor) or value.requires_grad)
     one = lambda name, value: as_tensor(value, name) if foreign(value) else value
 
     @functools.wraps(function)

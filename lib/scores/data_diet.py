@@ -55,8 +55,8 @@ def grand(
     if norms.dtype != torch.float64 and not norms.isfinite().all():  # squares that float32 does not hold
         wider = {name: value.double() for name, value in parameters.items()}
         norms = _norms(model, wider, x.double(), y, **how).to(norms.dtype)
-    if rows := norms.isinf().nonzero()[:, -1].unique()[:5].tolist():
-        raise ValueError(f"x: the gradients of rows {rows} overflow; scale them")
+    if rows := (~norms.isfinite()).nonzero()[:, -1].unique()[:5].tolist():
+        raise ValueError(f"x: the gradients of rows {rows} overflow or are no numbers; scale them")
     return norms
 
 
@@ -83,7 +83,7 @@ def _norms(model, parameters, x, y, *, layers, loss, device, chunk, progress) ->
 
 @takes_arrays
 def el2n(errors: Tensor) -> Tensor:
-    """Norm of the error vector, per run (Paul et al. 2021, definition 2.1 and section 2.2; the mean over runs is EL2N).
+    """Norm of the error vector, per run (Paul et al. 2021, definition 2.3; the mean over runs is EL2N).
 
         EL2Nᵢ = E ‖softmax(f(xᵢ)) − onehot(yᵢ)‖₂
 

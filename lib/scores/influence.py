@@ -172,6 +172,8 @@ def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retra
         warnings.warn(indefinite(lowest, damping), stacklevel=3)
     if retrained is not None:
         changes = torch.as_tensor(retrained).double()
+        if changes.ndim != 2 or min(changes.shape) < 2:
+            raise ValueError(f"retrained must be (r, k), at least 2 of each, got {tuple(changes.shape)}")
         spread = float((changes.var(0).mean() / changes.mean(0).var()).sqrt())
         if spread > 1:
             warnings.warn(f"retrainings differ {spread:.3g} times as much as examples: one tells little", stacklevel=3)
@@ -235,7 +237,7 @@ def self_influence(
     net, shift, runs = copy.deepcopy(model), weight_decay + damping, []
     labels = stacked.labels_by_run(y, stacked.stacked_members(model, parameters), len(x))
     for state, labels_of_run in zip(stacked.members(model, parameters, device=device), labels, strict=True):
-        net.load_state_dict(state)
+        net.to(next(iter(state.values())).dtype).load_state_dict(state)
         o = objective(net.eval(), x, labels_of_run, weight_decay=weight_decay, device=device)
         runs.append(_self_products(o, labels_of_run.to(device), shift).cpu() / o.n)
     return torch.stack(runs)

@@ -176,10 +176,15 @@ def descend(w: Tensor, direction: Tensor, lr: float | Tensor) -> None:
 
 
 def correct(f: Tensor, y: Tensor, middle: Tensor) -> Tensor:
-    """Whether each output ``(E, b, k)`` names the class of ``y (·, b[, k])``; one output is held against ``middle``."""
+    """Whether each output ``(E, b, k)`` names the class of ``y (·, b[, k])``; one output is held against ``middle``.
+
+    What is not finite, as after a diverged training, names none.
+    """
     if f.shape[-1] == 1:
-        return (f[..., 0] > middle) == (y.reshape(*y.shape[:2]) > middle)
-    return f.argmax(-1) == (y.argmax(-1) if y.is_floating_point() else y)
+        right = (f[..., 0] > middle) == (y.reshape(*y.shape[:2]) > middle)
+    else:
+        right = f.argmax(-1) == (y.argmax(-1) if y.is_floating_point() else y)
+    return right & f.isfinite().all(-1)
 
 
 class Recorder:

@@ -69,7 +69,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and (not hasattr(value, "__index__") or value < low):
                 raise ValueError(f"{name} must be a whole number of at least {low}, got {value}")
-        if not self.lr > 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:
+        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
             got = f"{self.lr}, {self.weight_decay} and {self.momentum}"
             raise ValueError(f"expected lr > 0, weight_decay ≥ 0 and 0 ≤ momentum < 1, got {got}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):

@@ -89,15 +89,16 @@ def retrain(
     return Retrained({name: v[:, 1:] for name, v in every.items()}, {name: v[:, 0] for name, v in every.items()})
 
 
-def losses_on(model: nn.Module, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-    """Losses ``(…, m)`` in nats (float64) of networks with stacked ``parameters`` ``(…, *shape)`` on m examples."""
+def losses_on(model, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
+    """Losses ``(…, m)`` (nats, or ½‖f − y‖²; float64) of networks with ``parameters (…, *shape)`` on m examples."""
     shapes = {name: value.ndim for name, value in model.state_dict().items()}
     lead = next(parameters[name].shape[: parameters[name].ndim - d] for name, d in shapes.items())
     stacked = {name: value.flatten(0, len(lead) - 1) if lead else value[None] for name, value in parameters.items()}
     logits = predict(model, stacked, x, chunk=64).double()
-    return losses(logits, targets(y[None], logits.shape[-1], logits.dtype), "cross_entropy").reshape(*lead, len(x))
+    return losses(logits, targets(y[None], logits.shape[-1], logits.dtype), loss).reshape(*lead, len(x))
 
 
-def loss_changes(model: nn.Module, retrained: Retrained, x: Tensor, y: Tensor) -> Tensor:
+def loss_changes(model: nn.Module, retrained: Retrained, x: Tensor, y: Tensor, **loss) -> Tensor:
     """Change of the loss on m test examples by each removal, against the control: ``(r, g, m)``, positive = helpful."""
-    return losses_on(model, retrained.parameters, x, y) - losses_on(model, retrained.control, x, y)[:, None]
+    after, before = (losses_on(model, p, x, y, **loss) for p in (retrained.parameters, retrained.control))
+    return after - before[:, None]

@@ -60,6 +60,9 @@ def test_the_checksum_line_follows_the_file(path):
     [
         ({"a": np.ones(2)}, [3, 9], r"rows must be among the 3 of a.parquet, got \[9\]"),
         ({"a": np.ones(2)}, [3, 3], "rows must not repeat"),
+        ({"a": np.ones(2)}, [3.2, 5.7], "rows must be whole numbers from 0, got float64"),
+        ({"a": np.ones(2)}, [3, 2**32 + 5], "rows must be whole numbers from 0, got int64"),
+        ({"a": np.ones(2)}, [-1, 3], "rows must be whole numbers from 0, got int64"),
         ({"a": np.ones(3)}, [3, 5], r"for rows \(2,\), got {'a': \(3,\)}"),
         ({"a": np.ones(2, dtype=int)}, [3, 5], r"integer columns must have a value in every row .* \['a'\]"),
     ],
@@ -100,11 +103,14 @@ def test_two_data_sets_do_not_share_a_file(path):
 
 
 def test_writers_at_the_same_time_lose_nothing(path):
+    (path.parent / "thesis.tmp").write_text("of somebody else")
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name]) for name in ("b", "c")]
+    while any(writer.poll() is None for writer in writers):
+        assert {"label", "cg"} <= set(read_scores("a", folder=path.parent))  # a reader meets whole files only
     assert [writer.wait() for writer in writers] == [0, 0]
     names = {f"{name}{turn}" for name in ("b", "c") for turn in range(8)}
     assert set(read_scores("a", folder=path.parent)) == {"label", "cg"} | names
-    assert sorted(file.name for file in path.parent.iterdir()) == [".lock", "SHA256SUMS", "a.parquet"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [".lock", "SHA256SUMS", "a.parquet", "thesis.tmp"]
 
 
 def test_what_fails_while_it_writes_leaves_the_file_as_it_was(path):

@@ -95,6 +95,13 @@ def test_initialize_follows_the_seed_and_leaves_the_global_stream(name):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_initialize_draws_what_has_another_name_for_it():
+    attention = models.nn.MultiheadAttention(4, 2)
+    draw = lambda seed: models.initialize(attention, seed).in_proj_weight.detach().clone()
+    first, other = draw(0), draw(1)
+    assert torch.equal(first, draw(0)) and not torch.equal(first, other)
+
+
 def test_small_images_keep_their_resolution_in_the_stem():
     body = models.resnet18(1, 10).body
     assert body.relu(body.bn1(body.conv1(torch.zeros(1, 1, 28, 28)))).shape[-2:] == (28, 28)

@@ -299,3 +299,7 @@ def test_extreme_eigenvalues_of_a_large_diagonal(kind):
     assert low == pytest.approx(float(values.min()), abs=1e-4 * top) and high == pytest.approx(top, rel=1e-4)
     assert count < 500  # where the lowest is but the decay, ARPACK's own tolerance would never be met
     assert highest_eigenvalue(product, torch.empty(len(values), dtype=F64)) == pytest.approx(top, rel=1e-2)
+
+
+def test_a_large_matrix_of_zeros_has_the_eigenvalue_zero():
+    assert extreme_eigenvalues(lambda v: 0 * v, torch.zeros(3000)) == (0.0, 0.0)

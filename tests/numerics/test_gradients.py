@@ -126,6 +126,13 @@ class Twice(nn.Module):
         return self.layer(self.layer(x))
 
 
+class OfLengthOne(nn.Linear):
+    """Not Wx + b, though a Linear by its type."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight / self.weight.norm(), self.bias)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -134,6 +141,8 @@ class Twice(nn.Module):
         (nn.Sequential(nn.Conv2d(2, 2, 3, padding="same")), "numeric zero padding"),
         (nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), "running statistics"),
         (Twice(), "called once in a pass; these were not: layer"),
+        (OfLengthOne(3, 3), "model is OfLengthOne"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "model may have parameters in Linear"),
     ],
 )
 def test_what_cannot_be_taken_apart_is_refused(model, message):

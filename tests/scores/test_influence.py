@@ -314,6 +314,8 @@ def test_trust_says_nothing_at_an_optimum():
     changes = torch.tensor([[1.0, 2.0, 3.0], [1.1, 2.0, 2.9]])
     with warnings.catch_warnings(action="error"):
         told = trust(model, x, y, weight_decay=DECAY, retrained=changes)
+    with pytest.raises(ValueError, match=r"retrained must be \(r, k\), at least 2 of each, got \(1, "):
+        trust(model, x, y, weight_decay=DECAY, retrained=changes[:1])
     assert isinstance(told, Trust) and told.gradient < 1e-6 and told.lowest > 0 and told.spread < 0.1
 
 

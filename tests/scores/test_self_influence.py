@@ -54,3 +54,9 @@ def test_what_does_not_fit_is_refused():
     state = {name: value[None] for name, value in conv.state_dict().items()}
     with pytest.raises(ValueError, match="linear layers only"):
         self_influence(conv, state, torch.rand(4, 1, 28, 28), torch.arange(4) % 3)
+
+
+def test_it_keeps_float64():
+    x, y, net = torch.rand(6, 3, dtype=torch.float64), torch.arange(6) % 2, models.mlp(3, (), classes=2)
+    state = {name: value.double()[None] for name, value in net.state_dict().items()}
+    assert self_influence(net, state, x, y, damping=1.0).dtype == torch.float64

@@ -423,6 +423,35 @@ def test_loss_gradient_is_the_derivative_of_the_losses(loss):
     torch.testing.assert_close(loss_gradient(f.detach(), target, loss), derivative)
 
 
+def test_a_diverged_network_is_right_about_nothing():
+    x, y = 1e20 * torch.rand(12, 3), torch.arange(12) % 3
+    for recipe in (Recipe(lr=1e30, iterations=4), Recipe(lr=1e30, iterations=4, loss="mse")):
+        diverged = train(nn.Linear(3, 3), (x, y, x, y), recipe, [0], run=Run(progress=False))
+        assert not diverged.parameters["weight"].isfinite().all()
+        assert not diverged.correct_train.any() and diverged.accuracy_test.item() == 0
+
+
+def test_shared_weights_are_trained_once():
+    """As torch's SGD trains them."""
+
+    class Shared(nn.Sequential):
+        def __init__(self):
+            layer = nn.Linear(3, 3)
+            super().__init__(layer, nn.Tanh(), layer, nn.Tanh(), nn.Linear(3, 2))
+
+    x, y, other = torch.rand(12, 3), torch.arange(12) % 2, initialize(Shared(), 4)
+    assert chain(Shared()) is None
+    recipe = Recipe(lr=0.5, iterations=9, batch_size=12)
+    found = train(Shared(), (x, y), recipe, [4], run=Run(progress=False)).parameters
+    rule = torch.optim.SGD(other.parameters(), lr=0.5)
+    for _ in range(9):
+        rule.zero_grad()
+        nn.functional.cross_entropy(other(x), y).backward()
+        rule.step()
+    for name, value in other.named_parameters():
+        torch.testing.assert_close(found[name][0], value.detach(), atol=1e-5, rtol=1e-4)
+
+
 def test_only_chains_are_taken_for_chains():
     class Skip(nn.Module):
         def __init__(self):
@@ -468,6 +497,8 @@ def test_recipes_are_checked():
         ({"augment": "mixup"}, "augment must be one of None, crop"),
         ({"iterations": 3}, "give epochs or iterations, one of them; got 1 and 3"),
         ({"lr": -1.0}, "expected lr > 0"),
+        ({"lr": math.inf}, "expected lr > 0"),
+        ({"weight_decay": math.nan}, "weight_decay ≥ 0"),
         ({"nesterov": True}, "nesterov needs optimizer 'sgd' and momentum"),
         ({"warmup": 1.5}, "warmup is a share of the steps"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
