@@ -82,19 +82,19 @@ def bars(ax, places, agreements: Sequence[Mapping], **how) -> None:
 
 
 def grid(
-    results: Mapping[tuple, Mapping], names: Mapping[str, str], sets: Sequence[str], kinds: Sequence[str]
+    results: Mapping[tuple, Mapping], names: Mapping[str, str], sets: Mapping[str, str], kinds: Sequence[str]
 ) -> Figure:
     """A panel a data set, a row a network, a mark a kind: Pearson of ``results[name, set, kind]``; grey is chance."""
     fig, axes = plt.subplots(len(sets), 1, figsize=(5.8, 0.5 + 4 * len(sets)), sharex=True, squeeze=False)
     axes = axes[:, 0]
-    for ax, where in zip(axes, sets, strict=True):
+    for ax, (where, title) in zip(axes, sets.items(), strict=True):
         for i, name in enumerate(names):
             for shift, kind, (colour, marker) in zip((-0.24, 0, 0.24), kinds, PAIRS, strict=True):
                 r = results[name, where, kind]
                 ax.barh(i + shift, np.ptp(r["pearson_null"]), 0.22, left=r["pearson_null"][0], color="0.9", zorder=0)
                 ax.plot(r["pearson_interval"], [i + shift] * 2, color=colour, lw=1.2)
                 ax.plot(r["pearson"], i + shift, marker, color=colour, label=kind if i == 0 else None)
-        ax.set(title=where, xlim=(-1, 1.02), ylim=(len(names) - 0.5, -0.5))
+        ax.set(title=title, xlim=(-1, 1.02), ylim=(len(names) - 0.5, -0.5))
         ax.axvline(0, color="0.35", lw=0.8)
         ax.set_yticks(range(len(names)), list(names.values()))
     axes[-1].set_xlabel("Pearson of influence with retraining")

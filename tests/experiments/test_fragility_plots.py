@@ -56,8 +56,8 @@ def test_the_grid_has_a_mark_a_kind_and_its_chance_behind():
     results = {
         (n, w, k): entry(0.1 * i) for i, (n, w, k) in enumerate((n, w, k) for n in "xy" for w in "uv" for k in kinds)
     }
-    axes = draw.grid(results, {"x": "net x", "y": "net y"}, "uv", kinds).axes
-    assert [ax.get_title() for ax in axes] == ["u", "v"]
+    axes = draw.grid(results, {"x": "net x", "y": "net y"}, {"u": "set u", "v": "set v"}, kinds).axes
+    assert [ax.get_title() for ax in axes] == ["set u", "set v"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["net x", "net y"]
     assert bands(axes[0]) == [(-0.3, 0.31)] * 6
     assert (results["y", "v", "B"]["pearson"], 1.0) in points(axes[1])
