@@ -109,14 +109,14 @@ fig = score_card(images, chosen, percentile)
 plots.save(fig, "00_cards", profile)
 
 # %% [markdown]
-# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So is the highest EL2N, a dress among the T-shirts, but for F-SI (75). (C-score: the share of right answers by networks that had not seen the picture.)
+# The oddest shirt of the CG-score is near the top of every score that looks at labels, but for one: memorization. So is the highest EL2N, a dress among the T-shirts, but F-SI has it at 75. (C-score: the share of right answers by networks that had not seen the picture.)
 
 # %%
 three = scores.loc[list(chosen.values()), ["memorization", "c_score", "loss"]]
 three.set_axis(list(chosen)).rename(columns={"c_score": "C-score"}).round(3)
 
 # %% [markdown]
-# No network gets the first two right, seen or not. (Of all 60,000, the highest EL2N is memorized.) The sandal that looks like a boot is learned where it is seen, and almost always wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
+# No network gets the first two right, seen or not. The sandal that looks like a boot is learned where it is seen, and almost always wrong where it is not. Hard, wrong and memorized are three things; a single "value" cannot tell them apart.
 #
 # Rank correlations over these 4,000 rows (over all: ±.01):
 
@@ -171,7 +171,7 @@ plots.save(fig, "00_verdicts", profile)
 print(counts.sum().rename_axis(None).to_string())
 
 # %% [markdown]
-# *Reproduced* asks for an effect of a size that counts, with an interval over all that another team would redraw. *Partly* is a smaller or mixed effect, or one whose interval leaves something out. *Not decided* is too uncertain, or needs other data. [RESULTS.md](../RESULTS.md) links each claim to its evidence.
+# *Reproduced* asks for an effect of a size that counts, with an interval over the sources of variation that its claim names. *Partly* is a smaller or mixed effect, or one whose interval leaves something out. *Not decided* is too uncertain, or needs other data. [RESULTS.md](../RESULTS.md) links each claim to its evidence.
 #
 # ## Where to go
 #

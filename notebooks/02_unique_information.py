@@ -15,11 +15,11 @@
 #
 # What we found:
 #
-# - Most examples inform less than the mean, 64% of the digits. But of the squares of a Gaussian variable 68% do. The most informative ones look unusual.
+# - Most inform less than the mean, 64% of the digits. But of the squares of a Gaussian variable 68% do. The most informative ones look unusual.
 # - An example of a rare class informs more than one of a common class, with probability .91.
 # - A wrong label informs more than a right one, with probability .93 among digits. But among ten garments the plain loss finds more of them ([07](07_scores_side_by_side.ipynb)).
 # - Of the digits 4 and 9, the least informative 60% can go at no cost that we see; of two garments that look alike, only 20%. Likewise in [07](07_scores_side_by_side.ipynb): the half of a training set with the highest F-SI is worse than a random half.
-# - *Joint*, a rule of ours, weighs the whole group that is dropped. With 95% of the digits gone it is 9 points ahead of a random choice.
+# - *Joint*, a rule of ours, weighs the whole group that is dropped. With 95% of the digits gone it is 9 points [1, 16] ahead of a random choice; the claim stays open.
 #
 # *Symbols: the [glossary](GLOSSARY.md). Sources, attacks, text and SGD: [appendix 12](appendix/12_unique_information_further.ipynb).*
 #
@@ -243,7 +243,7 @@ plots.save(fig, "02_extremes", profile)
 
 
 # %% [markdown]
-# Informative 4s lean and close at the top, informative 9s are wide open circles. Informative garments are pullovers worn like coats, and dark: the kernel of a dense network grows with the length of its input. In numbers, how many of the ten nearest neighbours share an example's label, for the least informative twentieth against the most informative:
+# Informative 4s lean and close at the top, informative 9s are wide open circles. Informative garments are dark: the kernel of a dense network grows with the length of its input. In numbers, how many of the ten nearest neighbours share an example's label, for the least informative twentieth against the most informative:
 
 # %%
 def regularity_gap(found):

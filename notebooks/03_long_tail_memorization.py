@@ -178,7 +178,7 @@ axes[0].legend()
 plots.save(fig, "03_memorization", profile);
 
 # %% [markdown]
-# The distribution has a high end at 0, a low one at 1, and a quarter of the examples between. Two thirds of the clothes (below .05) need not be seen; six in a hundred (above .95) must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000, of which 3.0% are memorized ([appendix](appendix/13_long_tail_further.ipynb#all-of-mnist)).
+# Most examples lie near 0, a few near 1. Two thirds of the clothes (below .05) need not be seen; six in a hundred (above .95) must be. Above .25 lie fewer than on CIFAR-100 (36%). The digits have more than the paper's MNIST: what is rare among 2,000 digits is not rare among 60,000, of which 3.0% are memorized ([appendix](appendix/13_long_tail_further.ipynb#all-of-mnist)).
 
 # %%
 share, interval = statistics.share(memorized)

@@ -428,7 +428,7 @@ ledger.record("cg.noise.best", value, interval=interval, n=n, covers=["rows"], m
 print(", ".join(f"{name} {v:+.3f}" for name, v in value.items()), nearer, sep="\n")
 
 # %% [markdown]
-# The score beats the forgetting of eq. 10, but not EL2N, which is ahead by .037. We read both alike: a small network never learns most wrong labels, which makes detection by EL2N easy; ResNet-18 does learn them (not tested here). The middle term alone finds more than the score does ([appendix](appendix/14_cg_score_further.ipynb#wrong-labels)).
+# The score beats the forgetting of eq. 10, but not EL2N, which is ahead by .037. One reason may serve both: a small network never learns most wrong labels, which helps EL2N and hurts eq. 10; ResNet-18 learns them (not tested). The middle term alone finds more than the score does ([appendix](appendix/14_cg_score_further.ipynb#wrong-labels)).
 #
 # ### Which half to keep when labels are wrong
 #

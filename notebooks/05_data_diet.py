@@ -291,7 +291,7 @@ plots.save(fig, "05_epochs", profile);
 # %% [markdown]
 # Before the first step both scores choose far worse than chance: EL2N then ranks classes (exercise 2), GraNd the length of the input (below). After two epochs, a sixth of the training, the half that either chooses is worth as much as all rows. Forgetting brings about three quarters of their gain.
 #
-# Judged is EL2N after some epochs against EL2N before the first, which epoch 1 beats without beating chance. The first table has all against chance.
+# We judge EL2N after some epochs against EL2N before the first. Epoch 1 beats that, but not chance. The first table has all against chance.
 #
 # EL2N is the cheap stand-in for GraNd. Does it rank and choose as GraNd does? The second table tells.
 
@@ -450,9 +450,9 @@ plots.save(fig, "05_window", profile);
 
 
 # %% [markdown]
-# The best window was found by looking, so its lead over the window at the top is too large by luck. So for each seed the window is taken that was best for the others.
+# A best window found by looking is flattered by luck. So each seed takes the window that was best for the others.
 #
-# The ledger records this lead; how much each seed's own best window leaves out; GraNd's highest against random. Rows and wrong labels are one draw here.
+# Recorded: its lead over the window at the top, what each seed's own best window leaves out, and GraNd's highest against random. Rows and wrong labels are one draw here.
 
 # %%
 def lead(level):

@@ -19,7 +19,7 @@
 # - With one hidden layer and enough weight decay they agree at .98, where .97 was published.
 # - For smooth networks depth harms less than published, once trained: eight `tanh` layers agree at .32 after 1,000 steps, at .97 after 60,000 (λ = .005). With ReLU depth does harm.
 # - Width did no harm: from 8 to 50 units the agreement changes by .02 [−.10, .14].
-# - Two numbers warn without retraining: the gradient that is left, and a negative eigenvalue of the Hessian.
+# - Two numbers warn on average: the gradient left, and a negative eigenvalue of the Hessian.
 #
 # *Image networks, optimizers, groups: the [appendix](appendix/16_influence_further.ipynb). Influence beside the linearized network: [01](01_linearization_accuracy.ipynb); as a ranking among others: [07](07_scores_side_by_side.ipynb). Symbols: the [glossary](GLOSSARY.md).*
 #
@@ -310,7 +310,7 @@ plots.save(fig, "06_iris_norms", profile)
 pd.DataFrame({name.split("\n")[0]: {"median": 10 ** np.median(values), "one in twenty is above": 10 ** np.quantile(values, 0.95)} for name, values in ratios.items()}).T.style.format("{:.2f}").set_caption("predicted / true length of Δw")
 
 # %% [markdown]
-# With λ = .005 the published .97 is reached, with .001 the agreement is .84. The failure *without* decay is not there: .79 and .84, not .508. Single initializations run from −.25 to 1.00, so one may well show .508. Predicted steps are a little too long in the median (ReLU without decay: too short), for ReLU with decay one in twenty forty times.
+# With λ = .005 the published .97 is reached, with .001 the agreement is .84. The failure *without* decay is not there: .79 and .84, not .508. Single initializations run from −.25 to 1.00, so one may well show .508. Predicted steps are a little too long in the median (ReLU without decay: too short), for ReLU with decay one in twenty is forty times too long.
 #
 # ### Depth and width
 #
@@ -357,7 +357,7 @@ fig = draw.sweeps([
 plots.save(fig, "06_iris_depth_width", profile)
 
 # %% [markdown]
-# The curvature grows fortyfold with depth, as published, and predicted lengths order the flowers less well. For ReLU the agreement falls from .84 to .64 at the second layer, and from .58 to .25 beyond four, for `tanh` by .11 [−.01, .23], over all test flowers from .85 to .56. At this λ many `tanh` networks have a negative eigenvalue, from six layers on all: not to be trusted. Width does no harm once trained; a tenth of the way the wider network is .18 below.
+# The curvature grows fortyfold with depth, as published, and predicted lengths order the flowers less well. For ReLU the agreement falls from .84 to .64 at the second layer and to .25 at the eighth. For `tanh` it falls by .11 [−.01, .23]; over all test flowers from .85 to .56. At this λ many `tanh` networks have a negative eigenvalue, from six layers on all: not to be trusted. Width does no harm once trained; a tenth of the way the wider network is .18 below.
 #
 # ## Which ground truth?
 #
@@ -367,7 +367,7 @@ plots.save(fig, "06_iris_depth_width", profile)
 #
 # <details><summary>Answer</summary>
 #
-# Yes: both put the flowers in one order. At eight layers the changes differ by up to half as much as flowers do.
+# Yes: both put the flowers in one order. At eight layers the two differ by up to half the spread between flowers.
 # </details>
 
 # %%

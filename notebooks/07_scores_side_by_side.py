@@ -15,7 +15,7 @@
 #
 # **What was found**, for 4,000 rows of Fashion-MNIST and a network with one hidden layer:
 #
-# - **To find wrong labels,** take EL2N or the loss of a few networks (AUROC .98). One network will do. Before any training, the CG-score's middle term finds six sevenths as many.
+# - **To find wrong labels,** take EL2N or the loss of a few networks (AUROC .98). One network will do. Before any training, the CG-score's middle term finds six for every seven of theirs.
 # - **To find labels that a tired person got wrong,** take the same. Expect three in ten false alarms at best.
 # - **To keep half or more of the rows,** keep the hardest by influence or loss, of one network, or by EL2N averaged over ten. You lose nothing and gain little. [05](05_data_diet.ipynb) shows that the sign of this gain turns with the number of rows and the learning rate.
 # - **To keep a fifth,** keep random rows. No score here is better.
@@ -288,7 +288,7 @@ net = {name: over_both(gain(cleaned, name, "easiest", 0.8, 0.8, "nothing dropped
 pd.DataFrame({f"points above {what}": in_words(points, "{:+.1f} [{:+.1f}, {:+.1f}]") for what, points in {"dropping at random": bought, "dropping nothing": net}.items()}).fillna("")
 
 # %% [markdown]
-# Dropping just the wrong labels gains 1.4 points on dropping as many rows at random, dropping by loss, influence or C-score about 1.1. But doing nothing gains .6, because dropping at random throws right labels away. On nothing, these three gain .4 to .5; what EL2N, forgetting, TracIn and CG gain on it cannot be told from none.
+# Dropping just the wrong labels gains 1.4 points on dropping as many rows at random, dropping by loss, influence or C-score about 1.1. But doing nothing gains .6, because dropping at random throws right labels away. On doing nothing these three gain .4 to .5; those of EL2N, forgetting, TracIn and CG may be zero.
 #
 # ## What does it cost?
 #

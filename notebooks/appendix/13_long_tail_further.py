@@ -14,7 +14,7 @@
 # **Question.** [03](../03_long_tail_memorization.ipynb) finds memorized examples and the test examples that they carry. Would other networks find the same ones, where in a network are they memorized, and what did later work add?
 #
 # - Two halves of the networks agree on the pairs as the paper's do (Jaccard .72), and nearly wholly on who is memorized (.98).
-# - Wider networks that all fit their data memorize 64% of the examples that change at all less, and only a little; deeper ones more.
+# - Wider networks that all fit their data memorize 64% of the examples that change a little less. Deeper ones memorize more.
 # - The last layer alone memorizes hardly anything: it is done in the representation.
 # - Removing the memorized exposes a new layer of them; removing as many at random does the same.
 #

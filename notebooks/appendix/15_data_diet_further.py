@@ -298,7 +298,7 @@ pd.DataFrame(rows).T.unstack(0).style.format("{:.3f}", na_rep="–").set_caption
 
 
 # %% [markdown]
-# A wrong label raises EL2N for 97% of the examples that get one. EL2N tells wrong from right labels almost perfectly from the first epoch on (AUROC .98): long before the networks could have learned the wrong ones, which is why it works. GraNd at initialization is at .50, chance: all errors have the same length then, whatever the label. Forgetting, which must wait, does slightly less well.
+# A wrong label raises EL2N for 96% of the examples that get one. EL2N tells wrong from right labels almost perfectly from the first epoch on (AUROC .98): long before the networks could have learned the wrong ones, which is why it works. GraNd at initialization is at .50, chance: all errors have the same length then, whatever the label. Forgetting, which must wait, does slightly less well.
 #
 # ## The extremes, and whether the scores agree
 #
