@@ -44,7 +44,10 @@ MODULES = {  # those whose tests are quick first
     "lib/numerics/spectral_filter.py": (7, [f"{SCORES}leave_one_out.py", f"{SCORES}linearized.py"]),
     "lib/numerics/inverse_hessian.py": (8, [f"{NUMERICS}curvature.py", f"{SCORES}influence.py"]),
     "lib/scores/influence.py": (9, [f"{SCORES}influence.py", f"{SCORES}self_influence.py"]),
-    "lib/scores/unique_information.py": (10, [f"{SCORES}linearized.py", f"{SCORES}information.py", f"{SCORES}f_si.py"]),
+    "lib/scores/unique_information.py": (
+        10,
+        [f"{SCORES}linearized.py", f"{SCORES}information.py", f"{SCORES}f_si.py", f"{SCORES}leave_one_out.py"],
+    ),
     "lib/numerics/cholesky.py": (7, [f"{SCORES}complexity_gap.py"]),
     "lib/scores/complexity_gap.py": (10, [f"{SCORES}complexity_gap.py", f"{SCORES}definitions.py"]),
 }
@@ -58,6 +61,7 @@ SAME: dict[str, str] = {
     "lib/scores/unique_information.py: fractions = poles(x[-2].item(), lr=lr, tol=tol, **time)": (
         "the poles keep their tolerance well beyond the largest eigenvalue"
     ),
+    "lib/scores/data_diet.py: if rows := norms.isinf().nonzero()[:, 1].unique()[:5].tolist():": "of two columns",
     "lib/statistics.py: if len(a) < FEW:": "at 1,000 examples, where the two intervals agree",
     "lib/scores/definitions.py: gram, signs = relu_gram(x) + jitter * torch.eye(len(x)).double(), "
     "torch.where(y != y[:, None], 1.0, -1.0).double()": "complexity is quadratic in the signs",

@@ -49,7 +49,7 @@ def test_every_score_has_values_errors_costs_and_a_direction(every):
 def test_the_values_are_those_of_the_single_functions(xy, every):
     x, y = xy
     net, z = models.by_name("mlp-8", shape=(5,), classes=3), standardized(x)
-    record = Record(errors_at=(1,), visits=True, checkpoints_at=(0,), loss="final")
+    record = Record(errors_at=(1,), visits=True, checkpoints_at=(0, 1), loss="final", correct="epoch")
     run = ensemble.train(net, (z, y), run_recipe(SMALL), range(4), record=record, run=Run(progress=False))
     sees = subsets(60, 42, 12, 0)
     record = Record(parameters=False)
@@ -60,8 +60,10 @@ def test_the_values_are_those_of_the_single_functions(xy, every):
         "CG": cg_scores(x, y).score,
         "CG partial": cg_scores(x, y).partial,
         "GraNd": grand(net, run.checkpoints[0], z, y).mean(0),
+        "GraNd early": grand(net, run.checkpoints[1], z, y).mean(0),
         "EL2N": el2n(run.errors[1]).mean(0),
         "forgetting": forgetting(run.correct_visits).mean(0),
+        "forgetting, epochs": forgetting(run.correct_train[:, -3:]).mean(0),  # after each of three epochs
         "loss": run.loss_train[:, -1].mean(0),
         "memorization": memorization(sees, trial).value,
         "C-score": held_out_accuracy(sees, trial),
@@ -74,6 +76,8 @@ def test_the_values_are_those_of_the_single_functions(xy, every):
     torch.testing.assert_close(every["EL2N"].stderr, errors.std(0) / 2)
     torch.testing.assert_close(every["EL2N"].halves, torch.stack([errors[:2].mean(0), errors[2:].mean(0)]))
     torch.testing.assert_close(every["memorization"].stderr, memorization(sees, trial).error, equal_nan=True)
+    halves = torch.stack([held_out_accuracy(sees[:6], trial[:6]), held_out_accuracy(sees[6:], trial[6:])])
+    torch.testing.assert_close(every["C-score"].halves, halves, equal_nan=True)
 
 
 def test_wrong_labels_are_hard_by_every_score_but_the_controls(xy):

@@ -2,6 +2,12 @@ import pytest
 import torch
 
 from experiments.noise import nearest_class, paired_noise
+from lib.data.noise import uniform_noise
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.2, 1), (0.25, 2)])
+def test_the_number_of_wrong_labels_is_rounded(fraction, count):
+    assert uniform_noise(torch.zeros(7, dtype=torch.int64), fraction, k=3, seed=0)[1].sum() == count
 
 
 def test_paired_noise_moves_so_many_labels_to_the_partner():

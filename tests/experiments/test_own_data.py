@@ -105,6 +105,14 @@ def test_losses_by_hand():
         own_data.accuracy_lost({("all", 1.0): full[:1]}, ("all", 1.0))
 
 
+def test_the_interval_of_a_loss_that_differs_by_seed():
+    full, less = torch.ones(4, 100, dtype=torch.bool), torch.arange(100) >= torch.tensor([[10], [20], [30], [40]])
+    table = own_data.accuracy_lost({("all", 1.0): full, ("random", 0.5): less}, ("all", 1.0))
+    by_seed = np.array([10, 20, 30, 40]).var(ddof=1) / 4
+    by_test = np.repeat([100, 75, 50, 25, 0], [10, 10, 10, 10, 60]).var(ddof=1) / 100
+    assert table.high[1] - 25 == pytest.approx(math.sqrt(3.182446**2 * by_seed + 1.959964**2 * by_test))
+
+
 def test_the_largest_drop_stops_at_the_first_that_loses_too_much():
     drop = [0.2, 0.8, 0.4, 0.6]
     assert own_data.largest_drop(drop, [0, 0.5, 3, 0], [-1, -1, 2, -1], [1, 2, 4, 1], tolerance=1.0) == (

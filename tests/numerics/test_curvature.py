@@ -252,6 +252,13 @@ def test_block_conjugate_gradient():
         block_conjugate_gradient(lambda d: -2 * d, v)
 
 
+def test_conjugate_gradient_goes_on_until_a_residual_of_a_ten_thousandth():
+    """H = diag(1, 1.0003): the first step leaves 0.00015."""
+    x = torch.diag(torch.tensor([2, 2.0006], dtype=F64).sqrt())
+    solve, _ = inverse(objective(nn.Linear(2, 1, bias=False).double(), x, torch.ones(2).double(), loss="mse"), "cg", 0)
+    assert solve(torch.ones(1, 2, dtype=F64))[1]["iterations"] == 2
+
+
 @pytest.mark.parametrize("shape", [(20,), (1, 4, 5)])
 def test_a_network_in_the_span_of_its_inputs(shape):
     """With fewer examples than inputs: products, and an inverse, of the whole matrix from the smaller one."""

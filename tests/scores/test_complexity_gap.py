@@ -70,8 +70,9 @@ class TestExact:
 
     def test_orthogonal_examples_are_worth_two_each(self):
         result = cg_scores(torch.eye(6), torch.tensor([4, 4, 4, 9, 9, 9]))  # H = ½I
-        for got, expected in ((result.score, 2), (result.quadratic, 0), (result.partial, 0), (result.diagonal, 2)):
-            torch.testing.assert_close(got, torch.full((6,), float(expected)))
+        terms = {"score": 2, "quadratic": 0, "partial": 0, "diagonal": 2, "spread": 0}
+        for name, expected in terms.items():
+            torch.testing.assert_close(getattr(result, name), torch.full((6,), float(expected)))
 
     def test_a_flipped_label_scores_higher_and_its_partial_is_positive(self, fashion):
         x, y = fashion[0][:1000], fashion[1][:1000]
@@ -118,6 +119,9 @@ class TestExact:
         x[5] = 3 * x[11]
         jittered = cg_scores(x, y, jitter=0.01)
         torch.testing.assert_close(jittered.score, definitions.cg_scores(x, y, jitter=0.01), rtol=1e-9, atol=1e-10)
+        half = cg_scores(x, y, jitter=0.01, dtype=torch.float32)  # refined
+        torch.testing.assert_close(half.score.double(), jittered.score, rtol=1e-4, atol=1e-4)
+        assert jittered.residual < 1e-10 and half.residual < 1e-4
 
     def test_more_jitter_makes_examples_alike(self):
         x, y = problem()
@@ -138,26 +142,48 @@ class TestExact:
         planned = complexity_gap._draw_bytes(labels, 1.0, wide, runs=1, itemsize=4, block=8)
         assert planned >= 40 * wide * 8
 
+    def test_a_draw_in_panels_needs_room_for_them_for_another_and_for_three_tiles(self, monkeypatch):
+        monkeypatch.setattr(complexity_gap, "DENSE", 0)
+        planned = complexity_gap._draw_bytes(torch.arange(40)[None] % 2, 1.0, 9, runs=1, itemsize=4, block=8)
+        assert planned >= 4 * (40 * (40 + 8) / 2 + 40 * 8) + 8 * (3 * 40 * 8 + 40 * 9)
+
+    def test_as_many_draws_go_together_as_fit(self):
+        together, numbers = complexity_gap._at_once(40, 20), 40 * (40 + 2 * 20)
+        assert together * numbers <= 2 * complexity_gap.DENSE**2 < (together + 1) * numbers
+
 
 class TestSubsampled:
-    def one_draw(self, x, y, label, *, negatives, seed, run):
-        """The definition on the rows of one draw, for its positives, dense in float64."""
+    def one_draw(self, x, y, label, *, negatives, jitter, seed, run):
+        """The definition on the rows of one draw, for its positives, dense in float64: scores and terms (eq. 6)."""
         members = int((y == label).sum())
         rows = complexity_gap.draw(y, label, round(negatives * members), seed=seed, run=run)
-        return rows[-members:], definitions.cg_scores(x[rows], y[rows] == label)[-members:]
+        inverse = torch.linalg.inv(definitions.relu_gram(x[rows]) + jitter * torch.eye(len(rows)).double())
+        signs, d = torch.where(y[rows] == label, 1.0, -1.0).double(), inverse.diagonal()
+        inner = signs * (inverse @ signs) - d
+        scores = definitions.cg_scores(x[rows], y[rows] == label, jitter=jitter)
+        return rows[-members:], torch.stack([scores, inner**2 / d, 2 * inner, d])[:, -members:]
 
     @pytest.mark.parametrize("dense", [0, 2048])  # in panels, several at a time
     @pytest.mark.parametrize("keep", [False, True])
-    def test_is_the_exact_score_of_the_draw(self, monkeypatch, dense, keep):
+    @pytest.mark.parametrize("jitter", [0.0, 0.01])
+    def test_is_the_exact_score_of_the_draw(self, monkeypatch, dense, keep, jitter):
         monkeypatch.setattr(complexity_gap, "DENSE", dense)
         monkeypatch.setattr(complexity_gap, "_plan", lambda *problem, **options: (0, keep))
         x, y = problem(n=90, d=20)
-        result = cg_scores(x, y, negatives=1.5, runs=3, seed=4, block=16 if dense == 0 else None)
+        close = {"rtol": 1e-9, "atol": 1e-9}
+        if jitter:  # with twins, whose angle is not 0 to the last digit
+            x[30:60], close = 2 * x[:30], {"rtol": 1e-6, "atol": 1e-6}
+        settings = {"negatives": 1.5, "seed": 4, "jitter": jitter}
+        result = cg_scores(x, y, runs=3, block=16 if dense == 0 else None, **settings)
+        mean = torch.zeros(4, 90, dtype=torch.float64)
         assert result.operations == {"solve": 3 * 3 * (75**3 + 30**3) / 3}  # to factor, and to invert the class alone
         for run in range(3):
             for label in range(3):
-                rows, expected = self.one_draw(x, y, label, negatives=1.5, seed=4, run=run)
-                torch.testing.assert_close(result.by_run[run, rows], expected, rtol=1e-9, atol=1e-9)
+                rows, expected = self.one_draw(x, y, label, run=run, **settings)
+                torch.testing.assert_close(result.by_run[run, rows], expected[0], **close)
+                mean[:, rows] += expected / 3
+        terms = torch.stack([result.score, result.quadratic, result.partial, result.diagonal])
+        torch.testing.assert_close(terms, mean, **close)
 
     def test_averages_scores_and_each_term_over_runs(self):
         x, y = problem()
@@ -262,6 +288,12 @@ class TestBadInput:
         x[17], x[391] = 4 * x[2], x[200]
         with pytest.raises(ValueError, match=r"rows 2 and 17, 200 and 391 are equal up to scale.*jitter"):
             cg_scores(x, y)
+
+    def test_duplicates_with_another_row_between_them_are_named(self):
+        across = torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[:, 0]  # sorted by
+        across, along = across / across.norm(), across.flip(0) * torch.tensor([1, -1]) / across.norm()
+        with pytest.raises(ValueError, match="rows 0 and 2 are equal"):
+            complexity_gap.refuse_twins(torch.stack([along, 0.03 * across - along, 0.06 * across + along]), 0.1)
 
     def test_many_duplicates_are_counted(self):
         x, y = problem()

@@ -72,6 +72,7 @@ def test_the_sign_of_the_margin():
     outputs, y = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 5
     assert torch.equal(margin(outputs, y) > 0, outputs.argmax(2) == y)
     assert torch.equal(margin(outputs, outputs.argmin(2)), outputs.amin(2) - outputs.amax(2))
+    assert torch.equal(margin(outputs[..., :2], torch.zeros_like(y)), outputs[..., 0] - outputs[..., 1])
 
 
 def test_el2n_ends_at_root_two_for_a_confident_mistake_and_zero_for_a_confident_hit():

@@ -123,6 +123,7 @@ def test_a_spectrum_or_float32_will_do():
     single = leave_one_out((j @ j.T).float(), r.float(), cross_kernel=cross.float(), **settings)
     assert single.predictions.dtype == F64
     torch.testing.assert_close(single.predictions, base.predictions, rtol=1e-4, atol=1e-5)
+    assert spectrum(torch.diag(torch.tensor([-1e-17, 1.0], dtype=F64))).values.tolist() == [0, 1]  # of rounding alone
 
 
 @pytest.mark.parametrize(

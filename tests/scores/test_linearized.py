@@ -201,6 +201,10 @@ def test_weights_and_predictions_tell_the_same(wide):
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
         ({"loss": "total"}, "loss must be one of sum, mean, got 'total'"),
         ({"kernel": torch.ones(2, 2), "steps": math.inf}, r"kernel is singular \(1 eigenvalues of 2 are 0\)"),
+        (
+            {"kernel": torch.tensor([1e-17, 1e-3, 1], dtype=F64).diag(), "residual": torch.zeros(3), "steps": math.inf},
+            r"kernel is singular \(1 eigenvalues of 3 are 0\)",
+        ),
     ],
 )
 def test_bad_input(change, message):

@@ -248,6 +248,8 @@ class TestPairs:
         i, j = torch.tensor(pairs.train.tolist()), torch.tensor(pairs.test.tolist())
         assert pairs.influence.tolist() == infl[i, j].tolist() and pairs.memorization.tolist() == mem[i].tolist()
         assert pairs.error.tolist() == influence_of_seeing(sees, right).error[i, j].tolist()
+        edges = {"min_memorization": float(pairs.memorization.min()), "min_influence": float(pairs.influence.min())}
+        assert high_influence_pairs(*world, **edges).equals(pairs)
 
     def test_other_labels_are_flagged_when_asked_for(self, world):
         pairs = high_influence_pairs(*world, same_label=False)
