@@ -254,9 +254,10 @@ def test_block_conjugate_gradient():
 
 def test_conjugate_gradient_goes_on_until_a_residual_of_a_ten_thousandth():
     """H = diag(1, 1.0003): the first step leaves 0.00015."""
-    x = torch.diag(torch.tensor([2, 2.0006], dtype=F64).sqrt())
-    solve, _ = inverse(objective(nn.Linear(2, 1, bias=False).double(), x, torch.ones(2).double(), loss="mse"), "cg", 0)
-    assert solve(torch.ones(1, 2, dtype=F64))[1]["iterations"] == 2
+    h, v = torch.tensor([1, 1.0003], dtype=F64).diag(), torch.ones(1, 2, dtype=F64)
+    assert block_conjugate_gradient(lambda d: d @ h, v)[1] == 2
+    o = objective(nn.Linear(2, 1, bias=False).double(), (2 * h).sqrt(), v[0], loss="mse")
+    assert inverse(o, "cg", 0.0)[0](v)[1]["iterations"] == 2
 
 
 @pytest.mark.parametrize("shape", [(20,), (1, 4, 5)])
