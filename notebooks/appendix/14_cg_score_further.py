@@ -825,7 +825,7 @@ ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean o
 print(f"CG − TracIn's self-influence, {noise_levels[0]:.0%} wrong labels: {ahead:+.3f}; {moved}")
 
 # %% [markdown]
-# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published (by .015, with a LeNet's by .011), and harm it at 80% (−.021). TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not. With the paper's checkpoints TracIn moves further ahead (.014), so longer training of this network does not show it.
+# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published (by .014, with a LeNet's by .011), and harm it at 80% (−.026). TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not. With the paper's checkpoints TracIn moves further ahead (.014), so longer training of this network does not show it.
 
 # %% [markdown]
 # ### People's errors
