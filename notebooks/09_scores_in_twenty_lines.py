@@ -161,7 +161,7 @@ def run_gradients(model, parameters, x, y, **options):
 
 # %%
 def el2n(errors):
-    """EL2N = ‖softmax(f(xᵢ)) − onehot(yᵢ)‖, (E, n), of these errors (E, n, k) (Paul et al. 2021, §2.2). High = hard."""
+    """EL2N = ‖softmax(f(xᵢ)) − onehot(yᵢ)‖, (E, n), of errors (E, n, k) (Paul et al. 2021, def. 2.3). High = hard."""
     return errors.double().square().sum(2).sqrt()
 
 
