@@ -179,7 +179,7 @@ both = [(depth, count) for depth in checked for count in (iris_lengths[0], iris_
 pd.DataFrame(dict(zip(both, each_in_a_process(trusted, both), strict=True))).T.style.format("{:.2g}")
 
 # %% [markdown]
-# One share, where the library warns, is generous. A negative eigenvalue goes with .64, none with .89; with a gradient below a tenth, .82 and .91. So before anything else: **train on until the gradient is far below one example's share, with decay enough that no eigenvalue is negative.**
+# One share, where the library warns, is generous. A negative eigenvalue goes with .64, none with .89. But two networks above with both signs agree at .77 and .82. So **train on until the gradient is far below one example's share, with decay enough that no eigenvalue is negative.**
 #
 # ## Method
 #

@@ -288,7 +288,7 @@ net = {name: over_both(gain(cleaned, name, "easiest", 0.8, 0.8, "nothing dropped
 pd.DataFrame({f"points above {what}": in_words(points, "{:+.1f} [{:+.1f}, {:+.1f}]") for what, points in {"dropping at random": bought, "dropping nothing": net}.items()}).fillna("")
 
 # %% [markdown]
-# Dropping just the wrong labels gains 1.4 points on dropping as many rows at random, dropping by loss, influence or C-score about 1.1. But doing nothing gains .6, because dropping at random throws right labels away. On doing nothing these three gain .4 to .5; those of EL2N, forgetting, TracIn and CG may be zero.
+# Dropping just the wrong labels gains 1.4 points on dropping as many rows at random, dropping by loss, influence or C-score about 1.1. But doing nothing gains .6, because dropping at random throws right labels away. Against doing nothing these three gain .4 to .5; the gains of EL2N, forgetting, TracIn and CG may be zero.
 #
 # ## What does it cost?
 #

@@ -184,7 +184,7 @@ score["forgetting"] = forgetting(outs.argmax(3) == y).mean(0)
 
 
 # %% [markdown]
-# *GraNd* is the length of the whole gradient: how far a step on this digit would move the network. (`lib.scores.data_diet.grand` never writes it out: two short vectors for each layer give its length.)
+# *GraNd* (here *early*) is the length of the whole gradient: how far a step on this digit would move the network. (`lib.scores.data_diet.grand` never writes it out: two short vectors for each layer give its length.)
 
 # %%
 def grand(model, parameters, x, y, *, loss="cross_entropy", layers="all"):
