@@ -61,7 +61,7 @@ SAME: dict[str, str] = {
     "lib/scores/unique_information.py: fractions = poles(x[-2].item(), lr=lr, tol=tol, **time)": (
         "the poles keep their tolerance well beyond the largest eigenvalue"
     ),
-    "lib/scores/data_diet.py: if rows := norms.isinf().nonzero()[:, 1].unique()[:5].tolist():": "of two columns",
+    "lib/scores/data_diet.py: if rows := (~norms.isfinite()).nonzero()[:, 1].unique()[:5].tolist():": "of two columns",
     "lib/statistics.py: if len(a) < FEW:": "at 1,000 examples, where the two intervals agree",
     "lib/scores/definitions.py: gram, signs = relu_gram(x) + jitter * torch.eye(len(x)).double(), "
     "torch.where(y != y[:, None], 1.0, -1.0).double()": "complexity is quadratic in the signs",

@@ -125,6 +125,11 @@ def test_a_store_gives_back_values_and_costs(xy, every, tmp_path):
         torch.testing.assert_close(one.values, every[name].values, equal_nan=True)
     other = compute(["EL2N", "memorization"], *xy, store=Store(tmp_path), seed=1, **QUIET)
     assert not torch.equal(other["EL2N"].values, first["EL2N"].values)
+    sees, seeds = subsets(60, 42, 12, 1), [10**6 + i for i in range(12)]  # a seed draws their weights, too
+    net, data = models.by_name("mlp-8", shape=(5,), classes=3), (standardized(xy[0]), xy[1])
+    trained = ensemble.train(net, data, trial_recipe(SMALL), seeds, sees=sees, run=Run(progress=False))
+    literal = memorization(sees, trained.correct_train[:, -1]).value
+    torch.testing.assert_close(other["memorization"].values, literal, equal_nan=True)
     flat, pictures = (x.reshape(len(x), *shape) for x, shape in ((xy[0], (-1,)), (xy[0], (1, 1, -1))))  # the same bytes
     norms = lambda x, **store: compute(["input norm"], x, xy[1], **store, **QUIET)["input norm"].values
     by_store = [norms(x, store=Store(tmp_path)) for x in (flat, pictures)]

@@ -10,11 +10,11 @@ First each setting that the paper names (a fraction, a noise level, an architect
     open          round zero and wide enough to hold the size, or not measured
 
 The first two are *shown*. Settings that we add stand beside these and neither rescue nor turn the verdict. Then
-``combine`` makes one verdict of the findings, and ``judge`` asks two things more. An interval must cover what another
-team would redraw (initializations, rows, test rows, architectures): a claim shown by one that leaves out any of these
-is *partly* reproduced. And a claim that fails accuses a paper: it is *not decided here* until a run has moved the most
-suspicious of our departures towards the published setting, and where that run comes to the claimed side. Identities and
-theorems *hold* or *fail*, costs are *measured*; neither counts as a reproduction.
+``combine`` makes one verdict of the findings, and ``judge`` asks two things more. An interval must cover the sources of
+variation that the claim names (initializations, rows, test rows, architectures): a claim shown by one that leaves out
+any of these is *partly* reproduced. And a claim that fails accuses a paper: it is *not decided here* until a run has
+moved the most suspicious of our departures towards the published setting, and where that run comes to the claimed side.
+Identities and theorems *hold* or *fail*, costs are *measured*; neither counts as a reproduction.
 
 ``side`` is the claimed direction: +1, −1, or 0 for a claim that something is *small*: then ``size`` is the margin
 within which it must lie. Intervals are ``(low, high)``, 95%.

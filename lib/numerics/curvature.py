@@ -131,7 +131,8 @@ def extreme_eigenvalues(
     if len(like) <= SMALL:
         values, _ = eigh(product(torch.eye(len(like), dtype=like.dtype, device=like.device)))
     else:  # ARPACK's tolerance is relative to each eigenvalue: shift those near 0 away from it
-        if not product(torch.ones_like(like)[None]).any():  # ARPACK gives up on a matrix of zeros
+        some = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(like)
+        if not product(some[None]).any():  # ARPACK gives up on a matrix of zeros
             return 0.0, 0.0
         shift = 2 * abs(_lanczos(product, like, "LM", 1, 0.1, seed)[0])
         values = _lanczos(lambda v: product(v).add_(v, alpha=shift), like, "BE", 2, tol, seed) - shift

@@ -65,7 +65,7 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
             continue
         if not own <= {"weight", "bias"}:  # pruned or normed: its weight is made of others
             fits = False
-        elif isinstance(module, nn.Conv2d):
+        elif type(module) is nn.Conv2d:
             fits = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
         elif isinstance(module, NORMALIZATIONS):
             fits = module.track_running_stats

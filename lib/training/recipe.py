@@ -71,7 +71,7 @@ class Recipe:
                 raise ValueError(f"{name} must be a whole number of at least {low}, got {value}")
         if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
             got = f"{self.lr}, {self.weight_decay} and {self.momentum}"
-            raise ValueError(f"expected lr > 0, weight_decay ≥ 0 and 0 ≤ momentum < 1, got {got}")
+            raise ValueError(f"expected lr > 0, weight_decay ≥ 0, both finite, and 0 ≤ momentum < 1, got {got}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov needs optimizer 'sgd' and momentum > 0")
         object.__setattr__(self, "milestones", tuple(self.milestones))

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.networks.stacked import losses, predict, targets
+from lib.costs import one_of
+from lib.networks.stacked import LOSSES, losses, predict, targets
 from lib.training.ensemble import train
 from lib.training.recipe import Data, Recipe, Run, Start
 
@@ -91,6 +92,7 @@ def retrain(
 
 def losses_on(model, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
     """Losses ``(…, m)`` (nats, or ½‖f − y‖²; float64) of networks with ``parameters (…, *shape)`` on m examples."""
+    one_of("loss", loss, LOSSES)
     shapes = {name: value.ndim for name, value in model.state_dict().items()}
     lead = next(parameters[name].shape[: parameters[name].ndim - d] for name, d in shapes.items())
     stacked = {name: value.flatten(0, len(lead) - 1) if lead else value[None] for name, value in parameters.items()}
@@ -98,7 +100,7 @@ def losses_on(model, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, los
     return losses(logits, targets(y[None], logits.shape[-1], logits.dtype), loss).reshape(*lead, len(x))
 
 
-def loss_changes(model: nn.Module, retrained: Retrained, x: Tensor, y: Tensor, **loss) -> Tensor:
+def loss_changes(model, retrained: Retrained, x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
     """Change of the loss on m test examples by each removal, against the control: ``(r, g, m)``, positive = helpful."""
-    after, before = (losses_on(model, p, x, y, **loss) for p in (retrained.parameters, retrained.control))
+    after, before = (losses_on(model, p, x, y, loss=loss) for p in (retrained.parameters, retrained.control))
     return after - before[:, None]

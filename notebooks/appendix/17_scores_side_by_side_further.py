@@ -105,7 +105,7 @@ sees = subsets(len(few), round(0.7 * len(few)), 20, seed)
 def alone(member):
     """Who is right at the end, (1, n), of one network trained by itself."""
     net, own = models.by_name("mlp-32", shape=tuple(x.shape[1:]), classes=k), sees[member : member + 1]
-    run = ensemble.train(net, (statistics.standardized(x[few]), y[few]), catalogue.trial_recipe(tiny), [member], sees=own, run=Run(progress=False))
+    run = ensemble.train(net, (statistics.standardized(x[few]), y[few]), catalogue.trial_recipe(tiny), [10**6 * seed + member], sees=own, run=Run(progress=False))
     return run.correct_train[:, 0]
 
 print(*map(inspect.getsource, (definitions.influence_of_seeing, definitions.memorization, definitions.c_scores)), sep="\n")

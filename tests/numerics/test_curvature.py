@@ -311,3 +311,5 @@ def test_extreme_eigenvalues_of_a_large_diagonal(kind):
 
 def test_a_large_matrix_of_zeros_has_the_eigenvalue_zero():
     assert extreme_eigenvalues(lambda v: 0 * v, torch.zeros(3000)) == (0.0, 0.0)
+    low, high = extreme_eigenvalues(lambda v: v - v.mean(1, keepdim=True), torch.zeros(3000))  # 1 but along (1, …, 1)
+    assert low == pytest.approx(0, abs=1e-3) and high == pytest.approx(1, abs=1e-3)

@@ -126,6 +126,11 @@ class Twice(nn.Module):
         return self.layer(self.layer(x))
 
 
+class Halved(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x / 2)
+
+
 class OfLengthOne(nn.Linear):
     """Not Wx + b, though a Linear by its type."""
 
@@ -142,6 +147,7 @@ class OfLengthOne(nn.Linear):
         (nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)), "running statistics"),
         (Twice(), "called once in a pass; these were not: layer"),
         (OfLengthOne(3, 3), "model is OfLengthOne"),
+        (Halved(1, 1, 1), "model is Halved"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "model may have parameters in Linear"),
     ],
 )

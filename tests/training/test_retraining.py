@@ -93,6 +93,8 @@ def test_losses_and_changes_by_definition():
     torch.testing.assert_close(loss_changes(model, again, x, y)[0, 0], wanted.double(), atol=1e-6, rtol=1e-3)
     half = lambda w, b: 0.5 * (x @ w.T + b - nn.functional.one_hot(y, 3)).square().sum(1)
     wanted = half(again.parameters["weight"][0, 0], again.parameters["bias"][0, 0])
+    with pytest.raises(ValueError, match="loss must be one of cross_entropy, mse, got 'mae'"):
+        loss_changes(model, again, x, y, loss="mae")
     found, close = losses_on(model, again.parameters, x, y, loss="mse"), {"atol": 1e-6, "rtol": 1e-3}
     torch.testing.assert_close(found[0, 0], wanted.double(), **close)
     wanted -= half(again.control["weight"][0], again.control["bias"][0])
