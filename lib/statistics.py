@@ -295,10 +295,10 @@ def crossed_parts(between: float, of_rows: float, rest: float, r: int, t: int) -
 
 
 def half_of_sum(parts: list[tuple[float, float]], level: float) -> float:
-    """Half an interval by Satterthwaite; negative parts leave of the variance at least the smallest other."""
+    """Half an interval by Satterthwaite; where parts cancel, the variance is at least any part's that stands alone."""
     variance, df = np.array(parts, dtype=float).T
-    total = max(variance.sum(), variance[variance >= 0].min())
-    together = total**2 / (variance**2 / df).sum() if total else 1.0
+    total = max(variance.sum(), variance[variance >= 0].min(), -variance.min())
+    together = max(total**2 / (variance**2 / df).sum(), df.min()) if total else 1.0
     return float(stats.t.ppf((1 + level) / 2, together) * np.sqrt(total))
 
 

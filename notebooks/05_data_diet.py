@@ -229,6 +229,7 @@ for claim, by in {"dd.rate": less, "dd.rate.rows": ours}.items():
     value, interval = statistics.apart({where: over_both(points) for where, points in by.items()})
     ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows in all", covers=["initializations", "rows", "test rows"])
 nearer = "half of the rows kept, " + ", ".join(f"learning rate {rate:g} {gained[sizes[-1], rate].mean():+.1f}" for rate in rates)
+gains_nearer = over_both(gained[sizes[-1], rates[-1]])[1][0] > 0
 means = {f"learning rate {rate:g}": {f"{rows:,} rows": gained[rows, rate].mean() for rows in sizes} for rate in rates}
 pd.DataFrame(means).T.style.format("{:+.1f}").set_caption("points gained over random choice")
 
@@ -362,7 +363,7 @@ rows["input norm − random"] = {"drop 50%": norm[0.5]}
 for claim in sides:
     value, interval = statistics.apart({drop: over_both(points) for drop, points in rows[claim].items()})
     moved = {"dd.prune_early": nearer, "dd.grand_init": moves.told("dd.grand_init", profile, was=value)}.get(claim, "")
-    ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"], moved=moved)
+    ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"], moved=moved, reached=gains_nearer if moved == nearer else None)
 fall = {f"{name}, {drop}": -points for name, claim in (("EL2N", "dd.prune_early"), ("GraNd", "dd.grand_init")) for drop, points in rows[claim].items()}
 value, interval = statistics.apart({where: over_both(points) for where, points in fall.items() if where.endswith(("80%", "90%"))})
 ledger.record("dd.extreme", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"])

@@ -330,11 +330,13 @@ curves = {
     "if.iris.depth.curvature": along("tanh", tops), "if.iris.depth.gap": along("tanh", gaps),
     "if.iris.width": {width: agreed(cases["width", width]) for width in widths},
 }
+falls = lambda both: both[1][1] < 0  # after fewer steps, clearly
+reached = {"if.iris.depth": falls(fall["tanh"][iris_lengths[0]]), "if.iris.width": falls(fragility.over_runs(widened[1] - widened[0]))}
 trends = {}
 for claim, curve in curves.items():
     trends[claim] = fragility.trend_and_ends(curve, log=claim.endswith("curvature"))
     value, interval = statistics.apart(trends[claim])
-    ledger.record(claim, value, interval=interval, n=iris_networks, covers=["initializations"], moved=moved_width if "width" in claim else moved)
+    ledger.record(claim, value, interval=interval, n=iris_networks, covers=["initializations"], moved=moved_width if "width" in claim else moved, reached=reached.get(claim))
 
 names = ["Spearman, tanh", "Spearman, ReLU", "top eigenvalue, tanh", "of ‖Δw‖, tanh", "by width: Spearman, tanh"]
 display(pd.DataFrame({name: {key: said(*one) for key, one in both.items()} for name, both in zip(names, trends.values(), strict=True)}).T.style.set_caption("by depth, and by width; the eigenvalue in log₁₀"))

@@ -371,7 +371,7 @@ for ax, (purpose, part) in zip(axes, bought_for.groupby("purpose", sort=False), 
         name = last.index[end]
         ax.annotate(name, ends[end], beside[place], "axes fraction", va="center", fontsize=9, color=plots.look(name).get("color", "black"), arrowprops={"arrowstyle": "-", "color": "0.8", "lw": 0.6})
 plots.reference(axes[1], 0, "")
-axes[1].text(0.02, 0.1, "random half", transform=axes[1].get_yaxis_transform(), fontsize=10, color="0.3")
+axes[1].text(0.02, 0.1, "random", transform=axes[1].get_yaxis_transform(), fontsize=10, color="0.3")
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]

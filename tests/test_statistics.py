@@ -248,7 +248,7 @@ def test_coverage_over_replicates_and_rows(r, t, rng):
     trials = 600 if r * t <= 10_000 else 300
     for spread in ((1.0, 3.0, 3.0), (0.02, 3.0, 3.0), (0.1, 0.0, 5.0)):
         found = coverage(rng, lambda g, s=spread: statistics.crossed_interval(shifted(g, r, t, *s)), 0.0, trials)
-        assert 0.92 <= found <= 0.98, (spread, found)
+        assert 0.92 <= found <= 0.98 + 0.01 * (spread[1] == 0), (spread, found)  # wider where parts cancel
     for replicate in (0.02, 0.1, 0.3):
         draw = lambda g, s=replicate: statistics.crossed_interval(correctness(g, r, t, s))
         found = coverage(rng, draw, true_gain(replicate), trials)
@@ -264,7 +264,7 @@ def test_students_t_over_replicates_leaves_out_the_rows(rng):
 
 
 def test_crossed_interval_is_the_layout_by_hand_and_students_t_where_rows_are_alike(rng):
-    values = rng.standard_normal((6, 40))
+    values = rng.standard_normal((6, 40)) + rng.standard_normal((6, 1)) + rng.standard_normal(40)
     replicates, rows, mean = values.mean(1), values.mean(0), values.mean()
     rest = sum((values[i, j] - replicates[i] - rows[j] + mean) ** 2 for i in range(6) for j in range(40)) / (5 * 39)
     parts = np.array([40 * replicates.var(ddof=1), 6 * rows.var(ddof=1), -rest]) / 240
@@ -275,6 +275,13 @@ def test_crossed_interval_is_the_layout_by_hand_and_students_t_where_rows_are_al
     alike = np.repeat(values[:, :1], 7, axis=1)
     assert statistics.crossed_interval(alike) == pytest.approx(statistics.t_interval(alike[:, 0]))
     assert statistics.crossed_interval(np.ones((3, 4))) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("r", "t"), [(3, 50), (5, 200), (20, 2000)])
+def test_parts_that_cancel_leave_an_interval_of_ordinary_width(r, t, rng):
+    """Without effects of replicates or rows, A + B − E is round E, and may come to 0: then E alone stands."""
+    widths = [np.ptp(statistics.crossed_interval(rng.standard_normal((r, t)))) * np.sqrt(r * t) for _ in range(300)]
+    assert 2.5 < min(widths) and max(widths) < 5 * np.median(widths)
 
 
 def test_as_many_samples_as_are_needed_give_the_interval(rng):

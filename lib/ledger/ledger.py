@@ -60,7 +60,7 @@ class Ledger:
     def record(
         self, id: str, value: float | Mapping[str, float | None] | None, *,
         interval: tuple | Mapping[str, tuple] | None = None, n: int | None = None, covers: Sequence[str] = (),
-        note: str = "", moved: str = "", reached: bool = False, null: float | tuple | Mapping | None = None,
+        note: str = "", moved: str = "", reached: bool | None = None, null: float | tuple | Mapping | None = None,
     ) -> None:  # fmt: skip
         """Judge a claim and write it down; a second record of the same claim replaces the first.
 
@@ -74,7 +74,8 @@ class Ledger:
             covers: what the interval is over, some of initializations, rows, test rows and architectures.
             note: what a reader of the table must know.
             moved: "is it us?": which of our departures a run moved towards the published setting, and what the value
-                did. Without it a claim that fails is not decided, nor where that run ``reached`` the claimed side.
+                did. Without it a claim that fails is not decided.
+            reached: whether that run was on the claimed side: it must fail, or be, where the claim does or is.
             null: band of chance of a correlation or share, ``(low, high)`` or a number; default the claim's threshold.
 
         Raises: ValueError naming the claim and what was expected; nothing is written then.
@@ -101,7 +102,7 @@ class Ledger:
             "id": id, "value": plain(values), "interval": plain({s: list(i) for s, i in intervals.items()}),
             "n": None if n is None else int(n), "covers": list(covers),
             "null": plain({s: list(ends) for s, ends in bands.items()}), "note": note, "moved": moved,
-            "reached": bool(reached), "profile": self.profile, "versions": versions(),
+            "reached": None if reached is None else bool(reached), "profile": self.profile, "versions": versions(),
         })  # fmt: skip
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(self.path) as file:
@@ -127,11 +128,11 @@ def judged(claim: Claim, record: Mapping) -> dict:
     """The record with its verdict, word, findings, reasons and the digest of the criterion that gave them."""
     by = lambda field: record[field] or {} if claim.settings else {} if record[field] is None else {"": record[field]}
     lacks = [source for source in claim.covers if source not in record["covers"]]
-    asked = bool(record["moved"]) or claim.paper == "this study"
+    asked = None if claim.paper == "this study" else bool(record["moved"])
     verdict, word, findings, reasons = judge(
         claim.rule, by("value"), by("interval"), by("null"),
         settings=claim.keys, side=claim.side, size=claim.size, effect=claim.published_effect,
-        threshold=claim.threshold, every=claim.every, lacks=lacks, asked=asked, reached=record.get("reached", False),
+        threshold=claim.threshold, every=claim.every, lacks=lacks, asked=asked, reached=record.get("reached"),
     )  # fmt: skip
     remarks = _remarks(claim, by("value"), by("interval"), by("null"), findings, record["n"])
     found = findings if claim.settings else findings[""]

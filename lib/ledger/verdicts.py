@@ -11,9 +11,9 @@ First each setting that the paper names (a fraction, a noise level, an architect
 
 The first two are *shown*. Settings that we add stand beside these and neither rescue nor turn the verdict. Then
 ``combine`` makes one verdict of the findings, and ``judge`` asks two things more. An interval must cover the sources of
-variation that the claim names (initializations, rows, test rows, architectures): a claim shown by one that leaves out
-any of these is *partly* reproduced. And a claim that fails accuses a paper: it is *not decided here* until a run has
-moved the most suspicious of our departures towards the published setting, and where that run comes to the claimed side.
+variation that the claim names (initializations, rows, test rows, architectures), and a run that moves the most
+suspicious of our departures towards the published setting must say the same. Short of either, a claim that is shown is
+*partly* reproduced; one that fails accuses a paper, and is *not decided here*, as it is without such a run.
 Identities and theorems *hold* or *fail*, costs are *measured*; neither counts as a reproduction.
 
 ``side`` is the claimed direction: +1, −1, or 0 for a claim that something is *small*: then ``size`` is the margin
@@ -28,7 +28,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 Interval = tuple[float, float]
-RULES_VERSION = 2  # goes up where the same numbers may come to another verdict
+RULES_VERSION = 3  # goes up where the same numbers may come to another verdict
 RULES = ("difference", "as good as", "trend", "correlation", "share", "identity", "cost")
 FINDINGS = ("stronger", "as published", "weaker", "absent", "reversed", "open")
 SHOWN = FINDINGS[:2]
@@ -79,13 +79,15 @@ def combine(findings: Sequence[str], *, every: bool = False) -> str:
     return "not reproduced" if 3 * count("absent", "reversed") >= 2 * len(findings) else "not decided here"
 
 
-def qualify(verdict: str, lacks: Sequence[str], asked: bool, reached: bool) -> tuple[str, str]:
+def qualify(verdict: str, lacks: Sequence[str], asked: bool | None, reached: bool | None) -> tuple[str, str]:
     """What ``combine`` found, less what the interval ``lacks`` and what "is it us?" left open, and the reason."""
-    if verdict == "reproduced" and lacks:
-        return "partly", f"the interval leaves out {' and '.join(lacks)}"
-    if verdict == "not reproduced" and (reached or not asked):
-        why = "the run that moved our setting came to the claimed side"
-        return "not decided here", why if reached else "no run has moved our setting towards the published one yet"
+    less = {"reproduced": "partly", "not reproduced": "not decided here"}.get(verdict, verdict)
+    if less != verdict and reached is (less != "partly"):
+        return less, f"the run that moved our setting {'came to' if reached else 'is not clearly on'} the claimed side"
+    if lacks and (verdict == "reproduced" or (less != verdict and asked is not None)):
+        return less, f"the interval leaves out {' and '.join(lacks)}"
+    if verdict == "not reproduced" and asked is False:
+        return less, "no run has moved our setting towards the published one yet"
     return verdict, ""
 
 
@@ -173,7 +175,7 @@ def judge(
     rule: str, value: Mapping[str, float | None], interval: Mapping[str, Interval],
     null: Mapping[str, Interval] | None = None, *, settings: Sequence[str], side: Mapping[str, int],
     size: Mapping[str, float | None], effect: Mapping[str, float | None], threshold: Mapping[str, float],
-    every: bool = False, lacks: Sequence[str] = (), asked: bool = True, reached: bool = False,
+    every: bool = False, lacks: Sequence[str] = (), asked: bool | None = True, reached: bool | None = None,
 ) -> Judgement:  # fmt: skip
     """The judgement of a claim; all mappings are by setting.
 
@@ -185,7 +187,8 @@ def judge(
         size: the smallest size that counts; ``effect`` the published one (None where none was, or where ours counts).
         every: whether the claim is of all its settings.
         lacks: what the interval should cover and does not.
-        asked: whether a failure was met by the run that asks "is it us?"; ``reached``: whether it came to the claim.
+        asked: whether a run asked "is it us?", None where a failure accuses no paper.
+        reached: whether that run was clearly on the claimed side, None where nobody says.
     """
     there = [s for s in settings if value.get(s) is not None]
     if rule == "trend":

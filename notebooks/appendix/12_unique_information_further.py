@@ -351,7 +351,7 @@ def attacked(s):
     with torch.no_grad():
         first = fresh(d.x_train)
     score = lambda j, outputs: f_si(Tangent(j @ j.T, other @ j.T, outputs), d.y_train, **body_time)
-    plain = score(own, first)
+    plain, results = score(own, first), []
     for epsilon in epsilons:
         moved, flips = successes(tuned, d.x_train, d.y_train, epsilon)
         rows = flips.nonzero()[:, 0]
@@ -363,15 +363,18 @@ def attacked(s):
         with torch.no_grad():
             outputs[rows] = fresh(moved[rows])
         after = score(j, outputs)
-        yield {"ε": epsilon, "seed": seed + s, "attacked": len(rows), "adversarial": auc(after, flags), "the same before": auc(plain, flags),
-               "ratio": float((after[flags] / plain[flags]).median()), "scores": (after, flags)}  # fmt: skip
+        results.append({
+            "ε": epsilon, "seed": seed + s, "attacked": len(rows), "adversarial": auc(after, flags), "the same before": auc(plain, flags),
+            "ratio": float((after[flags] / plain[flags]).median()), "scores": (after, flags),
+        })  # fmt: skip
+    return results
 
 
 # %% [markdown]
 # AUROC of attacked against all other examples, after and before the attack:
 
 # %%
-attacks = pd.DataFrame([row for s in bar(range(seeds_attacked)) for row in attacked(s)])
+attacks = pd.DataFrame(itertools.chain(*each_in_a_process(attacked, [(s,) for s in range(seeds_attacked)])))
 published = attacks[attacks["ε"] == epsilons[1]]
 gain = published["adversarial"] - published["the same before"]
 for claim, values in {"ui.adversarial": published["adversarial"], "ui.adversarial.control": gain}.items():
@@ -432,7 +435,9 @@ def read_and_scored(s, kind):
     net = tangent(network(x, 1, s, (2000,)), x[:n_reviews], x[n_reviews:])
     return f_si(net, y[:n_reviews], lr=0.003, steps=10000), length[:n_reviews]
 
-read_runs = {kind: [read_and_scored(s, kind) for s in bar(range(seeds_reviews), desc=kind)] for kind in kinds}
+jobs = [(s, kind) for kind in kinds for s in range(seeds_reviews)]
+scored = iter(each_in_a_process(read_and_scored, jobs))
+read_runs = {kind: [next(scored) for _ in range(seeds_reviews)] for kind in kinds}
 measured = {kind: over_seeds(np.corrcoef(*run)[0, 1] for run in runs) for kind, runs in read_runs.items()}
 
 # %% [markdown]

@@ -357,7 +357,7 @@ for name in [*ordered, architecture] if architecture in curves else ordered:
         curve = curves[name][kind][curves[name][kind][["first", "second"]].min(axis=1) >= 5]
         ax.plot(curve.threshold, curve.jaccard, color=colour, ls=dash, label=f"{name} ({accuracies[name]:.1%})" if name in named else None)
         ax.set(ylabel=f"Jaccard, {kind}", ylim=(0, 1.05), xlabel="threshold")
-plots.reference(axes[1], 0.7, "published at .15")
+plots.reference(axes[1], 0.7, "published at .15, of 2,000 networks")
 axes[0].legend(title="architecture (test accuracy)")
 plots.save(fig, "13_architectures", profile);
 
@@ -531,7 +531,7 @@ work = {"here": (architecture, shape, trials, epochs * round(0.7 * n)), "paper":
 costs = pd.DataFrame(work, index=["network", "image", "networks", "images trained on, each"]).T
 costs["operations (10¹⁵)"] = [training_flops(net, size) * t * seen / 1e15 for net, size, t, seen in work.values()]
 costs["days at this rate"] = costs["operations (10¹⁵)"] * 1e15 / rate / 86400
-costs.style.format(precision=4, thousands=",").set_caption(f"this machine, this run: {rate / 1e9:,.0f} GFLOP/s")
+costs.style.format(lambda v: f"{v:.4g}" if v < 1000 else f"{v:,.0f}", subset=list(costs)[-2:]).format("{:,.0f}", subset=list(costs)[2:4]).set_caption(f"this machine, this run: {rate / 1e9:,.0f} GFLOP/s")
 
 # %% [markdown]
 # The paper's machines (P100, 90 seconds a pass) needed 4,000 × 160 × 90 s = 667 days of one GPU, for CIFAR-100 alone. Small networks on few rows take minutes, and they suffice for most of the claims.

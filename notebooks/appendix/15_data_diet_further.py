@@ -66,6 +66,7 @@ import torch
 
 from experiments import dynamics, moves, noise, plots, pruning, rankings, repeats, side_by_side
 from experiments.pairs import high_influence_pairs
+from experiments.processes import each_in_a_process
 from lib import statistics
 from lib.costs import bar
 from lib.data import datasets
@@ -150,9 +151,8 @@ over_both = lambda points: (points.mean(), statistics.crossed_interval(points)) 
 # For the rate this is the inequality of Cauchy and Schwarz, and can only fail by a mistake of ours. But a network takes whole steps. So we also take the step of the batch and the step without $x_j$ (no momentum, the learning rate before its first drop), and compare the loss at $x'$ after both. Each network has its own batch and its own test rows, at three moments of its training; the gradients are written out in double precision.
 
 # %%
-def one_step(e, epoch):
+def one_step(e, state):
     """Of network e: excess of the rate's change over the bound, share of pairs that keep it in a whole step, median reach."""
-    state = {name: value[e] for name, value in weights(epoch, runs[0.0]).items()}
     pick = lambda rows: torch.randperm(rows, generator=torch.Generator().manual_seed(1000 * seed + e))[:batch_size]
     batch, others = pick(n), pick(len(images.y_test))
     there = images.x_test[others], images.y_test[others]
@@ -170,7 +170,8 @@ def one_step(e, epoch):
 
 # %%
 steps_at = {"start": 0, "early": early, "late": max(moments)}
-each = {name: np.array([one_step(e, epoch) for e in bar(range(networks))]) for name, epoch in steps_at.items()}  # (networks, 3)
+jobs = [(e, {name: value[e].clone() for name, value in weights(epoch, runs[0.0]).items()}) for epoch in steps_at.values() for e in range(networks)]
+each = dict(zip(steps_at, np.reshape(each_in_a_process(one_step, jobs), (-1, networks, 3)), strict=True))
 pairs_of = f"{batch_size} examples × {batch_size} test rows for each of {networks} networks"
 ledger.record("dd.lemma", {name: part[:, 0].max() for name, part in each.items()}, n=networks, note=pairs_of)
 value, interval = statistics.apart({name: (part[:, 1].mean(), statistics.t_interval(part[:, 1])) for name, part in each.items()})

@@ -469,7 +469,7 @@ differences = {
 both_ways = {"n": fresh_small, "note": f"{small_tests} test images, {most} points", "covers": ["initializations", "test rows"]}
 for claim, (value, interval) in differences.items():
     how = both_ways | ({"covers": ["initializations"]} if claim.endswith("spread") else {})
-    ledger.record(claim, value, interval=interval, moved=at_rest[claim], reached=reached.get(claim, False), **how)
+    ledger.record(claim, value, interval=interval, moved=at_rest[claim], reached=reached.get(claim), **how)
 lowest = {
     "lowest": crossed(top_points - rho["least influential", decay]), "30th percentile, no decay": crossed(top_points - rho["30th percentile", 0.0]),
     "Iris, lowest": fragility.over_runs(top_flowers - by_part["least influential"]),

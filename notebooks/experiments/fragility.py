@@ -100,14 +100,14 @@ def over_runs(values, *, correlation: bool = False) -> tuple[float, tuple[float,
 def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> dict:
     """Along a sweep, setting → ``(r,)`` of the same r initializations: Spearman with the setting, and last minus first.
 
-    ``{"trend": (mean, Student's interval over networks), "ends": …}``, those with a NaN left out; ``log``: of log₁₀.
+    ``{"trend": (mean, interval over networks as in ``over_runs``), "ends": …}``, a NaN left out; ``log``: of log₁₀.
     """
     values = np.stack([np.asarray(v, float) for v in sweep.values()], 1)  # (r, settings)
     values = values[np.isfinite(values).all(1)]
     values = np.log10(values) if log else values
     rho = spearman_r(values, np.broadcast_to(np.fromiter(sweep, float), values.shape)) if len(sweep) > 1 else values * 0
     ends = values[:, -1] - values[:, 0]
-    return {"trend": (float(rho.mean()), t_interval(rho)), "ends": (float(ends.mean()), t_interval(ends))}
+    return {"trend": over_runs(rho, correlation=True), "ends": over_runs(ends)}
 
 
 def independent_difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:

@@ -69,9 +69,9 @@ def told(claim: str, profile: str = "laptop", file: str | Path = FILE, *, was=No
     return f"{one['changed']}: {values} (n = {one['n']:,}, 95% over {over}{note})"
 
 
-def reached(claim: str, profile: str = "laptop", file: str | Path = FILE) -> bool:
+def reached(claim: str, profile: str = "laptop", file: str | Path = FILE) -> bool | None:
     """``reached=`` of the claim's record: whether the run came to the claimed side, at every setting that it moved."""
-    return bool(told(claim, profile, file)) and _read(file)[claim]["reached"]
+    return _read(file)[claim]["reached"] if told(claim, profile, file) else None
 
 
 def write(claims: list[str], file: str | Path = FILE) -> dict[str, dict]:

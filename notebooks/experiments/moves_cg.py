@@ -133,7 +133,8 @@ def window_of_all_rows(seeds: int = 3) -> dict[str, Moved]:
 @moves("cg.baselines.craig")
 def craig_at_the_published_rate(seeds: int = 5, kept=(0.4, 0.5, 0.7)) -> dict[str, Moved]:
     """CG and CRAIG without 30, 50 and 60%, at the published learning rate."""
-    mlp, redrawn = by_name("mlp", shape=(1, 28, 28), classes=10), draws("fashion-mnist", seeds, n=8000, n_test=10_000)
+    mlp = by_name("mlp-128", shape=(1, 28, 28), classes=10)
+    redrawn = draws("fashion-mnist", seeds, n=8000, n_test=10_000)
     scores = [{"CG": cg_scores(part.x_train, part.y_train).score} for part in redrawn]
     kept = list(kept)
     tables = [retrain_draws(mlp, redrawn, scores, kept, recipe=PUBLISHED, highest_from=1.0)]

@@ -1,4 +1,4 @@
-"""Notebooks 02, 06, 12 and 16: the same for many jobs, in processes beside each other."""
+"""Notebooks 02, 06, 12, 15 and 16: the same for many jobs, in processes beside each other."""
 
 import os
 import threading

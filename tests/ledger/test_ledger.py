@@ -232,7 +232,7 @@ def test_a_null_band_decides_a_correlation(tmp_path, claims):
     ledger = Ledger("42", "smoke", tmp_path, claims)
     ledger.record("yy.other", 0.3, interval=(0.2, 0.4))
     assert ledger.found["yy.other"]["verdict"] == "partly" and ledger.found["yy.other"]["null"] is None
-    ledger.record("yy.other", 0.3, interval=(0.2, 0.37), null=(-0.45, 0.45), moved="with more rows .2")
+    ledger.record("yy.other", 0.3, interval=(0.2, 0.37), null=(-0.45, 0.45), moved="with more rows .2", **GOOD)
     assert ledger.found["yy.other"]["verdict"] == "not reproduced" and ledger.found["yy.other"]["word"] == "absent"
     assert ledger.found["yy.other"]["null"] == [-0.45, 0.45]
     ledger.record("yy.other", 0.3, interval=(0.2, 0.4), null=0.25, n=10)

@@ -180,7 +180,12 @@ def test_what_the_interval_leaves_out_makes_it_partly():
     found = judged("difference", {"": 1}, settings=("",), lacks=["rows", "test rows"])
     assert (found.verdict, found.word) == ("partly", "as published")
     assert found.reasons == ("the interval leaves out rows and test rows",)
-    assert judged("difference", {"": -1}, settings=("",), lacks=["rows"]).verdict == "not reproduced"
+    failed = judged("difference", {"": -1}, settings=("",), lacks=["rows"])
+    assert (failed.verdict, failed.word) == ("not decided here", "reversed")
+    assert failed.reasons == ("the interval leaves out rows",)
+    ours = {"settings": ("",), "lacks": ["rows"], "asked": None}  # accuses no paper
+    assert judged("difference", {"": -1}, **ours).verdict == "not reproduced"
+    assert judged("difference", {"": 1}, **ours).verdict == "partly"
 
 
 def test_a_failure_accuses_only_once_it_was_asked_whether_it_is_ours():
@@ -191,7 +196,17 @@ def test_a_failure_accuses_only_once_it_was_asked_whether_it_is_ours():
     ours = judged("difference", {"": -1}, settings=("",), reached=True)
     assert ours.verdict == "not decided here" and ours.reasons == (
         "the run that moved our setting came to the claimed side",)  # fmt: skip
+    assert judged("difference", {"": -1}, settings=("",), reached=False).verdict == "not reproduced"
+
+
+def test_a_success_stands_only_where_the_run_that_moved_our_setting_agrees():
     assert judged("difference", {"": 1}, settings=("",), reached=True).verdict == "reproduced"
+    left = judged("difference", {"": 1}, settings=("",), reached=False)
+    assert (left.verdict, left.reasons) == (
+        "partly",
+        ("the run that moved our setting is not clearly on the claimed side",),
+    )
+    assert judged("difference", {"": 0.0}, settings=("",), size=0.5, reached=False).verdict == "not reproduced"
 
 
 def test_a_mixed_result_says_what_is_reversed():
