@@ -163,7 +163,8 @@ def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
         if earlier.get(row.id, row.verdict) != row.verdict:
             why = [row.word] if row.word in ("weaker", "absent", "reversed") else []
             why += [reason for reason in row.reasons.split("; ") if reason and not reason.startswith("not judged")]
-            why = "; ".join(why) or {"partly": "as published in some settings"}.get(row.verdict, "the rule is another")
+            said = {"partly": "as published in some settings", "reproduced": "as published in the present run"}
+            why = "; ".join(why) or said.get(row.verdict, "the rule is another")
             lines.append([f"`{row.id}`", earlier[row.id], in_sign(row._asdict()), why.replace("|", "\\|")])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -882,10 +882,11 @@ ledger.record("if.multi_test.deep", value, interval=interval, n=fresh_small, cov
 pd.concat([listed(by, name) for name, by in (eight | {"difference": versus}).items()], axis=1).style.set_caption(f"eight test images, the top {top}")
 
 # %% [markdown]
-# As curves by the size of the group. Bars are 95% intervals over groups, grey the band of chance.
+# As curves by the size of the group. Bars are 95% intervals, for the small CNNs over networks, for the ResNet over groups. Grey is chance.
 
 # %%
-fig = draw.by_size(of_groups)
+of_mean = lambda size: {"spearman": along[size].mean(), "spearman_interval": fragility.over_runs(along[size], correlation=True)[1], "spearman_null": np.mean([by[size]["spearman_null"] for by in in_small], 0) / fresh_small**0.5}
+fig = draw.by_size({f"small CNN, mean of {fresh_small}": {size: of_mean(size) for size in group_sizes}, "ResNet-18": of_groups["ResNet-18"]})
 plots.save(fig, "16_groups", profile)
 
 # %% [markdown]

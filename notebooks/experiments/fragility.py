@@ -106,8 +106,7 @@ def trend_and_ends(sweep: Mapping[float, np.ndarray], *, log: bool = False) -> d
     values = values[np.isfinite(values).all(1)]
     values = np.log10(values) if log else values
     rho = spearman_r(values, np.broadcast_to(np.fromiter(sweep, float), values.shape)) if len(sweep) > 1 else values * 0
-    ends = values[:, -1] - values[:, 0]
-    return {"trend": over_runs(rho, correlation=True), "ends": over_runs(ends)}
+    return {"trend": over_runs(rho, correlation=True), "ends": over_runs(values[:, -1] - values[:, 0])}
 
 
 def independent_difference(one: tuple, other: tuple) -> tuple[float, tuple[float, float]]:

@@ -182,8 +182,9 @@ def projection(ax: Axes, x, y, classes, marked: dict | None = None, *, names=Non
         members, colour = np.asarray(y) == c, CLASSES[c % len(CLASSES)]
         marker = "osD^v<>ph*"[c // len(CLASSES) % 10]
         ax.scatter(*place[members].T, s=12, alpha=0.5, color=colour, marker=marker, label=name if few else None, lw=0)
-    for (name, where), colour in zip((marked or {}).items(), ("black", "#d55e00", "#882255"), strict=False):
-        ax.scatter(*place[where].T, s=70, facecolors="none", edgecolors=colour, lw=1.3, label=name)
+    rings = (("black", 70), ("#d55e00", 28), ("#882255", 140))  # of three sizes, where an example bears several
+    for (name, where), (colour, size) in zip((marked or {}).items(), rings, strict=False):
+        ax.scatter(*place[where].T, s=size, facecolors="none", edgecolors=colour, lw=1.3, label=name)
         for i in where if names is not None and len(where) <= 25 else ():
             ax.annotate(names[i], place[i], textcoords="offset points", xytext=(5, 4), fontsize=7)
     ax.set(xlabel=f"first component ({share[0]:.0%} of the variance)", ylabel=f"second ({share[1]:.0%})")
