@@ -115,12 +115,6 @@ def independent_difference(one: tuple, other: tuple) -> tuple[float, tuple[float
     return a - b, (a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low))
 
 
-def independent_mean(estimates: Sequence[tuple]) -> tuple[float, tuple[float, float]]:
-    values, lows, highs = np.array([(value, *interval) for value, interval in estimates]).T
-    down, up = (float(np.sqrt(((end - values) ** 2).sum()) / len(values)) for end in (lows, highs))
-    return float(values.mean()), (float(values.mean()) - down, float(values.mean()) + up)
-
-
 def range_beyond_sampling(values, intervals, *, seed: int = 0) -> tuple[float, tuple[float, float]]:
     """Largest − smallest of m correlations, less the range of m that differ by sampling alone, and 95% of its spread.
 

@@ -41,7 +41,6 @@ def test_agreement_of_a_perfect_and_of_no_prediction():
 def test_differences_means_and_ranges():
     value, (low, high) = fragility.independent_difference((0.9, (0.8, 1.0)), (0.1, (0.0, 0.2)))
     assert value == pytest.approx(0.8) and (low, high) == pytest.approx((0.8 - 0.02**0.5, 0.8 + 0.02**0.5))
-    assert fragility.independent_mean([(0.5, (0.3, 0.7))]) == (0.5, pytest.approx((0.3, 0.7)))
     alike = fragility.range_beyond_sampling([0.5] * 5, [(0.3, 0.66)] * 5)
     apart = fragility.range_beyond_sampling([0.9, 0.5, 0.1], [(0.88, 0.92), (0.45, 0.55), (0.05, 0.15)])
     assert alike[1][0] < 0 and apart[1][0] > 0.5
