@@ -15,7 +15,7 @@ LIB, EXPERIMENTS = REPO / "lib", REPO / "notebooks" / "experiments"
 ROOMS = {
     "scores": 2069,  # with neighbours, datamodels, edges refused by name, arrays wherever tensors go
     "numerics": 1493,
-    "networks": 660,  # with targets checked in one place, networks in streams, a fast one for CIFAR-10, EfficientNet-Lite0
+    "networks": 660,  # with one check of targets, networks in streams, the fast one for CIFAR-10, EfficientNet-Lite0
     "training": 1257,  # with steps that a GPU captures and replays, or takes one by one; schedulers without workers
     "data": 882,  # with what people bring: tables, folders, arrays (own.py), and what was left out of it
     "ledger": 806,  # with failures whose interval leaves something out, and successes that a moved setting loses
@@ -86,9 +86,7 @@ def test_a_room_is_small(name, most):
 def test_the_loose_modules_are_five_and_small():
     loose = [path for path in LIB.glob("*.py") if path.name != "__init__.py"]
     assert {path.stem for path in loose} == {"audit", "catalogue", "statistics", "costs", "store"}
-    assert (
-        lines(loose) <= 1_581
-    )  # with audit.py, a bar, devices by name, one check of arrays, values towards other data
+    assert lines(loose) <= 1_581  # with audit.py, a bar, devices by name, one check of arrays, validation data
 
 
 def test_the_readme_is_short():
