@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 
@@ -29,6 +31,33 @@ def one_of(name: str, value, valid) -> None:
     """ValueError that says what is valid, unless ``value`` is."""
     if value not in valid:
         raise ValueError(f"{name} must be one of {', '.join(map(str, valid))}, got {value!r}")
+
+
+def as_tensor(values, name: str = "values") -> Tensor:
+    """Numbers as a tensor without its graph, from tensors, arrays, tables, sparse matrices or lists.
+
+    Raises: ValueError for text and other objects, complex numbers, sparse tensors, arrays with masked entries.
+    """
+    if isinstance(values, Tensor):
+        if values.is_complex() or values.layout != torch.strided:
+            raise ValueError(f"{name}: expected real numbers in a dense tensor, got {values.dtype}, {values.layout}")
+        return values.detach()
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name}: expected a number in each place, got masked ones; fill or drop them")
+    values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: expected numbers, got {values.dtype} {values.shape}")
+    return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
+
+
+def check_inputs(x: Tensor, name: str, kind: str = "numbers") -> None:
+    """ValueError unless x, ``(n, …)``, holds finite ``numbers``, or finite ``floats``, at least one in each example."""
+    real, got = x.is_floating_point(), f"{x.dtype} {tuple(x.shape)}"
+    if real and x.numel() and not all(end.isfinite() for end in x.aminmax()):  # in one pass, and without a mask
+        got += f", NaN or infinity in rows {(~x.reshape(len(x), -1).isfinite().all(1)).nonzero()[:5, 0].tolist()}"
+    elif x.numel() and (real or kind == "numbers"):
+        return
+    raise ValueError(f"{name} must be finite {kind} (n, …), at least one in at least one example; got {got}")
 
 
 def free_bytes(device="cpu") -> int:

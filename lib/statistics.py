@@ -233,6 +233,7 @@ def pearson_influence(a: NDArray, b: NDArray) -> NDArray:
         >>> pearson_influence(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 4.0])).round(12) + 0.0
         array([0., 0., 0.])
     """
+    a, b = (c / np.maximum(abs(c).max(), np.finfo(float).tiny) for c in (a, b))  # squares of 10¹⁵⁴ would overflow
     u, v = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
     return u * v - 0.5 * (u * v).mean() * (u * u + v * v)
 

@@ -66,13 +66,34 @@ def targets(y: Tensor, outputs: int, dtype) -> Tensor:
     """What a loss compares with, ``(·, n, k)``: one-hot labels, the label where there is one output, or values."""
     if y.is_floating_point():
         return (y if y.ndim == 3 else y[..., None]).to(dtype)
-    return (nn.functional.one_hot(y, outputs) if outputs > 1 else y[..., None]).to(dtype)
+    return (nn.functional.one_hot(y.long(), outputs) if outputs > 1 else y[..., None]).to(dtype)
+
+
+def labels_below(y: Tensor, outputs: int, name: str = "y") -> Tensor:
+    """Labels, integers of any width, as int64; ValueError unless each is one of ``outputs`` (0 or 1 for one output)."""
+    labels, most = y.long(), max(2, outputs) - 1
+    if y.is_floating_point() or (y.numel() and not 0 <= labels.min() <= labels.max() <= most):
+        got = f"{y.dtype} {int(labels.min())} to {int(labels.max())}" if y.numel() else y.dtype
+        raise ValueError(f"{name} must be integer labels from 0 to {most} for {outputs} output(s), got {got}")
+    return labels
+
+
+def check_targets(y: Tensor, n: int, outputs: int, loss: str, name: str = "y") -> None:
+    """ValueError unless ``y`` is what :func:`losses` of n examples needs: labels ``(n,)``, or for ``mse`` values."""
+    shape, values = tuple(y.shape), y.is_floating_point()
+    fits = {(n, outputs), (n,) if outputs == 1 else ()} if values else {(n,)}
+    if shape not in fits or (loss != "mse" and (values or outputs == 1)):
+        wanted = f"integer labels ({n},) for two outputs or more, or for 'mse' labels or values ({n}, {outputs})"
+        raise ValueError(f"{name} must be {wanted}; got {y.dtype} {shape} for {outputs} output(s)")
+    if not values:
+        labels_below(y, outputs, name)
 
 
 def errors(logits: Tensor, y: Tensor, loss: str) -> Tensor:
-    """dℓ/df at integer labels ``y (…)``, ``(…, k)``: softmax(f) − one-hot, or f − one-hot. Checks ``loss``."""
+    """dℓ/df at integer labels ``y (…)``, ``(…, k)``: softmax(f) − one-hot, or f − one-hot. Checks y and ``loss``."""
     one_of("loss", loss, LOSSES)
-    return loss_gradient(logits, nn.functional.one_hot(y, logits.shape[-1]).to(logits), loss)
+    own = nn.functional.one_hot(labels_below(y, logits.shape[-1]), logits.shape[-1])
+    return loss_gradient(logits.double(), own.double(), loss).to(logits)  # in float32 1 − p may be rounding alone
 
 
 def stacked_members(model: nn.Module, parameters: dict[str, Tensor]) -> int:

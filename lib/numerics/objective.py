@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from lib.costs import device_of, one_of
-from lib.networks.stacked import LOSSES, losses, targets
+from lib.costs import check_inputs, device_of, one_of
+from lib.networks.stacked import LOSSES, check_targets, losses, targets
 
 WORKING = 2**28  # bytes of activations, or of written-out gradients, that one step may take
 
@@ -66,8 +66,10 @@ class Objective:
     def place(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Examples, and what the loss compares with, in the network's type and on its device."""
         like = next(iter(self.weights.values()))
-        _check_labels(x, y, self.y.shape[1], self.loss, "test")
-        return x.to(like), None if y is None else targets(y, self.y.shape[1], like.dtype).to(like.device)
+        check_inputs(x, "x_test", "floats")
+        if y is not None:
+            check_targets(y, len(x), self.y.shape[1], self.loss, "y_test")
+        return x.to(like), None if y is None else targets(y[None], self.y.shape[1], like.dtype)[0].to(like.device)
 
     def batches(self, x: Tensor, *others: Tensor, times: int = 1, room: int | None = None) -> Iterator[tuple]:
         """Pieces of x (and what goes with it) whose activations, ``times`` over, fit into ``room`` bytes."""
@@ -101,13 +103,14 @@ def objective(
     weights = {name: value.detach() for name, value in net.named_parameters()}
     buffers = {name: value.detach() for name, value in net.named_buffers()}
     like = next(iter(weights.values()))
+    check_inputs(x, "x_train", "floats")
     outputs = output_count(net, x)
-    _check_labels(x, y, outputs, loss, "train")
+    check_targets(y, len(x), outputs, loss, "y_train")
     if reference is not None:
         if wrong := [k for k, w in weights.items() if k not in reference or reference[k].shape != w.shape]:
             raise ValueError(f"reference must hold every parameter in the model's shape; {wrong[0]} does not fit")
         reference = flat({name: reference[name][None].to(like) for name in weights})[0]
-    y = targets(y, outputs, like.dtype).to(like.device)
+    y = targets(y[None], outputs, like.dtype)[0].to(like.device)
     return Objective(net, weights, buffers, x.to(like), y, weight_decay, loss, reference)
 
 
@@ -153,19 +156,3 @@ def _check_modules(model: nn.Module) -> None:
     if moody := sorted({type(m).__name__ for m in normal + random if m.training}):
         how = "influence is taken in evaluation mode (running statistics, nothing dropped)"
         warnings.warn(f"model is in training mode and has {', '.join(moody)}: {how}", stacklevel=4)
-
-
-def _check_labels(x: Tensor, y: Tensor | None, outputs: int, loss: str, name: str) -> None:
-    if not x.is_floating_point() or not len(x) or not x.isfinite().all() or (y is not None and len(x) != len(y)):
-        got = f"{x.dtype} {tuple(x.shape)} and {None if y is None else tuple(y.shape)}"
-        raise ValueError(f"x_{name} must be finite floats (n, …) with as many labels y_{name}, at least one; got {got}")
-    if y is None:
-        return
-    shape = tuple(y.shape)
-    if y.is_floating_point():
-        if loss != "mse" or shape not in {(len(x), outputs), (len(x),) if outputs == 1 else ()}:
-            raise ValueError(f"y_{name} must be integer labels (n,), or for 'mse' values (n, {outputs}); got {shape}")
-    elif y.ndim != 1 or (outputs == 1 and loss == "cross_entropy") or not 0 <= y.min() <= y.max() < max(2, outputs):
-        wanted = f"labels (n,) from 0 to {max(2, outputs) - 1} for {outputs} outputs (one output: 'mse')"
-        got = f"{y.dtype} {shape} from {int(y.min())} to {int(y.max())}"
-        raise ValueError(f"y_{name} must be {wanted}, got {got}")

@@ -13,9 +13,7 @@ import inspect
 import sys
 from types import ModuleType
 
-import numpy as np
-import torch
-from torch import Tensor
+from lib.costs import as_tensor, check_inputs
 
 TABLE = {
     "definitions": "definitions",  # every score by its definition
@@ -44,24 +42,16 @@ TABLE = {
 __all__ = list(TABLE)
 
 
-def as_tensor(values, name: str = "values") -> Tensor:
-    """Numbers as a tensor without its graph, from tensors, arrays, tables, sparse matrices or lists.
-
-    Raises: ValueError for text and other objects.
-    """
-    if isinstance(values, Tensor):
-        return values.detach()
-    values = np.asarray(values.toarray() if hasattr(values, "toarray") else values)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{name}: expected numbers, got {values.dtype} {values.shape}")
-    return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
-
-
 def takes_arrays(function):
-    """The same function, for numpy arrays, tables and sparse matrices too."""
+    """The same function, for numpy arrays, tables and sparse matrices too; the examples, x…, are checked."""
     names = list(inspect.signature(function).parameters)
-    foreign = lambda value: getattr(value, "ndim", 0) and (not isinstance(value, Tensor) or value.requires_grad)
-    one = lambda name, value: as_tensor(value, name) if foreign(value) else value
+
+    def one(name, value):
+        examples = name.split("_")[0] == "x"
+        value = as_tensor(value, name) if examples or getattr(value, "ndim", 0) else value
+        if examples:
+            check_inputs(value, name)
+        return value
 
     @functools.wraps(function)
     def called(*args, **options):

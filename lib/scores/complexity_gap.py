@@ -187,8 +187,8 @@ def unit_rows(x: Tensor, device=None) -> Tensor:
 
     Raises: ValueError if x has another type or shape, or a row is zero or not finite (named).
     """
-    if x.ndim < 2 or not len(x):
-        raise ValueError(f"x must be (n, …) with at least one row and two axes, got {tuple(x.shape)}")
+    if x.ndim < 2 or not x.numel():
+        raise ValueError(f"x must be (n, …) with two axes, at least one row and a number in each, got {tuple(x.shape)}")
     if not (x.is_floating_point() or x.dtype == torch.uint8):
         raise ValueError(f"x must be floating or uint8, got {x.dtype}")
     unit = x.flatten(1).to(device=device_of(device or x.device), dtype=F64, copy=True)
@@ -232,8 +232,8 @@ def _listed(rows: list, most: int = 5) -> str:
 def _labellings(x, y) -> tuple[Tensor, Tensor, Tensor]:
     """x and y as tensors, and y as ``(r, n)`` int64 on the CPU, or ValueError."""
     x, y = as_tensor(x, "x"), as_tensor(y, "y")
-    if y.ndim not in (1, 2) or x.ndim < 2 or y.shape[-1] != len(x):
-        raise ValueError(f"expected x (n, …) and y (n,) or (r, n), got x {tuple(x.shape)} and y {tuple(y.shape)}")
+    if y.ndim not in (1, 2) or x.ndim < 2 or y.shape[-1] != len(x) or not y.numel():
+        raise ValueError(f"expected x (n, …), y (n,) or (r, n), n ≥ 1, got x {tuple(x.shape)} and y {tuple(y.shape)}")
     if y.is_floating_point() or y.is_complex():
         raise ValueError(f"y must hold integer labels, got {y.dtype}")
     labellings = y.reshape(-1, len(x)).long().cpu()

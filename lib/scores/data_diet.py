@@ -116,7 +116,7 @@ def margin(outputs: Tensor, y: Tensor) -> Tensor:
 
     Returns: ``(E, n)`` in the unit of ``outputs``.
 
-    Raises: ValueError if shapes disagree.
+    Raises: ValueError if shapes disagree, or a label is none of the outputs.
 
     Example:
         >>> margin(torch.tensor([[[2.0, 0.5, 1.0], [0.0, 3.0, 1.0]]]), torch.tensor([0, 2]))
@@ -124,7 +124,7 @@ def margin(outputs: Tensor, y: Tensor) -> Tensor:
     """
     if outputs.ndim != 3 or outputs.shape[2] < 2:
         raise ValueError(f"outputs must be (runs, examples, at least 2 classes), got {tuple(outputs.shape)}")
-    label = stacked.labels_by_run(y, *outputs.shape[:2])[..., None]
+    label = stacked.labels_below(stacked.labels_by_run(y, *outputs.shape[:2]), outputs.shape[2])[..., None]
     others = outputs.scatter(2, label, -torch.inf)
     return (outputs.gather(2, label) - others.amax(2, keepdim=True))[..., 0]
 

@@ -166,18 +166,19 @@ def trust(model: nn.Module, x: Tensor, y: Tensor, *, damping: float = 0.0, retra
         Trust(gradient=0.0, lowest=1.0, spread=None)
     """
     o, spread = objective(model, x, y, **options), None
-    norm, one = _distance(o, stacklevel=4)
+    norm, one = _distance(o, stacklevel=4)  # at a perfect fit both are 0
     lowest = float((eigh(hessian(o))[0] if o.p <= SPECTRUM else eigenvalue_range(model, x, y, **options))[0])
     if lowest + damping < 0:
         warnings.warn(indefinite(lowest, damping), stacklevel=3)
     if retrained is not None:
         changes = torch.as_tensor(retrained).double()
-        if changes.ndim != 2 or min(changes.shape) < 2:
-            raise ValueError(f"retrained must be (r, k), at least 2 of each, got {tuple(changes.shape)}")
+        if changes.ndim != 2 or min(changes.shape) < 2 or not -math.inf < changes.min() < changes.max() < math.inf:
+            got = f"{tuple(changes.shape)}, {changes.flatten()[:5].tolist()}"
+            raise ValueError(f"retrained must be (r, k), at least 2 of each, finite and not all alike; got {got}")
         spread = float((changes.var(0).mean() / changes.mean(0).var()).sqrt())
         if spread > 1:
             warnings.warn(f"retrainings differ {spread:.3g} times as much as examples: one tells little", stacklevel=3)
-    return Trust(norm / one, lowest + damping, spread)
+    return Trust(norm and (norm / one if one else math.inf), lowest + damping, spread)
 
 
 def _distance(o: Objective, stacklevel: int) -> tuple[float, float]:

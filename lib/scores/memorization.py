@@ -145,7 +145,7 @@ def held_out_accuracy(member_sees: Tensor, correct_train: Tensor) -> Tensor:
 
     High = regular; NaN where every network saw the example.
     """
-    _check(member_sees, correct_train)
+    _check(member_sees, correct_train, of_training_rows=True)
     return (~member_sees & correct_train).sum(0).double() / (~member_sees).sum(0)
 
 

@@ -45,8 +45,8 @@ def knn_shapley(x: Tensor, y: Tensor, x_val: Tensor, y_val: Tensor, *, k: int = 
     _check(x=x, y=y)
     _check(x_val=x_val, y_val=y_val)
     n = len(x)
-    if not 1 <= k <= n or not len(x_val):
-        raise ValueError(f"expected 1 ≤ k ≤ {n} and a validation example at least, got k = {k} and {len(x_val)}")
+    if not 1 <= k <= n:
+        raise ValueError(f"k must be at least 1 and at most the number of examples, {n}, got {k}")
     search, place = NearestNeighbors(n_neighbors=n).fit(x.flatten(1).numpy()), torch.arange(1, n, dtype=torch.float64)
     total = torch.zeros(n, dtype=torch.float64)
     for rows, labels in zip(x_val.flatten(1).split(256), y_val.split(256), strict=True):
@@ -60,5 +60,5 @@ def knn_shapley(x: Tensor, y: Tensor, x_val: Tensor, y_val: Tensor, *, k: int = 
 
 def _check(**parts: Tensor) -> None:
     (name, x), (_, y) = parts.items()
-    if y.shape != x.shape[:1] or not x.isfinite().all():
-        raise ValueError(f"{name}: expected finite examples, a label each, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"{name}: expected a label for each example, got {tuple(x.shape)} and {tuple(y.shape)}")

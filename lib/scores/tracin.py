@@ -82,8 +82,6 @@ def tracin_mean(
 
     Cost: per run and checkpoint about three forward passes on x: the derivative of its losses along ḡ, in forward mode.
     """
-    if not len(x_val):
-        raise ValueError("x_val must hold at least one example, got none")
 
     def last(parameters):
         h_val, delta_val = stacked.last_layer(model, parameters, x_val, y_val, **options)

@@ -43,6 +43,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.costs import one_of
+from lib.networks.stacked import labels_below
 from lib.numerics.curvature import eigh
 from lib.numerics.gradients import jacobians, ntk
 from lib.numerics.spectral_filter import F64, check_time, poles, spectral_filter
@@ -332,8 +333,7 @@ def regression_targets(y: Tensor, outputs: int) -> Tensor:
         >>> regression_targets(torch.tensor([0, 1]), 1).flatten()
         tensor([0., 1.], dtype=torch.float64)
     """
-    if y.min() < 0 or y.max() >= max(outputs, 2):
-        raise ValueError(f"y must be labels below {max(outputs, 2)} for {outputs} output(s), got {y.min()}…{y.max()}")
+    y = labels_below(y, outputs)
     return y[:, None].to(F64) if outputs == 1 else torch.nn.functional.one_hot(y, outputs).to(F64)
 
 

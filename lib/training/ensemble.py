@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lib.costs import bar
 from lib.training.parallel import total_steps, train_shards
-from lib.training.recipe import Data, Members, Recipe, Record, Run, Start, Work, as_tensor, check
+from lib.training.recipe import Data, Members, Recipe, Record, Run, Start, Work, check, tensor_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def train(
         torch.Size([2, 1, 64])
     """
     start, given = start or Start(), {"sees": sees, "labels": labels, "weights": weights}
-    own = {k: as_tensor(v, classes=k == "labels").cpu() for k, v in given.items() if v is not None}
+    own = {k: tensor_of(v, k).cpu() for k, v in given.items() if v is not None}
     members = Members([int(seed) for seed in seeds], **own, parameters=start.parameters, state=start.state)
     work = Work(model, Data.of(data), recipe, record, run, masked, start.after, start.until)
     check(work, members)

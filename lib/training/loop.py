@@ -238,13 +238,13 @@ class Recorder:
         blocks: dict[str, list] = {what: [] for what in wanted}
         for first in range(0, len(x) if wanted else 0, ROWS):
             f, labels = self.net.logits(x[first : first + ROWS]), y[:, first : first + ROWS]  # f (E, b, k)
-            target = targets(labels, f.shape[-1], f.dtype)
+            target = targets(labels, f.shape[-1], torch.float64)  # in float32 1 − p of the surely right is rounding
             if "correct" in wanted:
                 blocks["correct"].append(correct(f, labels, self.middle))
             if "loss" in wanted:
-                blocks["loss"].append(losses(f, target, self.work.recipe.loss).float())
+                blocks["loss"].append(losses(f.double(), target, self.work.recipe.loss).float())
             if "errors" in wanted:
-                blocks["errors"].append(((softmax(f) if f.shape[-1] > 1 else f) - target).float())
+                blocks["errors"].append(((softmax(f.double()) if f.shape[-1] > 1 else f) - target).float())
         return {what: torch.cat(parts, 1).cpu().numpy() for what, parts in blocks.items()}
 
     def visit(self, t: int, rows: Tensor, logits: Tensor, target: Tensor) -> None:

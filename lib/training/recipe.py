@@ -18,12 +18,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.costs import device_of, one_of
-from lib.networks.stacked import LOSSES, chain, group, stacked_members
+from lib.costs import as_tensor, check_inputs, device_of, one_of
+from lib.networks.stacked import LOSSES, chain, check_targets, group, stacked_members
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,21 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and (not hasattr(value, "__index__") or value < low):
                 raise ValueError(f"{name} must be a whole number of at least {low}, got {value}")
-        if not 0 < self.lr < math.inf or not 0 <= self.weight_decay < math.inf or not 0 <= self.momentum < 1:
-            got = f"{self.lr}, {self.weight_decay} and {self.momentum}"
-            raise ValueError(f"expected lr > 0, weight_decay ≥ 0, both finite, and 0 ≤ momentum < 1, got {got}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be finite and above 0, got {self.lr}")
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov needs optimizer 'sgd' and momentum > 0")
         object.__setattr__(self, "milestones", tuple(self.milestones))
         object.__setattr__(self, "betas", tuple(self.betas))
         if self.warmup is None:
             object.__setattr__(self, "warmup", 0.15 if self.schedule == "warmup_linear" else 0.0)
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the steps, expected 0 ≤ warmup < 1, got {self.warmup}")
+        if len(self.betas) != 2:
+            raise ValueError(f"betas must be β₁ and β₂ of Adam, got {self.betas}")
+        below = {"momentum": 1, "betas": 1, "alpha": 1, "warmup": 1}  # a share of what was, or of the steps
+        for name in ("weight_decay", "eps", "gamma", "milestones", *below):
+            value, high = getattr(self, name), below.get(name, math.inf)
+            if not all(0 <= number < high for number in (value if isinstance(value, tuple) else [value])):
+                raise ValueError(f"{name} must be at least 0 and below {high}, got {value}")
 
     def factor(self, t: int, *, steps: int, per_epoch: int) -> float:
         """Factor of the learning rate at step t = 0 … steps − 1."""
@@ -170,13 +173,14 @@ class Data(NamedTuple):
         parts = [getattr(data, name) for name in cls._fields] if hasattr(data, "x_train") else data
         if not 2 <= len(parts) <= 4 or len(parts) == 3:
             raise ValueError(f"data must be (x, y) or (x, y, x_test, y_test), got {len(parts)} parts")
-        return cls(*(part if part is None else as_tensor(part, classes=i % 2 == 1) for i, part in enumerate(parts)))
+        named = zip(cls._fields, parts, strict=False)
+        return cls(*(part if part is None else tensor_of(part, name) for name, part in named))
 
 
-def as_tensor(values, *, classes: bool = False) -> Tensor:
-    """Values as a tensor; classes, integers of any width, as int64."""
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-    return tensor.long() if classes and not tensor.is_floating_point() else tensor
+def tensor_of(values, name: str) -> Tensor:
+    """Values as a tensor, labels (``labels`` or ``y_…``), integers of any width, as int64; errors of ``as_tensor``."""
+    tensor = as_tensor(values, name)
+    return tensor.long() if name[0] in "ly" and not tensor.is_floating_point() else tensor
 
 
 @dataclass(frozen=True)
@@ -292,8 +296,8 @@ def check(work: Work, members: Members) -> None:
     if frozen := [name for name, p in model.named_parameters() if not p.requires_grad]:
         raise ValueError(f"every parameter of model is trained, got {frozen[0]} frozen: train the head on features")
     _check_members(work, members)
+    _check_data(work, members)
     _check_span(work, members)
-    _check_labels(work, members)
 
 
 def _check_members(work: Work, members: Members) -> None:
@@ -337,24 +341,16 @@ def _check_span(work: Work, members: Members) -> None:
         raise ValueError(f"{wanted}; expected {first[0]}, got {first[1]}")
 
 
-def _check_labels(work: Work, members: Members) -> None:
-    data, loss = work.data, work.recipe.loss
-    for name, x, y in (("train", *data[:2]), ("test", *data[2:])):
-        if name == "test" and x is None and y is None:
-            continue
-        if x is None or y is None or len(x) != len(y) or not len(x) or not x.is_floating_point():
-            got = [None if part is None else (part.dtype, tuple(part.shape)) for part in (x, y)]
-            raise ValueError(f"x_{name} must be float (n, …) with as many labels y_{name}, at least one; got {got}")
-        if y.is_floating_point() and loss != "mse":
-            raise ValueError(f"y_{name} must be integer classes (or float values for 'mse'), got {y.dtype}")
+def _check_data(work: Work, members: Members) -> None:
+    data, labels, loss = work.data, members.labels, work.recipe.loss
+    if (data.x_test is None) != (data.y_test is None):
+        raise ValueError("x_test and y_test must be given together, got one of them")
+    check_inputs(data.x_train, "x_train", "floats")
     if work.recipe.augment and data.x_train.ndim != 4:
         raise ValueError(f"augment needs images (n, c, h, w), got x_train {tuple(data.x_train.shape)}")
-    outputs = work.outputs
-    labels = data.y_train if members.labels is None else members.labels
-    if labels.is_floating_point():
-        if (data.y_train.shape[1] if data.y_train.ndim == 2 else 1) != outputs:
-            raise ValueError(f"the model has {outputs} outputs, got values y_train {tuple(data.y_train.shape)}")
-    elif loss == "cross_entropy" and outputs < 2:
-        raise ValueError("cross_entropy needs a model with at least two outputs; for one output take 'mse'")
-    elif not 0 <= labels.min() <= labels.max() < max(2, outputs):
-        raise ValueError(f"the model has {outputs} outputs, got labels {int(labels.min())} to {int(labels.max())}")
+    name, own = ("y_train", data.y_train[None]) if labels is None else ("labels", labels)
+    for y in own:  # a member's
+        check_targets(y, work.n, work.outputs, loss, name)
+    if data.x_test is not None:
+        check_inputs(data.x_test, "x_test", "floats")
+        check_targets(data.y_test, len(data.x_test), work.outputs, loss, "y_test")

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.costs import one_of
-from lib.networks.stacked import LOSSES, losses, predict, targets
+from lib.costs import as_tensor, check_inputs, one_of
+from lib.networks.stacked import LOSSES, check_targets, losses, predict, targets
 from lib.training.ensemble import train
 from lib.training.recipe import Data, Recipe, Run, Start
 
@@ -93,10 +93,13 @@ def retrain(
 def losses_on(model, parameters: dict[str, Tensor], x: Tensor, y: Tensor, *, loss: str = "cross_entropy") -> Tensor:
     """Losses ``(…, m)`` (nats, or ½‖f − y‖²; float64) of networks with ``parameters (…, *shape)`` on m examples."""
     one_of("loss", loss, LOSSES)
+    x, y = as_tensor(x, "x"), as_tensor(y, "y")
+    check_inputs(x, "x")
     shapes = {name: value.ndim for name, value in model.state_dict().items()}
     lead = next(parameters[name].shape[: parameters[name].ndim - d] for name, d in shapes.items())
     stacked = {name: value.flatten(0, len(lead) - 1) if lead else value[None] for name, value in parameters.items()}
     logits = predict(model, stacked, x, chunk=64).double()
+    check_targets(y, len(x), logits.shape[-1], loss)
     return losses(logits, targets(y[None], logits.shape[-1], logits.dtype), loss).reshape(*lead, len(x))
 
 

@@ -91,9 +91,9 @@ def test_a_copy_of_an_example_takes_its_information_away():
 
 def test_bad_labels():
     net = Tangent(torch.eye(2), torch.ones(1, 2), torch.zeros(2, 1))
-    with pytest.raises(ValueError, match=r"y must be labels below 2 for 1 output\(s\), got 0…2"):
+    with pytest.raises(ValueError, match=r"y must be integer labels from 0 to 1 for 1 output\(s\), got .* 0 to 2"):
         f_si(net, torch.tensor([0, 2]), lr=0.1, steps=1)
-    with pytest.raises(ValueError, match="below 3"):
+    with pytest.raises(ValueError, match="from 0 to 2 for 3 .* -1 to -1"):
         regression_targets(torch.tensor([-1]), 3)
 
 

@@ -123,22 +123,34 @@ def test_logistic_regression_in_closed_form():
         torch.testing.assert_close(found.eigenvalues, torch.linalg.eigvalsh(h))
 
 
-@pytest.mark.parametrize("targets", ["values", "labels"])
+@pytest.mark.parametrize("targets", ["values", "labels", "column"])
 def test_ridge_regression_in_closed_form(targets):
     x, labels = drawn(20, 3, classes=2)
-    y = x @ torch.tensor([1.0, -2.0, 0.5], dtype=F64) + labels if targets == "values" else labels
+    y = x @ torch.tensor([1.0, -2.0, 0.5], dtype=F64) + labels if targets != "labels" else labels
     h = x.T @ x / 20 + DECAY * torch.eye(3, dtype=F64)
     w = torch.linalg.solve(h, x.T @ y.double() / 20)
     model = nn.Linear(3, 1, bias=False, dtype=F64)
     model.weight = nn.Parameter(w[None])
     residual = x @ w - y
     moves = torch.linalg.solve(h, (x * residual[:, None]).T) / 20  # (3, n)
+    y = y[:, None] if targets == "column" else y
     for options in ({}, {"solver": "gauss_newton"}, {"solver": "cg", "tol": 1e-12}, {"solver": "ekfac"}):
         options |= {"weight_decay": DECAY, "loss": "mse"}
         found = influence(model, x, y, x[:4], y[:4], **options)
         torch.testing.assert_close(found.on_loss, residual[:4, None] * x[:4] @ moves)
         torch.testing.assert_close(inverse_hessian(model, x, y, **options).on_parameters(), moves.T)
     assert gradient_norm(model, x, y, weight_decay=DECAY, loss="mse") < 1e-14
+
+
+def test_values_of_several_outputs():
+    (x, _), y, model = (
+        drawn(20, 3),
+        torch.randn(20, 2, dtype=F64, generator=torch.Generator().manual_seed(1)),
+        nn.Linear(3, 2),
+    )
+    found = influence(model.double(), x, y, x[:4], y[:4], weight_decay=5.0, loss="mse")
+    wanted = definitions.influence(model, x, y, x[:4], y[:4], weight_decay=5.0, loss="mse")
+    torch.testing.assert_close(found.on_loss, wanted)
 
 
 def test_sign_an_example_helps_itself(network):
@@ -318,8 +330,11 @@ def test_trust_says_nothing_at_an_optimum():
     changes = torch.tensor([[1.0, 2.0, 3.0], [1.1, 2.0, 2.9]])
     with warnings.catch_warnings(action="error"):
         told = trust(model, x, y, weight_decay=DECAY, retrained=changes)
-    with pytest.raises(ValueError, match=r"retrained must be \(r, k\), at least 2 of each, got \(1, "):
+    with pytest.raises(ValueError, match=r"retrained must be \(r, k\), at least 2 of each, .* got \(1, "):
         trust(model, x, y, weight_decay=DECAY, retrained=changes[:1])
+    for alike in (torch.ones(2, 3), changes * torch.nan):
+        with pytest.raises(ValueError, match="retrained must be .*, finite and not all alike"):
+            trust(model, x, y, weight_decay=DECAY, retrained=alike)
     assert isinstance(told, Trust) and told.gradient < 1e-6 and told.lowest > 0 and told.spread < 0.1
 
 
@@ -361,12 +376,14 @@ BAD = [
     ({"examples": torch.tensor([6])}, "examples must be indices .* from 0 to 5"),
     ({"reference": {}}, "reference must hold every parameter"),
     ({"solver": "cg", "depth": 3}, "solver 'cg' takes .*tol.*got depth"),
-    ({"y_train": y[:5]}, "x_train must be finite floats .* with as many labels y_train"),
+    ({"y_train": y[:5]}, r"y_train must be integer labels \(6,\) .*got torch.int64 \(5,\)"),
     ({"x_test": x.long()}, "x_test must be finite floats"),
-    ({"y_test": y[:2] + 3}, "y_test must be labels .* from 0 to 2 for 3 outputs"),
+    ({"y_test": y[:2] + 3}, "y_test must be integer labels from 0 to 2 for 3 output"),
+    ({"y_train": y[:, None]}, r"y_train must be integer labels \(6,\) .*got torch.int64 \(6, 1\)"),
+    ({"y_train": x[:, :2], "loss": "mse"}, r"for 'mse' labels or values \(6, 3\); got torch.float64 \(6, 2\)"),
     ({"y_train": y.double()}, "y_train must be integer labels"),
     ({"model": nn.Flatten(0)}, "model must have parameters"),
-    ({"model": nn.Linear(3, 1).double()}, "one output: 'mse'"),
+    ({"model": nn.Linear(3, 1).double()}, "for two outputs or more, .* for 1 output"),
     (
         {"model": nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2))).double()},
         r"model must map \(n, …\) to \(n, k\)",

@@ -46,7 +46,7 @@ def test_agreement_by_sorting():
     assert knn_agreement(x, y, k=7).equal((y[near] == y[:, None]).double().mean(1))
     with pytest.raises(ValueError, match="below the number of examples, 40, got 40"):
         knn_agreement(x, y, k=40)
-    with pytest.raises(ValueError, match="a validation example at least"):
+    with pytest.raises(ValueError, match="x_val must be finite numbers .* at least one example"):
         knn_shapley(x, y, x[:0], y[:0])
 
 

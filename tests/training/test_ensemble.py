@@ -295,7 +295,7 @@ def test_one_output_with_mse(data):
         f = predict(mlp(64, (7,), 1), trained.parameters, x)[0, :, 0]
         torch.testing.assert_close(trained.loss_train[0, 0], (0.5 * (f - target) ** 2).float())
         assert torch.equal(trained.correct_train[0, 0], (f > middle) == (target > middle))
-    with pytest.raises(ValueError, match="cross_entropy needs a model with at least two outputs"):
+    with pytest.raises(ValueError, match="y_train must be integer labels .* for two outputs or more"):
         run(mlp(64, (7,), 1), x, y, Recipe(lr=0.05, epochs=1))
 
 
@@ -490,17 +490,36 @@ def test_a_gpu_is_as_accurate_within_the_spread_over_seeds(precision):
         assert (on_cpu.mean() - on_gpu.mean()).abs() < on_cpu.std()
 
 
+def test_losses_and_errors_of_what_is_surely_right_are_no_rounding():
+    x, y, still = torch.linspace(8, 30, 50)[:, None], torch.zeros(50, dtype=torch.int64), Recipe(lr=0.1, epochs=0)
+    sure = {"weight": torch.tensor([[[1.0], [0.0], [0.1]]]), "bias": torch.zeros(1, 3)}
+    record = {"start": Start(sure), "record": Record(loss="final", errors_at=(0,))}
+    rough, fine = (
+        train(nn.Linear(1, 3), (x, y), still, [0], **record, run=Run(precision=kind, progress=False))
+        for kind in ("float32", "float64")
+    )
+    torch.testing.assert_close(rough.loss_train, fine.loss_train, rtol=1e-4, atol=0)
+    torch.testing.assert_close(rough.errors[0], fine.errors[0], rtol=1e-4, atol=0)
+
+
 def test_recipes_are_checked():
     for wrong, words in (
         ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, rmsprop, got 'lion'"),
         ({"schedule": "triangle"}, "schedule must be one of constant, step"),
         ({"augment": "mixup"}, "augment must be one of None, crop"),
         ({"iterations": 3}, "give epochs or iterations, one of them; got 1 and 3"),
-        ({"lr": -1.0}, "expected lr > 0"),
-        ({"lr": math.inf}, "expected lr > 0"),
-        ({"weight_decay": math.nan}, "weight_decay ≥ 0"),
+        ({"lr": -1.0}, "lr must be finite and above 0, got -1.0"),
+        ({"lr": math.inf}, "lr must be finite and above 0"),
+        ({"weight_decay": math.nan}, "weight_decay must be at least 0 and below inf, got nan"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1.0"),
+        ({"betas": (0.9, 1.5)}, r"betas must be at least 0 and below 1, got \(0.9, 1.5\)"),
+        ({"betas": (0.9,)}, r"betas must be β₁ and β₂ of Adam, got \(0.9,\)"),
+        ({"alpha": -0.1}, "alpha must be at least 0 and below 1, got -0.1"),
+        ({"eps": math.inf}, "eps must be at least 0 and below inf, got inf"),
+        ({"gamma": math.nan}, "gamma must be at least 0"),
+        ({"milestones": (5, -1)}, r"milestones must be at least 0 .* got \(5, -1\)"),
         ({"nesterov": True}, "nesterov needs optimizer 'sgd' and momentum"),
-        ({"warmup": 1.5}, "warmup is a share of the steps"),
+        ({"warmup": 1.5}, "warmup must be at least 0 and below 1, got 1.5"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"epochs": 2.5}, "epochs must be a whole number of at least 0, got 2.5"),
     ):
@@ -519,9 +538,22 @@ def test_arguments_are_checked(data):
         ({"sees": ~ones}, "member 0 sees no row"),
         ({"masked": True}, "masked needs sees"),
         ({"labels": y[None].float()}, "labels must be torch.int64"),
-        ({"data": (x, y + 1)}, "the model has 4 outputs, got labels 1 to 4"),
-        ({"data": (x, y[:9])}, "x_train must be float"),
-        ({"data": (x, y.double())}, "y_train must be integer classes"),
+        ({"data": (x, y + 1)}, r"y_train must be integer labels from 0 to 3 for 4 output\(s\), got torch.int64 1 to 4"),
+        ({"data": (x, y[:9])}, r"y_train must be integer labels \(50,\) .* got torch.int64 \(9,\)"),
+        ({"data": (x, y[:, None])}, r"y_train must be integer labels \(50,\) .* got torch.int64 \(50, 1\)"),
+        (
+            {"data": (x, y[:, None]), "recipe": Recipe(lr=1.0, epochs=1, loss="mse")},
+            r"y_train .* got torch.int64 \(50, 1\)",
+        ),
+        ({"data": (x, y.double())}, "y_train must be integer labels"),
+        ({"data": (x, y, x, y[:, None])}, r"y_test must be integer labels \(50,\) .* got torch.int64 \(50, 1\)"),
+        ({"data": (x, y, x, y - 1)}, "y_test must be integer labels from 0 to 3 .* -1 to 2"),
+        ({"data": (x, y, x, None)}, "x_test and y_test must be given together"),
+        ({"data": (x * math.nan, y)}, "x_train must be finite floats .* NaN or infinity"),
+        (
+            {"labels": y[None] + 1},
+            "labels must be integer labels from 0 to 3",
+        ),
         ({"data": (x, y, x)}, "data must be .*, got 3 parts"),
         ({"data": (x.flatten(1), y), "recipe": Recipe(lr=1.0, epochs=1, augment="flip")}, "augment needs images"),
         ({"seeds": [-1]}, "seeds must be integers"),
