@@ -13,7 +13,6 @@ import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from html import escape
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -32,6 +31,7 @@ from lib.data.noise import uniform_noise
 from lib.data.own import plain
 from lib.networks import models
 from lib.statistics import standardized
+from lib.store import expanded, new_file
 from lib.training import ensemble
 from lib.training.recipe import Record, Run
 
@@ -89,7 +89,8 @@ class Report:
         for name, text in TABLES.items():
             table = getattr(self, name)
             parts += [f"<h2>{name} ({len(table):,})</h2><p>{text}", table.head(rows).to_html(float_format="%.3g")]
-        Path(path).write_text("".join(parts), "utf8")
+        with new_file(expanded(path)) as file:
+            file.write("".join(parts).encode())
 
 
 def audit(

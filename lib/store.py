@@ -27,16 +27,21 @@ TRAILER = len(MARK) + 64  # bytes after the archive, which zip readers skip
 
 def results_folder(profile: str | None = None) -> Path:
     """Results: ``$STUDY_RESULTS``, or ``results/`` beside ``lib/``; in there of a ``profile``, a plain name."""
-    root = Path(os.environ.get("STUDY_RESULTS") or Path(__file__).resolve().parents[1] / "results").expanduser()
+    root = expanded(os.environ.get("STUDY_RESULTS") or Path(__file__).resolve().parents[1] / "results")
     if profile is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", profile):
         raise ValueError(f"profile must be a plain name such as 'laptop', got {profile!r}")
     return root if profile is None else root / profile
 
 
+def expanded(path: str | os.PathLike) -> Path:
+    """A path that a user wrote: ``~`` is a home."""
+    return Path(os.path.expanduser(path))  # as it stands where nobody has that home: a file may be called ~draft.csv
+
+
 @contextmanager
 def new_file(path: Path):
     """A file open for writing bytes, and reading them, that takes its name when it is whole and on the disk."""
-    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "w+b") as file:
             yield file
@@ -95,7 +100,7 @@ class Store:
     """
 
     def __init__(self, folder: str | os.PathLike | None = None, *, profile: str | None = None):
-        self.folder = Path(folder) if folder is not None else results_folder(profile) / "cache"
+        self.folder = expanded(folder) if folder is not None else results_folder(profile) / "cache"
 
     def path(self, key: Mapping) -> Path:
         """The file of a key, there or not."""

@@ -236,9 +236,8 @@ advised[list(advised)[:3]].style.format("{:.0%}")
 
 # %%
 path = results_folder(profile) / "scores" / f"{data.name}-{data.sha256[:8]}.parquet"
-path.unlink(missing_ok=True)
 made = {"dataset": data.name, "sha256": data.sha256, "settings": asdict(choice.settings), "minutes": minutes, "seed": seed, "networks": report.facts["networks"], "versions": ledger.versions(), "suggestion": verdict}
-written = score_files.merge_scores(path, own_data.columns(report, scored, data), rows=data.rows_train.numpy(), group="own data", made=made)
+written = score_files.merge_scores(path, own_data.columns(report, scored, data), rows=data.rows_train.numpy(), group="own data", made=made, fresh=True)
 report.to_html(path.with_suffix(".html"))
 own_data.shown(written.head()).hide().format(precision=3)
 

@@ -1,5 +1,6 @@
 """Auditing a data set: every row scored, planted wrong labels, copies and leaks, and what is not claimed."""
 
+import os
 import re
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_a_page_escapes_what_names_hold(tmp_path):
     report = audit((x, np.array(["<unk>", "$10"])[y]), probabilities=sure(y, 2))
     report.to_html(tmp_path / "page.html")
     assert "&lt;unk&gt;" in (page := (tmp_path / "page.html").read_text("utf8")) and "<unk>" not in page
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    x, y = clusters(40, 2)
+    report = audit((x, y), probabilities=sure(y, 2))
+    monkeypatch.setenv("HOME", str(tmp_path)), monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    report.to_html("~/page.html")
+    before = (tmp_path / "page.html").read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        report.to_html(tmp_path / "page.html", rows=1)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 
 def test_every_class_survives_however_few_its_rows():

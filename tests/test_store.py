@@ -4,11 +4,12 @@ import random
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lib.store import Store, canonical, results_folder
+from lib.store import Store, canonical, expanded, results_folder
 
 
 @pytest.fixture
@@ -206,6 +207,13 @@ def test_two_writers_of_one_key_and_a_reader(store):
 def test_a_store_travels_to_another_process(store):
     store.put({"k": 1}, {"a": np.arange(3)})
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).get({"k": 1})["a"], np.arange(3))
+
+
+def test_a_tilde_is_a_home_unless_nobody_has_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path)), monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("STUDY_RESULTS", "~/r")
+    assert Store("~/s").folder == tmp_path / "s" and results_folder() == tmp_path / "r"
+    assert expanded("~no-such-user.csv") == Path("~no-such-user.csv")
 
 
 def test_results_folder(monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lib.data import own
 from lib.data.own import Source
+from lib.store import expanded
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 DIGITS = tuple("0123456789")
@@ -147,11 +148,10 @@ def load(
 
 def _source(name, seed, root, **options):
     """The whole set, and the seed that splits it where it came unsplit."""
-    if isinstance(name, str) and name in EMBEDDED:
-        return embedded(name), 0
-    if isinstance(name, str) and name in DOWNLOADED:
-        return downloaded(name, DATA / "downloads" if root is None else Path(root).expanduser()), 0
-    if isinstance(name, str | Path) and not Path(name).suffix and not Path(name).expanduser().is_dir():
+    if isinstance(name, str) and name in (*EMBEDDED, *DOWNLOADED):
+        own.refuse_options(**options)
+        return embedded(name) if name in EMBEDDED else downloaded(name, expanded(root or DATA / "downloads")), 0
+    if isinstance(name, str | Path) and not Path(name).suffix and not expanded(name).is_dir():
         valid = ", ".join((*EMBEDDED, *DOWNLOADED))
         raise ValueError(f"name: expected one of {valid} or the path of a file or folder, got {name!r}")
     return own.source(name, **options), seed

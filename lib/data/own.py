@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.store import expanded
+
 TABLES = (".csv", ".tsv", ".parquet")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SIDE = 64  # pixels; pictures of several sizes, or larger ones, are resized to a square of at most this side
@@ -56,7 +58,7 @@ def source(data, label=None, *, index=None, categorical="refuse", missing="refus
 
     Raises: ValueError naming the array or column, what was expected and what came.
     """
-    path = Path(data).expanduser() if isinstance(data, str | Path) else None
+    path = expanded(data) if isinstance(data, str | Path) else None
     try:
         data = data.to_pandas() if hasattr(data, "to_pandas") else data if path is None else _read(path)
         if label is not None and np.ndim(label) == 0 and not isinstance(data, pd.DataFrame):
@@ -67,8 +69,9 @@ def source(data, label=None, *, index=None, categorical="refuse", missing="refus
         options = {"index": index, "categorical": categorical, "missing": missing}
         if isinstance(data, pd.DataFrame) and (label is None or np.ndim(label) == 0):
             data = data if features else data[[c for c in data if c in (label, index)]].assign(**{"": 0.0})
-            data = _table(data, label, **options)
+            data, options = _table(data, label, **options), {}
         elif isinstance(data, Mapping):
+            refuse_options(label)
             bunch = {"x_train": "data", "y_train": "target", "classes": "target_names", "columns": "feature_names"}
             data = {a: data[b] for a, b in bunch.items() if b in data} if "target" in data else dict(data)
         else:
@@ -79,6 +82,12 @@ def source(data, label=None, *, index=None, categorical="refuse", missing="refus
         return _checked(data, **options)
     except ValueError as error:
         raise ValueError(f"{error}" if path is None or str(path) in str(error) else f"{path}: {error}") from None
+
+
+def refuse_options(label=None, index=None, categorical="refuse", missing="refuse", features=True) -> None:
+    """Raise ValueError for options of tables, where none has come."""
+    if label is not None or index is not None or (categorical, missing) != ("refuse", "refuse"):
+        raise ValueError("label, index, categorical, missing: expected none, as they are of tables; bring a DataFrame")
 
 
 def _wrong(what: str, expected: str, got) -> ValueError:
@@ -271,8 +280,9 @@ def _tables(x, y, x_test=None, y_test=None, **options) -> dict:
 
 def _checked(arrays: dict, **options) -> Source:
     if isinstance(arrays.get("x_train"), pd.DataFrame):
-        parts = (arrays.get(key) for key in ("x_train", "y_train", "x_test", "y_test"))
-        arrays |= _tables(*parts, **options)
+        arrays |= _tables(*map(arrays.get, ("x_train", "y_train", "x_test", "y_test")), **options)
+    else:
+        refuse_options(**options)
     index, columns = arrays.pop("index", None), tuple(map(str, arrays.pop("columns", ())))
     note = arrays.pop("note", "")
     arrays = {key: plain(value) for key, value in arrays.items() if value is not None}

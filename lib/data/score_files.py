@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lib.data.datasets import DATA
-from lib.store import new_file, unfinished
+from lib.store import expanded, new_file, unfinished
 
 
 def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd
         >>> read_scores("fashion-mnist", [7, 3])[["label", "cg"]].index.tolist()
         [7, 3]
     """
-    folder = DATA / "scores" if folder is None else Path(folder)
+    folder = DATA / "scores" if folder is None else expanded(folder)
     path = folder / f"{name}.parquet"
     if path.parent != folder or not path.is_file():
         there = ", ".join(sorted(file.stem for file in folder.glob("*.parquet"))) or "none"
@@ -47,10 +47,10 @@ def read_scores(name: str, rows=None, *, folder: str | Path | None = None) -> pd
 
 def provenance(path: str | Path) -> dict:
     """How the columns of a score file were made: group → dataset and its SHA-256, settings, versions, cost, checks."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(b"provenance", b"{}"))
+    return json.loads((pq.read_schema(expanded(path)).metadata or {}).get(b"provenance", b"{}"))
 
 
-def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, group: str, made: dict) -> pd.DataFrame:
+def merge_scores(path: str | Path, columns: Mapping, *, rows, group: str, made: dict, fresh=False) -> pd.DataFrame:
     """Add columns to a score file by row, or start one, and return the whole table as written, by ascending ``row``.
 
     Writers of one folder wait for each other; a file is replaced whole, and ``SHA256SUMS`` has its line at any moment.
@@ -59,15 +59,18 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
         columns: name → ``(n,)`` array; a column that the file already has is replaced.
         rows: ``(n,)`` original rows, among the file's. File rows without a new value get NaN, so integer columns must
             cover all of them.
-        group: name of the columns' common origin, such as ``"cg"``.
+        group: name of the columns' common origin, such as ``"cg"``. Others of an earlier merge stay: ``"cg (b, c)"``.
         made: how they were made, JSON-able, kept under ``group``. Its ``dataset_sha256``, if it has one, must be among
             those of the file's other groups.
+        fresh: start a new file in place of one that is there, which goes when the new one is whole.
 
     Raises: ValueError if anything of that does not hold, or the file is not what its checksum says; it stays as it is.
     """
     import fcntl  # POSIX alone has it
 
-    path, rows = Path(path), np.asarray(rows)
+    path, rows = expanded(path), np.asarray(rows)
+    if len(path.name.splitlines()) != 1:
+        raise ValueError(f"path must have a name of one line, as SHA256SUMS lists it, got {path.name!r}")
     wrong = {name: np.shape(values) for name, values in columns.items() if np.shape(values) != rows.shape}
     if rows.ndim != 1 or wrong:
         raise ValueError(f"columns must be (n,) for rows {rows.shape}, got {wrong}")
@@ -79,9 +82,10 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.parent / ".lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one writer at a time in a folder
-        for left in filter(unfinished, path.parent.iterdir()):  # by one that was killed
-            left.unlink()
-        old, origin = (_verified(path), provenance(path)) if path.exists() else (new[[]], {})
+        for left in filter(unfinished, path.parent.iterdir()):
+            if left.name.startswith((f"{path.name}.", "SHA256SUMS.")):  # by one that was killed: others need our lock
+                left.unlink()
+        old, origin = (new[[]], {}) if fresh or not path.exists() else (_verified(path), provenance(path))
         if len(strange := new.index.difference(old.index)):
             raise ValueError(f"rows must be among the {len(old)} of {path.name}, got {strange[:5].tolist()} …")
         whole = [name for name in new if pd.api.types.is_integer_dtype(new[name])]
@@ -93,6 +97,9 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
         names = [*old.columns, *new.columns.difference(old.columns, sort=False)]
         table = old.drop(columns=old.columns.intersection(new.columns)).join(new)[names].reset_index()
         arrow = pa.Table.from_pandas(table, preserve_index=False)
+        stay = {name: [c for c in known["columns"] if c not in columns] for name, known in origin.items()}
+        called = {group: f"{group} ({', '.join(stay.get(group, []))})"}
+        origin = {called.get(one, one): known | {"columns": stay[one]} for one, known in origin.items() if stay[one]}
         text = json.dumps({**origin, group: {**made, "columns": list(columns)}}, sort_keys=True)
         with new_file(path) as file:
             metadata = {**arrow.schema.metadata, b"provenance": text}
@@ -107,8 +114,8 @@ def merge_scores(path: str | Path, columns: Mapping[str, np.ndarray], *, rows, g
 def _sums(folder: Path) -> set[tuple[str, str]]:
     """File names (they may hold spaces) with the SHA-256; two of one name while it is replaced."""
     path = folder / "SHA256SUMS"
-    lines = path.read_text("utf8").splitlines() if path.is_file() else []
-    return {(name, digest) for digest, name in (line.split("  ", 1) for line in lines)}
+    lines = path.read_bytes().decode().split("\n") if path.is_file() else []  # a name may hold what else ends lines
+    return {(name, digest) for digest, name in (line.split("  ", 1) for line in lines if "  " in line)}
 
 
 def _vouch(folder: Path, sums: set[tuple[str, str]]) -> None:

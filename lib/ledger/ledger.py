@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from lib.ledger.claims import CLAIMS, Claim, criterion, digest, load_claims
 from lib.ledger.tables import criteria_table, in_words, verdict_table
 from lib.ledger.verdicts import COVERS, judge, runs_needed
-from lib.store import new_file, results_folder
+from lib.store import expanded, new_file, results_folder
 
 VERDICTS = CLAIMS.parent / "verdicts"  # the committed records, <profile>/NN.json
 NOTHING = dict(value=None, verdict="not run", word="", note="", reasons=[], moved="", n=None, covers=())
@@ -54,7 +54,7 @@ class Ledger:
         if not self.owned:
             raise ValueError(f"notebook must be one of {sorted(set(self._owners.values()))}, got {notebook!r}")
         folder = results_folder(profile)  # also checks the name
-        folder = folder if results is None else Path(results) / profile
+        folder = folder if results is None else expanded(results) / profile
         self.path = folder / "claims" / f"{self.notebook}{os.environ.get('STUDY_PARTIAL', '')}.json"
 
     def record(

@@ -24,6 +24,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.translators import PythonTranslator
 
 from lib.ledger.claims import load_claims
+from lib.store import expanded
 
 REPO = Path(__file__).resolve().parents[2]
 PROFILES = ("smoke", "laptop", "paper")
@@ -179,7 +180,7 @@ def overrides(notebook: Notebook, profile: str, given: Mapping[str, str] | None 
 
 def _value(name: str, text: str, annotation: str) -> object:
     if annotation == "str":  # a word is a folder only where data are asked for: "" is none, and a label may be "data"
-        path = Path(text).expanduser()
+        path = expanded(text)
         named = path.suffix or "/" in text or (text and name.endswith("dataset"))
         return str(path.resolve()) if named and path.exists() else text
     try:
@@ -274,7 +275,8 @@ def told(executed: Path) -> list[str]:
 def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Path, progress: bool, beside: str) -> str:
     """Write the cells and run the file in place; the failure in words, or empty."""
     environment = {
-        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's
+        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's,
+        "JUPYTER_PATH": "",  # which would come first all the same
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPO), str(REPO / "notebooks"), os.environ.get("PYTHONPATH")])),
         "STUDY_RESULTS": str(results),
         "STUDY_PARTIAL": beside,

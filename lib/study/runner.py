@@ -14,16 +14,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from lib.ledger.ledger import read_records, summary
 from lib.ledger.tables import LOOKS
-from lib.store import results_folder
+from lib.store import new_file, results_folder
 from lib.study import notebooks, publish
 from lib.study.notebooks import PROFILES, REPO, Notebook, Run
 
 EXTRA = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline")  # modules that web pages need
+FOLDERS = ("notebooks", "claims", "figures", "scores", "cache")  # of a profile's results, which notebooks write to
 EXAMPLES = """
 examples:
   ./run_all.sh                                      the notebooks 00 to 09, with the profile laptop
@@ -146,8 +148,12 @@ def run_all(todo: Mapping[Notebook, dict], profile: str, results: Path, minutes:
     """
     runs, kept, asked = [], results / profile / "left.json", {other.number: values for other, values in todo.items()}
     if minutes:
-        before = json.loads(kept.read_text("utf8")) if kept.exists() else {}
-        left = before["left"] if before.get("asked") == json.loads(json.dumps(asked)) else asked
+        try:
+            before = json.loads(kept.read_text("utf8")) if kept.exists() else {"asked": None}
+            left = list(before["left"]) if before["asked"] == json.loads(json.dumps(asked)) else asked
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            print(f"{short(kept)} cannot be read ({error!r}): all that was asked for is run")
+            left = asked
         todo = {notebook: values for notebook, values in todo.items() if notebook.number in left}
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
@@ -158,7 +164,8 @@ def run_all(todo: Mapping[Notebook, dict], profile: str, results: Path, minutes:
         except KeyboardInterrupt:
             left = [other.number for other in todo][i - 1 :]
             if minutes:
-                kept.write_text(json.dumps({"asked": asked, "left": left}), "utf8")
+                with suppress(OSError), new_file(kept) as file:  # where it fails, an earlier list names these too
+                    file.write(json.dumps({"asked": asked, "left": left}).encode())
             print(f"      stopped; left: {', '.join(left)}", flush=True)
             raise
         print(f"      {duration(run.seconds)}: {f'FAILED at {run.failure}' if run.failure else 'done'}", flush=True)
@@ -240,9 +247,9 @@ def _main(argv: Sequence[str] | None, folder: Path) -> int:
         if (asked.html or asked.pages) and (missing := [module for module in EXTRA if find_spec(module) is None]):
             raise Refused(f"web pages need {', '.join(missing)}: pip install -r requirements.txt, or -e '.[site]'")
         todo = {} if asked.alone else plan_runs(asked.only, asked.profile, asked.parameters)
-        if todo:
-            (results / asked.profile).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=results / asked.profile).close()  # can it be written to, before hours of work?
+        for name in ("", *FOLDERS, *["html"] * asked.html) if todo and not asked.plan else ():
+            (place := results / asked.profile / name).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=place).close()  # can it be written to, before hours of work?
     except (OSError, ValueError) as error:
         unwritten = f"results cannot be written to {results} ({error}); set STUDY_RESULTS"
         print(f"run_all.sh: {unwritten if isinstance(error, OSError) else error}", file=sys.stderr)

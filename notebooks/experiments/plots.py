@@ -179,14 +179,14 @@ def projection(ax: Axes, x, y, classes, marked: dict | None = None, *, names=Non
         place, share = np.column_stack([place, np.zeros(len(place))]), np.append(share, 0.0)
     few = len(classes) <= 12
     for c, name in enumerate(classes):
-        members, colour = np.asarray(y) == c, CLASSES[c % len(CLASSES)]
-        marker = "osD^v<>ph*"[c // len(CLASSES) % 10]
-        ax.scatter(*place[members].T, s=12, alpha=0.5, color=colour, marker=marker, label=name if few else None, lw=0)
+        members, colour, marker = np.asarray(y) == c, CLASSES[c % len(CLASSES)], "osD^v<>ph*"[c // len(CLASSES) % 10]
+        label = f" {name}" if name[:1] in ("", "_") else name  # which legends leave out
+        ax.scatter(*place[members].T, s=12, alpha=0.5, color=colour, marker=marker, label=label if few else None, lw=0)
     rings = (("black", 70), ("#d55e00", 28), ("#882255", 140))  # of three sizes, where an example bears several
     for (name, where), (colour, size) in zip((marked or {}).items(), rings, strict=False):
         ax.scatter(*place[where].T, s=size, facecolors="none", edgecolors=colour, lw=1.3, label=name)
         for i in where if names is not None and len(where) <= 25 else ():
-            ax.annotate(names[i], place[i], textcoords="offset points", xytext=(5, 4), fontsize=7)
+            ax.annotate(names[i], place[i], textcoords="offset points", xytext=(5, 4), fontsize=7, parse_math=False)
     ax.set(xlabel=f"first component ({share[0]:.0%} of the variance)", ylabel=f"second ({share[1]:.0%})")
-    if few or marked:
-        ax.legend()
+    for text in ax.legend().get_texts() if few or marked else ():
+        text.set_parse_math(False)

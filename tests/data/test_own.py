@@ -336,3 +336,21 @@ def test_tiny_pictures_of_a_folder_are_enlarged(tmp_path, size):
     torch.testing.assert_close(
         found.x_train[:, :, 3, 3] * 255, torch.tensor([[200, 10 * i, 0] for i in (0, 2, 1, 3)]).float()
     )
+
+
+TABLE = {"a": X[:, 0], "y": CODE}
+
+
+@pytest.mark.parametrize("options", [{"index": "id"}, {"missing": "drop"}, {"categorical": "one-hot"}])
+@pytest.mark.parametrize("data", [(X, CODE), {"x_train": X, "y_train": CODE}, load_wine(), "digits"], ids=type)
+def test_options_of_tables_are_refused_where_none_has_come(data, options):
+    with pytest.raises(ValueError, match="label, index, categorical, missing: expected none"):
+        load(data, **options)
+    if options.keys() == {"missing"}:
+        load(TABLE, "y", **options), load((pd.DataFrame(X), CODE), **options)
+
+
+@pytest.mark.parametrize("data", [{"x_train": X, "y_train": CODE}, load_wine(), "digits"], ids=type)
+def test_labels_that_would_count_for_nothing_are_refused(data):
+    with pytest.raises(ValueError, match="label, index, categorical, missing: expected none"):
+        load(data, CODE)

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -46,6 +47,39 @@ def test_a_score_computed_again_replaces_the_old_one_in_its_place(path):
     table = pd.read_parquet(path)
     assert list(table) == ["row", "label", "cg"] and table.label.tolist() == [4, 4, 4]
     assert provenance(path)["cg"]["n"] == 4
+
+
+def test_columns_of_an_earlier_merge_under_the_same_name_keep_where_they_came_from(path):
+    add = lambda n, group, *names: merge_scores(
+        path, {name: np.ones(3) for name in names}, rows=[3, 5, 7], group=group, made={"n": n}
+    )
+    add(4, "cg", "a", "b")
+    add(5, "cg", "c")
+    wanted = {
+        "cg (label, cg)": {"n": 3, "columns": ["label", "cg"]},
+        "cg (a, b)": {"n": 4, "columns": ["a", "b"]},
+        "cg": {"n": 5, "columns": ["c"]},
+    }
+    assert provenance(path) == wanted
+    add(6, "other", "a", "c")  # which belong to it alone from now on
+    wanted |= {"cg (a, b)": {"n": 4, "columns": ["b"]}, "other": {"n": 6, "columns": ["a", "c"]}}
+    assert provenance(path) == {name: part for name, part in wanted.items() if name != "cg"}
+
+
+def test_a_file_starts_afresh_in_place_of_another(path, monkeypatch):
+    (path.parent / "a.html.0123456789abcdef0123456789abcdef.tmp").touch()  # a page that is being written beside it
+    before = path.read_bytes()
+    afresh = lambda: merge_scores(path, {"b": np.arange(2)}, rows=[0, 9], group="b", made={}, fresh=True)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr(pd.DataFrame, "reset_index", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        afresh()
+    assert path.read_bytes() == before and len(read_scores("a", folder=path.parent)) == 3
+    path.write_bytes(before[:-1])  # nor need the other one be whole
+    afresh()
+    assert read_scores("a", folder=path.parent).b.to_dict() == {0: 0, 9: 1}
+    assert provenance(path) == {"b": {"columns": ["b"]}}
+    assert len((path.parent / "SHA256SUMS").read_text().splitlines()) == 1
+    assert len(list(path.parent.glob("*.tmp"))) == 1
 
 
 def test_the_checksum_line_follows_the_file(path):
@@ -127,3 +161,21 @@ def test_names_with_spaces_have_their_checksums(path):
     assert len(read_scores("a", folder=path.parent)) == 3
     names = [line.split("  ", 1)[1] for line in (path.parent / "SHA256SUMS").read_text().splitlines()]
     assert names == ["a.parquet", "data.parquet", "my own data.parquet"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\u2028"])
+def test_a_name_of_two_lines_is_refused_and_breaks_no_reading(path, end):
+    with pytest.raises(ValueError, match="path must have a name of one line"):
+        merge_scores(path.with_name(f"a{end}b.parquet"), {"b": np.ones(1)}, rows=[0], group="b", made={})
+    sums = path.parent / "SHA256SUMS"
+    sums.write_bytes(sums.read_bytes() + f"{'0' * 64}  a{end}b.parquet\n".encode())  # by somebody else
+    assert len(read_scores("a", folder=path.parent)) == 3
+    merge_scores(path, {"b": np.ones(3)}, rows=[3, 5, 7], group="b", made={})
+    assert len(read_scores("a", folder=path.parent)) == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a home by $HOME")
+def test_a_tilde_is_a_home(path, monkeypatch):
+    monkeypatch.setenv("HOME", str(path.parent))
+    merge_scores("~/b.parquet", {"b": np.ones(1)}, rows=[0], group="b", made={})
+    assert len(read_scores("b", folder="~")) == 1 and set(provenance("~/b.parquet")) == {"b"}

@@ -40,3 +40,12 @@ def test_text_is_legible_on_a_phone(axes, monkeypatch, tmp_path):
     plots.save(axes[0].figure, "one", "smoke")
     assert small.get_size() * 390 / (6 * 72) == pytest.approx(8) and large.get_size() == 20
     assert (tmp_path / "smoke" / "figures" / "one.png").exists()
+
+
+def test_a_legend_names_every_class_as_it_is_called(axes):
+    classes = ("_unknown", "", "$a$", "plain")
+    plots.projection(axes[0], [[0.0, 1], [1, 0], [1, 1], [0, 0]], range(4), classes, {"marked": [0]}, names=["$b$"])
+    axes[0].figure.draw_without_rendering()
+    texts = axes[0].get_legend().get_texts()
+    assert [text.get_text().strip() for text in texts] == [*classes, "marked"]
+    assert not any(text.get_parse_math() for text in [*texts, *axes[0].texts])

@@ -279,7 +279,7 @@ def test_a_killed_merge_leaves_a_file_that_is_vouched_for(tmp_path, monkeypatch)
                     merge(f"at{moment}{before}")
             columns = set(read_scores("a", folder=tmp_path))
             assert (f"at{moment}{before}" in columns) == ((moment, before) not in [(0, True), (0, False), (1, True)])
-    (tmp_path / f"a.{'0' * 32}.tmp").touch()  # what SIGKILL would have left
+    (tmp_path / f"a.parquet.{'0' * 32}.tmp").touch()  # what SIGKILL would have left
     merge("last")
     assert sorted(file.name for file in tmp_path.iterdir()) == [".lock", "SHA256SUMS", "a.parquet"]
     assert len((tmp_path / "SHA256SUMS").read_text().splitlines()) == 1

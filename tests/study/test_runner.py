@@ -483,6 +483,25 @@ def test_results_that_cannot_be_written_are_refused_before_anything_runs(folder,
         assert f"results cannot be written to {place}" in said.err and "[1/" not in said.out
 
 
+@pytest.mark.parametrize("name", runner.FOLDERS)
+def test_a_folder_in_there_that_cannot_be_written_is_refused_too(folder, tmp_path, capsys, name):
+    place = tmp_path / "results" / "smoke"
+    place.mkdir(parents=True)
+    (place / name).write_text("")
+    assert runner.main(["--profile", "smoke"], folder) == 2
+    said = capsys.readouterr()
+    assert f"results cannot be written to {place.parent} " in said.err and str(place / name) in said.err
+    assert "[1/" not in said.out
+
+
+def test_a_kernel_of_the_users_does_not_come_first(folder, tmp_path, monkeypatch):
+    spec = {"argv": ["no-such-program", "{connection_file}"], "display_name": "mine", "language": "python"}
+    (own := tmp_path / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    (own / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert not notebooks.run(find(folder)[0], "smoke", {"profile": "smoke"}, tmp_path / "results").failure
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_stopped_cleanly(folder, tmp_path, how):
@@ -530,6 +549,19 @@ def test_minutes_stop_a_run_and_the_next_call_goes_on(folder, tmp_path, capsys, 
     assert "01_first, profile" not in said and "[1/2] 02_second" in said and not left.exists()
     assert set_to == [(signal.ITIMER_REAL, seconds) for seconds in (540, 120, 0)]
     assert runner.main(["--minutes", "0"], folder) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("damage", [b"", b"[1]", b"{}", b'{"asked": ', b"\xff", b"null"])
+def test_a_damaged_list_of_what_is_left_counts_as_none(folder, tmp_path, capsys, monkeypatch, damage):
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+    monkeypatch.setattr(notebooks, "run", lambda one, *_, **__: notebooks.Run(one, "laptop", 0.0, tmp_path))
+    left = tmp_path / "results" / "laptop" / "left.json"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(damage)
+    todo = {one: {} for one in find(folder)}
+    assert len(runner.run_all(todo, "laptop", tmp_path / "results", 1.0)) == 2
+    assert "left.json cannot be read" in capsys.readouterr().out and not left.exists()
 
 
 def test_the_plan_of_the_profile_paper():
