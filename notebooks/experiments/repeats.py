@@ -23,7 +23,7 @@ def samples_needed(values, within: float, replicates=(5, 10, 20, 50), level: flo
 
     Example:
         >>> samples_needed(np.random.default_rng(0).normal(size=(8, 500)), 0.1, replicates=(2, 20))
-        {2: None, 20: 25}
+        {2: None, 20: 23}
     """
     values, (between, of_rows, rest) = mean_squares(values)
     replicate, row, most = max(between - rest, 0) / values.shape[1], max(of_rows - rest, 0) / len(values), 1_000_000
