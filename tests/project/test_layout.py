@@ -17,9 +17,9 @@ ROOMS = {
     "numerics": 1493,
     "networks": 660,  # with one check of targets, networks in streams, the fast one for CIFAR-10, EfficientNet-Lite0
     "training": 1257,  # with steps that a GPU captures and replays, or takes one by one; schedulers without workers
-    "data": 882,  # with what people bring: tables, folders, arrays (own.py), and what was left out of it
+    "data": 899,  # with what people bring (own.py), what was left out of it, and options that it does not take
     "ledger": 806,  # with failures whose interval leaves something out, and successes that a moved setting loses
-    "study": 876,  # with pairs that open unchanged, runs that stop, and what paper would cost
+    "study": 886,  # with pairs that open unchanged, runs that stop, what paper would cost, every folder tried first
 }
 #: What a room may import: those below it. The modules that lie in ``lib`` itself count as rooms of their own.
 BELOW = {
@@ -32,7 +32,7 @@ BELOW = {
     "scores": {"numerics", "networks", "statistics", "costs"},
     "training": {"networks", "store", "costs"},
     "catalogue": {"scores", "training", "networks", "statistics", "costs"},
-    "audit": {"catalogue", "data", "networks", "statistics", "training"},
+    "audit": {"catalogue", "data", "networks", "statistics", "store", "training"},
     "ledger": {"store"},
     "study": {"ledger", "store"},
 }
@@ -72,7 +72,7 @@ def room(module: str) -> str:
 def test_the_library_is_small():
     written = [path for path in modules(LIB) if path.name != "__init__.py"]
     assert len(written) <= 37
-    assert lines(modules(LIB)) <= 9_625  # with audit, data/own, neighbours, steps on a GPU, arrays for tensors
+    assert lines(modules(LIB)) <= 9_658  # with audit, data/own, neighbours, steps on a GPU, arrays for tensors
     assert not {str(path): size for path in modules(LIB) + modules(EXPERIMENTS) if (size := lines([path])) > 650}
     assert lines([LIB / "scores" / "definitions.py"]) <= 200
     assert lines(modules(EXPERIMENTS)) <= 4_991  # with Table 1, exact SGD, reviews, and the runs that ask "is it us?"
@@ -86,7 +86,7 @@ def test_a_room_is_small(name, most):
 def test_the_loose_modules_are_five_and_small():
     loose = [path for path in LIB.glob("*.py") if path.name != "__init__.py"]
     assert {path.stem for path in loose} == {"audit", "catalogue", "statistics", "costs", "store"}
-    assert lines(loose) <= 1_581  # with audit.py, a bar, devices by name, one check of arrays, validation data
+    assert lines(loose) <= 1_587  # with audit.py, a bar, devices by name, one check of arrays, ~ by one rule
 
 
 def test_the_readme_is_short():
