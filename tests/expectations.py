@@ -120,9 +120,9 @@ def reachable(claim: Claim, runs: Sequence[Mapping]) -> set[str]:
         found = _findings(claim, setting, runs)
         some = {tuple(sorted((*before, finding))) for before in some for finding in found}
     lacks = [source for source in claim.covers if source not in runs[0]["covers"]]
-    asked = bool(runs[0]["moved"]) or claim.paper == "this study"
+    asked = None if claim.paper == "this study" else bool(runs[0]["moved"])
     found = {combine(findings, every=claim.every) for findings in some}
-    reached = {bool(run.get("reached")) for run in runs}
+    reached = {None} if all(run.get("reached") is None for run in runs) else {False, True}  # the run varies, too
     return given | {qualify(verdict, lacks, asked, there)[0] for verdict in found for there in reached}
 
 
