@@ -375,7 +375,7 @@ axes[1].text(0.02, 0.1, "random", transform=axes[1].get_yaxis_transform(), fonts
 plots.save(fig, "07_frontier", profile)
 
 # %% [markdown]
-# The CG-score is not the cheapest: GraNd before training costs an eighth of it, and EL2N about as much. Whole trainings cost two to three times as much, F-SI 26, memorization and the C-score 32 times. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
+# The CG-score is not the cheapest: GraNd before training costs an eighth of it, and EL2N about as much. Whole trainings cost three to four times as much, F-SI 27, memorization and the C-score 34 times. CG grows with $n^3$, though: for all 60,000 rows it took 9.5 minutes on two cores, where EL2N took a quarter of a minute on one.
 #
 # To find wrong labels, nothing dearer than EL2N of *one* network is much better. To choose half of the rows, one network's EL2N is not enough; that of three beats chance, that of ten loses nothing. A single network's influence, or loss at the end, loses nothing either.
 #
