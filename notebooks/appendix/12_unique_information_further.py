@@ -400,7 +400,7 @@ axes[1].legend()
 plots.save(fig, "12_adversarial", profile)
 
 # %% [markdown]
-# Adversarial examples are more informative, as published: the AUROC is .78. But the same examples had .72 before anything was done to them. At $\epsilon=.01$ the attack succeeds on examples near the boundary, and these are informative anyway; the attack itself adds .06. The paper did not score them before, and so cannot tell the two apart. Stronger attacks choose less, and the attack itself shows: at $\epsilon=.1$ the AUROC is .54 before and .72 after.
+# Adversarial examples are more informative, as published: the AUROC is .79. But the same examples had .72 before anything was done to them. At $\epsilon=.01$ the attack succeeds on examples near the boundary, and these are informative anyway; the attack itself adds .07. The paper did not score them before, and so cannot tell the two apart. Stronger attacks choose less, and the attack itself shows: at $\epsilon=.1$ the AUROC is .53 before and .71 after.
 #
 # ## Text
 #
