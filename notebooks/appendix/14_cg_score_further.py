@@ -676,7 +676,7 @@ for (whole, close), drop in zip(axes.T, ("lowest", "highest"), strict=True):
         plots.band(whole, part, "keep", "accuracy", name)
         if not name.startswith("random"):
             gained = 100 * pruning.gain(pruned, at(name, drop), chance, by="keep").query("keep >= 0.4")
-            plots.band(close, gained.melt(ignore_index=False, value_name="points").reset_index(), "keep", "points", name)
+            plots.band(close, gained.melt(ignore_index=False, value_name="points").dropna().reset_index(), "keep", "points", name)
     plots.reference(whole, full.mean(), "full data", interval=statistics.t_interval(full.to_numpy()))
     plots.reference(close, 0, "random")
     whole.set(title=f"{drop} dropped first")
