@@ -15,6 +15,7 @@ from lib.data.datasets import DATA, Dataset, load
 from lib.data.noise import uniform_noise
 from lib.data.score_files import read_scores
 from lib.networks.models import by_name
+from lib.networks.stacked import features
 from lib.scores.complexity_gap import CGScores, cg_scores
 from lib.scores.data_diet import el2n, forgetting
 from lib.training import Recipe, Record, ensemble
@@ -144,3 +145,23 @@ def craig_at_the_published_rate(seeds: int = 5, kept=(0.4, 0.5, 0.7)) -> dict[st
     sides = {"score": "CG", "drop": "lowest"}, {"score": "CRAIG", "drop": "lowest"}
     value, interval = statistics.apart(points_gained(pd.concat(tables, ignore_index=True), *sides))
     return {"cg.baselines.craig": Moved("a learning rate of .1 → .02, as published", value, interval, seeds, THREE)}
+
+
+@moves("cg.features.prune")
+def by_features_of_a_lenet(seeds: int = 5, kept=(0.5, 0.7, 0.9), n: int = 2000, networks: int = 3) -> dict[str, Moved]:
+    """Pruning by a LeNet's features at a tenth of its training, and by pictures; a LeNet is trained on what is left."""
+    lenet, epochs = by_name("lenet", shape=(1, 28, 28), classes=10), replace(PUBLISHED, iterations=None, epochs=20)
+    redrawn, early = draws("fashion-mnist", seeds, n=n, n_test=10_000), Record(checkpoints_at=(2,))
+    scores = []
+    for part in redrawn:
+        seen = ensemble.train(lenet, (part.x_train, part.y_train), epochs, range(networks), record=early)
+        hidden = features(lenet, seen.checkpoints[2], part.x_train)
+        of_features = [cg_scores(one, part.y_train, jitter=1e-4).score for one in hidden]
+        of_pictures = cg_scores(part.x_train, part.y_train).score
+        scores.append({"CG": of_pictures, "CG features": torch.stack(of_features).mean(0)})
+    recipe = replace(PUBLISHED, iterations=20 * -(-n // PUBLISHED.batch_size))
+    table = retrain_draws(lenet, redrawn, scores, list(kept), recipe=recipe, highest_from=1.0)
+    sides = ({"score": name, "drop": "lowest"} for name in ("CG features", "CG"))
+    value, interval = statistics.apart(points_gained(table, *sides))
+    changed = f"a dense network on 8,000 rows → a LeNet on {n:,}, learning rate .1 → .02"
+    return {"cg.features.prune": Moved(changed, value, interval, seeds, THREE)}
