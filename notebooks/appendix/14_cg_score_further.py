@@ -264,7 +264,7 @@ in_cells = {way: {name: "{:.2f} [{:.2f}, {:.2f}]".format(agreement[f"{name}{key}
 pd.DataFrame(in_cells).style.set_caption("Spearman with the trained scores, 95% in brackets")
 
 # %% [markdown]
-# It does: .80 with EL2N, .70 with forgetting and .73 with the C-score, more than published for CIFAR-10 (.365, .432 and .557). Forgetting is that of eq. 10, where what is never learned counts 0; by Toneva's count, where it counts most, it is .76. The control is weaker by .32, .25 and .41, so the inverse matters, most for the C-score, as in the paper. Its sign is negative here, as its definition says it should be; the paper's table has small positive values.
+# It does: .80 with EL2N, .72 with forgetting and .73 with the C-score, more than published for CIFAR-10 (.365, .432 and .557). Forgetting is that of eq. 10, where what is never learned counts 0; by Toneva's count, where it counts most, it is .77. The control is weaker by .33, .26 and .41, so the inverse matters, most for the C-score, as in the paper. Its sign is negative here, as its definition says it should be; the paper's table has small positive values.
 
 # %% [markdown]
 # ### The published data: all of CIFAR-10
@@ -404,7 +404,7 @@ for claim, name, found in [("cg.correlations", "Spearman", {name: agreement[name
     print(f"{name}: {said(value, '.2f')}", nearer, sep="\n  ")
 
 # %% [markdown]
-# So it is the network, at least in part. With the EL2N of a LeNet the score hardly agrees (.08 [−.18, .32], published .365), and with its forgetting by .35 (published .432). The dense network has .80 and .70. These are three networks on 2,000 rows. For EL2N the control is then ahead of the score (by .25), so what the inverse adds is not there for every network. On CIFAR-10, with our dense networks and with the published C-scores, it adds .51 to .68.
+# So it is the network, at least in part. With the EL2N of a LeNet the score agrees by .20 [.01, .37] only (published .365), and with its forgetting by .38 (published .432). The dense network has .80 and .72. These are five networks on 2,000 rows; three of them had given .08 with EL2N. The inverse adds .13 for its EL2N and nothing for its forgetting. On CIFAR-10, with our dense networks and with the published C-scores, it adds .51 to .68.
 #
 # ### Why they should agree
 #
@@ -452,7 +452,7 @@ pd.DataFrame({name: {row: statistics.spearman_r(score.numpy(), target.numpy()) f
 
 
 # %% [markdown]
-# Theorem and identity hold to eight digits. On real networks the accumulated residual ranks as EL2N and forgetting do (.77 and .70), and nearest to their own loss over the epochs (.80). The score is its square over $d_i$, and dividing by $d_i$ adds a little. That $d_i$ alone, which knows no label, says nothing.
+# Theorem and identity hold to eight digits. On real networks the accumulated residual ranks as EL2N and forgetting do (.77 and .72), and nearest to their own loss over the epochs (.80). The score is its square over $d_i$, and dividing by $d_i$ adds a little. That $d_i$ alone, which knows no label, says nothing.
 #
 # ## Scores from features
 #
@@ -495,7 +495,7 @@ ax.legend(title="feature score against")
 plots.save(fig, "14_feature_epochs", profile)
 
 # %% [markdown]
-# Away from the picture score, as published, but not towards the trained ones: all three correlations fall by about .05. With a LeNet's features, and forgetting by eq. 10, the correlation with forgetting rises as published (by .08 [.03, .12]), that with EL2N does not. The paper sees the correlation with EL2N rise before it saturates. One epoch is 63 steps here, and features are about as near to EL2N after the first as they ever get, so a rise, if there is one, is over by then.
+# Away from the picture score, as published, but not towards the trained ones: all three correlations fall, by .03 to .05. With the features of five LeNets, and forgetting by eq. 10, the correlation with forgetting may rise as published (by .05 [−.00, .09]), that with EL2N falls. The paper sees the correlation with EL2N rise before it saturates. One epoch is 63 steps here, and features are about as near to EL2N after the first as they ever get, so a rise, if there is one, is over by then.
 
 # %%
 lines = curve.pivot_table(index="epoch", columns=["score", "run"], values="spearman")
@@ -543,7 +543,7 @@ ledger.record("cg.features.rise", value, interval=interval, n=networks, note=not
 print(said(value), nearer, sep="\n")
 
 # %% [markdown]
-# There is no rise here: from the first epoch to the fifth the correlations stay or fall a little, and then they fall by .04 to .05. A convolutional network on fewer rows shows the published curve for forgetting, a rise by .07 and then a slight fall, and the opposite for EL2N. So the curve depends on the network, and whether the paper's rises for its own we cannot say.
+# There is no rise here: from the first epoch to the fifth the correlations stay or fall a little, and then they fall by about .04. A convolutional network on fewer rows shows the published curve for forgetting, a rise by .04 and then a slight fall, and a fall for EL2N. So the curve depends on the network, and whether the paper's rises for its own we cannot say.
 #
 # ### Alike to a network of photographs
 #
@@ -711,11 +711,11 @@ table = pd.DataFrame(means).set_axis(pd.MultiIndex.from_tuples([(order, pair) fo
 table.sort_index().style.format("{:+.1f}", na_rep="–")
 
 # %% [markdown]
-# *Features.* With at most half dropped they and the pictures are within two tenths of a point of each other, in either direction: too little for five repetitions.
+# *Features.* With at most 40% dropped they and the pictures are within a tenth of a point of each other, and beyond that features are worse. *Is it us?* A LeNet's features are no better than pictures either, and worse where half is dropped (−1.5 [−2.8, −.2]).
 #
-# *TracIn.* Lowest scores first, CG is ahead by .6 to 1.7 points as long as no more than 40% is dropped, as published, and TracIn is below random choice. At 50% and 60% it is open; beyond, TracIn is ahead. Highest scores first, the claim fails everywhere: without its highest TracIn values a network loses 2 to 12 points against random, far more than without the highest CG-scores. An example that pulls validation examples along is worth more than one that is merely hard.
+# *TracIn.* Lowest scores first, CG is ahead by .6 to 1.4 points as long as no more than half is dropped, as published, and TracIn is below random choice. At 60% it is open; beyond, TracIn is ahead. (At the published learning rate the lead is 1.1 points at 30%, and gone at 50%.) Highest scores first, the claim fails everywhere: without its highest TracIn values a network loses 2 to 12 points against random, far more than without the highest CG-scores. An example that pulls validation examples along is worth more than one that is merely hard.
 #
-# *CRAIG* stays within a point of full data even with a tenth of the rows at a time. CG keeps up to 40% dropped (the paper's picture ends up close together as well) and falls behind beyond. At the published learning rate it is the same: −.1 at 30%, −2.0 at 50%, −3.5 at 60%. How much of this is CRAIG's choice, and how much the choosing anew? The control says: most of it is the choosing anew. With a tenth of the rows, one random choice for good gives .802, random choices drawn as often give .843, and CRAIG .851; with three tenths the last two are all but equal. Accuracies:
+# *CRAIG* stays within a point of full data even with a tenth of the rows at a time. CG keeps up to 40% dropped (the paper's picture ends up close together as well) and falls behind beyond. At the published learning rate it is the same: −.15 at 30%, −2.1 at 50%, −3.5 at 60%. How much of this is CRAIG's choice, and how much the choosing anew? The control says: most of it is the choosing anew. With a tenth of the rows, one random choice for good gives .798, random choices drawn as often give .838, and CRAIG .848; with three tenths the last two are equal. Accuracies:
 
 # %%
 few = with_craig[with_craig.keep.isin(control) & with_craig.score.isin(["random", "random anew", "CRAIG"])]
@@ -831,7 +831,7 @@ ledger.record("cg.baselines.noise", ahead, interval=interval, n=n, note=f"mean o
 print(f"CG − TracIn's self-influence, {noise_levels[0]:.0%} wrong labels: {ahead:+.3f}; {moved}")
 
 # %% [markdown]
-# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Features improve the search at 20% noise, as published (by .014, with a LeNet's by .011), and harm it at 80% (−.026). TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not. With the paper's checkpoints TracIn moves further ahead (.014), so longer training of this network does not show it.
+# The middle term alone is *better* than the whole score, by .013, .037 and .016; the claim is "as good as", which better does not refute. The square is again the reason: it takes the confidently right for the wrong. Whether features improve the search at 20% noise, as published, five networks leave open (.010 [−.001, .022]); with a LeNet's they do (.012 [.002, .022]). At 80% they harm it (−.075). TracIn finds as many as the score. In the paper CG is ahead on Fashion-MNIST; we think because ResNet-18 has memorized some wrong labels by TracIn's first checkpoint, and our network has not. With the paper's checkpoints TracIn moves further ahead (.011), so longer training of this network does not show it.
 
 # %% [markdown]
 # ### People's errors
