@@ -276,6 +276,7 @@ def reproduced(claim, truth, half, *, null=None, every=None):
 TOO_WIDE = {
     "ui.toy",
     "ui.table1.influence",
+    "if.group.deep",
     "if.mnist.selection.spread",
     "if.multi_test.deep",
     "if.optimizer",
