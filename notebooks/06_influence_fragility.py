@@ -18,7 +18,7 @@
 # - For a linear classifier influence and retraining agree perfectly: Spearman 1.000 over 120 flowers.
 # - With one hidden layer and enough weight decay they agree at .98, where .97 was published.
 # - For smooth networks depth harms less than published, once trained: eight `tanh` layers agree at .32 after 1,000 steps, at .97 after 60,000 (λ = .005). With ReLU depth does harm.
-# - Width did none, once trained: from 8 to 50 units the agreement changes by .02 [−.10, .14].
+# - Width did none, once trained: from 8 to 50 units agreement changes by .02 [−.10, .14].
 # - Two numbers warn on average: the gradient left, and a negative eigenvalue of the Hessian.
 #
 # *Image networks, optimizers, groups: the [appendix](appendix/16_influence_further.ipynb). Influence beside the linearized network: [01](01_linearization_accuracy.ipynb); as a ranking among others: [07](07_scores_side_by_side.ipynb). Symbols: the [glossary](GLOSSARY.md).*
