@@ -363,7 +363,7 @@ rows["input norm − random"] = {"drop 50%": norm[0.5]}
 for claim in sides:
     value, interval = statistics.apart({drop: over_both(points) for drop, points in rows[claim].items()})
     moved = {"dd.prune_early": nearer, "dd.grand_init": moves.told("dd.grand_init", profile, was=value)}.get(claim, "")
-    ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"], moved=moved, reached=gains_nearer if moved == nearer else None)
+    ledger.record(claim, value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"], moved=moved, reached={"dd.prune_early": gains_nearer}.get(claim))
 fall = {f"{name}, {drop}": -points for name, claim in (("EL2N", "dd.prune_early"), ("GraNd", "dd.grand_init")) for drop, points in rows[claim].items()}
 value, interval = statistics.apart({where: over_both(points) for where, points in fall.items() if where.endswith(("80%", "90%"))})
 ledger.record("dd.extreme", value, interval=interval, n=seeds, note=f"{architecture}, {n:,} rows, {steps:,} steps", covers=["initializations", "rows", "test rows"])
