@@ -29,24 +29,26 @@ CG, NORM = cg_scores(X, Y).score, compute(["input norm"], X, Y)["input norm"].ha
 FEW = Settings(networks=2, epochs=2, early=1, batch_size=20)
 
 
+OF_OUTPUTS = [  # whose labels name an output of a network
+    lambda y: data_diet.grand(NET, WEIGHTS, X, y),
+    lambda y: data_diet.grand(NET, WEIGHTS, X, y, layers="last"),
+    lambda y: data_diet.margin(X[None, :, :2], y),
+    lambda y: tracin_mean(NET, {1: WEIGHTS}, {1: 0.1}, X, y, X, Y),
+    lambda y: tracin_self(NET, {1: WEIGHTS}, {1: 0.1}, X, y, layers="all"),
+    lambda y: scores.self_influence(NET, WEIGHTS, X, y),
+    lambda y: scores.f_si(TANGENT, y, lr=0.1, steps=3),
+    lambda y: losses_on(NET, WEIGHTS, X, y),
+]
+OF_CLASSES = [
+    lambda y: cg_scores(X, y).score,
+    lambda y: influence(NET, X, y, X[:2], y[:2], damping=9.0).on_loss,
+    lambda y: scores.f_si_by_class(ONE, y, classes=2, lr=0.1, steps=3),
+    lambda y: scores.knn_agreement(X, y),
+]
+
+
 @pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8, torch.bool])
-@pytest.mark.parametrize(
-    "score",
-    [
-        lambda y: data_diet.grand(NET, WEIGHTS, X, y),
-        lambda y: data_diet.grand(NET, WEIGHTS, X, y, layers="last"),
-        lambda y: data_diet.margin(X[None, :, :2], y),
-        lambda y: tracin_mean(NET, {1: WEIGHTS}, {1: 0.1}, X, y, X, y),
-        lambda y: tracin_self(NET, {1: WEIGHTS}, {1: 0.1}, X, y, layers="all"),
-        lambda y: cg_scores(X, y).score,
-        lambda y: influence(NET, X, y, X[:2], y[:2], damping=9.0).on_loss,
-        lambda y: scores.self_influence(NET, WEIGHTS, X, y),
-        lambda y: scores.f_si(TANGENT, y, lr=0.1, steps=3),
-        lambda y: scores.f_si_by_class(ONE, y, classes=2, lr=0.1, steps=3),
-        lambda y: losses_on(NET, WEIGHTS, X, y),
-        lambda y: scores.knn_agreement(X, y),
-    ],
-)
+@pytest.mark.parametrize("score", [*OF_OUTPUTS, *OF_CLASSES])
 @pytest.mark.filterwarnings("ignore:the weights are no optimum")
 def test_labels_of_any_width(score, kind):
     assert score(Y.to(kind)).equal(score(Y))
@@ -67,20 +69,10 @@ def test_features_as_people_have_them(of):
 
 
 @pytest.mark.parametrize("shift", [-1, 1])
-@pytest.mark.parametrize(
-    "score",
-    [
-        lambda y: data_diet.grand(NET, WEIGHTS, X, y),
-        lambda y: data_diet.grand(NET, WEIGHTS, X, y, layers="last"),
-        lambda y: data_diet.margin(X[None, :, :2], y),
-        lambda y: tracin_mean(NET, {1: WEIGHTS}, {1: 0.1}, X, y, X, Y),
-        lambda y: scores.f_si(TANGENT, y, lr=0.1, steps=3),
-        lambda y: losses_on(NET, WEIGHTS, X, y),
-    ],
-)
+@pytest.mark.parametrize("score", OF_OUTPUTS)
 def test_labels_that_are_no_output_are_refused(score, shift):
     with pytest.raises(
-        ValueError, match=rf"y must be integer labels from 0 to 1 .* got torch.int64 {shift} to {shift + 1}"
+        ValueError, match=rf"y(_train)? must be integer labels from 0 to 1 .* got torch.int64 {shift} to {shift + 1}"
     ):
         score(Y + shift)
 
