@@ -701,11 +701,12 @@ with_craig = pruned[pruned.seed < 2 * seeds]
 for claim, sides in against.items():
     drawn = with_craig if claim == "cg.baselines.craig" else pruned
     means[claim], interval = statistics.apart(pruning.points_gained(drawn, *sides))
-    moved = moves.told(claim, profile)
+    moved, reached = moves.told(claim, profile), moves.reached(claim, profile)
     if not moved and claim != "cg.baselines.craig":
-        at_theirs, _ = statistics.apart(pruning.points_gained(slower, *sides))
+        at_theirs, theirs = statistics.apart(pruning.points_gained(slower, *sides))
         moved = f"at the published learning rate of .02 (ours {lr:g}): " + ", ".join(f"{share} {v:+.1f}" for share, v in at_theirs.items())
-    ledger.record(claim, means[claim], interval=interval, n=drawn.seed.nunique(), note=run_note, covers=all_three, moved=moved, reached=moves.reached(claim, profile))
+        reached = all(low > 0 for low, _ in theirs.values())
+    ledger.record(claim, means[claim], interval=interval, n=drawn.seed.nunique(), note=run_note, covers=all_three, moved=moved, reached=reached)
 shown = {"CG features − CG": "lowest first", "CG − TracIn": "lowest first", "TracIn − CG": "highest first", "CG − CRAIG": "lowest first"}
 table = pd.DataFrame(means).set_axis(pd.MultiIndex.from_tuples([(order, pair) for pair, order in shown.items()]), axis=1)
 table.sort_index().style.format("{:+.1f}", na_rep="–")
