@@ -70,7 +70,13 @@ class Browser:
 
     def run(self, script: str):
         """What an expression of JavaScript comes to, waited for, as plain data."""
-        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        answer = self.call("Runtime.evaluate", expression=script)
+        held, plain = answer["result"].get("objectId"), {"returnByValue": True}
+        if answer["result"].get("subtype") == "promise":  # which is not collected while we hold it
+            answer = self.call("Runtime.awaitPromise", promiseObjectId=held, **plain)
+        elif held and "exceptionDetails" not in answer:
+            itself = "function() { return this }"
+            answer = self.call("Runtime.callFunctionOn", functionDeclaration=itself, objectId=held, **plain)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")

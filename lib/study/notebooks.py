@@ -21,6 +21,7 @@ import papermill
 import tqdm.auto  # noqa: F401  reads the environment now: the bars of the notebook are silenced below, not ours
 import yaml
 from nbclient.exceptions import DeadKernelError
+from nbclient.output_widget import OutputWidget
 from papermill.translators import PythonTranslator
 
 from lib.ledger.claims import load_claims
@@ -285,7 +286,9 @@ def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Pa
     place = [str(path).replace("{", "{{").replace("}", "}}")] * 2  # papermill fills in what stands in braces
     try:
         nbformat.write(cells, path)
-        with mock.patch.dict(os.environ, environment):
+        # nbclient tells the kernel what a widget shows over the socket it awaits the cell's reply on, which may then be
+        # missed for good (its issue 312); no cell here asks for what was shown
+        with mock.patch.dict(os.environ, environment), mock.patch.object(OutputWidget, "sync_state"):
             papermill.execute_notebook(
                 *place, dict(values), cwd=notebook.folder,
                 progress_bar=progress and {"leave": False, "bar_format": BAR},
