@@ -21,7 +21,6 @@ import papermill
 import tqdm.auto  # noqa: F401  reads the environment now: the bars of the notebook are silenced below, not ours
 import yaml
 from nbclient.exceptions import DeadKernelError
-from nbclient.output_widget import OutputWidget
 from papermill.translators import PythonTranslator
 
 from lib.ledger.claims import load_claims
@@ -274,7 +273,7 @@ def told(executed: Path) -> list[str]:
 
 
 def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Path, progress: bool, beside: str) -> str:
-    """Write the cells and run the file in place; the failure in words, or empty."""
+    """Write and run the file, its widgets unanswered (nbclient's issue 312: an answer may hide a reply); the failure."""
     environment = {
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's,
         "JUPYTER_PATH": "",  # which would come first all the same
@@ -286,9 +285,7 @@ def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Pa
     place = [str(path).replace("{", "{{").replace("}", "}}")] * 2  # papermill fills in what stands in braces
     try:
         nbformat.write(cells, path)
-        # nbclient tells the kernel what a widget shows over the socket it awaits the cell's reply on, which may then be
-        # missed for good (its issue 312); no cell here asks for what was shown
-        with mock.patch.dict(os.environ, environment), mock.patch.object(OutputWidget, "sync_state"):
+        with mock.patch.dict(os.environ, environment), mock.patch("nbclient.output_widget.OutputWidget.sync_state"):
             papermill.execute_notebook(
                 *place, dict(values), cwd=notebook.folder,
                 progress_bar=progress and {"leave": False, "bar_format": BAR},
