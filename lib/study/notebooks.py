@@ -273,7 +273,7 @@ def told(executed: Path) -> list[str]:
 
 
 def _execute(notebook: Notebook, cells, path: Path, values: Mapping, results: Path, progress: bool, beside: str) -> str:
-    """Write and run the file, its widgets unanswered (nbclient's issue 312: an answer may hide a reply); the failure."""
+    """Write and run the file, its widgets unanswered (nbclient's issue 312: that may hide a reply); the failure."""
     environment = {
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one of the user's,
         "JUPYTER_PATH": "",  # which would come first all the same
