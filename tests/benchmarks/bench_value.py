@@ -1,6 +1,6 @@
 """What an example is worth to k nearest neighbours, exactly: ours beside pyDVL's and opendataval's.
 
-    python tests/benchmarks/bench_value.py [rows] [validation rows]        # pip install pyDVL opendataval first
+    python tests/benchmarks/bench_value.py [rows] [validation rows]        # the libraries of peers.txt first
 
 All three take the closed form of Jia et al. (2019) on the same rows of digits, and must agree: opendataval, which takes
 float32 alone, as far as distances in float32 have the order of those in float64.

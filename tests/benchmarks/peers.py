@@ -1,7 +1,7 @@
 """Beside the ways that others use: one table, what is agreed first, then how long each takes.
 
     python tests/benchmarks/peers.py [--only cg] [--rows 60000] [--write]
-    # pip install cleanlab pyDVL opendataval, for all of it; meant to end within fifteen minutes alone on two cores
+    # with PYTHONPATH a folder of the libraries in peers.txt, for all of it; within fifteen minutes alone on two cores
     python tests/benchmarks/peers.py --study results/laptop [--write]      # minutes of each notebook of a finished run
 
 Each part takes a ``bench_….py`` of this folder. A row has the difference between the two answers (over the largest
