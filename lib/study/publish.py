@@ -55,9 +55,10 @@ BESIDE = """
 In brackets: of these, at the sizes of the profile `paper` (`notebooks/verdicts/paper`; `provenance.json` there says \
 where and when). Where a claim was run at both, both verdicts stand.
 """
-CHANGED = """## Verdicts that changed
+AGAIN = """## With another seed
 
-What an earlier state of the study said, by laxer rules (`notebooks/verdicts/earlier.json`), and why it is another now.
+Notebooks {where} ran once more with `seed` 1000: other rows, networks and noise (`notebooks/verdicts/seed-1000`). \
+Of {there} claims judged both times (identities and costs apart), {same} came to the same verdict. The others:
 
 {table}
 """
@@ -132,8 +133,8 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping | None = None, larger:
         results += [f"## {notebook.title}\n"] if own.any() else []
         pairs = zip(table[own].itertuples(), beside[own].itertuples(), strict=True)
         results += [claim_entry(row, place.get(row.id, ""), at_paper) for row, at_paper in pairs]
-    if (earlier := repo / "notebooks" / "verdicts" / "earlier.json").exists():
-        results.append(CHANGED.format(table=changed(table, json.loads(earlier.read_text("utf8")))))
+    if once_more := read_records(kept / "seed-1000"):
+        results.append(again(table, summary(once_more, claims_file)))
     texts = {repo / "RESULTS.md": "\n".join(results)}
     texts[repo / "README.md"] = put_counts(quote((repo / "README.md").read_text("utf8"), records), counts)
     if (teaching := repo / "notebooks" / "TEACHING.md").exists():
@@ -156,17 +157,16 @@ def claim_entry(row: NamedTuple, evidence: str, larger=None) -> str:
     return "\n".join([f"### {row.id}\n\n{verdict} · {row.claim}\n", *lines, ""])
 
 
-def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
-    """The claims whose verdict is not the earlier one, with both and the reason, as a table."""
-    lines = [["claim", "before", "now", "because"], ["---"] * 4]
-    for row in table.itertuples():
-        if earlier.get(row.id, row.verdict) != row.verdict:
-            why = [row.word] if row.word in ("weaker", "absent", "reversed") else []
-            why += [reason for reason in row.reasons.split("; ") if reason and not reason.startswith("not judged")]
-            said = {"partly": "as published in some settings", "reproduced": "as published in the present run"}
-            why = "; ".join(why) or said.get(row.verdict, "the rule is another")
-            lines.append([f"`{row.id}`", earlier[row.id], in_sign(row._asdict()), why.replace("|", "\\|")])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def again(table: pd.DataFrame, other: pd.DataFrame) -> str:
+    """What another seed makes of the claims: how many verdicts stay, and a table of those that do not."""
+    there = (table.ours != "") & (other.ours != "") & ~table.verdict.isin(("holds", "fails", "measured"))
+    moved = there & (table.verdict != other.verdict)
+    lines = [["claim", "verdict", "ours", "verdict with `seed` 1000", "ours then"], ["---"] * 5]
+    for one, two in zip(table[moved].itertuples(), other[moved].itertuples(), strict=True):
+        pairs = [(in_sign(row._asdict()), row.ours.replace("; ", "<br>").replace("|", "\\|")) for row in (one, two)]
+        lines.append([f"`{one.id}`", *pairs[0], *pairs[1]])
+    counted = {"there": there.sum(), "same": (there & ~moved).sum(), "where": ", ".join(table.notebook[there].unique())}
+    return AGAIN.format(table="\n".join(f"| {' | '.join(line)} |" for line in lines), **counted)
 
 
 def evidence(notebook: Notebook) -> dict[str, str]:
