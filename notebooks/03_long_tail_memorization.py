@@ -328,7 +328,7 @@ ax.legend()
 plots.save(fig, "03_pairs_histogram", profile);
 
 # %% [markdown]
-# One test example in eight is in a pair, more than on CIFAR-100. Barely more than half of these have a *single* influencer, where the paper finds nearly nine in ten. The digits have fewer pairs, and far more than the paper's 33 in 10,000: with 200 examples of each class even digits have a tail.
+# One test example in eight is in a pair, more than on CIFAR-100. About half of these have a *single* influencer, where the paper finds nearly nine in ten. The digits have fewer pairs, and far more than the paper's 33 in 10,000: with 200 examples of each class even digits have a tail.
 
 # %%
 in_pair = np.isin(np.arange(n_test), pairs.test)

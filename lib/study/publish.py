@@ -2,9 +2,8 @@
 
 The verdicts are kept once, in ``notebooks/verdicts/<profile>/NN.json``; ``RESULTS.md``, the counts in the README and
 what ``REPRODUCIBILITY.md`` quotes are rendered from there, by ``./run_all.sh --save`` and ``python -m
-lib.study.publish``. What differs from machine to machine and from day to day (times, paths, counters, random ids) is
-taken out, so that a change in the repository is a change in the results. What another machine found at the profile
-``paper`` is brought in by ``tests/benchmarks/gpu_import.py`` and stands beside.
+lib.study.publish``. What differs from day to day (times, paths, counters, random ids) is taken out, so that a change in
+the repository is one in the results. ``tests/benchmarks/gpu_import.py`` brings in what ran at the profile ``paper``.
 """
 
 import hashlib
@@ -45,9 +44,9 @@ RESULTS = """# Results
 
 Every claim, what was published, what the committed notebooks found, and the verdict: {signs}. *Holds* is for \
 identities and theorems, *measured* for costs; neither counts as a reproduction. `notebooks/claims.yaml` states each \
-claim and its criterion, `lib/ledger/verdicts.py` the rules; the intervals are 95%, and cover what is named. By \
-setting: {legend}. *Evidence* leads to the section of the notebook with the experiment. Written by \
-`./run_all.sh --save` from `notebooks/verdicts/laptop`.
+claim and its criterion, `lib/ledger/verdicts.py` the rules; intervals are 95%, and cover what is named. By setting: \
+{legend}. *Evidence* leads to the experiment. *Another seed*, 1000, draws other rows, networks and noise. Written by \
+`./run_all.sh --save` from `notebooks/verdicts/laptop`, and `seed-1000` beside it.
 
 {counts}
 """
@@ -55,10 +54,9 @@ BESIDE = """
 In brackets: of these, at the sizes of the profile `paper` (`notebooks/verdicts/paper`; `provenance.json` there says \
 where and when). Where a claim was run at both, both verdicts stand.
 """
-AGAIN = """## With another seed
+CHANGED = """## Verdicts that changed
 
-Notebooks {where} ran once more with `seed` 1000: other rows, networks and noise (`notebooks/verdicts/seed-1000`). \
-Of {there} claims judged both times (identities and costs apart), {same} came to the same verdict. The others:
+What an earlier state of the study said, by laxer rules (`notebooks/verdicts/earlier.json`), and why it is another now.
 
 {table}
 """
@@ -124,6 +122,7 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping | None = None, larger:
     records = read_records(kept / "laptop") if records is None else records
     table = summary(records, claims_file)
     beside = summary(read_records(kept / "paper") if larger is None else larger, claims_file)
+    again = summary(read_records(kept / "seed-1000"), claims_file)
     counts, both = count_by_paper(table), (beside.verdict != "not run").any()
     signs = " · ".join(f"{sign} {verdict}" for verdict, (sign, _) in LOOKS.items() if verdict in counts)
     shown = f"{count_by_paper(table, beside)}\n{BESIDE}" if both else counts
@@ -131,10 +130,10 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping | None = None, larger:
     for notebook in notebooks.find(repo / "notebooks"):
         own, place = table.notebook == notebook.number, evidence(notebook)
         results += [f"## {notebook.title}\n"] if own.any() else []
-        pairs = zip(table[own].itertuples(), beside[own].itertuples(), strict=True)
-        results += [claim_entry(row, place.get(row.id, ""), at_paper) for row, at_paper in pairs]
-    if once_more := read_records(kept / "seed-1000"):
-        results.append(again(table, summary(once_more, claims_file)))
+        rows = zip(*(runs[own].itertuples() for runs in (table, beside, again)), strict=True)
+        results += [claim_entry(row, place.get(row.id, ""), *others) for row, *others in rows]
+    if (earlier := repo / "notebooks" / "verdicts" / "earlier.json").exists():
+        results.append(CHANGED.format(table=changed(table, json.loads(earlier.read_text("utf8")))))
     texts = {repo / "RESULTS.md": "\n".join(results)}
     texts[repo / "README.md"] = put_counts(quote((repo / "README.md").read_text("utf8"), records), counts)
     if (teaching := repo / "notebooks" / "TEACHING.md").exists():
@@ -144,29 +143,33 @@ def pages_of_verdicts(repo: Path = REPO, records: Mapping | None = None, larger:
     return texts
 
 
-def claim_entry(row: NamedTuple, evidence: str, larger=None) -> str:
-    """A row of ``summary``, and that of the profile paper, as a section of RESULTS.md; where it failed: is it us?"""
+def claim_entry(row: NamedTuple, evidence: str, larger=None, again=None) -> str:
+    """A row of ``summary``, of paper's and of another seed's, as a section of RESULTS.md; if it failed: is it us?"""
     us, verdict = row.verdict in ("partly", "not reproduced", "not decided here"), f"**{in_sign(row._asdict())}**"
     facts = {"Published": row.published, "Ours": row.ours.replace("; ", "<br>")}
     if larger and larger.verdict != "not run":
         verdict += f" at `laptop`, **{in_sign(larger._asdict())}** at `paper`"
         facts["At `paper`"] = "<br>".join(filter(None, [*larger.ours.split("; "), larger.note, larger.reasons]))
+    if again and again.ours:
+        other = "<br>".join([in_sign(again._asdict()), *again.ours.split("; ")])
+        facts["With another seed"] = "the same verdict" if again.verdict == row.verdict else other
     facts |= {"Intervals cover": row.covers, "Evidence": evidence}
     facts |= {"Is it us?": "; ".join(filter(None, [row.departs, row.moved, row.note, row.reasons])) if us else ""}
     lines = [f"- {name}: {' '.join(text.split())}".replace("?:", "?") for name, text in facts.items() if text]
     return "\n".join([f"### {row.id}\n\n{verdict} · {row.claim}\n", *lines, ""])
 
 
-def again(table: pd.DataFrame, other: pd.DataFrame) -> str:
-    """What another seed makes of the claims: how many verdicts stay, and a table of those that do not."""
-    there = (table.ours != "") & (other.ours != "") & ~table.verdict.isin(("holds", "fails", "measured"))
-    moved = there & (table.verdict != other.verdict)
-    lines = [["claim", "verdict", "ours", "verdict with `seed` 1000", "ours then"], ["---"] * 5]
-    for one, two in zip(table[moved].itertuples(), other[moved].itertuples(), strict=True):
-        pairs = [(in_sign(row._asdict()), row.ours.replace("; ", "<br>").replace("|", "\\|")) for row in (one, two)]
-        lines.append([f"`{one.id}`", *pairs[0], *pairs[1]])
-    counted = {"there": there.sum(), "same": (there & ~moved).sum(), "where": ", ".join(table.notebook[there].unique())}
-    return AGAIN.format(table="\n".join(f"| {' | '.join(line)} |" for line in lines), **counted)
+def changed(table: pd.DataFrame, earlier: Mapping[str, str]) -> str:
+    """The claims whose verdict is not the earlier one, with both and the reason, as a table."""
+    lines = [["claim", "before", "now", "because"], ["---"] * 4]
+    for row in table.itertuples():
+        if earlier.get(row.id, row.verdict) != row.verdict:
+            why = [*({row.word} & {"weaker", "absent", "reversed"}), *row.reasons.split("; ")]
+            why = "; ".join(reason for reason in why if reason and not reason.startswith("not judged"))
+            said = {"partly": "as published in some settings", "reproduced": "as published in the present run"}
+            why = (why or said.get(row.verdict, "the rule is another")).replace("|", "\\|")
+            lines.append([f"`{row.id}`", earlier[row.id], in_sign(row._asdict()), why])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def evidence(notebook: Notebook) -> dict[str, str]:
@@ -216,9 +219,8 @@ def quote(text: str, records: Mapping[str, Mapping]) -> str:
     A quotation stands between ``<!-- ours ID -->`` or ``<!-- ours ID: SETTING -->`` and ``<!-- -->``; it becomes a dash
     where there is no such record.
     """
-    nothing = {"value": None}
-    value = lambda match: in_digits(records.get(match[2], nothing), match[3] or "")
-    return re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", lambda m: f"{m[1]}{value(m)}<!-- -->", text)
+    value = lambda m: f"{m[1]}{in_digits(records.get(m[2], {'value': None}), m[3] or '')}<!-- -->"
+    return re.sub(r"(<!-- ours ([\w.]+)(?:: (.+?))? -->).*?<!-- -->", value, text)
 
 
 def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> NotebookNode:
@@ -251,8 +253,7 @@ def tidy(notebook: NotebookNode, places: Mapping[str, str] | None = None) -> Not
 
 
 def _tidy_output(output: NotebookNode, count: int, places: Mapping[str, str]) -> dict:
-    fresh = {"metadata": {}, "execution_count": count}
-    new = {key: fresh.get(key, value) for key, value in output.items() if key != "transient"}
+    new = {k: {"metadata": {}, "execution_count": count}.get(k, v) for k, v in output.items() if k != "transient"}
     if "text" in new:
         new["text"] = re.sub(WARNED, "", scrub(new["text"], places), flags=re.M)
     if "data" in new:

@@ -510,7 +510,7 @@ pd.DataFrame(rows, index=columns).T.style.format({"examples": "{:,.0f}"}, precis
 
 
 # %% [markdown]
-# There is a new layer: examples that were safe are memorized once the memorized are gone. Here a smaller training set does it alone: removing as many at random does the same to the same examples (.042 against .043). The authors ruled that out for theirs; with a quarter of 2,000 rows gone we cannot see beyond it. The claim holds against the first comparison and not against the second. *Is it us?* We removed a quarter of the rows, far more than outliers. With a tenth gone, of memorization .81 and more, there is no new layer by either comparison: 2.4 points fewer of the rest are memorized. What stands at the top of the scale here are odd and wrong labels too, and without them the rest is easier.
+# There is a new layer: examples that were safe are memorized once the memorized are gone. Here a smaller training set does it alone: removing as many at random does the same to the same examples (.042 against .043). The authors ruled that out for theirs; with a quarter of 2,000 rows gone we cannot see beyond it. The claim holds against the first comparison and not against the second; with another seed it holds against both (.043 and .021). *Is it us?* We removed a quarter of the rows, far more than outliers. With a tenth gone, of memorization .81 and more, there is no new layer by either comparison: 2.4 points fewer of the rest are memorized. What stands at the top of the scale here are odd and wrong labels too, and without them the rest is easier.
 #
 # ## What it costs
 #

@@ -249,10 +249,23 @@ def test_the_report_says_what_was_found():
     assert {claim for claim in failed if claims[claim].paper != "this study"} <= set(named)
 
 
-def test_a_committed_verdict_is_that_of_the_present_criterion():
+def test_the_report_names_what_another_seed_changes():
+    here, there = (read_records(VERDICTS / name) for name in ("laptop", "seed-1000"))
+    text, claims = (REPO / "REPRODUCIBILITY.md").read_text("utf8"), load_claims()
+    (said,) = re.findall(r"^\*\*Another seed\.\*\* (.*)$", text, re.M)
+    both = [name for name in there if claims[name].rule not in ("identity", "cost") and there[name]["interval"]]
+    other = {name for name in both if there[name]["verdict"] != here[name]["verdict"]}
+    assert set(re.findall(r"`(\w+\.[\w.]+)`", said)) == other
+    assert f"Of {len(both)} claims " in said and f", {len(both) - len(other)} came to the same verdict" in said
+    numbers = re.findall(r"\d\d", said.partition(" ran once more")[0])
+    assert {claims[name].notebook for name in there} <= {f"{n:02}" for n in range(1, 8)} | set(numbers)
+
+
+@pytest.mark.parametrize("run", ["laptop", "seed-1000"])
+def test_a_committed_verdict_is_that_of_the_present_criterion(run):
     """A criterion that changed after its run is judged anew, or the record is stale; and it says why it is not us."""
     claims = load_claims()
-    for name, record in read_records(VERDICTS / "laptop").items():
+    for name, record in read_records(VERDICTS / run).items():
         assert record["criterion"] == digest(claims[name]), f"{name}: its criterion has changed since it was judged"
         again = judged(claims[name], record)
         assert {key: again[key] for key in ("verdict", "word", "findings", "reasons")} == {
