@@ -257,6 +257,7 @@ def test_the_report_names_what_another_seed_changes():
     other = {name for name in both if there[name]["verdict"] != here[name]["verdict"]}
     assert set(re.findall(r"`(\w+\.[\w.]+)`", said)) == other
     assert f"Of {len(both)} claims " in said and f", {len(both) - len(other)} came to the same verdict" in said
+    assert f"With another seed {len(both) - len(other)} of {len(both)} verdicts were the same" in README
     numbers = re.findall(r"\d\d", said.partition(" ran once more")[0])
     assert {claims[name].notebook for name in there} <= {f"{n:02}" for n in range(1, 8)} | set(numbers)
 
