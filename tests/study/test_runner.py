@@ -502,7 +502,6 @@ def test_a_kernel_of_the_users_does_not_come_first(folder, tmp_path, monkeypatch
     assert not notebooks.run(find(folder)[0], "smoke", {"profile": "smoke"}, tmp_path / "results").failure
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_widget_is_not_answered_on_the_socket_that_a_reply_comes_by(tmp_path):
     """Such an answer may hide the reply, rarely and for good; here, the cell after it counts what arrived."""
     shown = "import ipywidgets\n\nout = ipywidgets.Output()\nwith out:\n    print('shown')\n"
@@ -517,6 +516,7 @@ def test_a_widget_is_not_answered_on_the_socket_that_a_reply_comes_by(tmp_path):
     assert json.loads((tmp_path / "smoke/claims/01.json").read_text("utf8"))["a.one"]["value"] == 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_stopped_cleanly(folder, tmp_path, how):
     first, _ = find(folder)
